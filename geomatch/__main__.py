@@ -1,0 +1,3 @@
+from geomatch.cli.app import main
+
+main()

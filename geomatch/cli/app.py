@@ -1,0 +1,45 @@
+"""The `geomatch` command: parses arguments, makes one library call, renders the result. No heavy import here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from geomatch import __version__
+from geomatch.cli import train
+from geomatch.cli.console import rendered_errors
+from geomatch.cli.evaluate import evaluate
+from geomatch.cli.match import match
+
+app = typer.Typer(
+    name="geomatch",
+    help="Dense correspondence between photographs of different objects of a kind.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(match)
+app.add_typer(train.app, name="train")
+app.command("eval")(evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"geomatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Entry point: exit status 2 for usage and bad input, 1 for failure, 130 for Ctrl-C."""
+    sys.exit(rendered_errors(app))

@@ -1,0 +1,39 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geomatch.errors import InputError
+from geomatch.settings import Device, Preset
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """The bytes that ``--max-memory`` stands for: 512MiB, 2GiB, 1.5g or 1000000. Raises InputError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if not found or float(found[1]) <= 0:
+        raise InputError(f"--max-memory {text}: not a size; write it as 512MiB or 2GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+Features = Annotated[
+    str, typer.Option(metavar="NAME", help="introspection, or hypercolumn with its stages, as hypercolumn:2+3.")
+]
+MatcherName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="nn (nearest neighbour) or hough; by default the preset's.")
+]
+PresetChoice = Annotated[Preset, typer.Option(help="How much work a match is worth.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.")
+]
+DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.")]
+MaxMemory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

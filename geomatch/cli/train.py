@@ -1,0 +1,84 @@
+"""`geomatch train`: photographs to weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geomatch.cli.console import stderr_console
+from geomatch.settings import Batches, Device, Precision
+
+app = typer.Typer(help="Train weights from photographs.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None: ...
+
+
+@app.command()
+def introspection(
+    data: Annotated[
+        list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
+    ],
+    init: Annotated[Path, typer.Option(help="Pretrained trunk to start from (safetensors).")],
+    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
+    trunk: Annotated[str, typer.Option(help="resnet50v2, resnet50 or resnet101.")] = "resnet50v2",
+    stage: Annotated[int, typer.Option(min=1, max=4, help="Stage of the trunk the heads stand on.")] = 3,
+    descriptor_size: Annotated[int, typer.Option(min=1, help="Length of a descriptor.")] = 1024,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to train for.")] = 6000,
+    warm_up: Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Photographs a step; each gives two views.")] = 4,
+    batches: Annotated[Batches, typer.Option(help="Whether a step's photographs share a label.")] = Batches.one_class,
+    size: Annotated[int, typer.Option(min=64, help="Side of the square views, in pixels.")] = 224,
+    trunk_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the trunk.")] = 1e-5,
+    head_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the heads.")] = 2e-4,
+    keep_similarity: Annotated[
+        float, typer.Option(min=0, help="Weight of keeping the initial network's similarities; 0: the paper's loss.")
+    ] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of photographs, warps and points.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    checkpoint_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Probabilistic Introspection: geometrically stable descriptors that know how sure they are.
+
+    Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl).
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
+
+    from geomatch.features.introspection import IntrospectionConfig
+    from geomatch.training.engine import Optimisation, Progress
+    from geomatch.training.introspection import IntrospectionRecipe, train_introspection
+
+    recipe = IntrospectionRecipe(
+        network=IntrospectionConfig(trunk=trunk, stage=stage, descriptor_size=descriptor_size),
+        view_size=size,
+        photographs_per_step=batch,
+        batches=batches,
+        keep_similarity=keep_similarity,
+        seed=seed,
+    )
+    optimisation = Optimisation(
+        steps=steps,
+        warm_up=warm_up,
+        trunk_rate=trunk_rate,
+        head_rate=head_rate,
+        precision=precision,
+        checkpoint_minutes=checkpoint_every,
+    )
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[said]}"))
+    with ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
+        shown = bar.add_task("training", total=steps, said="")
+
+        def show(progress: Progress) -> None:
+            numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
+            bar.update(shown, completed=progress.step, said=f"{numbers}  {progress.images_per_second:.1f} images/s")
+
+        train_introspection(
+            data, init, out, recipe, optimisation, device=device, resume=resume, on_progress=show
+        )

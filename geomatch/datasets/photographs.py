@@ -1,0 +1,104 @@
+"""Photographs with image labels, to learn from: a folder of images, or tar shards beside a table of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from geomatch.errors import InputError
+from geomatch.io.images import IMAGE_SUFFIXES, decode_image
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Where one photograph's bytes are, and what it shows. ``length`` None: to the end of the file."""
+
+    name: str
+    path: Path
+    labels: tuple[str, ...]
+    offset: int = 0
+    length: int | None = None
+
+    def load(self) -> Tensor:
+        """The pixels, (3, H, W) uint8. Raises InputError if they cannot be decoded."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            content = file.read(-1 if self.length is None else self.length)
+        return decode_image(io.BytesIO(content), self.name)
+
+
+def find_photographs(data: Sequence[Path]) -> list[Photograph]:
+    """List the photographs under folders and in tar shards, ordered by name.
+
+    A folder of tar shards brings its ``labels.csv`` (columns ``file`` and ``labels``, space-separated); in a folder
+    of images, a photograph's label is the name of the sub-folder it lies in.
+
+    Raises InputError when there is nothing to read.
+    """
+    found: list[Photograph] = []
+    for place in data:
+        if not place.exists():
+            raise InputError(f"{place}: no such folder or tar file")
+        shards = [place] if place.is_file() else sorted(place.glob("*.tar"))
+        if shards:
+            labels = _read_labels(shards[0].parent / "labels.csv")
+            for shard in shards:
+                found += _list_shard(shard, labels)
+        else:
+            found += _list_folder(place)
+    if not found:
+        raise InputError(f"no photographs in {', '.join(map(str, data))}: expected images, or .tar shards of them")
+    return sorted(found, key=lambda photograph: photograph.name)
+
+
+def by_label(photographs: Sequence[Photograph]) -> dict[str, list[Photograph]]:
+    """Photographs of each label, the background left out; one with several labels is in each of their lists."""
+    groups: defaultdict[str, list[Photograph]] = defaultdict(list)
+    for photograph in photographs:
+        for label in photograph.labels:
+            if label != BACKGROUND:
+                groups[label].append(photograph)
+    return dict(sorted(groups.items()))
+
+
+def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"file", "labels"} <= set(rows.fieldnames or ()):
+            raise InputError(f"{table}: a label table needs the columns 'file' and 'labels'")
+        return {row["file"]: tuple(row["labels"].split()) for row in rows}
+
+
+def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[Photograph]:
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            return [
+                Photograph(member.name, shard, labels.get(member.name, ()), member.offset_data, member.size)
+                for member in archive
+                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES
+            ]
+    except (tarfile.TarError, OSError) as error:
+        raise InputError(f"{shard}: cannot be read as an uncompressed tar file ({error})") from error
+
+
+def _list_folder(folder: Path) -> list[Photograph]:
+    return [
+        Photograph(
+            name=str(path.relative_to(folder)),
+            path=path,
+            labels=(path.parent.name,) if path.parent != folder else (),
+        )
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]

@@ -1,0 +1,18 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from geomatch.errors import InputError
+from geomatch.settings import Device
+
+
+def find_device(choice: Device) -> torch.device:
+    """The torch device for a choice. Raises InputError if it was asked for by name and is not there."""
+    present = {Device.cuda: torch.cuda.is_available(), Device.mps: torch.backends.mps.is_available()}
+    if choice is Device.auto:
+        return torch.device(next((name for name, there in present.items() if there), Device.cpu).value)
+    if not present.get(choice, True):
+        raise InputError(f"--device {choice}: this machine has no such device; use --device cpu or auto")
+    return torch.device(choice.value)

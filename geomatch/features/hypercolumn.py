@@ -1,0 +1,48 @@
+"""Hypercolumns (Hariharan et al., CVPR 2015): stages of a trunk stacked, each of unit length at every location."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError
+from geomatch.features.base import FeatureExtractor, lay_out
+from geomatch.features.resnet import Trunk
+from geomatch.geometry import read_cells
+
+
+class HypercolumnFeatures(FeatureExtractor):
+    """Stages read bilinearly at the cells of the finest one, L2-normalised each, concatenated, L2-normalised."""
+
+    def __init__(
+        self, trunk: Trunk, stages: Sequence[int], working_size: int, weights_sha256: str | None = None
+    ) -> None:
+        unknown = [stage for stage in stages if stage not in trunk.channels]
+        if unknown or not stages:
+            raise InputError(
+                f"hypercolumn: this trunk has no stage {unknown[0] if unknown else ''}: "
+                f"choose among {', '.join(map(str, trunk.channels))}, joined by '+'"
+            )
+        self.name = "hypercolumn:" + "+".join(map(str, stages))
+        self.trunk = trunk.eval()
+        self.stages = tuple(stages)
+        self.working_size = working_size
+        self.weights_sha256 = weights_sha256
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> FeatureMap:
+        canvas, pixels = lay_out(image, self.trunk, self.working_size)
+        taps = self.trunk(pixels, self.stages)
+        grid = canvas.grid(min(self.trunk.strides[stage] for stage in self.stages))
+        centres = grid.centres(pixels.device)
+        columns = []
+        for stage in self.stages:
+            stride = self.trunk.strides[stage]
+            cells = canvas.grid(stride).to_cells(centres) + canvas.first_cell(stride)
+            columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
+        descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
+        return FeatureMap(descriptors, canvas.image_size, grid)

@@ -1,0 +1,78 @@
+"""Probabilistic Introspection (Novotny, Albanie, Larlus, Vedaldi, CVPR 2018, arXiv 1804.01552): the network.
+
+Two 1x1 heads on a trunk: a descriptor phi, L2-normalised, and sigma, its inverse confidence: how much the network
+expects its own matches to err at this cell. `geomatch.training.introspection` is how they are learnt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geomatch.correspondence import FeatureMap
+from geomatch.features.base import FeatureExtractor, lay_out
+from geomatch.features.resnet import build_trunk
+
+
+@dataclass(frozen=True)
+class IntrospectionConfig:
+    """The shape of an introspection network.
+
+    The sources leave sigma's activation open. Ours is smooth and bounded, floor + (ceiling - floor) sigmoid(z): the
+    likelihood has no finite optimum for a match whose loss is above one half, and a clamp would stop its gradient.
+    """
+
+    trunk: str = "resnet50v2"
+    stage: int = 3
+    descriptor_size: int = 1024
+    sigma_floor: float = 0.05
+    sigma_ceiling: float = 2.0
+
+
+class IntrospectionNet(nn.Module):
+    """images (B, 3, H, W) in [0, 1] -> phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""
+
+    def __init__(self, config: IntrospectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = build_trunk(config.trunk, dilated=True)
+        channels = self.trunk.channels[config.stage]
+        self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1, bias=False)
+        # Learning starts from the trunk's own features: their rotation, or themselves where the sizes agree.
+        if channels == config.descriptor_size:
+            nn.init.dirac_(self.descriptor.weight)
+        else:
+            nn.init.orthogonal_(self.descriptor.weight)
+        self.sigma = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.sigma.weight)
+        nn.init.constant_(self.sigma.bias, -2.0)
+
+    @property
+    def stride(self) -> int:
+        return self.trunk.strides[self.config.stage]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.trunk(images, [self.config.stage])[self.config.stage]
+        low, high = self.config.sigma_floor, self.config.sigma_ceiling
+        sigma = low + (high - low) * torch.sigmoid(self.sigma(x).float())
+        return F.normalize(self.descriptor(x).float(), dim=1), sigma
+
+
+class IntrospectionFeatures(FeatureExtractor):
+    """phi as the descriptor, sigma as the inverse confidence."""
+
+    def __init__(self, network: IntrospectionNet, working_size: int, weights_sha256: str | None = None) -> None:
+        self.name = "introspection"
+        self.network = network.eval()
+        self.working_size = working_size
+        self.weights_sha256 = weights_sha256
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> FeatureMap:
+        canvas, pixels = lay_out(image, self.network.trunk, self.working_size)
+        stride = self.network.stride
+        phi, sigma = (canvas.crop(maps[0], stride) for maps in self.network(pixels))
+        return FeatureMap(phi.contiguous(), canvas.image_size, canvas.grid(stride), sigma[0].contiguous())

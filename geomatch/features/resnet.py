@@ -1,0 +1,210 @@
+"""Residual trunks under one contract: photographs in, one feature map a stage out.
+
+Batch normalisation appears here only as the per-channel affine map it is once its statistics are fixed
+(`ChannelAffine`). Features are learnt from a few photographs at a time, where batch statistics would be noise, so
+the pretrained statistics are folded into scale and shift on loading and both are trained like any other weight.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geomatch.errors import InputError
+from geomatch.features.torchvision_import import import_torchvision_models
+
+BATCH_NORM_EPSILON = 1e-5
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class Trunk(nn.Module, ABC):
+    """A convolutional network read at several stages.
+
+    channels, strides: of each stage that can be read, by its number (1 is the finest).
+
+    Every convolution is centred, so the receptive field of cell ``k`` is centred on input pixel ``stride * k``.
+    """
+
+    channels: Mapping[int, int]
+    strides: Mapping[int, int]
+
+    @abstractmethod
+    def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
+        """Images (B, 3, H, W), RGB in [0, 1], to {stage: (B, channels, ceil(H/stride), ceil(W/stride)), >= 0}."""
+
+
+class ChannelAffine(nn.Module):
+    """Batch normalisation with fixed statistics: y = weight * x + bias, per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        # The fused kernel wants statistics: mean 0, variance 1 make it exactly the affine map.
+        self.register_buffer("mean", torch.zeros(channels), persistent=False)
+        self.register_buffer("variance", torch.ones(channels), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=False, eps=0.0)
+
+
+def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fold batch-norm statistics into the affine weights of the same layer: w/sqrt(v + eps), b - m w/sqrt(v + eps).
+
+    A state without running statistics comes back as it is (float32).
+    """
+    folded = {name: tensor.float() for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    for name in [name for name in folded if name.endswith(".running_var")]:
+        layer = name.removesuffix("running_var")
+        scale = folded[layer + "weight"] * (folded.pop(name) + BATCH_NORM_EPSILON).rsqrt()
+        folded[layer + "bias"] = folded[layer + "bias"] - folded.pop(layer + "running_mean") * scale
+        folded[layer + "weight"] = scale
+    return folded
+
+
+def _standardise(images: Tensor) -> Tensor:
+    mean, deviation = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return (images - mean) / deviation
+
+
+class _PreActivationUnit(nn.Module):
+    """Bottleneck of ResNet v2 (He et al., ECCV 2016): normalise and rectify before each convolution."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.bn1 = ChannelAffine(inputs)
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn2 = ChannelAffine(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn3 = ChannelAffine(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        first = inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if first else None
+
+    def forward(self, x: Tensor, activated: Tensor) -> Tensor:
+        """``activated`` is relu(bn1(x)), which the caller also reads as the previous stage's output."""
+        y = self.conv1(activated)
+        y = self.conv2(F.relu(self.bn2(y)))
+        y = self.conv3(F.relu(self.bn3(y)))
+        return y + (x if self.shortcut is None else self.shortcut(activated))
+
+
+class ResNet50V2(Trunk):
+    """ResNet-50 v2 up to stage 3; a stage is read after the pre-activation that follows its last unit."""
+
+    channels = {1: 256, 2: 512, 3: 1024}
+    strides = {1: 4, 2: 8, 3: 16}
+    _UNITS = {1: 3, 2: 4, 3: 6}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.ModuleDict(
+            {
+                "input_bn": ChannelAffine(3),
+                "conv": nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
+                "bn": ChannelAffine(64),
+            }
+        )
+        self.stages = nn.ModuleDict()
+        inputs = 64
+        for stage, units in self._UNITS.items():
+            outputs = self.channels[stage]
+            self.stages[str(stage)] = nn.ModuleList(
+                _PreActivationUnit(outputs if unit else inputs, outputs // 4, stride=2 if stage > 1 and not unit else 1)
+                for unit in range(units)
+            )
+            inputs = outputs
+        self.final_bn = ChannelAffine(inputs)
+
+    def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
+        x = self.stem["input_bn"](_standardise(images))
+        x = F.relu(self.stem["bn"](self.stem["conv"](x)))
+        x = F.max_pool2d(x, 3, 2, padding=1)
+        taps: dict[int, Tensor] = {}
+        for stage in self._UNITS:
+            for index, unit in enumerate(self.stages[str(stage)]):
+                activated = F.relu(unit.bn1(x))
+                if index == 0 and stage - 1 in stages:
+                    taps[stage - 1] = activated
+                x = unit(x, activated)
+            if stage == max(stages) and stage < max(self._UNITS):
+                taps[stage] = F.relu(self.stages[str(stage + 1)][0].bn1(x))
+                return taps
+        taps[3] = F.relu(self.final_bn(x))
+        return taps
+
+
+class TorchvisionResNet(Trunk):
+    """torchvision's ResNet-50 or -101, optionally with its last stage at stride 16, dilated by 2.
+
+    The dilated form is Probabilistic Introspection's: "the last stage's stride is 1 and its 3x3 convolutions are
+    dilated by 2" (Novotny et al., CVPR 2018, section 4), 14 x 14 x 2048 at 224 x 224.
+    """
+
+    channels = {1: 256, 2: 512, 3: 1024, 4: 2048}
+
+    def __init__(self, name: str, *, dilated: bool) -> None:
+        super().__init__()
+        build = getattr(import_torchvision_models(), name)
+        network = build(
+            weights=None, norm_layer=ChannelAffine, replace_stride_with_dilation=[False, False, dilated]
+        )
+        if dilated:
+            for block in network.layer4:
+                block.conv2.dilation = block.conv2.padding = (2, 2)
+        del network.fc, network.avgpool
+        self.strides = {1: 4, 2: 8, 3: 16, 4: 16 if dilated else 32}
+        self.network = network
+
+    def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
+        net = self.network
+        x = net.maxpool(net.relu(net.bn1(net.conv1(_standardise(images)))))
+        taps: dict[int, Tensor] = {}
+        for stage in range(1, max(stages) + 1):
+            x = getattr(net, f"layer{stage}")(x)
+            if stage in stages:
+                taps[stage] = x
+        return taps
+
+
+TRUNKS = ("resnet50v2", "resnet50", "resnet101")
+
+
+def build_trunk(name: str, *, dilated: bool = False) -> Trunk:
+    """A trunk by name, with random weights. ``dilated`` keeps the fourth stage, where there is one, at stride 16."""
+    if name == "resnet50v2":
+        return ResNet50V2()
+    if name in TRUNKS:
+        return TorchvisionResNet(name, dilated=dilated)
+    raise InputError(f"Unknown trunk '{name}': the known ones are {', '.join(TRUNKS)}.")
+
+
+def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor]) -> None:
+    """Load pretrained weights with batch-norm statistics, as published, into a trunk.
+
+    Takes the layout of torchvision's state dictionaries or of GluonCV's resnet50_v2; what lies behind the last
+    stage (the classifier, an unused further stage) is ignored.
+
+    Raises InputError naming the first missing or misshapen tensor.
+    """
+    if isinstance(trunk, ResNet50V2):
+        state = {name.replace("stages.4.0.bn1", "final_bn"): tensor for name, tensor in state.items()}
+        target: nn.Module = trunk
+    else:
+        assert isinstance(trunk, TorchvisionResNet)
+        target = trunk.network
+    folded = fold_batch_norm(state)
+    wanted = target.state_dict()
+    for name, tensor in wanted.items():
+        if name not in folded or folded[name].shape != tensor.shape:
+            found = tuple(folded[name].shape) if name in folded else "absent"
+            raise InputError(
+                f"the initial weights do not fit the trunk: '{name}' should be {tuple(tensor.shape)} and is {found}"
+            )
+    target.load_state_dict({name: folded[name] for name in wanted})

@@ -1,0 +1,137 @@
+"""Frames of reference: image pixels, the cells of a feature grid, and the maps between them.
+
+Everywhere in geomatch a position is ``(x, y)`` in pixels with pixel *centres* at integers, so an image of width
+``W`` spans ``[-0.5, W - 0.5]``. Cell ``k`` of a grid of ``n`` cells over a length ``L`` has its centre at
+``(k + 1/2) * L / n - 1/2``. This module is the only place where that half pixel is spelt out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rescale_position(position: float | Tensor, from_length: float, to_length: float) -> float | Tensor:
+    """Move a position along an axis of ``from_length`` pixels to the same place on one of ``to_length``."""
+    return (position + 0.5) * (to_length / from_length) - 0.5
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice of ``height`` x ``width`` cells laid over an image.
+
+    The centre of the cell in row ``i`` and column ``j`` is the pixel ``origin + pitch * (j, i)``, with ``origin``
+    and ``pitch`` given as (x, y) in pixels of the image.
+    """
+
+    height: int
+    width: int
+    origin: tuple[float, float]
+    pitch: tuple[float, float]
+
+    @classmethod
+    def over(cls, image_size: tuple[int, int], height: int, width: int) -> Grid:
+        """The grid whose cells tile an image of ``image_size`` (height, width) exactly."""
+        return cls(
+            height,
+            width,
+            origin=(image_size[1] / width / 2 - 0.5, image_size[0] / height / 2 - 0.5),
+            pitch=(image_size[1] / width, image_size[0] / height),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def upsampled(self, factor: int) -> Grid:
+        """The grid that covers the same area with each cell split into ``factor`` x ``factor``."""
+        shift = (1 / factor - 1) / 2
+        return Grid(
+            self.height * factor,
+            self.width * factor,
+            origin=(self.origin[0] + self.pitch[0] * shift, self.origin[1] + self.pitch[1] * shift),
+            pitch=(self.pitch[0] / factor, self.pitch[1] / factor),
+        )
+
+    def cells(self, device: torch.device | str = "cpu") -> Tensor:
+        """Cell coordinates (x, y) of every cell in row-major order: (height * width, 2) float32."""
+        index = torch.arange(self.height * self.width, device=device)
+        return torch.stack((index % self.width, index // self.width), dim=-1).float()
+
+    def centres(self, device: torch.device | str = "cpu") -> Tensor:
+        """Pixel position of every cell's centre in row-major order: (height * width, 2) float32."""
+        return self.to_pixels(self.cells(device))
+
+    def to_pixels(self, cells: Tensor) -> Tensor:
+        """Cell coordinates (..., 2) to pixels (..., 2)."""
+        return cells * cells.new_tensor(self.pitch) + cells.new_tensor(self.origin)
+
+    def to_cells(self, pixels: Tensor) -> Tensor:
+        """Pixels (..., 2) to fractional cell coordinates (..., 2)."""
+        return (pixels - pixels.new_tensor(self.origin)) / pixels.new_tensor(self.pitch)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """How an image is laid out for a convolutional trunk: resized without squashing, then mirror-padded all round.
+
+    A trunk whose convolutions are all centred puts the centre of its output cell ``k`` on canvas pixel
+    ``stride * k``. Padding by ``margin`` = half the coarsest stride therefore spreads the cells that fall on the
+    image evenly over it; those that fall on the margin are dropped.
+    """
+
+    image_size: tuple[int, int]
+    working_size: tuple[int, int]
+    margin: int
+
+    @classmethod
+    def fit(cls, image_size: tuple[int, int], longer_side: int, margin: int) -> Canvas:
+        """Scale an image of (height, width) so that its longer side becomes ``longer_side`` pixels."""
+        scale = longer_side / max(image_size)
+        height, width = (max(margin + 1, round(length * scale)) for length in image_size)
+        return cls(image_size, (height, width), margin)
+
+    def draw(self, image: Tensor) -> Tensor:
+        """Image (3, H, W) uint8 to canvas (1, 3, h + 2 margin, w + 2 margin) float32 in [0, 1]."""
+        resized = F.interpolate(image[None], size=self.working_size, mode="bilinear", antialias=True)
+        return F.pad(resized.float() / 255, (self.margin,) * 4, mode="reflect")
+
+    def first_cell(self, stride: int) -> int:
+        """Index of the first cell, in either axis, whose centre lies on the image."""
+        return -(-self.margin // stride)
+
+    def grid(self, stride: int) -> Grid:
+        """The lattice, in pixels of the image, of those cells of stride ``stride`` whose centres lie on it."""
+        first = self.first_cell(stride)
+        counts, origin, pitch = [], [], []
+        for full, working in zip(self.image_size, self.working_size, strict=True):
+            counts.append((self.margin + working - 1) // stride - first + 1)
+            origin.append(float(rescale_position(first * stride - self.margin, working, full)))
+            pitch.append(stride * full / working)
+        return Grid(counts[0], counts[1], origin=(origin[1], origin[0]), pitch=(pitch[1], pitch[0]))
+
+    def crop(self, cells: Tensor, stride: int) -> Tensor:
+        """Drop from a trunk's output (..., h, w) the cells whose centres lie on the margin."""
+        first, grid = self.first_cell(stride), self.grid(stride)
+        return cells[..., first : first + grid.height, first : first + grid.width]
+
+
+def read_cells(values: Tensor, cells: Tensor) -> Tensor:
+    """Read maps (B, C, h, w) bilinearly at cell coordinates (B, ..., 2); beyond the border the nearest value holds.
+
+    Returns (B, C, ...) in the dtype of ``values``.
+    """
+    height, width = values.shape[-2:]
+    span = cells.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    points = (2 * cells / span - 1).reshape(len(cells), 1, -1, 2).to(values.dtype)
+    read = F.grid_sample(values, points, mode="bilinear", padding_mode="border", align_corners=True)
+    return read.reshape(*values.shape[:2], *cells.shape[1:-1])
+
+
+def apply_homography(homography: Tensor, points: Tensor) -> Tensor:
+    """Map points (..., K, 2) by homographies (..., 3, 3): p' ~ H (x, y, 1)."""
+    mapped = points @ homography[..., :2].mT + homography[..., 2].unsqueeze(-2)
+    return mapped[..., :2] / mapped[..., 2:]

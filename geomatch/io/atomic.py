@@ -1,0 +1,88 @@
+"""Output that appears whole or not at all: written under a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from geomatch.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, replacing what is there. Raises InputError if the folder cannot take it."""
+    with _temporary_folder(path.parent) as folder, _named(path):
+        temporary = folder / path.name
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+
+
+def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make ``folder`` with all of ``files`` (name to content) in it, or, if that fails, leave everything as it was.
+
+    In a folder that exists already the files replace those of the same name, once all of them are on the disk.
+
+    Raises InputError if it cannot be written.
+    """
+    with _temporary_folder(folder.parent) as temporary, _named(folder):
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+        if folder.exists():
+            for name in files:
+                os.replace(temporary / name, folder / name)
+        else:
+            temporary.chmod(0o777 & ~_umask())
+            os.rename(temporary, folder)
+
+
+def check_new_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise InputError now, rather than after the work, if a result could not go into ``folder``."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder with -o")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise InputError(f"{folder}: exists already; give another folder with -o, or --overwrite")
+    _check_can_write(folder if folder.exists() else folder.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError now, rather than after the work, if the file ``path`` could not be written."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    _check_can_write(path.parent)
+
+
+def _check_can_write(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; make it first")
+    with _temporary_folder(folder):
+        pass
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, unless it was renamed. Tried rather than asked for: permissions lie."""
+    try:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".geomatch-"))
+    except OSError as error:
+        raise InputError(f"{parent}: cannot be written to ({error.strerror})") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error.strerror})") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

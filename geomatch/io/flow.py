@@ -1,0 +1,136 @@
+"""Flow fields on disk: Middlebury .flo, NumPy .npz and KITTI .png, each read and written."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomatch.correspondence import Correspondence
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.images import MAX_PIXELS
+from geomatch.io.png16 import decode_rgb16, encode_rgb16
+
+_FLO_MAGIC = np.float32(202021.25)
+_FLO_UNKNOWN = 1e9
+_KITTI_RANGE = 512.0
+
+
+@dataclass(frozen=True)
+class FlowField:
+    """What a flow file holds.
+
+    flow: (2, H, W) float32, pixels, x then y. valid: (H, W) bool. confidence: (H, W) float32, where the format has it.
+    """
+
+    flow: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    confidence: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, correspondence: Correspondence) -> FlowField:
+        return cls(
+            correspondence.flow.cpu().numpy(),
+            correspondence.valid.cpu().numpy(),
+            correspondence.confidence.cpu().numpy(),
+        )
+
+
+def encode_flo(field: FlowField) -> bytes:
+    """Middlebury: float32 202021.25, int32 width and height, then interleaved float32 u, v, all little-endian.
+
+    Every pixel keeps its flow; validity, which the format lacks, is not written.
+    """
+    height, width = field.valid.shape
+    head = np.array([_FLO_MAGIC], "<f4").tobytes() + np.array([width, height], "<i4").tobytes()
+    return head + np.moveaxis(field.flow, 0, -1).astype("<f4").tobytes()
+
+
+def decode_flo(content: bytes) -> FlowField:
+    """Raises ValueError, saying what is wrong. A component beyond 1e9 or not a number makes a pixel invalid."""
+    if len(content) < 12 or np.frombuffer(content, "<f4", 1)[0] != _FLO_MAGIC:
+        raise ValueError("not a .flo file")
+    width, height = (int(length) for length in np.frombuffer(content, "<i4", 2, offset=4))
+    if min(width, height) < 1 or len(content) != 12 + 8 * width * height:
+        raise ValueError(f"its size does not fit the {width}x{height} pixels it claims")
+    values = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2)
+    flow = np.moveaxis(values, -1, 0).astype(np.float32)
+    return FlowField(flow, (np.abs(flow) <= _FLO_UNKNOWN).all(axis=0))
+
+
+def encode_npz(field: FlowField) -> bytes:
+    """NumPy archive with the arrays ``flow``, ``valid`` and ``confidence`` of a FlowField."""
+    arrays = {"flow": field.flow, "valid": field.valid}
+    if field.confidence is not None:
+        arrays["confidence"] = field.confidence
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def decode_npz(content: bytes) -> FlowField:
+    """Raises ValueError, saying what is wrong."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            names = set(archive.files)
+            if not {"flow", "valid"} <= names:
+                raise ValueError("an .npz flow file needs the arrays 'flow' and 'valid'")
+            flow, valid = archive["flow"], archive["valid"]
+            confidence = archive["confidence"].astype(np.float32) if "confidence" in names else None
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ValueError(f"not an .npz file ({error})") from error
+    if flow.ndim != 3 or flow.shape[0] != 2 or valid.shape != flow.shape[1:]:
+        raise ValueError(f"'flow' {flow.shape} and 'valid' {valid.shape} should be (2, H, W) and (H, W)")
+    return FlowField(flow.astype(np.float32), valid.astype(bool), confidence)
+
+
+def encode_kitti(field: FlowField) -> bytes:
+    """KITTI: 16-bit RGB PNG of u * 64 + 2^15, v * 64 + 2^15 and validity, in steps of 1/64 pixel.
+
+    Displacements beyond the format's range of 512 pixels cannot be stored: they are marked invalid, with a
+    GeomatchWarning.
+    """
+    codes = np.round(field.flow.astype(np.float64) * 64 + 2**15)
+    fits = ((codes >= 0) & (codes < 2**16)).all(axis=0)
+    lost = int((field.valid & ~fits).sum())
+    if lost:
+        warnings.warn(
+            f"KITTI png holds displacements up to {_KITTI_RANGE:.0f} pixels: {lost} larger ones are marked invalid; "
+            "use --format flo or npz to keep them",
+            GeomatchWarning,
+            stacklevel=2,
+        )
+    valid = field.valid & fits
+    pixels = np.where(valid, codes, 0), valid[None]
+    return encode_rgb16(np.moveaxis(np.concatenate(pixels), 0, -1).astype(np.uint16))
+
+
+def decode_kitti(content: bytes) -> FlowField:
+    """Raises ValueError, saying what is wrong. The flow of invalid pixels is 0."""
+    pixels = decode_rgb16(content, MAX_PIXELS)
+    valid = pixels[..., 2] > 0
+    flow = (pixels[..., :2].astype(np.float32) - 2**15) / 64 * valid[..., None]
+    return FlowField(np.moveaxis(flow, -1, 0), valid)
+
+
+ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {"flo": encode_flo, "npz": encode_npz, "kitti": encode_kitti}
+FILE_NAMES: Mapping[str, str] = {"flo": "flow.flo", "npz": "flow.npz", "kitti": "flow.png"}
+_DECODERS = {".flo": decode_flo, ".npz": decode_npz, ".png": decode_kitti}
+
+
+def read_flow(path: Path) -> FlowField:
+    """Read a flow file by its suffix. Raises InputError, naming the file."""
+    if path.suffix.lower() not in _DECODERS:
+        raise InputError(f"{path}: a flow file ends in {', '.join(_DECODERS)}")
+    try:
+        return _DECODERS[path.suffix.lower()](path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -1,0 +1,92 @@
+"""Images in: any common file to RGB pixels, and RGB(A) pixels out to PNG. Files are untrusted input."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from geomatch.errors import GeomatchWarning, InputError
+
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 16
+MAX_ASPECT_RATIO = 10
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def load_image(path: Path) -> Tensor:
+    """Read an image file as (3, H, W) uint8 RGB, upright as its EXIF orientation says.
+
+    Grey, palette, CMYK and 16-bit images are converted; transparency is laid over white; of an animation the first
+    frame is taken, with a GeomatchWarning.
+
+    Raises InputError, naming the file, if it is missing, empty, damaged, no image, larger than MAX_PIXELS, narrower
+    than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give an image file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        with path.open("rb") as file:
+            pixels = decode_image(file, str(path))
+    except PermissionError as error:
+        raise InputError(f"{path}: not readable; check its permissions") from error
+    height, width = pixels.shape[1:]
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{path}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}")
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise InputError(
+            f"{path}: {width}x{height} pixels is too elongated; crop it to at most {MAX_ASPECT_RATIO}:1"
+        )
+    return pixels
+
+
+def decode_image(file: IO[bytes], name: str) -> Tensor:
+    """Decode an open image file as `load_image` does, without limits on its shape. ``name`` is for messages."""
+    try:
+        # Pillow only warns of a decompression bomb; the limit here is ours, and is checked before any pixel.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise InputError(
+                        f"{name}: {image.width}x{image.height} is more than {MAX_PIXELS // 10**6} million pixels; "
+                        "make it smaller first"
+                    )
+                if getattr(image, "n_frames", 1) > 1:
+                    warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
+                    image.seek(0)
+                return _to_tensor(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: damaged or incomplete image ({error})") from error
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    pixels: NDArray[np.uint8] = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits (integers are taken as 16-bit values, floats as [0, 1] or [0, 255]) to 8 bits."""
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        values = values * 255 if values.max(initial=0) <= 1 else values
+    else:
+        values = values / 257
+    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))

@@ -1,0 +1,42 @@
+"""The contract of a matcher, and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.errors import InputError
+from geomatch.matching.densify import Densification, densify
+from geomatch.matching.hough import hough_partners
+from geomatch.matching.nearest import nearest_partners
+from geomatch.matching.search import Partners
+
+# source features, target features, bytes of working memory -> partners
+PartnerSearch = Callable[[FeatureMap, FeatureMap, int], Partners]
+
+MATCHERS: dict[str, PartnerSearch] = {"nn": nearest_partners, "hough": hough_partners}
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Two feature maps to a correspondence: find partners, then make them dense.
+
+    name: one of MATCHERS. upsampling: how many times finer than the features' own the grid is on which partners are
+    sought. max_bytes: bound on the memory that the search takes besides features and result.
+    """
+
+    name: str = "nn"
+    upsampling: int = 1
+    max_bytes: int = 2 << 30
+    densification: Densification = Densification()
+
+    def __post_init__(self) -> None:
+        if self.name not in MATCHERS:
+            raise InputError(f"unknown matcher '{self.name}': the known ones are {', '.join(MATCHERS)}")
+
+    def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
+        """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
+        source, target = source.upsampled(self.upsampling), target.upsampled(self.upsampling)
+        partners = MATCHERS[self.name](source, target, self.max_bytes)
+        return densify(source, target, partners, self.densification, self.max_bytes)

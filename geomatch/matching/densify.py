@@ -1,0 +1,124 @@
+"""From partners of cells to a flow for every pixel, with its confidence and its validity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geomatch.correspondence import Correspondence, FeatureMap, match_probability
+from geomatch.geometry import Grid, read_cells
+from geomatch.matching.search import Partners, row_blocks
+
+
+@dataclass(frozen=True)
+class Densification:
+    """How partners become flow.
+
+    window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
+    temperature: of the soft-argmax over that neighbourhood, in units of cosine similarity.
+    fixed_sigma: the inverse confidence of features that know none.
+    cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
+        share of the source's longer side.
+    """
+
+    window: int = 1
+    temperature: float = 0.05
+    fixed_sigma: float = 0.4
+    cycle_tolerance: float = 0.1
+
+
+def densify(
+    source: FeatureMap, target: FeatureMap, partners: Partners, how: Densification, max_bytes: int
+) -> Correspondence:
+    """Refine partners below a cell, spread them over the source's pixels, and judge them."""
+    there = refine(source, target, partners.forward, how, max_bytes)
+    back = refine(target, source, partners.backward, how, max_bytes)
+    start = source.grid.centres(there.device)
+    landing = target.grid.to_pixels(there)
+
+    back_displacement = source.grid.to_pixels(back) - target.grid.centres(back.device)
+    back_map = back_displacement.mT.reshape(1, 2, *target.grid.shape)
+    returned = landing + read_cells(back_map, there[None])[0].mT
+    cycle_error = (returned - start).norm(dim=1)
+
+    to_pixels = Spread.over(source.grid, source.image_size, there.device)
+    flow = to_pixels(landing - start)
+    inside = _lands_inside(flow, target.image_size)
+    consistent = to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance * max(source.image_size)
+    return Correspondence(
+        flow=flow,
+        confidence=to_pixels(_confidence(source, target, partners.forward, how.fixed_sigma)[:, None])[0].clamp_(0, 1),
+        valid=inside & consistent,
+        source_size=source.image_size,
+        target_size=target.image_size,
+    )
+
+
+def refine(source: FeatureMap, target: FeatureMap, partners: Tensor, how: Densification, max_bytes: int) -> Tensor:
+    """Move each partner to the soft-argmax of similarity over the window around it.
+
+    partners: (N,) target cell of each source cell. Returns fractional target cells (N, 2), x then y. Cells of the
+    window that fall off the grid have no weight.
+    """
+    height, width = target.grid.shape
+    a, b = source.descriptors.flatten(1).mT, target.descriptors.flatten(1).mT.contiguous()
+    reach = torch.arange(-how.window, how.window + 1, device=a.device)
+    dy, dx = (offset.flatten() for offset in torch.meshgrid(reach, reach, indexing="ij"))
+    refined = torch.empty(len(partners), 2, device=a.device)
+    for begin, end in row_blocks(len(partners), len(dx) * a.shape[1], max_bytes):
+        y = partners[begin:end, None] // width + dy
+        x = partners[begin:end, None] % width + dx
+        on_grid = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        cells = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        scores = torch.einsum("nc,nkc->nk", a[begin:end], b[cells])
+        weights = torch.softmax(scores.masked_fill(~on_grid, -torch.inf) / how.temperature, dim=1)
+        refined[begin:end, 0] = (weights * x).sum(dim=1)
+        refined[begin:end, 1] = (weights * y).sum(dim=1)
+    return refined
+
+
+def _confidence(source: FeatureMap, target: FeatureMap, partners: Tensor, fixed_sigma: float) -> Tensor:
+    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    score = (a * b[:, partners]).sum(dim=0)
+    sigma = torch.full_like(score, fixed_sigma)
+    if source.inverse_confidence is not None and target.inverse_confidence is not None:
+        sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
+    return match_probability(score.relu(), sigma)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Bilinear interpolation from the cells of a grid to all pixels of its image, as two small matrix products.
+
+    rows: (H, h) and columns: (W, w), the weight of each cell for each pixel. Beyond the outermost centres the
+    nearest cell holds.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def over(cls, grid: Grid, image_size: tuple[int, int], device: torch.device) -> Spread:
+        return cls(
+            _axis_weights(image_size[0], grid.height, grid.origin[1], grid.pitch[1]).to(device),
+            _axis_weights(image_size[1], grid.width, grid.origin[0], grid.pitch[0]).to(device),
+        )
+
+    def __call__(self, cell_values: Tensor) -> Tensor:
+        """Values (h * w, C) of cells in row-major order to (C, H, W) of pixels."""
+        maps = cell_values.mT.reshape(-1, self.rows.shape[1], self.columns.shape[1])
+        return self.rows @ (maps @ self.columns.mT)
+
+
+def _axis_weights(length: int, cells: int, origin: float, pitch: float) -> Tensor:
+    position = ((torch.arange(length, dtype=torch.float64) - origin) / pitch).clamp(0, cells - 1)
+    return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
+
+
+def _lands_inside(flow: Tensor, target_size: tuple[int, int]) -> Tensor:
+    height, width = flow.shape[1:]
+    x = flow[0] + torch.arange(width, device=flow.device)
+    y = flow[1] + torch.arange(height, device=flow.device)[:, None]
+    return (x >= -0.5) & (x <= target_size[1] - 0.5) & (y >= -0.5) & (y <= target_size[0] - 0.5)

@@ -1,0 +1,71 @@
+"""Hough voting on feature grids: matches agree on a displacement before they are chosen.
+
+The dense cousin of Proposal Flow's probabilistic Hough matching, as in Hyperpixel Flow (Min et al., ICCV 2019,
+section 3.3): every pair of cells votes, with its sharpened similarity, for its displacement; the votes are smoothed;
+a pair's score is its similarity times the votes for its displacement.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import OutOfMemoryError
+from geomatch.matching.search import Partners, best_partners
+
+SHARPNESS = 3  # power of the similarity a pair votes with
+BLUR = 0.06  # standard deviation of the smoothing, as a share of the grid's mean side
+
+
+def hough_partners(source: FeatureMap, target: FeatureMap, max_bytes: int) -> Partners:
+    """Best partners by z_ij = s_ij * H[displacement of i, j], s = max(0, cosine); displacements are in cells."""
+    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    height, width = source.grid.shape
+    if 16 * width * b.shape[1] > max_bytes:
+        raise OutOfMemoryError(
+            f"voting over {height}x{width} cells does not fit into {max_bytes} bytes: "
+            "raise --max-memory or choose a faster --preset"
+        )
+    votes = displacement_votes(a, b, source.grid.shape, target.grid.shape)
+    windows = votes.unfold(0, target.grid.height, 1).unfold(1, target.grid.width, 1)
+
+    def score_rows(start: int, stop: int) -> Tensor:
+        cells = torch.arange(start, stop, device=a.device)
+        weights = windows[height - 1 - cells // width, width - 1 - cells % width].flatten(1)
+        return (a[:, start:stop].mT @ b).relu_().mul_(weights)
+
+    return best_partners(score_rows, (a.shape[1], b.shape[1]), max_bytes, a.device)
+
+
+def displacement_votes(
+    a: Tensor, b: Tensor, source_shape: tuple[int, int], target_shape: tuple[int, int]
+) -> Tensor:
+    """Smoothed votes H (hs + ht - 1, ws + wt - 1) for the displacements of all pairs of cells.
+
+    a: (C, hs * ws), b: (C, ht * wt). The displacement (dy, dx) = target cell - source cell has its bin at
+    (dy + hs - 1, dx + ws - 1).
+    """
+    (hs, ws), (ht, wt) = source_shape, target_shape
+    votes = a.new_zeros(hs + ht - 1, ws + wt - 1)
+    for row in range(hs):
+        scores = (a[:, row * ws : (row + 1) * ws].mT @ b).relu_().pow_(SHARPNESS).reshape(ws, ht, wt)
+        # Shift source column x by ws - 1 - x to the right, so that equal displacements stand in one column: rows
+        # padded to wt + ws and cut anew at wt + ws - 1 each slip one further than the one before.
+        padded = F.pad(scores.flip(0).transpose(0, 1), (0, ws)).reshape(ht, -1)
+        slipped = padded[:, : ws * (wt + ws - 1)].reshape(ht, ws, wt + ws - 1)
+        votes[hs - 1 - row : hs - 1 - row + ht] += slipped.sum(dim=1)
+    return _blur(votes, BLUR * math.sqrt(math.sqrt(hs * ws * ht * wt)))
+
+
+def _blur(values: Tensor, deviation: float) -> Tensor:
+    """Gaussian smoothing of (H, W), zero beyond the border."""
+    radius = max(1, math.ceil(3 * deviation))
+    offsets = torch.arange(-radius, radius + 1, device=values.device)
+    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
+    kernel = kernel / kernel.sum()
+    blurred = F.conv2d(values[None, None], kernel.reshape(1, 1, -1, 1), padding=(radius, 0))
+    return F.conv2d(blurred, kernel.reshape(1, 1, 1, -1), padding=(0, radius))[0, 0]

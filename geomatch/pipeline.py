@@ -1,0 +1,88 @@
+"""The road: two images -> features -> matching -> Correspondence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.device import find_device
+from geomatch.errors import OutOfMemoryError
+from geomatch.features.base import FeatureExtractor
+from geomatch.features.registry import load_features
+from geomatch.io.images import load_image
+from geomatch.matching.base import Matcher
+from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Features and a matcher, ready to use: describe each image once, match it as often as you like."""
+
+    extractor: FeatureExtractor
+    matcher: Matcher
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        features: str = "introspection",
+        matcher: str | None = None,
+        preset: Preset = Preset.default,
+        weights: Path | None = None,
+        device: Device = Device.auto,
+        max_memory: int = DEFAULT_MAX_MEMORY,
+    ) -> Pipeline:
+        """Put a pipeline together.
+
+        features, weights: as in `geomatch.features.registry.load_features`. matcher: a name, None for the preset's.
+        max_memory: bytes the matcher may work in, besides the features and its result.
+
+        Raises InputError for unknown names, WeightsError for weights that cannot be used.
+        """
+        chosen = PRESETS[preset]
+        return cls(
+            load_features(features, working_size=chosen.working_size, device=find_device(device), weights=weights),
+            Matcher(matcher or chosen.matcher, chosen.upsampling, max_memory),
+        )
+
+    def settings(self) -> dict[str, object]:
+        """Everything that was chosen, resolved, for the record."""
+        return {"working_size": self.extractor.working_size, **asdict(self.matcher)}
+
+    def describe(self, image: Tensor) -> FeatureMap:
+        """Features of an image (3, H, W) uint8. Raises OutOfMemoryError."""
+        with _out_of_memory_named():
+            return self.extractor(image)
+
+    def match(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
+        """Where every source pixel lies in the target. Raises OutOfMemoryError."""
+        with _out_of_memory_named():
+            return self.matcher(source, target)
+
+
+def match(source: Path, target: Path, pipeline: Pipeline | None = None) -> Correspondence:
+    """Match two image files; see `Pipeline.build` for the choices. Raises GeomatchError."""
+    pipeline = pipeline or Pipeline.build()
+    return pipeline.match(pipeline.describe(load_image(source)), pipeline.describe(load_image(target)))
+
+
+@contextmanager
+def _out_of_memory_named() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemoryError(_ADVICE) from error
+    except RuntimeError as error:
+        # What torch raises on a CPU has no class of its own.
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise OutOfMemoryError(_ADVICE) from error
+        raise
+
+
+_ADVICE = "out of memory: lower --max-memory, choose --preset fast, or make the images smaller"

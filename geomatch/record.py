@@ -1,0 +1,83 @@
+"""What `geomatch match` writes of a match: its files, and the record of how they came about."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from geomatch import __version__
+from geomatch.correspondence import Correspondence
+from geomatch.features.weights import sha256_of
+from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
+from geomatch.pipeline import Pipeline
+from geomatch.visualize.overview import draw_overview, to_picture
+from geomatch.visualize.warp import pull
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each named stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - began, 4)
+
+
+def match_files(
+    source: Tensor, target: Tensor, correspondence: Correspondence, formats: Sequence[str]
+) -> dict[str, bytes]:
+    """The files of a match by name: the flow in each of ``formats``, warp, confidence and overview.
+
+    source, target: (3, H, W) uint8.
+    """
+    flow = FlowField.of(correspondence)
+    files = {FILE_NAMES[name]: ENCODERS[name](flow) for name in formats}
+    warped = pull(target, correspondence)
+    files["warped.png"] = _png(to_picture(warped))
+    files["confidence.png"] = _png(Image.fromarray(np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)))
+    files["overview.png"] = _png(draw_overview(source, target, warped, correspondence))
+    return files
+
+
+def match_record(
+    source: Path, target: Path, pipeline: Pipeline, correspondence: Correspondence
+) -> dict[str, object]:
+    """Inputs, settings and outcome of a match, ready for JSON."""
+    return {
+        "source": _input_record(source, correspondence.source_size),
+        "target": _input_record(target, correspondence.target_size),
+        "features": pipeline.extractor.name,
+        "weights_sha256": pipeline.extractor.weights_sha256,
+        "matcher": pipeline.matcher.name,
+        "settings": pipeline.settings(),
+        "version": __version__,
+        "valid_share": round(float(correspondence.valid.float().mean()), 4),
+        "mean_confidence": round(float(correspondence.confidence.mean()), 4),
+    }
+
+
+def to_json(record: dict[str, object], *, indent: int | None = None) -> str:
+    return json.dumps(record, indent=indent, ensure_ascii=False)
+
+
+def _input_record(path: Path, size: tuple[int, int]) -> dict[str, object]:
+    return {"path": str(path), "sha256": sha256_of(path), "width": size[1], "height": size[0]}
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,67 @@
+"""Names and choices shared by the library and the command line. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Device(StrEnum):
+    """Where to compute. ``auto`` takes an NVIDIA GPU, else Apple's, else the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(StrEnum):
+    """Arithmetic of training. ``auto`` takes bf16 where the hardware is made for it."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Batches(StrEnum):
+    """What the photographs of one training step have in common."""
+
+    one_class = "one-class"
+    mixed = "mixed"
+
+
+class Preset(StrEnum):
+    """How much work a match is worth."""
+
+    fast = "fast"
+    default = "default"
+    precise = "precise"
+
+
+class FlowFormat(StrEnum):
+    """File formats of a flow field."""
+
+    flo = "flo"
+    npz = "npz"
+    kitti = "kitti"
+
+
+@dataclass(frozen=True)
+class PresetSettings:
+    """working_size: the longer side images are resized to for the features, in pixels.
+    upsampling: how many times finer than the features' the grid is on which they are matched.
+    matcher: unless one is asked for by name."""
+
+    working_size: int
+    upsampling: int
+    matcher: str
+
+
+PRESETS: Mapping[Preset, PresetSettings] = {
+    Preset.fast: PresetSettings(working_size=224, upsampling=1, matcher="nn"),
+    Preset.default: PresetSettings(working_size=320, upsampling=2, matcher="nn"),
+    Preset.precise: PresetSettings(working_size=448, upsampling=2, matcher="nn"),
+}
+
+DEFAULT_MAX_MEMORY = 2 << 30

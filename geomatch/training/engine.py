@@ -1,0 +1,210 @@
+"""The training loop: optimiser, schedule, mixed precision, checkpoints, log. What is learnt is the task's affair."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from geomatch.errors import InputError, TrainingError
+from geomatch.io.atomic import write_atomically
+from geomatch.settings import Precision
+
+CHECKPOINT_FORMAT = "geomatch-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """A step's scalar loss, the numbers to report with it, and how many images went through the network."""
+
+    loss: Tensor
+    report: dict[str, float]
+    images: int
+
+
+class Task(Protocol):
+    """What can be trained: a network and the loss of a step, which must depend on nothing but the step's number."""
+
+    network: nn.Module
+
+    def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
+        """The loss of a step; the network's forward pass belongs inside ``autocast``, the loss itself outside."""
+        ...
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How long and how fast to learn."""
+
+    steps: int = 6000
+    warm_up: int = 200
+    trunk_rate: float = 1e-5
+    head_rate: float = 2e-4
+    weight_decay: float = 1e-4
+    gradient_limit: float = 5.0
+    precision: Precision = Precision.auto
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after a step; ``report`` holds the loss and what the task tells of it."""
+
+    step: int
+    steps: int
+    report: dict[str, float]
+    images_per_second: float
+    seconds_left: float
+
+
+def rate_at(step: int, optimisation: Optimisation) -> float:
+    """The learning rate at a step as a share of its peak: a linear warm-up, then half a cosine to zero."""
+    if step < optimisation.warm_up:
+        return (step + 1) / optimisation.warm_up
+    done = (step - optimisation.warm_up) / max(1, optimisation.steps - optimisation.warm_up)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """bf16 autocast where asked for, or where ``auto`` finds hardware that is faster with it; else fp32."""
+    if precision is Precision.auto:
+        cpu_has_bf16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16
+        precision = Precision.bf16 if fast else Precision.fp32
+    return torch.autocast(device.type, torch.bfloat16) if precision is Precision.bf16 else nullcontext()
+
+
+def train(
+    task: Task,
+    optimisation: Optimisation,
+    *,
+    recipe: dict[str, object],
+    checkpoint: Path,
+    resume: bool,
+    log: Path,
+    on_progress: Callable[[Progress], None],
+) -> float:
+    """Train ``task.network`` in place and return the seconds spent, earlier runs that this one resumes included.
+
+    recipe: what a checkpoint must have been made with to be resumed. Every ``checkpoint_minutes``, at the end and
+    when interrupted, the state goes to ``checkpoint``; every step adds a line of JSON to ``log``.
+
+    Raises TrainingError when the loss is no longer finite, InputError when the checkpoint cannot be resumed.
+    """
+    network = task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(_parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay)
+    recipe = {"recipe": recipe, "optimisation": asdict(optimisation)}
+    first, seconds_before = 0, 0.0
+    if resume:
+        first, seconds_before = _load_checkpoint(checkpoint, network, optimiser, recipe)
+    started = saved = time.monotonic()
+
+    def elapsed() -> float:
+        return seconds_before + time.monotonic() - started
+
+    device = next(network.parameters()).device
+    finished = first
+    try:
+        with log.open("a" if resume else "w", buffering=1, encoding="utf-8") as lines:
+            for step in range(first, optimisation.steps):
+                began = time.monotonic()
+                for group in optimiser.param_groups:
+                    group["lr"] = group["peak_rate"] * rate_at(step, optimisation)
+                result = task.loss(step, autocast(device, optimisation.precision))
+                if not torch.isfinite(result.loss):
+                    raise TrainingError(
+                        f"the loss is no longer finite at step {step}: lower the learning rates, "
+                        f"or resume from {checkpoint} as it was saved before"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                result.loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), optimisation.gradient_limit)
+                optimiser.step()
+                finished = step + 1
+                report = {"loss": float(result.loss), **result.report}
+                seconds = time.monotonic() - began
+                lines.write(json.dumps({"step": step, **report, "seconds": round(seconds, 4)}) + "\n")
+                pace = (time.monotonic() - started) / (finished - first)
+                left = pace * (optimisation.steps - finished)
+                on_progress(Progress(finished, optimisation.steps, report, result.images / pace, left))
+                if time.monotonic() - saved > 60 * optimisation.checkpoint_minutes:
+                    _save_checkpoint(checkpoint, network, optimiser, finished, elapsed(), recipe)
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        _save_checkpoint(checkpoint, network, optimiser, finished, elapsed(), recipe)
+        raise
+    _save_checkpoint(checkpoint, network, optimiser, finished, elapsed(), recipe)
+    return elapsed()
+
+
+def _parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dict[str, object]]:
+    """The trunk learns at its own, lower rate."""
+    trunk = [p for name, p in network.named_parameters() if name.startswith("trunk.")]
+    heads = [p for name, p in network.named_parameters() if not name.startswith("trunk.")]
+    return [
+        {"params": trunk, "peak_rate": optimisation.trunk_rate},
+        {"params": heads, "peak_rate": optimisation.head_rate},
+    ]
+
+
+def _optimiser_slots(network: nn.Module, optimiser: torch.optim.Optimizer) -> Iterable[tuple[str, Tensor, str]]:
+    for name, parameter in network.named_parameters():
+        for slot in ("exp_avg", "exp_avg_sq"):
+            yield f"optimiser.{slot}.{name}", parameter, slot
+
+
+def _save_checkpoint(
+    path: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+    recipe: dict[str, object],
+) -> None:
+    tensors = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
+    for key, parameter, slot in _optimiser_slots(network, optimiser):
+        if parameter in optimiser.state:
+            tensors[key] = optimiser.state[parameter][slot].contiguous()
+    metadata = {
+        "format": CHECKPOINT_FORMAT,
+        "step": str(step),
+        "seconds": str(seconds),
+        "recipe": json.dumps(recipe, sort_keys=True),
+    }
+    write_atomically(path, save(tensors, metadata))
+
+
+def _load_checkpoint(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, recipe: dict[str, object]
+) -> tuple[int, float]:
+    """Restore network and optimiser; return the number of steps done and the seconds they took."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != CHECKPOINT_FORMAT:
+                raise InputError(f"{path}: not a checkpoint of this version of geomatch")
+            if metadata["recipe"] != json.dumps(recipe, sort_keys=True):
+                raise InputError(f"{path}: made with other settings; resume with the command line that began it")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no checkpoint to resume from") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: a damaged checkpoint ({error})") from error
+    step = int(metadata["step"])
+    network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
+    for key, parameter, slot in _optimiser_slots(network, optimiser):
+        if key in tensors:
+            state = optimiser.state[parameter]
+            state["step"] = torch.tensor(float(step))
+            state[slot] = torch.empty_like(parameter).copy_(tensors[key])
+    return step, float(metadata["seconds"])

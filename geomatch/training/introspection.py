@@ -1,0 +1,242 @@
+"""Probabilistic Introspection (Novotny et al., CVPR 2018, arXiv 1804.01552): losses and recipe.
+
+The road of one step: photographs -> two warped views each -> phi and sigma -> 700 corresponding points a pair ->
+the likelihood of their scores. To it we can add a term of our own that keeps the similarities *between* photographs
+as the initial network sees them, since warps of one photograph alone teach "this spot of this car" and unlearn
+"this part of any car".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geomatch.datasets.photographs import Photograph, by_label, find_photographs
+from geomatch.device import find_device
+from geomatch.errors import InputError
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.resnet import load_pretrained
+from geomatch.features.weights import read_safetensors, save_weights
+from geomatch.geometry import read_cells
+from geomatch.io.atomic import check_writable
+from geomatch.settings import Batches, Device
+from geomatch.training.engine import Optimisation, Progress, StepLoss, train
+from geomatch.training.warps import (
+    ColourRanges,
+    WarpRanges,
+    corresponding_points,
+    random_colour,
+    random_view,
+    warp_image,
+)
+
+SAME, IGNORED, DIFFERENT = 1, 0, -1
+
+
+@dataclass(frozen=True)
+class IntrospectionRecipe:
+    """Everything that decides what is learnt from given photographs and initial weights, but for the optimiser."""
+
+    network: IntrospectionConfig = field(default_factory=IntrospectionConfig)
+    view_size: int = 224
+    photographs_per_step: int = 4
+    batches: Batches = Batches.one_class
+    points: int = 700
+    hardest: int = 30
+    positive_radius: float = 1.0  # pixels of the view
+    negative_radius: float = 30.0
+    keep_similarity: float = 20.0  # weight of our term; 0 is the paper's loss alone
+    similarity_cells: int = 700
+    warps: WarpRanges = field(default_factory=WarpRanges)
+    colours: ColourRanges = field(default_factory=ColourRanges)
+    seed: int = 0
+
+
+def log_normaliser(sigma: Tensor) -> Tensor:
+    """log C(sigma), C = integral of exp(t / sigma) over t in [0, 1], less the 1/sigma that cancels in the likelihood.
+
+    C(sigma) = sigma (exp(1/sigma) - 1), so log C - 1/sigma = log sigma + log(1 - exp(-1/sigma)).
+    """
+    return sigma.log() + (-torch.expm1(-1 / sigma)).log()
+
+
+def negative_log_likelihood(loss: Tensor, sigma: Tensor) -> Tensor:
+    """-log p(s | y, sigma) = loss / sigma + log sigma + log(1 - exp(-1/sigma)), with p = exp((1 - loss)/sigma) / C.
+
+    loss: 1 - s for a pair that corresponds, s for one that does not, in [0, 1]; sigma > 0; shapes broadcast.
+    """
+    return loss / sigma + log_normaliser(sigma)
+
+
+def label_pairs(points: Tensor, positive_radius: float, negative_radius: float) -> Tensor:
+    """Labels (B, K, K) of all pairs of a first view's point i with a second view's point j.
+
+    points: (B, K, 2), the true places of both in the second view, in pixels. SAME within ``positive_radius`` of the
+    true place, DIFFERENT beyond ``negative_radius``, IGNORED between.
+    """
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    labels = torch.full_like(distance, IGNORED, dtype=torch.int8)
+    labels[distance <= positive_radius] = SAME
+    labels[distance > negative_radius] = DIFFERENT
+    return labels
+
+
+def introspection_loss(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], labels: Tensor, hardest: int
+) -> Tensor:
+    """The paper's loss over corresponding points of a batch of view pairs: a scalar.
+
+    first, second: descriptors (B, K, C) of unit length and sigmas (B, K); point i of one corresponds to point i of
+    the other. labels: (B, K, K) from `label_pairs`.
+
+    Of all K x K pairs, the K corresponding ones count, and those of the ``hardest`` second points, by the mean loss
+    of their labelled pairs; both sides weigh the same.
+    """
+    phi_u, sigma_u = first
+    phi_v, sigma_v = second
+    with torch.no_grad():
+        scores = torch.relu(phi_u @ phi_v.mT)
+        losses = torch.where(labels == SAME, 1 - scores, scores)
+        losses = negative_log_likelihood(losses, (sigma_u[:, :, None] + sigma_v[:, None, :]) / 2)
+        counted = labels != IGNORED
+        mean_loss = (losses * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        chosen = mean_loss.topk(min(hardest, mean_loss.shape[1]), dim=1).indices
+    positive_scores = torch.relu((phi_u * phi_v).sum(dim=2))
+    positives = negative_log_likelihood(1 - positive_scores, (sigma_u + sigma_v) / 2).mean()
+
+    phi_hard = phi_v.gather(1, chosen[:, :, None].expand(-1, -1, phi_v.shape[2]))
+    sigma_hard = sigma_v.gather(1, chosen)
+    hard_scores = torch.relu(phi_u @ phi_hard.mT)
+    hard_losses = negative_log_likelihood(hard_scores, (sigma_u[:, :, None] + sigma_hard[:, None, :]) / 2)
+    different = labels.gather(2, chosen[:, None, :].expand(-1, labels.shape[1], -1)) == DIFFERENT
+    negatives = (hard_losses * different).sum() / different.sum().clamp(min=1)
+    return (positives + negatives) / 2
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference between two cosine-similarity matrices of the same cells; descriptors (K, C) of unit
+    length, whose sizes C may differ. Ours, not the paper's."""
+    return (student @ student.mT - teacher @ teacher.mT).square().mean()
+
+
+class IntrospectionTask:
+    """What the engine trains: the network, and the loss of a given step.
+
+    A step's photographs, warps and points depend on the seed and its number alone, so training resumed at a step goes
+    on as if never stopped.
+    """
+
+    def __init__(
+        self,
+        recipe: IntrospectionRecipe,
+        network: IntrospectionNet,
+        photographs: Sequence[Photograph],
+        device: torch.device,
+    ) -> None:
+        self.recipe = recipe
+        self.network = network.to(device)
+        self.device = device
+        self.teacher: nn.Module | None = None
+        if recipe.keep_similarity > 0:
+            self.teacher = deepcopy(self.network).eval().requires_grad_(False)
+        self.groups = [list(photographs)]
+        if recipe.batches is Batches.one_class:
+            self.groups = [g for g in by_label(photographs).values() if len(g) >= recipe.photographs_per_step]
+            if not self.groups:
+                raise InputError(
+                    f"no label has the {recipe.photographs_per_step} photographs that one step needs: "
+                    f"give labelled data, or --batches {Batches.mixed}"
+                )
+
+    def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
+        """The loss of step ``step`` with what the log reports of it."""
+        recipe = self.recipe
+        views, first_points, second_points = self._draw(step)
+        with autocast:
+            phi, sigma = self.network(views)
+            with torch.no_grad():
+                taught = self.teacher(views)[0] if self.teacher is not None else None
+        labels = label_pairs(second_points, recipe.positive_radius, recipe.negative_radius)
+        pairs = len(first_points)
+        first = self._read(phi[:pairs], sigma[:pairs], first_points)
+        second = self._read(phi[pairs:], sigma[pairs:], second_points)
+        likelihood = introspection_loss(first, second, labels, recipe.hardest)
+        loss, report = likelihood, {"likelihood": likelihood.detach(), "sigma": sigma.detach().mean()}
+        if taught is not None:
+            similarity = similarity_loss(*(self._some_cells(maps, step) for maps in (phi, taught)))
+            loss = loss + recipe.keep_similarity * similarity
+            report["similarity"] = similarity.detach()
+        return StepLoss(loss, {name: float(value) for name, value in report.items()}, images=len(views))
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Views (2B, 3, S, S), all first views before all second ones, and points (B, K, 2) in each."""
+        recipe = self.recipe
+        random = np.random.default_rng((recipe.seed, step))
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        # Between drawing photographs and drawing classes evenly: thin classes are seen, but not to death.
+        weights = np.sqrt([len(group) for group in self.groups])
+        group = self.groups[random.choice(len(self.groups), p=weights / weights.sum())]
+        chosen = random.choice(len(group), size=min(recipe.photographs_per_step, len(group)), replace=False)
+        size = recipe.view_size
+        views: list[list[Tensor]] = [[], []]
+        points: list[list[Tensor]] = [[], []]
+        for index in chosen:
+            photograph = group[index].load().float() / 255
+            maps = [random_view(tuple(photograph.shape[1:]), size, recipe.warps, generator) for _ in range(2)]
+            for side, found in enumerate(corresponding_points(*maps, size, recipe.points, generator)):
+                points[side].append(found.float())
+                view = warp_image(photograph, maps[side], (size, size))
+                views[side].append(random_colour(view, recipe.colours, generator))
+        stacked = torch.stack(views[0] + views[1]).to(self.device, memory_format=torch.channels_last)
+        return stacked, torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)
+
+    def _read(self, phi: Tensor, sigma: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        cells = points / self.network.stride
+        descriptors = nn.functional.normalize(read_cells(phi, cells), dim=1).mT
+        return descriptors, read_cells(sigma, cells)[:, 0]
+
+    def _some_cells(self, maps: Tensor, step: int) -> Tensor:
+        """The same random cells of all maps (B, C, h, w) of a step: (K, C)."""
+        cells = maps.permute(0, 2, 3, 1).flatten(0, 2)
+        chosen = np.random.default_rng((self.recipe.seed, step, 1)).permutation(len(cells))
+        return cells[torch.from_numpy(chosen[: self.recipe.similarity_cells]).to(cells.device)]
+
+
+def train_introspection(
+    data: Sequence[Path],
+    init: Path,
+    out: Path,
+    recipe: IntrospectionRecipe,
+    optimisation: Optimisation,
+    *,
+    device: Device,
+    resume: bool,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Train a network on photographs, from a pretrained trunk, and write its weights to ``out``.
+
+    Beside them go ``<out>.checkpoint`` and ``<out>.log.jsonl``. Raises InputError for what the user gave,
+    TrainingError if the loss diverges.
+    """
+    photographs = find_photographs(data)
+    torch.manual_seed(recipe.seed)
+    network = IntrospectionNet(recipe.network)
+    load_pretrained(network.trunk, read_safetensors(init)[0])
+    check_writable(out)
+    train(
+        IntrospectionTask(recipe, network, photographs, find_device(device)),
+        optimisation,
+        recipe=asdict(recipe),
+        checkpoint=out.with_name(out.name + ".checkpoint"),
+        resume=resume,
+        log=out.with_name(out.name + ".log.jsonl"),
+        on_progress=on_progress,
+    )
+    save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
