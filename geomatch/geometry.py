@@ -8,13 +8,17 @@ Everywhere in geomatch a position is ``(x, y)`` in pixels with pixel *centres* a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def rescale_position(position: float | Tensor, from_length: float, to_length: float) -> float | Tensor:
+Position = TypeVar("Position", float, Tensor)
+
+
+def rescale_position(position: Position, from_length: float, to_length: float) -> Position:
     """Move a position along an axis of ``from_length`` pixels to the same place on one of ``to_length``."""
     return (position + 0.5) * (to_length / from_length) - 0.5
 
@@ -109,7 +113,7 @@ class Canvas:
         counts, origin, pitch = [], [], []
         for full, working in zip(self.image_size, self.working_size, strict=True):
             counts.append((self.margin + working - 1) // stride - first + 1)
-            origin.append(float(rescale_position(first * stride - self.margin, working, full)))
+            origin.append(rescale_position(float(first * stride - self.margin), working, full))
             pitch.append(stride * full / working)
         return Grid(counts[0], counts[1], origin=(origin[1], origin[0]), pitch=(pitch[1], pitch[0]))
 

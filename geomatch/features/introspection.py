@@ -27,7 +27,7 @@ class IntrospectionConfig:
 
     trunk: str = "resnet50v2"
     stage: int = 3
-    descriptor_size: int = 1024
+    descriptor_size: int = 256
     sigma_floor: float = 0.05
     sigma_ceiling: float = 2.0
 
@@ -40,12 +40,7 @@ class IntrospectionNet(nn.Module):
         self.config = config
         self.trunk = build_trunk(config.trunk, dilated=True)
         channels = self.trunk.channels[config.stage]
-        self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1, bias=False)
-        # Learning starts from the trunk's own features: their rotation, or themselves where the sizes agree.
-        if channels == config.descriptor_size:
-            nn.init.dirac_(self.descriptor.weight)
-        else:
-            nn.init.orthogonal_(self.descriptor.weight)
+        self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1)
         self.sigma = nn.Conv2d(channels, 1, 1)
         nn.init.zeros_(self.sigma.weight)
         nn.init.constant_(self.sigma.bias, -2.0)
@@ -54,8 +49,13 @@ class IntrospectionNet(nn.Module):
     def stride(self) -> int:
         return self.trunk.strides[self.config.stage]
 
+    def columns(self, images: Tensor) -> Tensor:
+        """What the heads stand on: the trunk's features (B, C, h, w), of root mean square 1 at every location."""
+        x = self.trunk(images, [self.config.stage])[self.config.stage].float()
+        return F.normalize(x, dim=1) * x.shape[1] ** 0.5
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.trunk(images, [self.config.stage])[self.config.stage]
+        x = self.columns(images)
         low, high = self.config.sigma_floor, self.config.sigma_ceiling
         sigma = low + (high - low) * torch.sigmoid(self.sigma(x).float())
         return F.normalize(self.descriptor(x).float(), dim=1), sigma

@@ -24,30 +24,31 @@ BLUR = 0.06  # standard deviation of the smoothing, as a share of the grid's mea
 def hough_partners(source: FeatureMap, target: FeatureMap, max_bytes: int) -> Partners:
     """Best partners by z_ij = s_ij * H[displacement of i, j], s = max(0, cosine); displacements are in cells."""
     a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
-    height, width = source.grid.shape
-    if 16 * width * b.shape[1] > max_bytes:
+    (hs, ws), (ht, wt) = source.grid.shape, target.grid.shape
+    if 16 * ws * b.shape[1] > max_bytes:
         raise OutOfMemoryError(
-            f"voting over {height}x{width} cells does not fit into {max_bytes} bytes: "
+            f"voting over {hs}x{ws} cells does not fit into {max_bytes} bytes: "
             "raise --max-memory or choose a faster --preset"
         )
-    votes = displacement_votes(a, b, source.grid.shape, target.grid.shape)
-    windows = votes.unfold(0, target.grid.height, 1).unfold(1, target.grid.width, 1)
+    blur = BLUR * (hs * ws * ht * wt) ** 0.25
+    votes = displacement_votes(a, b, source.grid.shape, target.grid.shape, blur)
+    windows = votes.unfold(0, ht, 1).unfold(1, wt, 1)
 
     def score_rows(start: int, stop: int) -> Tensor:
         cells = torch.arange(start, stop, device=a.device)
-        weights = windows[height - 1 - cells // width, width - 1 - cells % width].flatten(1)
+        weights = windows[hs - 1 - cells // ws, ws - 1 - cells % ws].flatten(1)
         return (a[:, start:stop].mT @ b).relu_().mul_(weights)
 
     return best_partners(score_rows, (a.shape[1], b.shape[1]), max_bytes, a.device)
 
 
 def displacement_votes(
-    a: Tensor, b: Tensor, source_shape: tuple[int, int], target_shape: tuple[int, int]
+    a: Tensor, b: Tensor, source_shape: tuple[int, int], target_shape: tuple[int, int], blur: float
 ) -> Tensor:
     """Smoothed votes H (hs + ht - 1, ws + wt - 1) for the displacements of all pairs of cells.
 
     a: (C, hs * ws), b: (C, ht * wt). The displacement (dy, dx) = target cell - source cell has its bin at
-    (dy + hs - 1, dx + ws - 1).
+    (dy + hs - 1, dx + ws - 1); ``blur`` is the smoothing's standard deviation in bins.
     """
     (hs, ws), (ht, wt) = source_shape, target_shape
     votes = a.new_zeros(hs + ht - 1, ws + wt - 1)
@@ -58,7 +59,7 @@ def displacement_votes(
         padded = F.pad(scores.flip(0).transpose(0, 1), (0, ws)).reshape(ht, -1)
         slipped = padded[:, : ws * (wt + ws - 1)].reshape(ht, ws, wt + ws - 1)
         votes[hs - 1 - row : hs - 1 - row + ht] += slipped.sum(dim=1)
-    return _blur(votes, BLUR * math.sqrt(math.sqrt(hs * ws * ht * wt)))
+    return _blur(votes, blur)
 
 
 def _blur(values: Tensor, deviation: float) -> Tensor:

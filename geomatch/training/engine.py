@@ -46,10 +46,10 @@ class Task(Protocol):
 class Optimisation:
     """How long and how fast to learn."""
 
-    steps: int = 6000
-    warm_up: int = 200
-    trunk_rate: float = 1e-5
-    head_rate: float = 2e-4
+    steps: int = 2400
+    warm_up: int = 100
+    trunk_rate: float = 3e-5
+    head_rate: float = 1e-4
     weight_decay: float = 1e-4
     gradient_limit: float = 5.0
     precision: Precision = Precision.auto

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.datasets.photographs import Photograph, by_label, find_photographs
@@ -52,7 +53,7 @@ class IntrospectionRecipe:
     hardest: int = 30
     positive_radius: float = 1.0  # pixels of the view
     negative_radius: float = 30.0
-    keep_similarity: float = 20.0  # weight of our term; 0 is the paper's loss alone
+    keep_similarity: float = 100.0  # weight of our term; 0 is the paper's loss alone
     similarity_cells: int = 700
     warps: WarpRanges = field(default_factory=WarpRanges)
     colours: ColourRanges = field(default_factory=ColourRanges)
@@ -121,9 +122,35 @@ def introspection_loss(
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference between two cosine-similarity matrices of the same cells; descriptors (K, C) of unit
-    length, whose sizes C may differ. Ours, not the paper's."""
+    """Mean squared difference between two cosine-similarity matrices of the same cells: a scalar.
+
+    student, teacher: descriptors (K, C) of unit length; their sizes C may differ. Ours, not the paper's.
+    """
     return (student @ student.mT - teacher @ teacher.mT).square().mean()
+
+
+@torch.no_grad()
+def start_from_principal_components(
+    network: IntrospectionNet, photographs: Sequence[Photograph], view_size: int, seed: int, *, sample: int = 256
+) -> None:
+    """Set the descriptor head to the centred principal components of the trunk's features of a few photographs.
+
+    So learning starts from what the trunk knows, with the mean, which says nothing of the place, taken away.
+    """
+    random = np.random.default_rng((seed, 0, 2))
+    generator = torch.Generator().manual_seed(seed)
+    cells = []
+    for index in random.permutation(len(photographs))[:sample]:
+        photograph = photographs[index].load().float() / 255
+        view = random_view((photograph.shape[1], photograph.shape[2]), view_size, WarpRanges(), generator)
+        image = warp_image(photograph, view, (view_size, view_size))[None]
+        cells.append(network.columns(image)[0].flatten(1).mT)
+    columns = torch.cat(cells).double()
+    mean = columns.mean(dim=0)
+    components = torch.linalg.eigh(torch.cov((columns - mean).mT)).eigenvectors.flip(1)
+    weight = components[:, : network.config.descriptor_size].mT.float()
+    network.descriptor.weight.copy_(weight[:, :, None, None])
+    network.descriptor.bias.copy_(-weight @ mean.float())  # type: ignore[union-attr]
 
 
 class IntrospectionTask:
@@ -159,12 +186,12 @@ class IntrospectionTask:
         """The loss of step ``step`` with what the log reports of it."""
         recipe = self.recipe
         views, first_points, second_points = self._draw(step)
+        pairs = len(first_points)
         with autocast:
             phi, sigma = self.network(views)
             with torch.no_grad():
                 taught = self.teacher(views)[0] if self.teacher is not None else None
         labels = label_pairs(second_points, recipe.positive_radius, recipe.negative_radius)
-        pairs = len(first_points)
         first = self._read(phi[:pairs], sigma[:pairs], first_points)
         second = self._read(phi[pairs:], sigma[pairs:], second_points)
         likelihood = introspection_loss(first, second, labels, recipe.hardest)
@@ -198,9 +225,9 @@ class IntrospectionTask:
         return stacked, torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)
 
     def _read(self, phi: Tensor, sigma: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        cells = points / self.network.stride
-        descriptors = nn.functional.normalize(read_cells(phi, cells), dim=1).mT
-        return descriptors, read_cells(sigma, cells)[:, 0]
+        """Descriptors (B, K, C) of unit length and sigmas (B, K) at pixels (B, K, 2) of the views."""
+        cells = points / self.network.stride  # where the trunk centres them
+        return F.normalize(read_cells(phi, cells), dim=1).mT, read_cells(sigma, cells)[:, 0]
 
     def _some_cells(self, maps: Tensor, step: int) -> Tensor:
         """The same random cells of all maps (B, C, h, w) of a step: (K, C)."""
@@ -229,6 +256,8 @@ def train_introspection(
     torch.manual_seed(recipe.seed)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0])
+    if not resume:
+        start_from_principal_components(network, photographs, recipe.view_size, recipe.seed)
     check_writable(out)
     train(
         IntrospectionTask(recipe, network, photographs, find_device(device)),

@@ -21,25 +21,25 @@ from geomatch.geometry import apply_homography
 class WarpRanges:
     """Ranges of the random projective transforms; lengths are shares of the photograph's mean side."""
 
-    smallest_view: float = 0.45
-    largest_view: float = 1.1
-    rotation_degrees: float = 25.0
-    aspect: float = 0.25  # largest log-ratio of the two axes' scales
-    shear: float = 0.15
-    perspective: float = 0.12  # how far each corner moves on its own
-    translation: float = 0.15
+    smallest_view: float = 0.6
+    largest_view: float = 1.15
+    rotation_degrees: float = 15.0
+    aspect: float = 0.15  # largest log-ratio of the two axes' scales
+    shear: float = 0.08
+    perspective: float = 0.06  # how far each corner moves on its own
+    translation: float = 0.12
 
 
 @dataclass(frozen=True)
 class ColourRanges:
     """Ranges of the random changes of colour and illumination."""
 
-    brightness: float = 0.35
-    contrast: float = 0.35
-    saturation: float = 0.5
-    tint: float = 0.12  # largest change of each channel's gain
-    shading: float = 0.3  # strength of a linear change of brightness across the view
-    grey_probability: float = 0.15
+    brightness: float = 0.25
+    contrast: float = 0.25
+    saturation: float = 0.3
+    tint: float = 0.08  # largest change of each channel's gain
+    shading: float = 0.2  # strength of a linear change of brightness across the view
+    grey_probability: float = 0.1
 
 
 def square_corners(size: float) -> Tensor:

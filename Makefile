@@ -1,0 +1,38 @@
+# `make demo` and `make test` do everything on a fresh machine: each makes the environment first if it is not there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test check bench clean
+
+setup: $(READY)
+
+# torch is installed on its own and first, so that a CPU build of the pinned version is taken where one is offered.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/geomatch match examples/teapots/a.png examples/teapots/b.png --output demo --overwrite
+	@echo "Look at demo/overview.png; the flow is in demo/flow.flo, the warp in demo/warped.png."
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,baselines]'
+	$(BIN)/python benchmarks/nearest.py
+
+clean:
+	rm -rf $(VENV) demo

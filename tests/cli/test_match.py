@@ -1,0 +1,196 @@
+"""`geomatch match` as a user meets it: a process, its streams, its exit status and its files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.io.flow import read_flow
+
+
+def geomatch(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "geomatch", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *said: str, folder: Path, status: int = 2) -> None:
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    for text in said:
+        assert text in done.stderr
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == [], "something was written"
+
+
+@pytest.fixture(scope="module")
+def matched(teapots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("match")
+    formats = ("--format", "flo", "--format", "npz", "--format", "kitti")
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", *formats, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder / "a--b", json.loads(done.stdout)
+
+
+def test_the_files_fit_the_source_and_each_other(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
+    folder, _ = matched
+    size = Image.open(teapots / "a.png").size
+    flo, npz, kitti = (read_flow(folder / name) for name in ("flow.flo", "flow.npz", "flow.png"))
+    assert flo.flow.shape == (2, size[1], size[0])
+    assert (npz.flow == flo.flow).all()
+    assert (kitti.valid == npz.valid).all()
+    assert np.abs(kitti.flow - flo.flow)[:, npz.valid].max() <= 1 / 128
+    warped = Image.open(folder / "warped.png")
+    assert warped.size == size
+    assert ((np.asarray(warped)[..., 3] > 0) == npz.valid).all()
+    confidence = np.asarray(Image.open(folder / "confidence.png"))
+    assert confidence.dtype == np.uint16
+    assert npz.confidence is not None
+    np.testing.assert_allclose(confidence / 65535, npz.confidence, atol=1e-5)
+    assert Image.open(folder / "overview.png").width > 3 * size[0]
+
+
+def test_the_warp_shows_the_target_where_the_flow_points(
+    matched: tuple[Path, dict[str, object]], teapots: Path
+) -> None:
+    folder, _ = matched
+    flow = read_flow(folder / "flow.npz")
+    warped = np.asarray(Image.open(folder / "warped.png")).astype(float)
+    target = np.asarray(Image.open(teapots / "b.png")).astype(float)
+    for y, x in np.argwhere(flow.valid)[::997]:
+        to_x, to_y = x + flow.flow[0, y, x], y + flow.flow[1, y, x]
+        to_x, to_y = np.clip(to_x, 0, target.shape[1] - 1), np.clip(to_y, 0, target.shape[0] - 1)
+        left, top = min(int(to_x), target.shape[1] - 2), min(int(to_y), target.shape[0] - 2)
+        right_share, low_share = to_x - left, to_y - top
+        expected = (
+            target[top, left] * (1 - right_share) * (1 - low_share)
+            + target[top, left + 1] * right_share * (1 - low_share)
+            + target[top + 1, left] * (1 - right_share) * low_share
+            + target[top + 1, left + 1] * right_share * low_share
+        )
+        np.testing.assert_allclose(warped[y, x, :3], expected, atol=1)
+
+
+def test_the_record_on_stdout_is_the_one_in_the_folder_and_says_what_was_done(
+    matched: tuple[Path, dict[str, object]],
+) -> None:
+    folder, record = matched
+    assert json.loads((folder / "match.json").read_text()) == record
+    assert set(record) >= {"source", "target", "features", "weights_sha256", "matcher", "settings", "version"}
+    assert set(record) >= {"seconds", "valid_share", "mean_confidence", "preset"}
+    valid = read_flow(folder / "flow.npz").valid
+    assert record["valid_share"] == pytest.approx(valid.mean(), abs=1e-3)
+
+
+def test_the_teapots_parts_come_together(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
+    """On the surface both cameras see, against the renderer's truth; standing still would err by 60 pixels."""
+    folder, _ = matched
+    found, truth = read_flow(folder / "flow.npz"), read_flow(teapots / "truth.npz")
+    both = truth.valid & found.valid
+    error = np.hypot(*(found.flow - truth.flow))
+    still = np.hypot(*truth.flow)
+    assert both.sum() > 0.4 * truth.valid.sum()
+    assert np.median(error[both]) < 0.5 * np.median(still[both])
+
+
+def test_matching_again_gives_the_same_bytes(
+    matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
+) -> None:
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", "-o", "again", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for name in ("flow.flo", "warped.png", "confidence.png", "overview.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (matched[0] / name).read_bytes(), name
+
+
+def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    arguments = ("match", teapots / "a.png", teapots / "b.png", "-o", "out", "--preset", "fast")
+    refused = geomatch(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--overwrite" in refused.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    assert geomatch(*arguments, "--overwrite", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "out" / "flow.flo").is_file()
+    assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--features", "surf"], ["surf", "introspection, hypercolumn"]),
+        (["--matcher", "ransac"], ["ransac", "nn, hough"]),
+        (["--preset", "quick"], ["quick", "fast"]),
+        (["--format", "exr"], ["exr", "kitti"]),
+        (["--max-memory", "lots"], ["--max-memory lots", "2GiB"]),
+        (["--max-memory", "1KiB"], ["--max-memory", "--preset"]),
+        (["--weights", "none.safetensors"], ["none.safetensors", "no such"]),
+        (["-o", "no/such/place"], ["no/such", "make it first"]),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(
+    arguments: list[str], said: list[str], teapots: Path, tmp_path: Path
+) -> None:
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", *arguments, cwd=tmp_path)
+    assert_refused(done, *said, folder=tmp_path, status=1 if "1KiB" in arguments else 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "no such file"), (b"", "not an image"), (b"just text", "not an image")]
+)
+def test_images_that_cannot_be_read_are_named(content: bytes | None, said: str, teapots: Path, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "bad.png").write_bytes(content)
+    done = geomatch("match", teapots / "a.png", "bad.png", cwd=tmp_path)
+    assert_refused(done, "bad.png", said, folder=tmp_path)
+
+
+def test_a_gpu_that_is_not_there_is_not_silently_replaced(teapots: Path, tmp_path: Path) -> None:
+    arguments = ("match", teapots / "a.png", teapots / "b.png", "--device", "cuda")
+    done = geomatch(*arguments, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert_refused(done, "--device cuda", "--device cpu", folder=tmp_path)
+
+
+def test_an_animation_is_matched_by_its_first_frame_and_that_is_said(teapots: Path, tmp_path: Path) -> None:
+    frames = [Image.open(teapots / name).convert("RGB").resize((120, 90)) for name in ("a.png", "b.png")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    done = geomatch("match", "moving.gif", teapots / "b.png", "--preset", "fast", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "first frame" in done.stderr
+
+
+def test_ctrl_c_leaves_nothing_behind(teapots: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geomatch", "match", teapots / "a.png", teapots / "b.png", "--preset", "precise"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test runner in the background may have been started deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_catastrophe(teapots: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m geomatch match {teapots / 'a.png'} {teapots / 'b.png'} --preset fast | true"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,46 @@
+"""Fixtures: a rendered pair with known truth, and the real benchmarks where they are at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geomatch.correspondence import FeatureMap
+from geomatch.geometry import Grid
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder that holds PF-dataset, SPair-71k and animal-parts."""
+    folder = os.environ.get("GEOMATCH_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("the real benchmarks are not here: GEOMATCH_TEST_DATA names no folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def teapots() -> Path:
+    """Two rendered teapots, ``a.png`` and ``b.png``."""
+    return ROOT / "examples" / "teapots"
+
+
+def random_features(
+    height: int, width: int, *, channels: int = 8, cell: float = 10.0, seed: int = 0, sigma: float | None = None
+) -> FeatureMap:
+    """Unit descriptors on a grid that tiles an image of ``cell`` pixels a cell."""
+    values = np.random.default_rng(seed).normal(size=(channels, height, width))
+    size = (round(height * cell), round(width * cell))
+    return FeatureMap(
+        torch.nn.functional.normalize(torch.from_numpy(values).float(), dim=0),
+        size,
+        Grid.over(size, height, width),
+        None if sigma is None else torch.full((height, width), sigma),
+    )

@@ -1,0 +1,142 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from geomatch.errors import InputError, WeightsError
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.registry import load_features
+from geomatch.features.weights import load_weights, save_weights, sha256_of, shipped_weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "some.safetensors"
+    save_weights(path, "introspection", {"stage": 2}, {"a.weight": torch.rand(3, 4), "a.bias": torch.rand(3)})
+    return path
+
+
+def test_kernels_are_kept_in_half_precision_and_vectors_in_full(written: Path) -> None:
+    weights = load_weights(written)
+    assert weights.feature == "introspection"
+    assert weights.config == {"stage": 2}
+    assert weights.sha256 == sha256_of(written)
+    kernel, bias = weights.state["a.weight"], weights.state["a.bias"]
+    assert torch.equal(kernel, kernel.half().float())
+    assert not torch.equal(bias, bias.half().float())
+
+
+def test_a_network_comes_back_from_its_file(tmp_path: Path) -> None:
+    config = IntrospectionConfig(stage=2, descriptor_size=16)
+    network = IntrospectionNet(config)
+    save_weights(tmp_path / "w.safetensors", "introspection", asdict(config), network.state_dict())
+    image = torch.randint(0, 256, (3, 100, 140), dtype=torch.uint8)
+    found = load_features("introspection", working_size=112, device=CPU, weights=tmp_path / "w.safetensors")(image)
+    assert found.descriptors.shape[0] == 16
+    torch.testing.assert_close(found.descriptors.norm(dim=0), torch.ones(found.grid.shape))
+    assert found.inverse_confidence is not None
+    assert float(found.inverse_confidence.min()) > config.sigma_floor
+
+
+def damaged(written: Path, kind: str) -> Path:
+    content = written.read_bytes()
+    if kind == "truncated":
+        written.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        written.write_bytes(b"")
+    elif kind == "pickle":
+        torch.save({"a": torch.ones(2)}, written)
+    elif kind == "foreign":
+        save_file({"a": torch.ones(2)}, written)
+    elif kind == "nan":
+        save_weights(written, "introspection", {}, {"a.bias": torch.tensor([1.0, float("nan")])})
+    elif kind == "missing":
+        written.unlink()
+    return written
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("truncated", "damaged"),
+        ("empty", "damaged"),
+        ("pickle", "pickle"),
+        ("foreign", "not geomatch weights"),
+        ("nan", "NaN"),
+        ("missing", "no such"),
+    ],
+)
+def test_weights_that_cannot_be_trusted_are_refused_by_name(written: Path, kind: str, reason: str) -> None:
+    path = damaged(written, kind)
+    with pytest.raises(WeightsError, match=reason) as raised:
+        load_weights(path)
+    assert path.name in str(raised.value)
+
+
+def test_weights_of_another_network_are_refused(written: Path) -> None:
+    with pytest.raises(WeightsError, match="do not fit the network"):
+        load_features("introspection", working_size=224, device=CPU, weights=written)
+    save_weights(written, "introspection", {"colour": "blue"}, {"a.bias": torch.ones(1)})
+    with pytest.raises(WeightsError, match="unknown setting 'colour'"):
+        load_features("introspection", working_size=224, device=CPU, weights=written)
+    save_weights(written, "anchornet", {}, {"a.bias": torch.ones(1)})
+    with pytest.raises(WeightsError, match="weights of 'anchornet'"):
+        load_features("introspection", working_size=224, device=CPU, weights=written)
+
+
+def test_shipped_weights_are_checked_against_the_manifest(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOMATCH_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"manifest\.json: missing"):
+        shipped_weights("introspection")
+    entry = {"file": written.name, "sha256": sha256_of(written)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"introspection": entry}))
+    assert shipped_weights("introspection") == written
+    with pytest.raises(WeightsError, match="no weights for 'anchornet'"):
+        shipped_weights("anchornet")
+    written.write_bytes(written.read_bytes() + b"x")
+    with pytest.raises(WeightsError, match="wrong checksum"):
+        shipped_weights("introspection")
+
+
+def test_the_weights_that_come_along_are_whole_and_small_enough() -> None:
+    path = shipped_weights("introspection")
+    assert load_weights(path).feature == "introspection"
+    assert path.stat().st_size <= 50_000_000
+
+
+@pytest.mark.realdata
+def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(real_data: Path) -> None:
+    from safetensors.torch import load_file
+
+    from geomatch.features.resnet import build_trunk, load_pretrained
+
+    initial_file = real_data.parent / "weights-init" / "resnet50v2-imagenet-stages123.safetensors"
+    if not initial_file.is_file():
+        pytest.skip("the initial weights are not here")
+    trunk = build_trunk("resnet50v2")
+    load_pretrained(trunk, load_file(initial_file))
+    shipped = load_weights(shipped_weights("introspection")).state
+    for name, initial in trunk.state_dict().items():
+        rounded = initial.half().float() if initial.ndim > 1 else initial
+        assert not torch.equal(shipped[f"trunk.{name}"], rounded), name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("surf", "introspection, hypercolumn"),
+        ("hypercolumn:a", "numbers joined"),
+        ("hypercolumn:7", "no stage 7"),
+        ("introspection:x", "takes no argument"),
+    ],
+)
+def test_unknown_features_are_answered_with_the_known_ones(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_features(name, working_size=224, device=CPU)

@@ -1,0 +1,53 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from geomatch.errors import InputError
+from geomatch.io.atomic import check_new_folder, check_writable, write_atomically, write_folder_atomically
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
+    write_folder_atomically(tmp_path / "out", {"a": b"1", "b": b"2"})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {"a": b"1", "b": b"2"}
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_failure_halfway_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    write_folder_atomically(tmp_path / "out", {"a": b"old"})
+    with pytest.raises(InputError):
+        write_folder_atomically(tmp_path / "out", {"a": b"new", "no/such/folder": b""})
+    assert (tmp_path / "out" / "a").read_bytes() == b"old"
+    with pytest.raises(InputError):
+        write_folder_atomically(tmp_path / "other", {"a": b"new", "no/such/folder": b""})
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_other_files_in_an_overwritten_folder_stay(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"kept")
+    write_folder_atomically(tmp_path, {"a": b"1"})
+    assert (tmp_path / "mine").read_bytes() == b"kept"
+
+
+def test_a_folder_with_something_in_it_needs_leave_to_be_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(InputError, match="--overwrite"):
+        check_new_folder(tmp_path, overwrite=False)
+    check_new_folder(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="is a file"):
+        check_new_folder(tmp_path / "a", overwrite=True)
+
+
+def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        check_writable(tmp_path / "none" / "a")
+    with pytest.raises(InputError, match="is a folder"):
+        check_writable(tmp_path)

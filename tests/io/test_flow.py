@@ -1,0 +1,137 @@
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.flow import (
+    FlowField,
+    decode_flo,
+    decode_kitti,
+    decode_npz,
+    encode_flo,
+    encode_kitti,
+    encode_npz,
+    read_flow,
+)
+from geomatch.io.png16 import decode_rgb16, encode_rgb16
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
+pixels16 = shapes.flatmap(lambda shape: hnp.arrays(np.uint16, (*shape, 3)))
+
+
+def field(flow: np.ndarray, valid: np.ndarray | None = None) -> FlowField:
+    flow = np.asarray(flow, dtype=np.float32)
+    return FlowField(flow, np.ones(flow.shape[1:], bool) if valid is None else valid)
+
+
+def test_flo_bytes_are_those_of_the_middlebury_specification() -> None:
+    content = encode_flo(field([[[1.5, 2.5]], [[-3.0, 4.0]]]))
+    assert content == b"PIEH" + struct.pack("<ii4f", 2, 1, 1.5, -3.0, 2.5, 4.0)
+
+
+@given(hnp.arrays(np.float32, (2, 3, 5), elements=st.floats(-1e4, 1e4, width=32)))
+def test_flo_and_npz_give_back_what_they_were_given(flow: np.ndarray) -> None:
+    valid = flow[0] > 0
+    assert (decode_flo(encode_flo(field(flow))).flow == flow).all()
+    back = decode_npz(encode_npz(FlowField(flow, valid, np.abs(flow[1]))))
+    assert (back.flow == flow).all()
+    assert (back.valid == valid).all()
+    assert back.confidence is not None
+    assert (back.confidence == np.abs(flow[1])).all()
+
+
+def test_flo_marks_what_the_format_calls_unknown_as_invalid() -> None:
+    content = encode_flo(field([[[1e10, np.nan, 1]], [[0, 0, 1]]]))
+    assert decode_flo(content).valid.tolist() == [[False, False, True]]
+
+
+@given(hnp.arrays(np.float32, (2, 4, 3), elements=st.floats(-511, 511, width=32)))
+def test_kitti_keeps_flow_to_a_64th_of_a_pixel(flow: np.ndarray) -> None:
+    valid = flow[0] < 100
+    back = decode_kitti(encode_kitti(FlowField(flow, valid)))
+    assert (back.valid == valid).all()
+    assert np.abs(back.flow - flow)[:, valid].max(initial=0) <= 1 / 128
+
+
+def test_kitti_marks_a_displacement_it_cannot_hold_invalid_and_says_so() -> None:
+    flow = np.zeros((2, 1, 4), dtype=np.float32)
+    flow[0, 0] = [511.5, 512.5, -512, -513]
+    with pytest.warns(GeomatchWarning, match="2 larger ones are marked invalid"):
+        back = decode_kitti(encode_kitti(field(flow)))
+    assert back.valid.tolist() == [[True, False, True, False]]
+    assert back.flow[0, 0].tolist() == [511.5, 0, -512, 0]
+
+
+@given(pixels16)
+def test_sixteen_bit_png_is_lossless(pixels: np.ndarray) -> None:
+    assert (decode_rgb16(encode_rgb16(pixels), max_pixels=100) == pixels).all()
+
+
+def test_sixteen_bit_png_is_one_that_pillow_reads_too(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2**16, (5, 7, 3), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(encode_rgb16(pixels))
+    assert (np.asarray(Image.open(tmp_path / "a.png")) == pixels >> 8).all()  # it keeps the upper byte
+
+
+@settings(max_examples=30)
+@given(pixels16, st.integers(0, 2**32 - 1))
+def test_every_png_row_filter_is_undone(pixels: np.ndarray, seed: int) -> None:
+    """Against the filters as the specification words them, one byte at a time."""
+    height, width, _ = pixels.shape
+    rows = pixels.astype(">u2").tobytes()
+    stride = width * 6
+    body = b""
+    for y in range(height):
+        kind = int(np.random.default_rng((seed, y)).integers(5))
+        body += bytes([kind])
+        for x in range(stride):
+            a = rows[y * stride + x - 6] if x >= 6 else 0
+            b = rows[(y - 1) * stride + x] if y else 0
+            c = rows[(y - 1) * stride + x - 6] if y and x >= 6 else 0
+            p = a + b - c
+            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            body += bytes([(rows[y * stride + x] - (0, a, b, (a + b) // 2, paeth)[kind]) % 256])
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    assert (decode_rgb16(content, max_pixels=100) == pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.flo", b"PIEH"),
+        ("a.flo", b"PIEH" + struct.pack("<ii", 1000, 1000)),
+        ("a.flo", b"nothing of the kind"),
+        ("a.npz", b"no zip"),
+        ("a.png", b"\x89PNG\r\n\x1a\n"),
+        ("a.png", encode_rgb16(np.zeros((4, 4, 3), np.uint16))[:-30]),
+        ("a.xyz", b""),
+    ],
+)
+def test_a_file_that_is_no_flow_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        read_flow(tmp_path / name)
+    assert name in str(raised.value)
+
+
+def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", flow=np.array([{}], dtype=object), valid=np.zeros(1))
+    with pytest.raises(InputError, match="a.npz"):
+        read_flow(tmp_path / "a.npz")
+
+
+def test_a_png_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
+    with pytest.raises(ValueError, match="more than the limit"):
+        decode_rgb16(encode_rgb16(np.zeros((10, 11, 3), np.uint16)), max_pixels=100)

@@ -1,0 +1,106 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.images import load_image
+
+
+def saved(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_colour_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    read = load_image(saved(Image.fromarray(pixels), tmp_path / "a.png"))
+    assert read.shape == (3, 20, 30)
+    assert (read.permute(1, 2, 0).numpy() == pixels).all()
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    read = load_image(saved(Image.new("L", (20, 20), 77), tmp_path / "a.png"))
+    assert (read == 77).all()
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    read = load_image(saved(Image.new("RGBA", (20, 20), (0, 0, 0, 0)), tmp_path / "a.png"))
+    assert (read == 255).all()
+
+
+def test_a_palette_with_a_transparent_entry_is_laid_over_white(tmp_path: Path) -> None:
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 200, 10, 10])
+    image.paste(0, (0, 0, 20, 10))
+    read = load_image(saved(image, tmp_path / "a.png", transparency=0))
+    assert read[:, 0, 0].tolist() == [255, 255, 255]
+    assert read[:, 19, 0].tolist() == [200, 10, 10]
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    read = load_image(saved(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), tmp_path / "a.jpg", quality=95))
+    red, green, blue = read.float().mean(dim=(1, 2)).tolist()
+    assert red > 200 > 60 > max(green, blue)
+
+
+def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((20, 20), 128 * 257, dtype=np.uint16))
+    assert (load_image(saved(image, tmp_path / "a.png")) == 128).all()
+
+
+def test_exif_orientation_turns_the_picture_upright(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    assert load_image(saved(image, tmp_path / "a.jpg", exif=exif)).shape == (3, 40, 20)
+
+
+def test_of_an_animation_the_first_frame_is_used_and_that_is_said(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    path = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.warns(GeomatchWarning, match="first frame"):
+        assert load_image(path)[:, 5, 5].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.png", b"", "not an image file"),
+        ("text.png", b"hello, I am a text", "not an image file"),
+        ("cut.jpg", None, "damaged or incomplete"),
+    ],
+)
+def test_a_file_that_is_no_whole_image_is_named(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    path = tmp_path / name
+    if content is None:
+        buffer = io.BytesIO()
+        Image.effect_noise((200, 200), 50).save(buffer, "JPEG")
+        content = buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=reason) as raised:
+        load_image(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [((1, 1), "too small"), ((30_000, 10), "too small"), ((400, 20), "elongated")]
+)
+def test_shapes_that_cannot_be_matched_are_refused(tmp_path: Path, size: tuple[int, int], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load_image(saved(Image.new("RGB", size), tmp_path / "a.png"))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = saved(Image.new("1", (20_000, 20_000)), tmp_path / "bomb.png")
+    with pytest.raises(InputError, match="million pixels"):
+        load_image(path)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_image(tmp_path / "none.png")
+    with pytest.raises(InputError, match="is a folder"):
+        load_image(tmp_path)

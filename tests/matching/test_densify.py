@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from geomatch.correspondence import FeatureMap, match_probability
+from geomatch.errors import InputError
+from geomatch.geometry import Grid
+from geomatch.matching.base import Matcher
+from geomatch.matching.densify import Densification, Spread, densify, refine
+from geomatch.matching.search import Partners
+from tests.conftest import random_features
+
+
+def smooth_features(grid: Grid, image_size: tuple[int, int], wavelength: float = 90.0) -> FeatureMap:
+    """Descriptors that are smooth functions of the pixel they stand on, so that the true match is known everywhere."""
+    random = np.random.default_rng(0)
+    frequencies = torch.from_numpy(random.normal(size=(64, 2)) / wavelength).float()
+    phases = torch.from_numpy(random.uniform(0, 2 * np.pi, 64)).float()
+    values = torch.cos(2 * np.pi * grid.centres() @ frequencies.mT + phases)
+    descriptors = torch.nn.functional.normalize(values, dim=1).mT.reshape(64, *grid.shape)
+    return FeatureMap(descriptors, image_size, grid)
+
+
+def test_spreading_over_pixels_agrees_with_scipy() -> None:
+    grid = Grid(3, 4, origin=(5.3, 2.1), pitch=(9.7, 8.2))
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    spread = Spread.over(grid, (31, 45), torch.device("cpu"))(torch.from_numpy(values).float().reshape(-1, 1))
+    y, x = np.mgrid[0:31, 0:45]
+    expected = map_coordinates(values, [(y - 2.1) / 8.2, (x - 5.3) / 9.7], order=1, mode="nearest")
+    np.testing.assert_allclose(spread[0].numpy(), expected, atol=1e-5)
+
+
+def test_refinement_is_the_soft_argmax_over_the_window() -> None:
+    source, target = random_features(2, 2), random_features(5, 6, seed=1)
+    how = Densification(window=1, temperature=0.2)
+    partner = torch.tensor([2 * 6 + 3, 0, 29, 17])  # in the middle, in two corners, on an edge
+    refined = refine(source, target, partner, how, 1 << 20)
+    for index, cell in enumerate(partner.tolist()):
+        weights, sums = 0.0, np.zeros(2)
+        for y in range(cell // 6 - 1, cell // 6 + 2):
+            for x in range(cell % 6 - 1, cell % 6 + 2):
+                if 0 <= y < 5 and 0 <= x < 6:
+                    score = float(source.descriptors.flatten(1)[:, index] @ target.descriptors[:, y, x])
+                    weights += np.exp(score / 0.2)
+                    sums += np.exp(score / 0.2) * np.array([x, y])
+        np.testing.assert_allclose(refined[index].numpy(), sums / weights, atol=1e-4)
+
+
+def test_identical_images_match_to_themselves() -> None:
+    features = random_features(6, 7, channels=32, sigma=0.1)
+    found = Matcher("nn", densification=Densification(window=0))(features, features)
+    assert found.flow.abs().max() < 1e-4
+    assert bool(found.valid.all())
+    torch.testing.assert_close(found.confidence, match_probability(torch.ones(60, 70), torch.full((60, 70), 0.1)))
+
+
+@pytest.mark.parametrize("upsampling", [1, 2])
+def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(upsampling: int) -> None:
+    """A 313 x 471 source and its affine image of 257 x 339, each on its own grid, described by position alone."""
+    source_size, target_size = (313, 471), (257, 339)
+    warp = torch.tensor([[0.66, 0.05], [-0.04, 0.75]])
+    offset = torch.tensor([9.0, 17.0])
+    source_grid = Grid(18, 28, origin=(10.2, 9.1), pitch=(16.7, 16.7))
+    target_grid = Grid(15, 20, origin=(7.7, 8.4), pitch=(16.5, 16.5))
+    source = smooth_features(source_grid, source_size)
+    # A target pixel q shows the source point p with q = W p + o.
+    back = torch.linalg.inv(warp)
+    moved = (target_grid.centres() - offset) @ back.mT
+    random = np.random.default_rng(0)
+    frequencies = torch.from_numpy(random.normal(size=(64, 2)) / 90).float()
+    phases = torch.from_numpy(random.uniform(0, 2 * np.pi, 64)).float()
+    values = torch.nn.functional.normalize(torch.cos(2 * np.pi * moved @ frequencies.mT + phases), dim=1)
+    target = FeatureMap(values.mT.reshape(64, *target_grid.shape), target_size, target_grid)
+
+    found = Matcher("nn", upsampling)(source, target)
+    y, x = torch.meshgrid(torch.arange(313.0), torch.arange(471.0), indexing="ij")
+    pixels = torch.stack((x, y), dim=-1)
+    truth = (pixels @ warp.mT + offset - pixels).permute(2, 0, 1)
+    error = (found.flow - truth).norm(dim=0)[found.valid]
+    assert found.valid.float().mean() > 0.8
+    assert error.median() < 16.5 / 2
+
+
+def test_a_match_that_does_not_lead_back_is_invalid() -> None:
+    source, target = random_features(4, 4), random_features(4, 4, seed=1)
+    cells = torch.arange(16)
+    astray = Partners(forward=cells, backward=torch.full((16,), 15))
+    found = densify(source, target, astray, Densification(window=0, cycle_tolerance=0.1), 1 << 20)
+    assert not found.valid[:20, :20].any()
+    assert found.valid[-5:, -5:].all()
+
+
+def test_positions_outside_the_target_are_invalid() -> None:
+    source = FeatureMap(random_features(4, 4).descriptors, (40, 40), Grid.over((40, 40), 4, 4))
+    small = FeatureMap(random_features(4, 4).descriptors, (20, 20), Grid(4, 4, origin=(4.5, 4.5), pitch=(10.0, 10.0)))
+    cells = torch.arange(16)
+    found = densify(source, small, Partners(cells, cells), Densification(window=0), 1 << 20)
+    assert found.valid[:20, :20].all()
+    assert not found.valid[20:].any()
+
+
+def test_an_unknown_matcher_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="nn, hough"):
+        Matcher("sift-flow")

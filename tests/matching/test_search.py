@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomatch.errors import OutOfMemoryError
+from geomatch.matching import search
+from geomatch.matching.hough import displacement_votes, hough_partners
+from geomatch.matching.nearest import nearest_partners
+from geomatch.matching.search import best_partners, row_blocks
+from tests.conftest import random_features
+
+CPU = torch.device("cpu")
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_partners_are_the_first_maxima_of_the_whole_matrix(rows: int, columns: int, seed: int) -> None:
+    """Scores of few distinct values, so that ties are everywhere."""
+    scores = np.random.default_rng(seed).integers(-3, 3, (rows, columns)).astype(np.float32)
+    whole = torch.from_numpy(scores)
+    found = best_partners(lambda start, stop: whole[start:stop], (rows, columns), 1 << 20, CPU)
+    assert (found.forward.numpy() == scores.argmax(axis=1)).all()
+    assert (found.backward.numpy() == scores.argmax(axis=0)).all()
+
+
+@pytest.mark.parametrize("max_bytes", [8 * 300, 8 * 300 * 7, 1 << 30])
+def test_the_memory_bound_does_not_change_the_result(max_bytes: int) -> None:
+    source, target = random_features(11, 13, seed=1), random_features(20, 15, seed=2)
+    similarity = source.descriptors.flatten(1).double().mT @ target.descriptors.flatten(1).double()
+    found = nearest_partners(source, target, max_bytes)
+    assert (found.forward == similarity.argmax(dim=1)).all()
+    assert (found.backward == similarity.argmax(dim=0)).all()
+
+
+def test_no_block_of_scores_exceeds_the_memory_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_CACHED_SCORES", 10**9)
+    for rows, columns, max_bytes in [(1000, 300, 10_000), (5, 1, 8), (12_544, 12_544, 2 << 20)]:
+        blocks = list(row_blocks(rows, columns, max_bytes))
+        assert max(stop - start for start, stop in blocks) * columns * 4 * 2 <= max_bytes
+        assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
+        assert blocks[-1][1] == rows
+
+
+def test_a_bound_too_small_for_one_row_names_the_option() -> None:
+    with pytest.raises(OutOfMemoryError, match="--max-memory"):
+        nearest_partners(random_features(9, 9), random_features(9, 9), 100)
+    with pytest.raises(OutOfMemoryError, match="--max-memory"):
+        hough_partners(random_features(9, 9), random_features(9, 9), 100)
+
+
+def test_displacement_votes_equal_a_count_over_all_pairs() -> None:
+    """Without smoothing, against the double loop; smoothing conserves the total and is tested by it."""
+    (hs, ws), (ht, wt) = (3, 4), (5, 2)
+    a, b = random_features(hs, ws).descriptors, random_features(ht, wt, seed=1).descriptors
+    counted = torch.zeros(hs + ht - 1, ws + wt - 1)
+    for ys, xs in np.ndindex(hs, ws):
+        for yt, xt in np.ndindex(ht, wt):
+            score = max(0.0, float(a[:, ys, xs] @ b[:, yt, xt]))
+            counted[yt - ys + hs - 1, xt - xs + ws - 1] += score**3
+    votes = displacement_votes(a.flatten(1), b.flatten(1), (hs, ws), (ht, wt), blur=1e-3)
+    torch.testing.assert_close(votes, counted)
+
+
+def test_voting_finds_a_shift_that_most_single_matches_miss() -> None:
+    """A map shifted by (2, 1) cells, drowned in noise: few nearest neighbours are right, nearly all votes are."""
+    clean = random_features(14, 14, channels=32, seed=3).descriptors
+    shifted = torch.roll(clean, (1, 2), dims=(1, 2))
+    noisy = random_features(14, 14, channels=32, seed=4).descriptors
+    source = random_features(14, 14, channels=32)
+    target = random_features(14, 14, channels=32)
+    source.descriptors.copy_(clean)
+    target.descriptors.copy_(torch.nn.functional.normalize(shifted * 0.5 + noisy, dim=0))
+    cells = torch.arange(196).reshape(14, 14)
+    true = torch.roll(cells, (-1, -2), dims=(0, 1))[:13, :12]
+
+    def share_right(partners: torch.Tensor) -> float:
+        return float((partners.reshape(14, 14)[:13, :12] == true).float().mean())
+
+    assert share_right(nearest_partners(source, target, 1 << 30).forward) < 0.75
+    assert share_right(hough_partners(source, target, 1 << 30).forward) > 0.95

@@ -1,0 +1,83 @@
+"""The house rules: imports run downwards, matching and evaluation touch no files, `--help` is quick."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "geomatch"
+
+# Each room may import from itself and from those that stand before it here; rooms on one line do not see each other,
+# but for the exceptions below.
+FLOORS = (
+    {"errors", "settings", "geometry", "__init__"},
+    {"correspondence", "device"},
+    {"io", "datasets", "features", "matching"},
+    {"pipeline", "visualize", "training"},
+    {"evaluation", "record"},
+    {"cli"},
+    {"__main__"},
+)
+SAME_FLOOR = {("datasets", "io"), ("features", "io"), ("record", "evaluation")}
+
+
+def room(module: str) -> str:
+    return module.removeprefix("geomatch").removeprefix(".").split(".")[0] or "__init__"
+
+
+def imports() -> list[tuple[str, str, str]]:
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            found += [(str(path.relative_to(PACKAGE)), parts[0], name) for name in names]
+    return found
+
+
+def floor_of(name: str) -> int:
+    return next(index for index, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def test_imports_run_downwards() -> None:
+    wrong = [
+        (file, imported)
+        for file, importer, imported in imports()
+        if imported.startswith("geomatch")
+        and room(imported) != importer
+        and (importer, room(imported)) not in SAME_FLOOR
+        and floor_of(room(imported)) >= floor_of(importer)
+        and floor_of(importer) > 0
+    ]
+    assert wrong == []
+
+
+def test_matching_and_metrics_do_no_file_io() -> None:
+    for file, importer, imported in imports():
+        if importer == "matching" or file in ("evaluation/metrics.py", "evaluation/protocols.py"):
+            assert imported not in ("io", "os", "tempfile", "geomatch.io"), file
+            assert not imported.startswith("geomatch.io"), file
+
+
+def test_only_the_shim_imports_torchvision() -> None:
+    assert [file for file, _, imported in imports() if imported.split(".")[0] == "torchvision"] == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["match", "--help"], ["eval", "--help"], ["train", "introspection", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys; from geomatch.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'scipy', 'PIL', 'safetensors'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert "HEAVY []" in done.stdout

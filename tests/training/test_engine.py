@@ -1,0 +1,91 @@
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import torch
+
+from geomatch.errors import InputError, TrainingError
+from geomatch.settings import Precision
+from geomatch.training.engine import Optimisation, StepLoss, rate_at, train
+
+
+class Regression:
+    """Fit a fixed linear map from data that depend on the step alone; optionally fail or stop at a step."""
+
+    def __init__(self, on_step: Callable[[int], None] = lambda _: None, spoil_at: int = -1) -> None:
+        torch.manual_seed(0)
+        self.network = torch.nn.ModuleDict({"trunk": torch.nn.Conv2d(3, 4, 1), "head": torch.nn.Conv2d(4, 2, 1)})
+        self.on_step, self.spoil_at = on_step, spoil_at
+
+    def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
+        self.on_step(step)
+        x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(step))
+        with autocast:
+            y = self.network["head"](self.network["trunk"](x))
+        loss = (y - x[:, :2]).square().mean()
+        return StepLoss(loss * (float("nan") if step == self.spoil_at else 1), {}, images=4)
+
+
+def run(task: Regression, folder: Path, *, resume: bool = False, steps: int = 12, seed: int = 0) -> list[float]:
+    log = folder / "log.jsonl"
+    train(
+        task,
+        Optimisation(steps=steps, warm_up=3, trunk_rate=1e-2, head_rate=1e-2, precision=Precision.fp32),
+        recipe={"seed": seed},
+        checkpoint=folder / "checkpoint",
+        resume=resume,
+        log=log,
+        on_progress=lambda _: None,
+    )
+    return [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+
+
+def test_training_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = Regression()
+    losses = run(whole, tmp_path / "whole")
+
+    def interrupt(step: int) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(interrupt), tmp_path / "parts")
+    resumed = Regression()
+    assert run(resumed, tmp_path / "parts", resume=True) == losses
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    losses = run(Regression(), tmp_path, steps=150)
+    assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_says_where(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="step 5"):
+        run(Regression(spoil_at=5), tmp_path)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    run(Regression(), tmp_path, seed=1)
+    with pytest.raises(InputError, match="other settings"):
+        run(Regression(), tmp_path, resume=True, seed=2)
+
+
+def test_resuming_from_nothing_or_from_damage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        run(Regression(), tmp_path, resume=True)
+    (tmp_path / "checkpoint").write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="damaged"):
+        run(Regression(), tmp_path, resume=True)
+
+
+def test_the_rate_warms_up_linearly_and_falls_along_a_cosine() -> None:
+    schedule = Optimisation(steps=110, warm_up=10)
+    assert [rate_at(step, schedule) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert rate_at(60, schedule) == pytest.approx(0.5)
+    assert rate_at(109, schedule) < 0.001

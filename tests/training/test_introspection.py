@@ -1,0 +1,111 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+
+from geomatch.training.introspection import (
+    DIFFERENT,
+    IGNORED,
+    SAME,
+    introspection_loss,
+    label_pairs,
+    negative_log_likelihood,
+    similarity_loss,
+)
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(values, dim=-1)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("loss", [0.0, 0.2, 0.9])
+def test_the_likelihood_is_normalised_over_all_scores(sigma: float, loss: float) -> None:
+    """Against the integral of exp((1 - l) / sigma) over l in [0, 1], done numerically."""
+    constant, _ = quad(lambda t: math.exp((1 - t) / sigma), 0, 1)
+    expected = -math.log(math.exp((1 - loss) / sigma) / constant)
+    found = negative_log_likelihood(torch.tensor(loss, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64))
+    assert float(found) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.3])
+def test_the_best_sigma_grows_with_the_loss_and_is_finite_below_one_half(loss: float) -> None:
+    sigmas = torch.linspace(0.02, 20, 20_000, dtype=torch.float64)
+    best = float(sigmas[negative_log_likelihood(torch.tensor(loss), sigmas).argmin()])
+    assert best < 5
+    assert best > float(sigmas[negative_log_likelihood(torch.tensor(loss / 2), sigmas).argmin()])
+    hopeless = negative_log_likelihood(torch.tensor(0.6, dtype=torch.float64), sigmas)
+    assert int(hopeless.argmin()) == len(sigmas) - 1
+
+
+def test_pairs_are_labelled_by_distance() -> None:
+    points = torch.tensor([[[0.0, 0], [0.6, 0.8], [0, 30], [40, 0]]])
+    labels = label_pairs(points, 1, 30)[0]
+    assert labels[0].tolist() == [SAME, SAME, IGNORED, DIFFERENT]
+    assert torch.equal(labels, labels.mT)
+
+
+def test_the_loss_is_that_of_the_paper_pair_by_pair() -> None:
+    """Against a double loop over the definition, with few points so that every label occurs."""
+    pairs, points, channels, hardest = 2, 12, 5, 3
+    phi_u, phi_v = unit(pairs, points, channels), unit(pairs, points, channels, seed=1)
+    random = np.random.default_rng(0)
+    sigma_u, sigma_v = (torch.from_numpy(random.uniform(0.1, 1, (pairs, points))) for _ in range(2))
+    places = torch.from_numpy(random.uniform(0, 60, (pairs, points, 2)))
+    places[:, 1] = places[:, 0] + 0.5  # two places that count as one
+
+    positives, negatives = [], []
+    for image in range(pairs):
+
+        def likelihood(i: int, j: int, same: bool, image: int = image) -> float:
+            score = max(0.0, float(phi_u[image, i] @ phi_v[image, j]))
+            sigma = float(sigma_u[image, i] + sigma_v[image, j]) / 2
+            loss = 1 - score if same else score
+            return loss / sigma + math.log(sigma) + math.log(1 - math.exp(-1 / sigma))
+
+        distance = torch.cdist(places[image], places[image])
+        columns = []
+        for j in range(points):
+            counted = [
+                likelihood(i, j, bool(distance[i, j] <= 1))
+                for i in range(points)
+                if distance[i, j] <= 1 or distance[i, j] > 30
+            ]
+            columns.append(sum(counted) / len(counted))
+        positives += [likelihood(i, i, True) for i in range(points)]
+        for j in np.argsort(columns)[-hardest:]:
+            negatives += [likelihood(i, int(j), False) for i in range(points) if distance[i, j] > 30]
+    expected = (np.mean(positives) + np.mean(negatives)) / 2
+
+    found = introspection_loss((phi_u, sigma_u), (phi_v, sigma_v), label_pairs(places, 1, 30), hardest)
+    assert float(found) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_learning_from_the_loss_pulls_true_pairs_together_and_lowers_their_sigma() -> None:
+    """Free descriptors, no network: a few steps down the gradient must do what the loss is for."""
+    phi = torch.nn.Parameter(torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0)))
+    psi = torch.nn.Parameter(torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(1)))
+    raw = torch.nn.Parameter(torch.zeros(1, 40))
+    places = torch.stack((torch.arange(40.0) * 35, torch.zeros(40)), dim=-1)[None]
+    labels = label_pairs(places, 1, 30)
+    optimiser = torch.optim.Adam([phi, psi, raw], lr=0.05)
+    for _ in range(150):
+        sigma = 0.05 + 1.95 * torch.sigmoid(raw)
+        u, v = (torch.nn.functional.normalize(values, dim=-1) for values in (phi, psi))
+        loss = introspection_loss((u, sigma), (v, sigma), labels, 10)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scores = u[0] @ v[0].mT
+    assert (scores.argmax(dim=1) == torch.arange(40)).float().mean() > 0.9
+    assert float(sigma.mean()) < 0.4
+
+
+def test_similarities_are_compared_cell_by_cell_whatever_the_descriptors_sizes() -> None:
+    student, teacher = unit(4, 3), unit(4, 6, seed=1)
+    differences = [float(student[i] @ student[j] - teacher[i] @ teacher[j]) for i in range(4) for j in range(4)]
+    assert float(similarity_loss(student, teacher)) == pytest.approx(np.mean(np.square(differences)))
+    assert float(similarity_loss(student, student)) == 0

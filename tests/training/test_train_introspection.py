@@ -1,0 +1,132 @@
+"""The whole training road on a small trunk and a handful of photographs."""
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from geomatch.errors import InputError
+from geomatch.features.introspection import IntrospectionConfig
+from geomatch.features.weights import load_weights
+from geomatch.settings import Batches, Device, Precision
+from geomatch.training.engine import Optimisation, Progress
+from geomatch.training.introspection import IntrospectionRecipe, train_introspection
+from tests.features.test_resnet import published_resnet50v2_state
+
+RECIPE = IntrospectionRecipe(
+    network=IntrospectionConfig(stage=1, descriptor_size=16),
+    view_size=64,
+    photographs_per_step=2,
+    points=40,
+    hardest=5,
+    similarity_cells=40,
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four labelled photographs of each of two classes, and a background one, in two tar shards."""
+    folder = tmp_path_factory.mktemp("shards")
+    random = np.random.default_rng(0)
+    rows = []
+    for shard in range(2):
+        with tarfile.open(folder / f"shard-{shard}.tar", "w") as archive:
+            for index in range(shard, 9, 2):
+                name = f"{index}.png"
+                colours = random.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+                Image.fromarray(colours).resize((100, 80), Image.Resampling.BICUBIC).save(folder / name)
+                archive.add(folder / name, arcname=name)
+                (folder / name).unlink()
+                rows.append({"file": name, "labels": "background" if index == 8 else ("cat", "car dog")[index % 2]})
+    with (folder / "labels.csv").open("w", newline="") as table:
+        writer = csv.DictWriter(table, ["file", "labels"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("init") / "trunk.safetensors"
+    save_file(published_resnet50v2_state(), path)
+    return path
+
+
+def run(data: Path, init: Path, out: Path, recipe: IntrospectionRecipe = RECIPE, steps: int = 3) -> list[Progress]:
+    told: list[Progress] = []
+    train_introspection(
+        [data],
+        init,
+        out,
+        recipe,
+        Optimisation(steps=steps, warm_up=1, trunk_rate=1e-3, precision=Precision.fp32),
+        device=Device.cpu,
+        resume=False,
+        on_progress=told.append,
+    )
+    return told
+
+
+def test_training_writes_weights_in_which_every_layer_that_is_used_has_moved(
+    shards: Path, init: Path, tmp_path: Path
+) -> None:
+    told = run(shards, init, tmp_path / "out.safetensors")
+    run(shards, init, tmp_path / "start.safetensors", steps=1)  # warm-up: barely moved
+    assert [progress.step for progress in told] == [1, 2, 3]
+    assert set(told[0].report) == {"loss", "likelihood", "sigma", "similarity"}
+    trained, start = (load_weights(tmp_path / f"{name}.safetensors").state for name in ("out", "start"))
+    used = [name for name in trained if not name.startswith(("trunk.stages.2", "trunk.stages.3", "trunk.final_bn"))]
+    still = [name for name in used if torch.equal(trained[name], start[name])]
+    assert still == ["trunk.stages.2.0.bn1.weight"] or not still
+    log = [json.loads(line) for line in (tmp_path / "out.safetensors.log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [0, 1, 2]
+    assert (tmp_path / "out.safetensors.checkpoint").is_file()
+
+
+def test_the_same_command_gives_the_same_bytes(shards: Path, init: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run(shards, init, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_plain_folder_of_photographs_without_labels_trains_mixed_batches_only(init: Path, tmp_path: Path) -> None:
+    data = tmp_path / "photographs"
+    data.mkdir()
+    for index in range(3):
+        Image.effect_noise((90, 70), 80).save(data / f"{index}.png")
+    with pytest.raises(InputError, match="--batches mixed"):
+        run(data, init, tmp_path / "out")
+    paper = IntrospectionRecipe(
+        network=RECIPE.network,
+        view_size=64,
+        photographs_per_step=2,
+        batches=Batches.mixed,
+        points=40,
+        hardest=5,
+        keep_similarity=0,
+    )
+    told = run(data, init, tmp_path / "out", paper, steps=1)
+    assert set(told[0].report) == {"loss", "likelihood", "sigma"}
+
+
+def test_there_must_be_something_to_learn_from(init: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no photographs"):
+        run(tmp_path, init, tmp_path / "out")
+    with pytest.raises(InputError, match="no such folder"):
+        run(tmp_path / "none", init, tmp_path / "out")
+    (tmp_path / "bad.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(InputError, match=r"bad\.tar: cannot be read"):
+        run(tmp_path / "bad.tar", init, tmp_path / "out")
+
+
+def test_a_label_table_without_its_columns_is_named(shards: Path, init: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes((shards / "shard-0.tar").read_bytes())
+    (tmp_path / "labels.csv").write_text("name,what\n")
+    with pytest.raises(InputError, match=r"labels\.csv.*'file' and 'labels'"):
+        run(tmp_path, init, tmp_path / "out")
