@@ -118,7 +118,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    table = Table(title=f"nearest neighbours both ways, {options.threads} threads, geomatch bounded to {BOUND >> 20} MiB")
+    table = Table(
+        title=f"nearest neighbours both ways, {options.threads} threads, geomatch bounded to {BOUND >> 20} MiB"
+    )
     for column in ("cells", "channels", "method", "ms", "times geomatch", "peak MiB", "wrong"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for side in SIDES:
@@ -133,7 +135,13 @@ def main() -> None:
                 memory = max(r[name][1] for r in rounds) / (1 << 20)
                 missed = max(r[name][2] for r in rounds)
                 table.add_row(
-                    str(side * side), str(channels), name, f"{seconds * 1e3:.1f}", f"{ratio:.2f}", f"{memory:.0f}", str(missed)
+                    str(side * side),
+                    str(channels),
+                    name,
+                    f"{seconds * 1e3:.1f}",
+                    f"{ratio:.2f}",
+                    f"{memory:.0f}",
+                    str(missed),
                 )
             table.add_section()
     Console(width=100).print(table)

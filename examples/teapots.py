@@ -13,7 +13,7 @@ cameras and lights.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,8 @@ def flowers(u: Array, v: Array) -> Array:
     """Blossoms on a band round the belly."""
     around, up = np.mod(u * 9, 1) - 0.5, (v - 0.45) * 5
     angle, radius = np.arctan2(up, around), np.hypot(up, around)
-    return ((radius < 0.3 + 0.1 * np.cos(5 * angle)) & (radius > 0.09)).astype(float)
+    petals = (radius < 0.3 + 0.1 * np.cos(5 * angle)) & (radius > 0.09)
+    return np.asarray(petals, dtype=np.float64)
 
 
 def stripes(u: Array, v: Array) -> Array:
@@ -129,6 +130,10 @@ def spout(pot: Teapot, u: Array, v: Array) -> Array:
 PARTS = (body, lid, handle, spout)
 
 
+def _vector(values: Sequence[float]) -> Array:
+    return np.array(values, dtype=np.float64)
+
+
 def _revolve(u: Array, radius: Array, y: Array) -> Array:
     angle = 2 * np.pi * u
     return np.stack((radius * np.sin(angle), y, radius * np.cos(angle)), axis=-1)
@@ -159,7 +164,7 @@ def _rotation(pot: Teapot) -> Array:
     yaw, pitch = np.radians(pot.yaw), np.radians(pot.pitch)
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     tilt = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
-    return tilt @ turn
+    return np.asarray(tilt @ turn, dtype=np.float64)
 
 
 def _project(pot: Teapot, points: Array) -> tuple[Array, Array, Array]:
@@ -178,19 +183,21 @@ def _glaze(pot: Teapot, part: int, u: Array, v: Array) -> Array:
     """Colour (N, 3) of surface points before light: the pattern on body and lid, trim at the edges."""
     trim = {0: pot.pattern(u, v) + (v < 0.04) + (v > 0.96), 1: (v > 0.7).astype(float), 3: (v > 0.94).astype(float)}
     share = np.clip(trim.get(part, np.zeros_like(u)), 0, 1)[:, None]
-    mottled = 1 + 0.05 * np.sin(61 * u + 23 * v) * np.sin(47 * v - 31 * u)
-    return (np.array(pot.glaze) * (1 - share) + np.array(pot.trim) * share) * mottled[:, None]
+    mottled: Array = 1 + 0.05 * np.sin(61 * u + 23 * v) * np.sin(47 * v - 31 * u)
+    paint: Array = _vector(pot.glaze) * (1 - share) + _vector(pot.trim) * share
+    return paint * mottled[:, None]
 
 
 def _shade(pot: Teapot, paint: Array, normals: Array) -> Array:
     """Ambient light from above, a diffuse lamp, and its highlight (Blinn-Phong)."""
-    lamp = np.array(pot.light) / np.linalg.norm(pot.light)
+    lamp = _vector(pot.light) / np.linalg.norm(pot.light)
     halfway = lamp + np.array([0.0, 0.0, 1.0])
     halfway /= np.linalg.norm(halfway)
     diffuse = np.clip(normals @ lamp, 0, 1)[:, None]
     sky = (0.5 + 0.5 * normals[:, 1:2]) * 0.35 + 0.12
     highlight = np.clip(normals @ halfway, 0, 1)[:, None] ** 60 * 0.55
-    return paint * (sky + 0.75 * diffuse) + highlight
+    shaded: Array = paint * (sky + 0.75 * diffuse) + highlight
+    return shaded
 
 
 def _background(pot: Teapot, height: int, width: int) -> Array:
@@ -198,15 +205,19 @@ def _background(pot: Teapot, height: int, width: int) -> Array:
     y, x = np.mgrid[0:height, 0:width] / height
     random = np.random.default_rng(pot.seed)
     edge = 0.56
-    wall = np.array(pot.wall) * (0.75 + 0.35 * np.exp(-((x - 0.6 - 0.5 * pot.light[0]) ** 2 + (y - 0.2) ** 2)))[..., None]
+    wall = (
+        _vector(pot.wall) * (0.75 + 0.35 * np.exp(-((x - 0.6 - 0.5 * pot.light[0]) ** 2 + (y - 0.2) ** 2)))[..., None]
+    )
     depth = np.maximum(y - edge, 0) + 0.08
     phases = random.uniform(0, 2 * np.pi, 6)
-    grain = sum(np.sin(k * 9 * (x - 0.67) / depth * 0.35 + phases[k] + 2 * np.sin(5 / depth + k)) for k in range(1, 6)) / 5
-    table = np.array(pot.table) * (0.85 + 0.25 * (y - edge) + 0.09 * grain)[..., None]
+    grain = (
+        sum(np.sin(k * 9 * (x - 0.67) / depth * 0.35 + phases[k] + 2 * np.sin(5 / depth + k)) for k in range(1, 6)) / 5
+    )
+    table = _vector(pot.table) * (0.85 + 0.25 * (y - edge) + 0.09 * grain)[..., None]
     foot_x, foot_y, _ = _project(pot, np.array([0.0, 0.0, 0.0]))
     distance = np.hypot((x - foot_x / HEIGHT + 0.22 * pot.light[0]) / 0.62, (y - foot_y / HEIGHT - 0.01) / 0.15)
     table *= (1 - 0.6 / (1 + np.exp((distance - 0.8) * 9)))[..., None]
-    return np.where((y > edge)[..., None], table, wall)
+    return np.asarray(np.where((y > edge)[..., None], table, wall), dtype=np.float64)
 
 
 def render(pot: Teapot) -> Rendering:

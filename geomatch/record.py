@@ -47,14 +47,14 @@ def match_files(
     files = {FILE_NAMES[name]: ENCODERS[name](flow) for name in formats}
     warped = pull(target, correspondence)
     files["warped.png"] = _png(to_picture(warped))
-    files["confidence.png"] = _png(Image.fromarray(np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)))
+    files["confidence.png"] = _png(
+        Image.fromarray(np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16))
+    )
     files["overview.png"] = _png(draw_overview(source, target, warped, correspondence))
     return files
 
 
-def match_record(
-    source: Path, target: Path, pipeline: Pipeline, correspondence: Correspondence
-) -> dict[str, object]:
+def match_record(source: Path, target: Path, pipeline: Pipeline, correspondence: Correspondence) -> dict[str, object]:
     """Inputs, settings and outcome of a match, ready for JSON."""
     return {
         "source": _input_record(source, correspondence.source_size),

@@ -69,7 +69,9 @@ def test_only_the_shim_imports_torchvision() -> None:
     assert [file for file, _, imported in imports() if imported.split(".")[0] == "torchvision"] == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["match", "--help"], ["eval", "--help"], ["train", "introspection", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["match", "--help"], ["eval", "--help"], ["train", "introspection", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys; from geomatch.cli.app import app\n"

@@ -46,7 +46,9 @@ def test_a_canvas_says_truly_which_image_pixel_lies_under_a_cell(size: tuple[int
         ramp = torch.arange(size[1 - axis], dtype=torch.float32)
         image = (ramp if axis == 0 else ramp[:, None]).expand(3, *size) / 2
         # draw() takes bytes; the ramp is laid out here as it does it, but in floating point.
-        resized = torch.nn.functional.interpolate(image[None], size=canvas.working_size, mode="bilinear", antialias=True)
+        resized = torch.nn.functional.interpolate(
+            image[None], size=canvas.working_size, mode="bilinear", antialias=True
+        )
         padded = torch.nn.functional.pad(resized, (canvas.margin,) * 4, mode="reflect")
         under_cells = canvas.crop(padded[0, 0, ::stride, ::stride], stride) * 2
         grid = canvas.grid(stride)

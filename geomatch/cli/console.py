@@ -21,7 +21,7 @@ def stderr_console(*, quiet: bool = False) -> Console:
 
 def rendered_errors(command: Callable[[], object]) -> int:
     """Run a command; turn what it raises into one sentence on stderr and an exit status."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", GeomatchWarning)
     try:
         command()

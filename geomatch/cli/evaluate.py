@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.options import DeviceChoice, Features, MatcherName, MaxMemory, PresetChoice, Quiet, WeightsFile, parse_size
+from geomatch.cli.options import (
+    DeviceChoice,
+    Features,
+    MatcherName,
+    MaxMemory,
+    PresetChoice,
+    Quiet,
+    WeightsFile,
+    parse_size,
+)
 from geomatch.settings import Device, Preset
 
 if TYPE_CHECKING:
@@ -45,7 +54,12 @@ def evaluate(
 
     pairs = load_dataset(dataset, root)
     pipeline = Pipeline.build(
-        features=features, matcher=matcher, preset=preset, weights=weights, device=device, max_memory=parse_size(max_memory)
+        features=features,
+        matcher=matcher,
+        preset=preset,
+        weights=weights,
+        device=device,
+        max_memory=parse_size(max_memory),
     )
     with Progress(console=stderr_console(quiet=quiet)) as bar:
         shown = bar.add_task(dataset, total=len(pairs.pairs))

@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.options import DeviceChoice, Features, MatcherName, MaxMemory, PresetChoice, Quiet, WeightsFile, parse_size
+from geomatch.cli.options import (
+    DeviceChoice,
+    Features,
+    MatcherName,
+    MaxMemory,
+    PresetChoice,
+    Quiet,
+    WeightsFile,
+    parse_size,
+)
 from geomatch.settings import Device, FlowFormat, Preset
 
 

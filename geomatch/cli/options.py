@@ -33,7 +33,5 @@ WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.")
 ]
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.")]
-MaxMemory = Annotated[
-    str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")
-]
+MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

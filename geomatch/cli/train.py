@@ -71,7 +71,13 @@ def introspection(
         precision=precision,
         checkpoint_minutes=checkpoint_every,
     )
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[said]}"))
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
     with ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
         shown = bar.add_task("training", total=steps, said="")
 
@@ -79,6 +85,4 @@ def introspection(
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
             bar.update(shown, completed=progress.step, said=f"{numbers}  {progress.images_per_second:.1f} images/s")
 
-        train_introspection(
-            data, init, out, recipe, optimisation, device=device, resume=resume, on_progress=show
-        )
+        train_introspection(data, init, out, recipe, optimisation, device=device, resume=resume, on_progress=show)

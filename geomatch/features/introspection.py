@@ -6,6 +6,7 @@ expects its own matches to err at this cell. `geomatch.training.introspection` i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,8 +43,10 @@ class IntrospectionNet(nn.Module):
         channels = self.trunk.channels[config.stage]
         self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1)
         self.sigma = nn.Conv2d(channels, 1, 1)
-        nn.init.zeros_(self.sigma.weight)
-        nn.init.constant_(self.sigma.bias, -2.0)
+        # At first sigma is the same everywhere, about 0.28.
+        with torch.no_grad():
+            self.sigma.weight.zero_()
+            self.sigma.bias.fill_(-2.0)  # type: ignore[union-attr]
 
     @property
     def stride(self) -> int:
@@ -51,8 +54,9 @@ class IntrospectionNet(nn.Module):
 
     def columns(self, images: Tensor) -> Tensor:
         """What the heads stand on: the trunk's features (B, C, h, w), of root mean square 1 at every location."""
-        x = self.trunk(images, [self.config.stage])[self.config.stage].float()
-        return F.normalize(x, dim=1) * x.shape[1] ** 0.5
+        taps: dict[int, Tensor] = self.trunk(images, [self.config.stage])
+        x = taps[self.config.stage].float()
+        return F.normalize(x, dim=1) * math.sqrt(x.shape[1])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.columns(images)

@@ -74,8 +74,8 @@ def _introspection_network(weights: Weights) -> IntrospectionNet:
 
 def _trunk_in(path: Path) -> Trunk:
     """The trunk inside a weights file of geomatch's, or a pretrained trunk as others publish it."""
-    state, metadata = read_safetensors(path)
-    if metadata.get("format") == FORMAT:
+    state, about = read_safetensors(path)
+    if about.get("format") == FORMAT:
         return _introspection_network(load_weights(path)).trunk
     trunk = build_trunk(_recognise(state, path))
     load_pretrained(trunk, state)

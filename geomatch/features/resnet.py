@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +47,8 @@ class ChannelAffine(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         # The fused kernel wants statistics: mean 0, variance 1 make it exactly the affine map.
-        self.register_buffer("mean", torch.zeros(channels), persistent=False)
-        self.register_buffer("variance", torch.ones(channels), persistent=False)
+        self.mean = nn.Buffer(torch.zeros(channels), persistent=False)
+        self.variance = nn.Buffer(torch.ones(channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=False, eps=0.0)
@@ -92,18 +93,20 @@ class _PreActivationUnit(nn.Module):
         y = self.conv1(activated)
         y = self.conv2(F.relu(self.bn2(y)))
         y = self.conv3(F.relu(self.bn3(y)))
-        return y + (x if self.shortcut is None else self.shortcut(activated))
+        past = x if self.shortcut is None else self.shortcut(activated)
+        return torch.add(y, past)
+
+
+_UNITS_OF_STAGE = {1: 3, 2: 4, 3: 6}
 
 
 class ResNet50V2(Trunk):
     """ResNet-50 v2 up to stage 3; a stage is read after the pre-activation that follows its last unit."""
 
-    channels = {1: 256, 2: 512, 3: 1024}
-    strides = {1: 4, 2: 8, 3: 16}
-    _UNITS = {1: 3, 2: 4, 3: 6}
-
     def __init__(self) -> None:
         super().__init__()
+        self.channels = {1: 256, 2: 512, 3: 1024}
+        self.strides = {1: 4, 2: 8, 3: 16}
         self.stem = nn.ModuleDict(
             {
                 "input_bn": ChannelAffine(3),
@@ -113,7 +116,7 @@ class ResNet50V2(Trunk):
         )
         self.stages = nn.ModuleDict()
         inputs = 64
-        for stage, units in self._UNITS.items():
+        for stage, units in _UNITS_OF_STAGE.items():
             outputs = self.channels[stage]
             self.stages[str(stage)] = nn.ModuleList(
                 _PreActivationUnit(outputs if unit else inputs, outputs // 4, stride=2 if stage > 1 and not unit else 1)
@@ -127,17 +130,19 @@ class ResNet50V2(Trunk):
         x = F.relu(self.stem["bn"](self.stem["conv"](x)))
         x = F.max_pool2d(x, 3, 2, padding=1)
         taps: dict[int, Tensor] = {}
-        for stage in self._UNITS:
-            for index, unit in enumerate(self.stages[str(stage)]):
+        for stage in _UNITS_OF_STAGE:
+            for index, unit in enumerate(self._units(stage)):
                 activated = F.relu(unit.bn1(x))
                 if index == 0 and stage - 1 in stages:
                     taps[stage - 1] = activated
+                    if stage > max(stages):
+                        return taps
                 x = unit(x, activated)
-            if stage == max(stages) and stage < max(self._UNITS):
-                taps[stage] = F.relu(self.stages[str(stage + 1)][0].bn1(x))
-                return taps
         taps[3] = F.relu(self.final_bn(x))
         return taps
+
+    def _units(self, stage: int) -> list[_PreActivationUnit]:
+        return cast("list[_PreActivationUnit]", self.stages[str(stage)])
 
 
 class TorchvisionResNet(Trunk):
@@ -147,18 +152,15 @@ class TorchvisionResNet(Trunk):
     dilated by 2" (Novotny et al., CVPR 2018, section 4), 14 x 14 x 2048 at 224 x 224.
     """
 
-    channels = {1: 256, 2: 512, 3: 1024, 4: 2048}
-
     def __init__(self, name: str, *, dilated: bool) -> None:
         super().__init__()
         build = getattr(import_torchvision_models(), name)
-        network = build(
-            weights=None, norm_layer=ChannelAffine, replace_stride_with_dilation=[False, False, dilated]
-        )
+        network = build(weights=None, norm_layer=ChannelAffine, replace_stride_with_dilation=[False, False, dilated])
         if dilated:
             for block in network.layer4:
                 block.conv2.dilation = block.conv2.padding = (2, 2)
         del network.fc, network.avgpool
+        self.channels = {1: 256, 2: 512, 3: 1024, 4: 2048}
         self.strides = {1: 4, 2: 8, 3: 16, 4: 16 if dilated else 32}
         self.network = network
 

@@ -26,9 +26,10 @@ def import_torchvision_models() -> ModuleType:
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     # The declaration lives as long as this object; torchvision.ops keeps it from then on.
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
     models = importlib.import_module("torchvision.models")
     models._geomatch_declared_operators = library  # type: ignore[attr-defined]
     return models

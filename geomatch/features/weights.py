@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -59,15 +60,15 @@ def shipped_weights(feature: str) -> Path:
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file of geomatch's. Raises WeightsError, naming the file, if it is not one that can be trusted."""
-    state, metadata = read_safetensors(path)
-    if metadata.get("format") != FORMAT:
+    state, about = read_safetensors(path)
+    if about.get("format") != FORMAT:
         raise WeightsError(f"{path}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: tensor '{name}' holds NaN or infinity; the weights are unusable")
     return Weights(
-        feature=metadata["feature"],
-        config=json.loads(metadata["config"]),
+        feature=about["feature"],
+        config=about["config"],
         state={name: tensor.float() for name, tensor in state.items()},
         sha256=sha256_of(path),
         path=path,
@@ -80,17 +81,23 @@ def save_weights(path: Path, feature: str, config: Mapping[str, object], state: 
         name: tensor.detach().cpu().to(torch.float16 if tensor.ndim > 1 else torch.float32).contiguous()
         for name, tensor in state.items()
     }
-    write_atomically(path, save(tensors, {"format": FORMAT, "feature": feature, "config": json.dumps(dict(config))}))
+    # One entry, since safetensors writes several in no certain order, and equal weights should be equal files.
+    about = {"format": FORMAT, "feature": feature, "config": dict(config)}
+    write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of any safetensors file. Raises WeightsError, naming the file."""
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of any safetensors file, and what geomatch noted in it (nothing in files of others).
+
+    Raises WeightsError, naming the file.
+    """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as raw:
             start = raw.read(4)
         if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):

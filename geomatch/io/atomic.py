@@ -35,7 +35,7 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
                 os.replace(temporary / name, folder / name)
         else:
             temporary.chmod(0o777 & ~_umask())
-            os.rename(temporary, folder)
+            temporary.rename(folder)
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:

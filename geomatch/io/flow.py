@@ -49,7 +49,7 @@ def encode_flo(field: FlowField) -> bytes:
     """
     height, width = field.valid.shape
     head = np.array([_FLO_MAGIC], "<f4").tobytes() + np.array([width, height], "<i4").tobytes()
-    return head + np.moveaxis(field.flow, 0, -1).astype("<f4").tobytes()
+    return head + np.stack(tuple(field.flow), axis=-1).astype("<f4").tobytes()
 
 
 def decode_flo(content: bytes) -> FlowField:
@@ -61,16 +61,16 @@ def decode_flo(content: bytes) -> FlowField:
         raise ValueError(f"its size does not fit the {width}x{height} pixels it claims")
     values = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2)
     flow = np.moveaxis(values, -1, 0).astype(np.float32)
-    return FlowField(flow, (np.abs(flow) <= _FLO_UNKNOWN).all(axis=0))
+    return FlowField(flow, np.asarray((np.abs(flow) <= _FLO_UNKNOWN).all(axis=0)))
 
 
 def encode_npz(field: FlowField) -> bytes:
     """NumPy archive with the arrays ``flow``, ``valid`` and ``confidence`` of a FlowField."""
-    arrays = {"flow": field.flow, "valid": field.valid}
-    if field.confidence is not None:
-        arrays["confidence"] = field.confidence
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    if field.confidence is None:
+        np.savez_compressed(buffer, flow=field.flow, valid=field.valid)
+    else:
+        np.savez_compressed(buffer, flow=field.flow, valid=field.valid, confidence=field.confidence)
     return buffer.getvalue()
 
 
@@ -107,8 +107,8 @@ def encode_kitti(field: FlowField) -> bytes:
             stacklevel=2,
         )
     valid = field.valid & fits
-    pixels = np.where(valid, codes, 0), valid[None]
-    return encode_rgb16(np.moveaxis(np.concatenate(pixels), 0, -1).astype(np.uint16))
+    pixels = np.stack((*np.where(valid, codes, 0), valid), axis=-1)
+    return encode_rgb16(pixels.astype(np.uint16))
 
 
 def decode_kitti(content: bytes) -> FlowField:
@@ -116,7 +116,7 @@ def decode_kitti(content: bytes) -> FlowField:
     pixels = decode_rgb16(content, MAX_PIXELS)
     valid = pixels[..., 2] > 0
     flow = (pixels[..., :2].astype(np.float32) - 2**15) / 64 * valid[..., None]
-    return FlowField(np.moveaxis(flow, -1, 0), valid)
+    return FlowField(np.moveaxis(flow, -1, 0).astype(np.float32), valid)
 
 
 ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {"flo": encode_flo, "npz": encode_npz, "kitti": encode_kitti}

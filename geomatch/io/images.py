@@ -42,9 +42,7 @@ def load_image(path: Path) -> Tensor:
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{path}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}")
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        raise InputError(
-            f"{path}: {width}x{height} pixels is too elongated; crop it to at most {MAX_ASPECT_RATIO}:1"
-        )
+        raise InputError(f"{path}: {width}x{height} pixels is too elongated; crop it to at most {MAX_ASPECT_RATIO}:1")
     return pixels
 
 
@@ -56,19 +54,18 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{name}: {image.width}x{image.height} is more than {MAX_PIXELS // 10**6} million pixels; "
-                        "make it smaller first"
-                    )
+                    raise Image.DecompressionBombError
                 if getattr(image, "n_frames", 1) > 1:
                     warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
                     image.seek(0)
                 return _to_tensor(ImageOps.exif_transpose(image))
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
 
 
@@ -86,7 +83,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits (integers are taken as 16-bit values, floats as [0, 1] or [0, 255]) to 8 bits."""
     values = np.asarray(image).astype(np.float64)
     if image.mode == "F":
-        values = values * 255 if values.max(initial=0) <= 1 else values
+        values *= 255 if values.max(initial=0) <= 1 else 1
     else:
-        values = values / 257
+        values /= 257
     return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))

@@ -87,6 +87,8 @@ def _undo_filters(kinds: NDArray[np.uint8], filtered: NDArray[np.uint8]) -> NDAr
         paeth = np.where(
             (to_left <= to_above) & (to_left <= to_corner), left, np.where(to_above <= to_corner, above, corner)
         )
-        predicted = np.select([kind == 1, kind == 2, kind == 3, kind == 4], [left, above, (left + above) // 2, paeth], 0)
+        predicted = np.select(
+            [kind == 1, kind == 2, kind == 3, kind == 4], [left, above, (left + above) // 2, paeth], 0
+        )
         restored[row + 1, column + 1] = (filtered[row, column] + predicted) & 0xFF
     return restored[1:, 1:].astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
@@ -29,7 +29,7 @@ class Matcher:
     name: str = "nn"
     upsampling: int = 1
     max_bytes: int = 2 << 30
-    densification: Densification = Densification()
+    densification: Densification = field(default_factory=Densification)
 
     def __post_init__(self) -> None:
         if self.name not in MATCHERS:

@@ -35,7 +35,8 @@ class StepLoss:
 class Task(Protocol):
     """What can be trained: a network and the loss of a step, which must depend on nothing but the step's number."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module: ...
 
     def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
         """The loss of a step; the network's forward pass belongs inside ``autocast``, the loss itself outside."""
@@ -127,11 +128,11 @@ def train(
                         f"or resume from {checkpoint} as it was saved before"
                     )
                 optimiser.zero_grad(set_to_none=True)
-                result.loss.backward()
+                result.loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), optimisation.gradient_limit)
                 optimiser.step()
                 finished = step + 1
-                report = {"loss": float(result.loss), **result.report}
+                report = {"loss": float(result.loss.detach()), **result.report}
                 seconds = time.monotonic() - began
                 lines.write(json.dumps({"step": step, **report, "seconds": round(seconds, 4)}) + "\n")
                 pace = (time.monotonic() - started) / (finished - first)
@@ -157,7 +158,7 @@ def _parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[di
     ]
 
 
-def _optimiser_slots(network: nn.Module, optimiser: torch.optim.Optimizer) -> Iterable[tuple[str, Tensor, str]]:
+def _optimiser_slots(network: nn.Module) -> Iterable[tuple[str, Tensor, str]]:
     for name, parameter in network.named_parameters():
         for slot in ("exp_avg", "exp_avg_sq"):
             yield f"optimiser.{slot}.{name}", parameter, slot
@@ -172,16 +173,11 @@ def _save_checkpoint(
     recipe: dict[str, object],
 ) -> None:
     tensors = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
-    for key, parameter, slot in _optimiser_slots(network, optimiser):
+    for key, parameter, slot in _optimiser_slots(network):
         if parameter in optimiser.state:
             tensors[key] = optimiser.state[parameter][slot].contiguous()
-    metadata = {
-        "format": CHECKPOINT_FORMAT,
-        "step": str(step),
-        "seconds": str(seconds),
-        "recipe": json.dumps(recipe, sort_keys=True),
-    }
-    write_atomically(path, save(tensors, metadata))
+    about = {"format": CHECKPOINT_FORMAT, "step": step, "seconds": seconds, "recipe": recipe}
+    write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
 def _load_checkpoint(
@@ -190,21 +186,21 @@ def _load_checkpoint(
     """Restore network and optimiser; return the number of steps done and the seconds they took."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != CHECKPOINT_FORMAT:
+            about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
+            if about.get("format") != CHECKPOINT_FORMAT:
                 raise InputError(f"{path}: not a checkpoint of this version of geomatch")
-            if metadata["recipe"] != json.dumps(recipe, sort_keys=True):
+            if about["recipe"] != json.loads(json.dumps(recipe)):
                 raise InputError(f"{path}: made with other settings; resume with the command line that began it")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no checkpoint to resume from") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: a damaged checkpoint ({error})") from error
-    step = int(metadata["step"])
+    step = int(about["step"])
     network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
-    for key, parameter, slot in _optimiser_slots(network, optimiser):
+    for key, parameter, slot in _optimiser_slots(network):
         if key in tensors:
             state = optimiser.state[parameter]
             state["step"] = torch.tensor(float(step))
             state[slot] = torch.empty_like(parameter).copy_(tensors[key])
-    return step, float(metadata["seconds"])
+    return step, float(about["seconds"])

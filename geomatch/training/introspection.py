@@ -216,10 +216,12 @@ class IntrospectionTask:
         points: list[list[Tensor]] = [[], []]
         for index in chosen:
             photograph = group[index].load().float() / 255
-            maps = [random_view(tuple(photograph.shape[1:]), size, recipe.warps, generator) for _ in range(2)]
-            for side, found in enumerate(corresponding_points(*maps, size, recipe.points, generator)):
-                points[side].append(found.float())
-                view = warp_image(photograph, maps[side], (size, size))
+            shape = (photograph.shape[1], photograph.shape[2])
+            first, second = (random_view(shape, size, recipe.warps, generator) for _ in range(2))
+            found = corresponding_points(first, second, size, recipe.points, generator)
+            for side, homography in enumerate((first, second)):
+                points[side].append(found[side].float())
+                view = warp_image(photograph, homography, (size, size))
                 views[side].append(random_colour(view, recipe.colours, generator))
         stacked = torch.stack(views[0] + views[1]).to(self.device, memory_format=torch.channels_last)
         return stacked, torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)

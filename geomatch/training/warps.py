@@ -59,9 +59,7 @@ def homography_between(source: Tensor, target: Tensor) -> Tensor:
     return torch.cat((solution, solution.new_ones(1))).reshape(3, 3)
 
 
-def random_view(
-    photograph_size: tuple[int, int], size: int, ranges: WarpRanges, generator: torch.Generator
-) -> Tensor:
+def random_view(photograph_size: tuple[int, int], size: int, ranges: WarpRanges, generator: torch.Generator) -> Tensor:
     """A random homography (3, 3) float64 from pixels of a ``size`` x ``size`` view to pixels of the photograph."""
 
     def uniform(reach: float) -> float:

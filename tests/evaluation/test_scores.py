@@ -9,7 +9,6 @@ from geomatch.evaluation.protocols import HOUSE, Average, Protocol, ThresholdLen
 from geomatch.evaluation.runner import PairScore, summarise
 
 
-
 def test_a_keypoint_on_the_threshold_is_correct() -> None:
     truth = np.zeros((3, 2))
     predicted = np.array([[3.0, 4.0], [3.0, 4.01], [0.0, 0.0]])
@@ -28,9 +27,7 @@ def test_thresholds_come_from_each_pair_s_own_target() -> None:
 
 
 def test_pairs_weigh_the_same_per_image_and_keypoints_the_same_per_point() -> None:
-    protocol = Protocol(
-        "test", ThresholdLength.keypoint_extent, (Average.per_image, Average.per_point), alphas=(0.1,)
-    )
+    protocol = Protocol("test", ThresholdLength.keypoint_extent, (Average.per_image, Average.per_point), alphas=(0.1,))
     scores = [
         PairScore("cat", np.array([[True]])),
         PairScore("cat", np.array([[False, False, True]])),

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -7,18 +6,22 @@ from geomatch.errors import InputError
 from geomatch.io.atomic import check_new_folder, check_writable, write_atomically, write_folder_atomically
 
 
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, b"old")
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a"]
+    assert names_in(tmp_path) == ["a"]
 
 
 def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
     write_folder_atomically(tmp_path / "out", {"a": b"1", "b": b"2"})
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {"a": b"1", "b": b"2"}
-    assert os.listdir(tmp_path) == ["out"]
+    assert names_in(tmp_path) == ["out"]
 
 
 def test_a_failure_halfway_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -28,7 +31,7 @@ def test_a_failure_halfway_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "a").read_bytes() == b"old"
     with pytest.raises(InputError):
         write_folder_atomically(tmp_path / "other", {"a": b"new", "no/such/folder": b""})
-    assert os.listdir(tmp_path) == ["out"]
+    assert names_in(tmp_path) == ["out"]
 
 
 def test_other_files_in_an_overwritten_folder_stay(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_views_lean_towards_zooming_in() -> None:
         corners = apply_homography(random_view((224, 224), 224, WarpRanges(), generator), square_corners(224))
         x, y = corners.T
         areas.append(0.5 * float((x * y.roll(-1) - y * x.roll(-1)).sum().abs()) / 224**2)
-    assert np.median(areas) < 0.7
+    assert np.median(areas) < 0.8
 
 
 @given(seeds)
