@@ -29,7 +29,7 @@ def rendered_errors(command: Callable[[], object]) -> int:
         _say("error", str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _say("interrupted", "nothing half-written was left behind")
+        print("geomatch: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; what Python still holds of it must not raise again on exit.

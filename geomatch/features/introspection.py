@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor, lay_out
 from geomatch.features.resnet import build_trunk
 
@@ -40,7 +41,13 @@ class IntrospectionNet(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = build_trunk(config.trunk, dilated=True)
+        if config.stage not in self.trunk.channels:
+            raise InputError(
+                f"{config.trunk} has no stage {config.stage}: it has {', '.join(map(str, self.trunk.channels))}"
+            )
         channels = self.trunk.channels[config.stage]
+        if config.descriptor_size > channels:
+            raise InputError(f"stage {config.stage} has {channels} channels: descriptors cannot be longer than that")
         self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1)
         self.sigma = nn.Conv2d(channels, 1, 1)
         # At first sigma is the same everywhere, about 0.28.

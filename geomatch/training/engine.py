@@ -79,7 +79,8 @@ def rate_at(step: int, optimisation: Optimisation) -> float:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """bf16 autocast where asked for, or where ``auto`` finds hardware that is faster with it; else fp32."""
     if precision is Precision.auto:
-        cpu_has_bf16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        able = torch.cpu.get_capabilities()
+        cpu_has_bf16 = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
         fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16
         precision = Precision.bf16 if fast else Precision.fp32
     return torch.autocast(device.type, torch.bfloat16) if precision is Precision.bf16 else nullcontext()

@@ -140,3 +140,15 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(real_data: P
 def test_unknown_features_are_answered_with_the_known_ones(name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_features(name, working_size=224, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (IntrospectionConfig(stage=4), "resnet50v2 has no stage 4: it has 1, 2, 3"),
+        (IntrospectionConfig(stage=1, descriptor_size=512), "256 channels"),
+    ],
+)
+def test_heads_that_the_trunk_cannot_carry_are_refused(config: IntrospectionConfig, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        IntrospectionNet(config)

@@ -87,7 +87,7 @@ def test_the_loss_is_that_of_the_paper_pair_by_pair() -> None:
 def test_learning_from_the_loss_pulls_true_pairs_together_and_lowers_their_sigma() -> None:
     """Free descriptors, no network: a few steps down the gradient must do what the loss is for."""
     one, other = (torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    phi = torch.nn.Parameter(one)
+    phi = torch.nn.Parameter(one.clone())
     psi = torch.nn.Parameter(one + other)
     raw = torch.nn.Parameter(torch.zeros(1, 40))
     places = torch.stack((torch.arange(40.0) * 35, torch.zeros(40)), dim=-1)[None]
