@@ -59,9 +59,9 @@ class PresetSettings:
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(working_size=224, upsampling=1, matcher="nn"),
+    Preset.fast: PresetSettings(working_size=224, upsampling=2, matcher="nn"),
     Preset.default: PresetSettings(working_size=320, upsampling=2, matcher="nn"),
-    Preset.precise: PresetSettings(working_size=448, upsampling=2, matcher="nn"),
+    Preset.precise: PresetSettings(working_size=400, upsampling=2, matcher="nn"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

@@ -23,7 +23,7 @@ class Densification:
         share of the source's longer side.
     """
 
-    window: int = 2
+    window: int = 1
     temperature: float = 0.05
     fixed_sigma: float = 0.4
     cycle_tolerance: float = 0.1

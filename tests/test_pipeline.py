@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import OutOfMemoryError
+from geomatch.features.base import FeatureExtractor
+from geomatch.io.images import load_image
+from geomatch.matching.base import Matcher
+from geomatch.pipeline import Pipeline, match
+from geomatch.settings import Device, Preset
+
+
+class Failing(FeatureExtractor):
+    name = "failing"
+    working_size = 224
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, image: torch.Tensor) -> FeatureMap:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried 9 TB"),
+    ],
+)
+def test_running_out_of_memory_names_the_options_that_help(error: Exception) -> None:
+    pipeline = Pipeline(Failing(error), Matcher())
+    with pytest.raises(OutOfMemoryError, match=r"--max-memory.*--preset"):
+        pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
+
+
+def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
+    pipeline = Pipeline(Failing(RuntimeError("a bug")), Matcher())
+    with pytest.raises(RuntimeError, match="a bug"):
+        pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
+
+
+def test_one_call_matches_two_files_as_the_parts_do_one_by_one(teapots: Path) -> None:
+    pipeline = Pipeline.build(preset=Preset.fast, device=Device.cpu)
+    whole = match(teapots / "a.png", teapots / "b.png", pipeline)
+    described = [pipeline.describe(load_image(teapots / name)) for name in ("a.png", "b.png")]
+    parts = pipeline.match(*described)
+    assert torch.equal(whole.flow, parts.flow)
+    assert whole.source_size == whole.target_size == (360, 480)
+    assert pipeline.settings()["working_size"] == 224
