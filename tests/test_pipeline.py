@@ -19,7 +19,7 @@ class Failing(FeatureExtractor):
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def __call__(self, image: torch.Tensor) -> FeatureMap:
+    def __call__(self, image: torch.Tensor) -> FeatureMap:  # noqa: ARG002
         raise self.error
 
 

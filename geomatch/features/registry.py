@@ -78,7 +78,7 @@ def _trunk_in(path: Path) -> Trunk:
     if about.get("format") == FORMAT:
         return _introspection_network(load_weights(path)).trunk
     trunk = build_trunk(_recognise(state, path))
-    load_pretrained(trunk, state)
+    load_pretrained(trunk, state, str(path))
     return trunk
 
 

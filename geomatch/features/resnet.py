@@ -187,13 +187,13 @@ def build_trunk(name: str, *, dilated: bool = False) -> Trunk:
     raise InputError(f"Unknown trunk '{name}': the known ones are {', '.join(TRUNKS)}.")
 
 
-def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor]) -> None:
+def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> None:
     """Load pretrained weights with batch-norm statistics, as published, into a trunk.
 
     Takes the layout of torchvision's state dictionaries or of GluonCV's resnet50_v2; what lies behind the last
     stage (the classifier, an unused further stage) is ignored.
 
-    Raises InputError naming the first missing or misshapen tensor.
+    Raises InputError naming ``origin`` and the first missing or misshapen tensor.
     """
     if isinstance(trunk, ResNet50V2):
         state = {name.replace("stages.4.0.bn1", "final_bn"): tensor for name, tensor in state.items()}
@@ -207,6 +207,6 @@ def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor]) -> None:
         if name not in folded or folded[name].shape != tensor.shape:
             found = tuple(folded[name].shape) if name in folded else "absent"
             raise InputError(
-                f"the initial weights do not fit the trunk: '{name}' should be {tuple(tensor.shape)} and is {found}"
+                f"{origin}: does not fit the trunk: '{name}' should be {tuple(tensor.shape)} and is {found}"
             )
     target.load_state_dict({name: folded[name] for name in wanted})

@@ -257,7 +257,7 @@ def train_introspection(
     photographs = find_photographs(data)
     torch.manual_seed(recipe.seed)
     network = IntrospectionNet(recipe.network)
-    load_pretrained(network.trunk, read_safetensors(init)[0])
+    load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
     if not resume:
         start_from_principal_components(network, photographs, recipe.view_size, recipe.seed)
     check_writable(out)

@@ -81,7 +81,7 @@ def literal_resnet50v2(images: Tensor, state: dict[str, Tensor]) -> dict[int, Te
 def test_resnet50v2_is_the_published_network() -> None:
     state = published_resnet50v2_state()
     trunk = build_trunk("resnet50v2")
-    load_pretrained(trunk, state)
+    load_pretrained(trunk, state, "init")
     trunk.double()
     state = {name: tensor.double() for name, tensor in state.items()}
     images = torch.rand(2, 3, 70, 95, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_a_torchvision_trunk_is_torchvision_s_network(name: str) -> None:
             module.running_var.uniform_(0.5, 1.5)
     original.eval()
     trunk = build_trunk(name)
-    load_pretrained(trunk, original.state_dict())
+    load_pretrained(trunk, original.state_dict(), "init")
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         x = (images - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
@@ -167,8 +167,8 @@ def test_folding_leaves_states_without_statistics_alone() -> None:
 def test_initial_weights_that_do_not_fit_are_named() -> None:
     state = published_resnet50v2_state()
     del state["stages.2.1.conv2.weight"]
-    with pytest.raises(InputError, match=r"stages\.2\.1\.conv2\.weight.*absent"):
-        load_pretrained(build_trunk("resnet50v2"), state)
+    with pytest.raises(InputError, match=r"init\.safetensors.*stages\.2\.1\.conv2\.weight.*absent"):
+        load_pretrained(build_trunk("resnet50v2"), state, "init.safetensors")
 
 
 def test_an_unknown_trunk_is_answered_with_the_known_ones() -> None:

@@ -121,7 +121,7 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(real_data: P
     if not initial_file.is_file():
         pytest.skip("the initial weights are not here")
     trunk = build_trunk("resnet50v2")
-    load_pretrained(trunk, load_file(initial_file))
+    load_pretrained(trunk, load_file(initial_file), str(initial_file))
     shipped = load_weights(shipped_weights("introspection")).state
     for name, initial in trunk.state_dict().items():
         rounded = initial.half().float() if initial.ndim > 1 else initial
