@@ -254,15 +254,15 @@ def train_introspection(
     Beside them go ``<out>.checkpoint`` and ``<out>.log.jsonl``. Raises InputError for what the user gave,
     TrainingError if the loss diverges.
     """
+    check_writable(out)
+    where = find_device(device)
     photographs = find_photographs(data)
-    torch.manual_seed(recipe.seed)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
-    if not resume:
-        start_from_principal_components(network, photographs, recipe.view_size, recipe.seed)
-    check_writable(out)
+    # Also before resuming: this is the network that the task takes as its teacher.
+    start_from_principal_components(network, photographs, recipe.view_size, recipe.seed)
     train(
-        IntrospectionTask(recipe, network, photographs, find_device(device)),
+        IntrospectionTask(recipe, network, photographs, where),
         optimisation,
         recipe=asdict(recipe),
         checkpoint=out.with_name(out.name + ".checkpoint"),

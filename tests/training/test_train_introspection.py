@@ -58,8 +58,23 @@ def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(data: Path, init: Path, out: Path, recipe: IntrospectionRecipe = RECIPE, steps: int = 3) -> list[Progress]:
+def run(
+    data: Path,
+    init: Path,
+    out: Path,
+    recipe: IntrospectionRecipe = RECIPE,
+    steps: int = 3,
+    *,
+    resume: bool = False,
+    interrupt_after: int | None = None,
+) -> list[Progress]:
     told: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        told.append(progress)
+        if progress.step == interrupt_after:
+            raise KeyboardInterrupt
+
     train_introspection(
         [data],
         init,
@@ -67,8 +82,8 @@ def run(data: Path, init: Path, out: Path, recipe: IntrospectionRecipe = RECIPE,
         recipe,
         Optimisation(steps=steps, warm_up=1, trunk_rate=1e-3, precision=Precision.fp32),
         device=Device.cpu,
-        resume=False,
-        on_progress=told.append,
+        resume=resume,
+        on_progress=on_progress,
     )
     return told
 
@@ -93,6 +108,15 @@ def test_the_same_command_gives_the_same_bytes(shards: Path, init: Path, tmp_pat
     for name in ("one", "two"):
         run(shards, init, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_interrupted_training_resumes_to_the_same_weights(shards: Path, init: Path, tmp_path: Path) -> None:
+    run(shards, init, tmp_path / "whole", steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        run(shards, init, tmp_path / "parts", steps=4, interrupt_after=2)
+    assert not (tmp_path / "parts").exists()
+    assert [progress.step for progress in run(shards, init, tmp_path / "parts", steps=4, resume=True)] == [3, 4]
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_a_plain_folder_of_photographs_without_labels_trains_mixed_batches_only(init: Path, tmp_path: Path) -> None:
