@@ -105,48 +105,60 @@ def train(
     """
     network = task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(_parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay)
-    recipe = {"recipe": recipe, "optimisation": asdict(optimisation)}
+    settings: dict[str, object] = {"recipe": recipe, "optimisation": asdict(optimisation)}
     first, seconds_before = 0, 0.0
     if resume:
-        first, seconds_before = _load_checkpoint(checkpoint, network, optimiser, recipe)
+        first, seconds_before = _load_checkpoint(checkpoint, network, optimiser, settings)
+    _keep_log_before(log, first)
+    finished = first
     started = saved = time.monotonic()
 
-    def elapsed() -> float:
-        return seconds_before + time.monotonic() - started
+    def save_checkpoint() -> float:
+        seconds = seconds_before + time.monotonic() - started
+        _save_checkpoint(checkpoint, network, optimiser, finished, seconds, settings)
+        return seconds
 
-    device = next(network.parameters()).device
-    finished = first
     try:
-        with log.open("a" if resume else "w", buffering=1, encoding="utf-8") as lines:
+        with log.open("a", buffering=1, encoding="utf-8") as lines:
             for step in range(first, optimisation.steps):
                 began = time.monotonic()
-                for group in optimiser.param_groups:
-                    group["lr"] = group["peak_rate"] * rate_at(step, optimisation)
-                result = task.loss(step, autocast(device, optimisation.precision))
-                if not torch.isfinite(result.loss):
-                    raise TrainingError(
-                        f"the loss is no longer finite at step {step}: lower the learning rates, "
-                        f"or resume from {checkpoint} as it was saved before"
-                    )
-                optimiser.zero_grad(set_to_none=True)
-                result.loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), optimisation.gradient_limit)
-                optimiser.step()
+                result = _take_step(task, optimiser, optimisation, step)
                 finished = step + 1
                 report = {"loss": float(result.loss.detach()), **result.report}
-                seconds = time.monotonic() - began
-                lines.write(json.dumps({"step": step, **report, "seconds": round(seconds, 4)}) + "\n")
-                pace = (time.monotonic() - started) / (finished - first)
+                now = time.monotonic()
+                lines.write(json.dumps({"step": step, **report, "seconds": round(now - began, 4)}) + "\n")
+                pace = (now - started) / (finished - first)
                 left = pace * (optimisation.steps - finished)
                 on_progress(Progress(finished, optimisation.steps, report, result.images / pace, left))
-                if time.monotonic() - saved > 60 * optimisation.checkpoint_minutes:
-                    _save_checkpoint(checkpoint, network, optimiser, finished, elapsed(), recipe)
-                    saved = time.monotonic()
+                if now - saved > 60 * optimisation.checkpoint_minutes:
+                    save_checkpoint()
+                    saved = now
     except KeyboardInterrupt:
-        _save_checkpoint(checkpoint, network, optimiser, finished, elapsed(), recipe)
+        save_checkpoint()
         raise
-    _save_checkpoint(checkpoint, network, optimiser, finished, elapsed(), recipe)
-    return elapsed()
+    return save_checkpoint()
+
+
+def _take_step(task: Task, optimiser: torch.optim.Optimizer, optimisation: Optimisation, step: int) -> StepLoss:
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak_rate"] * rate_at(step, optimisation)
+    parameters = list(task.network.parameters())
+    result = task.loss(step, autocast(parameters[0].device, optimisation.precision))
+    if not torch.isfinite(result.loss):
+        raise TrainingError(
+            f"the loss is no longer finite at step {step}: lower the learning rates, or resume from the last checkpoint"
+        )
+    optimiser.zero_grad(set_to_none=True)
+    result.loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(parameters, optimisation.gradient_limit)
+    optimiser.step()
+    return result
+
+
+def _keep_log_before(log: Path, step: int) -> None:
+    """Drop from a log what came after the checkpoint that training resumes from; without one, everything."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)[:step] if step and log.is_file() else []
+    log.write_text("".join(lines), encoding="utf-8")
 
 
 def _parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dict[str, object]]:

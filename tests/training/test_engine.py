@@ -60,6 +60,21 @@ def test_training_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: P
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
+def test_what_was_done_after_the_last_checkpoint_is_done_and_logged_anew(tmp_path: Path) -> None:
+    """As after a power cut: the log is ahead of the checkpoint."""
+    whole = run(Regression(), tmp_path)
+
+    def interrupt(step: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(interrupt), tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 5, "loss": 99}\n{"step": 6, "lo')
+    assert run(Regression(), tmp_path, resume=True) == whole
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     losses = run(Regression(), tmp_path, steps=150)
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
