@@ -48,7 +48,7 @@ class Pipeline:
         chosen = PRESETS[preset]
         return cls(
             load_features(features, working_size=chosen.working_size, device=find_device(device), weights=weights),
-            Matcher(matcher or chosen.matcher, chosen.upsampling, max_memory),
+            Matcher(matcher or chosen.matcher, chosen.cells, max_memory),
         )
 
     def settings(self) -> dict[str, object]:

@@ -50,18 +50,18 @@ class FlowFormat(StrEnum):
 @dataclass(frozen=True)
 class PresetSettings:
     """working_size: the longer side images are resized to for the features, in pixels.
-    upsampling: how many times finer than the features' the grid is on which they are matched.
+    cells: about how many cells the grid on which they are matched has along that side, at least.
     matcher: unless one is asked for by name."""
 
     working_size: int
-    upsampling: int
+    cells: int
     matcher: str
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(working_size=224, upsampling=2, matcher="nn"),
-    Preset.default: PresetSettings(working_size=320, upsampling=2, matcher="nn"),
-    Preset.precise: PresetSettings(working_size=400, upsampling=2, matcher="nn"),
+    Preset.fast: PresetSettings(working_size=224, cells=28, matcher="nn"),
+    Preset.default: PresetSettings(working_size=320, cells=40, matcher="nn"),
+    Preset.precise: PresetSettings(working_size=400, cells=50, matcher="nn"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

@@ -22,12 +22,13 @@ MATCHERS: dict[str, PartnerSearch] = {"nn": nearest_partners, "hough": hough_par
 class Matcher:
     """Two feature maps to a correspondence: find partners, then make them dense.
 
-    name: one of MATCHERS. upsampling: how many times finer than the features' own the grid is on which partners are
-    sought. max_bytes: bound on the memory that the search takes besides features and result.
+    name: one of MATCHERS. cells: about how many cells, at least, partners are sought on along an image's longer side;
+    coarser features are interpolated to a whole multiple of their grid. max_bytes: bound on the memory that the search
+    takes besides features and result.
     """
 
     name: str = "nn"
-    upsampling: int = 1
+    cells: int = 0
     max_bytes: int = 2 << 30
     densification: Densification = field(default_factory=Densification)
 
@@ -37,6 +38,7 @@ class Matcher:
 
     def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
         """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
-        source, target = source.upsampled(self.upsampling), target.upsampled(self.upsampling)
+        factor = max(1, round(self.cells / max(source.grid.shape)))
+        source, target = source.upsampled(factor), target.upsampled(factor)
         partners = MATCHERS[self.name](source, target, self.max_bytes)
         return densify(source, target, partners, self.densification, self.max_bytes)
