@@ -2,7 +2,8 @@
 
     python benchmarks/command.py
 
-Times are medians of whole processes, next to that of an empty Python in the same run.
+Times are medians of whole processes, next to that of an empty Python in the same run. No peak is shown below that of
+this benchmark itself, which a process starts from.
 """
 
 from __future__ import annotations

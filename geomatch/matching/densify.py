@@ -18,14 +18,15 @@ class Densification:
 
     window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
     temperature: of the soft-argmax over that neighbourhood, in units of cosine similarity.
-    fixed_sigma: the inverse confidence of features that know none.
+    fixed_sigma: the inverse confidence of features that know none; 0.2 explains best, of those tried, which matches of
+        stage-3 hypercolumns are right at alpha = 0.1 on the validation pairs of SPair-71k and animal-parts.
     cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
         share of the source's longer side.
     """
 
     window: int = 1
     temperature: float = 0.05
-    fixed_sigma: float = 0.4
+    fixed_sigma: float = 0.2
     cycle_tolerance: float = 0.1
 
 

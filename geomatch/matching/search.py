@@ -10,8 +10,10 @@ from torch import Tensor
 
 from geomatch.errors import OutOfMemoryError
 
-# Rows are taken a few at a time so that a block of scores stays in a core's cache while it is swept.
+# Rows are taken a few at a time so that a block of scores stays in cache while it is swept, but not so few that
+# reading the other image's descriptors anew for each block costs more than multiplying them.
 _CACHED_SCORES = 200_000
+_FEWEST_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def row_blocks(rows: int, columns: int, max_bytes: int, copies: int = 2) -> Iter
             f"one row of {columns} scores does not fit into {max_bytes} bytes: "
             "raise --max-memory or choose a faster --preset"
         )
-    step = min(fitting, max(16, _CACHED_SCORES // columns))
+    step = min(fitting, max(_FEWEST_ROWS, _CACHED_SCORES // columns))
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
 
