@@ -54,7 +54,7 @@ def _read_points(path: Path) -> Points:
         raise InputError(f"{path.with_suffix('.png')}: missing, though it is annotated in {path.name}")
     try:
         points = np.asarray(scipy.io.loadmat(path)["pts_coord"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, MatReadError) as error:
         raise InputError(f"{path}: not a PF-WILLOW annotation ({error})") from error
     if points.ndim != 2 or points.shape[0] != 2 or not np.isfinite(points).all():
         raise InputError(f"{path}: 'pts_coord' should be 2 x K finite numbers and is {points.shape}")
