@@ -25,12 +25,14 @@ class Partners:
     backward: Tensor
 
 
-def row_blocks(rows: int, columns: int, max_bytes: int, copies: int = 2) -> Iterator[tuple[int, int]]:
-    """Split ``rows`` into [start, stop) blocks whose float32 scores, held ``copies`` times, stay under ``max_bytes``.
+def row_blocks(rows: int, columns: int, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Split ``rows`` into [start, stop) blocks whose float32 scores, held three times, stay under ``max_bytes``.
+
+    Three times, since a search holds the scores, those of its improved columns, and these turned into rows.
 
     Raises OutOfMemoryError if not even one row fits.
     """
-    fitting = max_bytes // (4 * columns * copies)
+    fitting = max_bytes // (4 * columns * 3)
     if fitting < 1:
         raise OutOfMemoryError(
             f"one row of {columns} scores does not fit into {max_bytes} bytes: "
