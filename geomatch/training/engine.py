@@ -95,8 +95,8 @@ def train(
     resume: bool,
     log: Path,
     on_progress: Callable[[Progress], None],
-) -> float:
-    """Train ``task.network`` in place and return the seconds spent, earlier runs that this one resumes included.
+) -> None:
+    """Train ``task.network`` in place.
 
     recipe: what a checkpoint must have been made with to be resumed. Every ``checkpoint_minutes``, at the end and
     when interrupted, the state goes to ``checkpoint``; every step adds a line of JSON to ``log``.
@@ -113,10 +113,9 @@ def train(
     finished = first
     started = saved = time.monotonic()
 
-    def save_checkpoint() -> float:
+    def save_checkpoint() -> None:
         seconds = seconds_before + time.monotonic() - started
         _save_checkpoint(checkpoint, network, optimiser, finished, seconds, settings)
-        return seconds
 
     try:
         with log.open("a", buffering=1, encoding="utf-8") as lines:
@@ -136,7 +135,7 @@ def train(
     except KeyboardInterrupt:
         save_checkpoint()
         raise
-    return save_checkpoint()
+    save_checkpoint()
 
 
 def _take_step(task: Task, optimiser: torch.optim.Optimizer, optimisation: Optimisation, step: int) -> StepLoss:

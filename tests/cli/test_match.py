@@ -178,16 +178,19 @@ def test_an_animation_is_matched_by_its_first_frame_and_that_is_said(teapots: Pa
     assert "first frame" in done.stderr
 
 
-def test_ctrl_c_leaves_nothing_behind(teapots: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_behind(teapots: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Large enough to keep the process busy for seconds after the signal is sent.
+    large = tmp_path_factory.mktemp("large") / "a.jpg"
+    Image.open(teapots / "a.png").resize((4000, 3000)).save(large)
     process = subprocess.Popen(
-        [sys.executable, "-m", "geomatch", "match", teapots / "a.png", teapots / "b.png", "--preset", "precise"],
+        [sys.executable, "-m", "geomatch", "match", large, large, "--preset", "precise"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         # A test runner in the background may have been started deaf to it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    time.sleep(1.0)
+    time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
