@@ -22,7 +22,7 @@ from geomatch.geometry import apply_homography
 from geomatch.io.images import IMAGE_SUFFIXES, load_image
 from geomatch.pipeline import Pipeline
 from geomatch.settings import Preset
-from geomatch.training.warps import WarpRanges, pixel_grid, random_view, warp_image
+from geomatch.views import WarpRanges, pixel_grid, random_view, warp_image
 
 SIZES = (((313, 471), (257, 339)), ((240, 181), (333, 301)), ((480, 640), (201, 511)))
 TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"

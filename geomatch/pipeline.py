@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ class Pipeline:
 
     extractor: FeatureExtractor
     matcher: Matcher
+    device: torch.device
 
     @classmethod
     def build(
@@ -45,15 +46,20 @@ class Pipeline:
 
         Raises InputError for unknown names, WeightsError for weights that cannot be used.
         """
-        chosen = PRESETS[preset]
+        chosen, place = PRESETS[preset], find_device(device)
         return cls(
-            load_features(features, working_size=chosen.working_size, device=find_device(device), weights=weights),
+            load_features(features, working_size=chosen.working_size, device=place, weights=weights),
             Matcher(matcher or chosen.matcher, chosen.cells, max_memory),
+            place,
         )
+
+    def with_matcher(self, name: str) -> Pipeline:
+        """The same features under another matcher. Raises InputError for an unknown name."""
+        return replace(self, matcher=replace(self.matcher, name=name))
 
     def settings(self) -> dict[str, object]:
         """Everything that was chosen, resolved, for the record."""
-        return {"working_size": self.extractor.working_size, **asdict(self.matcher)}
+        return {"working_size": self.extractor.working_size, **asdict(self.matcher), "device": self.device.type}
 
     def describe(self, image: Tensor) -> FeatureMap:
         """Features of an image (3, H, W) uint8. Raises OutOfMemoryError."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 from PIL import Image
@@ -21,19 +18,6 @@ from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.pipeline import Pipeline
 from geomatch.visualize.overview import draw_overview, to_picture
 from geomatch.visualize.warp import pull
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent in each named stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - began, 4)
 
 
 def match_files(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from geomatch.correspondence import FeatureMap
 from geomatch.geometry import Grid
+from tests.datasets.layouts import write_spair, write_willow
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -24,6 +26,27 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("the real benchmarks are not here: GEOMATCH_TEST_DATA names no folder")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Predictions are kept in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("GEOMATCH_DATA", raising=False)
+        yield
+
+
+@pytest.fixture
+def willow(tmp_path: Path) -> Path:
+    """PF-WILLOW's layout with two images a class."""
+    return write_willow(tmp_path / "PF-dataset")
+
+
+@pytest.fixture
+def spair(tmp_path: Path) -> Path:
+    """SPair-71k's layout: one pair within a class and one across."""
+    return write_spair(tmp_path / "SPair-71k")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geomatch import __version__
-from geomatch.cli import train
+from geomatch.cli import datasets, train
 from geomatch.cli.console import rendered_errors
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(match)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
+app.add_typer(datasets.app, name="datasets")
 
 
 def _print_version(wanted: bool) -> None:

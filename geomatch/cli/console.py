@@ -38,9 +38,14 @@ def rendered_errors(command: Callable[[], object]) -> int:
     return 0
 
 
+def notify(message: str) -> None:
+    """Say something that is no error, one line on stderr."""
+    _say("note", message)
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     if issubclass(category, GeomatchWarning):
-        _say("note", str(message))
+        notify(str(message))
 
 
 def _say(kind: str, message: str) -> None:

@@ -48,7 +48,8 @@ def match(
     from geomatch.io.atomic import check_new_folder, write_folder_atomically
     from geomatch.io.images import load_image
     from geomatch.pipeline import Pipeline
-    from geomatch.record import Stopwatch, match_files, match_record, to_json
+    from geomatch.record import match_files, match_record, to_json
+    from geomatch.timing import Stopwatch
 
     folder = output or Path(f"{source.stem}--{target.stem}")
     watch = Stopwatch()
@@ -76,7 +77,7 @@ def match(
         with watch.stage("drawing"):
             files = match_files(*images, correspondence, formats)
         record = match_record(source, target, pipeline, correspondence)
-        record |= {"preset": preset, "seconds": watch.seconds, "output": str(folder), "files": sorted(files)}
+        record |= {"preset": preset, "seconds": watch.record(), "output": str(folder), "files": sorted(files)}
         write_folder_atomically(folder, files | {"match.json": to_json(record, indent=2).encode() + b"\n"})
     if quiet:
         return

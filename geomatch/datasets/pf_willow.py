@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from itertools import permutations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
-from geomatch.datasets.pairs import AnnotatedPair, PairDataset, Points
+from geomatch.datasets.base import Benchmark, Row, check_split, image_size, read_numbers, read_rows, stored_image
+from geomatch.datasets.pairs import AnnotatedPair, BadRows, Points, check_pair, common_points
 from geomatch.errors import InputError
 
-HOME = "https://www.di.ens.fr/willow/research/proposalflow/"
 CLASSES = (
     "car(G)",
     "car(M)",
@@ -25,37 +25,105 @@ CLASSES = (
     "winebottle(wC)",
     "winebottle(woC)",
 )
+LISTS = ("test_pairs_pf.csv", "test_pairs.csv")
+KEYPOINTS = 10
 
 
-def load_pf_willow(root: Path) -> PairDataset:
-    """Read ``<root>/<class>/<name>.png`` and ``.mat`` (``pts_coord``: 2 x 10, rows x and y, 1-based).
+def splits(root: Path) -> list[str]:
+    return ["test"] if any((_home(root) / name).is_dir() for name in CLASSES) else []
 
-    Raises InputError naming what is missing or malformed and where the benchmark comes from.
+
+def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
+    """Read ``<class>/<name>.png`` and ``.mat`` (``pts_coord``: 2 x 10, rows x and y, from 1), paired with one another.
+
+    root: the folder of the classes, or the one that holds it as ``PF-dataset``. Where there is no .mat, the pairs are
+    those of ``test_pairs_pf.csv`` or ``test_pairs.csv``: two images, then XA1..10, YA1..10, XB1..10, YB1..10, from 1.
+
+    Raises InputError naming what is missing or malformed.
     """
-    missing = [name for name in CLASSES if not (root / name).is_dir()]
+    check_split(PF_WILLOW.name, split, ["test"])
+    home = _home(root)
+    missing = [home / name for name in CLASSES if not (home / name).is_dir()]
     if missing:
-        raise InputError(
-            f"{root}: no PF-WILLOW here, the folder '{missing[0]}' is missing: unpack PF-dataset.zip from {HOME} "
-            "and give its PF-dataset folder as --root"
-        )
+        raise PF_WILLOW.missing(missing)
+    annotated = {name: sorted((home / name).glob("*.mat")) for name in CLASSES}
+    pair_list = next((folder / name for folder in (home, root) for name in LISTS if (folder / name).is_file()), None)
+    if pair_list and not any(annotated.values()):
+        return _listed_pairs(home, pair_list, bad)
+    missing = [home / name / "*.mat" for name, found in annotated.items() if not found]
+    if missing:
+        raise PF_WILLOW.missing(missing)
+    return _all_pairs(home, annotated, bad)
+
+
+PF_WILLOW = Benchmark(
+    name="pf-willow",
+    about="ten keypoints of cars, ducks, motorbikes and wine bottles",
+    home="https://www.di.ens.fr/willow/research/proposalflow/",
+    archives="PF-dataset.zip",
+    splits=splits,
+    load=load,
+    folders=("PF-dataset", "PF-WILLOW"),
+    counts={"test": 900},
+)
+
+
+def _home(root: Path) -> Path:
+    return root / "PF-dataset" if (root / "PF-dataset").is_dir() else root
+
+
+def _all_pairs(home: Path, annotated: dict[str, list[Path]], bad: BadRows) -> list[AnnotatedPair]:
+    size, points = cache(image_size), cache(_annotated_points)
     pairs = []
-    for category in CLASSES:
-        annotations = sorted((root / category).glob("*.mat"))
-        if not annotations:
-            raise InputError(f"{root / category}: holds no .mat annotation; unpack PF-dataset.zip from {HOME} anew")
-        points = {path.with_suffix(".png"): _read_points(path) for path in annotations}
-        for source, target in permutations(points, 2):
-            pairs.append(AnnotatedPair(source, target, points[source], points[target], category))
-    return PairDataset("pf-willow", "test", pairs)
+    for category, files in annotated.items():
+        for source, target in permutations(files, 2):
+            with bad.tolerated():
+                origin = f"{category}, {source.stem} to {target.stem}"
+                names = [f"{category}/{file.stem}.png" for file in (source, target)]
+                pairs.append(_pair(home, names, origin, points(source), points(target), size))
+    return pairs
 
 
-def _read_points(path: Path) -> Points:
-    if not path.with_suffix(".png").is_file():
-        raise InputError(f"{path.with_suffix('.png')}: missing, though it is annotated in {path.name}")
+def _listed_pairs(home: Path, pair_list: Path, bad: BadRows) -> list[AnnotatedPair]:
+    size = cache(image_size)
+    pairs = []
+    for row in read_rows(pair_list):
+        with bad.tolerated():
+            names = ["/".join(PurePosixPath(name).parts[-2:]) for name in row.first(2)]
+            pairs.append(_pair(home, names, row.origin, *_listed_points(row), size))
+    return pairs
+
+
+def _pair(
+    home: Path,
+    names: list[str],
+    origin: str,
+    source_points: Points,
+    target_points: Points,
+    size: Callable[[Path], tuple[int, int]],
+) -> AnnotatedPair:
+    """Points as annotated, from 1, in rows that correspond."""
+    source, target = (stored_image(home, name, origin) for name in names)
+    category = PurePosixPath(names[0]).parent.name
+    if category not in CLASSES:
+        raise InputError(f"{origin}: unknown class '{category}': the classes are {', '.join(CLASSES)}")
+    common = common_points(origin, source_points, target_points)
+    pair = AnnotatedPair(source, target, category, common[0] - 1, common[1] - 1, origin=origin)
+    check_pair(pair, size(source.path), size(target.path))
+    return pair
+
+
+def _annotated_points(path: Path) -> Points:
+    (points,) = read_numbers(path, "pts_coord")
+    if points.ndim != 2 or points.shape[0] != 2:
+        raise InputError(f"{path}: 'pts_coord' should be 2 x K and is {points.shape}")
+    return points.T
+
+
+def _listed_points(row: Row) -> tuple[Points, Points]:
+    values = row.first(2 + 4 * KEYPOINTS)[2:]
     try:
-        points = np.asarray(scipy.io.loadmat(path)["pts_coord"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, MatReadError) as error:
-        raise InputError(f"{path}: not a PF-WILLOW annotation ({error})") from error
-    if points.ndim != 2 or points.shape[0] != 2 or not np.isfinite(points).all():
-        raise InputError(f"{path}: 'pts_coord' should be 2 x K finite numbers and is {points.shape}")
-    return points.T - 1
+        coordinates = np.array(values, dtype=np.float64).reshape(2, 2, KEYPOINTS)
+    except ValueError as error:
+        raise InputError(f"{row.origin}: XA1 to YB{KEYPOINTS} should be numbers ({error})") from error
+    return coordinates[0].T, coordinates[1].T

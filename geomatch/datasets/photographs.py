@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from torch import Tensor
 
@@ -30,10 +31,13 @@ class Photograph:
 
     def load(self) -> Tensor:
         """The pixels, (3, H, W) uint8. Raises InputError if they cannot be decoded."""
+        return decode_image(self.open(), self.name)
+
+    def open(self) -> IO[bytes]:
+        """The encoded bytes."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            content = file.read(-1 if self.length is None else self.length)
-        return decode_image(io.BytesIO(content), self.name)
+            return io.BytesIO(file.read(-1 if self.length is None else self.length))
 
 
 def find_photographs(data: Sequence[Path]) -> list[Photograph]:

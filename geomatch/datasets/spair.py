@@ -3,39 +3,115 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from geomatch.datasets.pairs import AnnotatedPair, PairDataset
+from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
+from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair
 from geomatch.errors import InputError
 
+SPLITS = ("trn", "val", "test")
 
-def load_spair(root: Path, *, name: str = "spair-71k", split: str = "val") -> PairDataset:
-    """Read ``PairAnnotation/<split>/*.json`` and find the images under ``JPEGImages/<category>/``.
+
+def splits(root: Path) -> list[str]:
+    return [split for split in SPLITS if any((root / "PairAnnotation" / split).glob("*.json"))]
+
+
+def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
+    """Read ``PairAnnotation/<split>/*.json``, whose images lie in ``JPEGImages/<category>/``.
+
+    An entry may give its two images categories of their own, ``src_category`` and ``trg_category``; its ``category`` is
+    then ``<one>-to-<other>`` where they differ, and its group ``within`` or ``across``. Where
+    ``Layout/large/<split>.txt`` lists the pairs, each must be there; the colon in a file's name may have been lost on
+    the way. Points and boxes are pixels from 0.
 
     Raises InputError naming what is missing or malformed.
     """
+    check_split("SPair's layout", split, SPLITS)
     folder = root / "PairAnnotation" / split
     files = sorted(folder.glob("*.json"))
-    if not files:
-        raise InputError(f"{folder}: no pair annotations here; --root should hold PairAnnotation and JPEGImages")
-    return PairDataset(name, split, [_read_pair(root, file) for file in files])
+    missing = _missing(root, split, files) if files else [folder]
+    if not (root / "JPEGImages").is_dir():
+        missing.append(root / "JPEGImages")
+    if missing:
+        raise SPAIR_71K.missing(missing)
+    size = cache(image_size)
+    pairs = []
+    for file in files:
+        with bad.tolerated():
+            pairs.append(_read_pair(root, file, size))
+    return pairs
 
 
-def _read_pair(root: Path, file: Path) -> AnnotatedPair:
+SPAIR_71K = Benchmark(
+    name="spair-71k",
+    about="keypoints of 18 classes, large changes of viewpoint and scale",
+    home="https://cvlab.postech.ac.kr/research/SPair-71k/",
+    archives="SPair-71k.tar.gz",
+    splits=splits,
+    load=load,
+    folders=("SPair-71k",),
+    counts={"trn": 53340, "val": 5384, "test": 12234},
+)
+
+ANIMAL_PARTS = Benchmark(
+    name="animal-parts",
+    about="keypoints within and across classes, in SPair's layout",
+    home="your own annotations",
+    archives="any folder of JPEGImages and PairAnnotation as SPair-71k has them",
+    splits=splits,
+    load=load,
+)
+
+
+def _missing(root: Path, split: str, files: Collection[Path]) -> list[Path]:
+    layout = root / "Layout" / "large" / f"{split}.txt"
+    if not layout.is_file():
+        return []
+    present = {_letters(file.stem) for file in files}
+    listed = layout.read_text(encoding="utf-8", errors="replace").split()
+    return [root / "PairAnnotation" / split / f"{name}.json" for name in listed if _letters(name) not in present]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name)
+
+
+def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) -> AnnotatedPair:
     try:
         entry = json.loads(file.read_text(encoding="utf-8"))
-        category: str = entry["category"]
-        source = root / "JPEGImages" / entry.get("src_category", category) / entry["src_imname"]
-        target = root / "JPEGImages" / entry.get("trg_category", category) / entry["trg_imname"]
-        points = [np.array(entry[key], dtype=np.float64).reshape(-1, 2) for key in ("src_kps", "trg_kps")]
-        left, top, right, bottom = map(float, entry["trg_bndbox"])
-    except (ValueError, KeyError, TypeError) as error:
+        category = str(entry["category"])
+        names = [
+            f"JPEGImages/{entry.get(f'{side}_category', category)}/{entry[f'{side}_imname']}" for side in ("src", "trg")
+        ]
+        source_points, target_points = (_points(entry[f"{side}_kps"]) for side in ("src", "trg"))
+        source_box, target_box = (_box(entry[f"{side}_bndbox"]) for side in ("src", "trg"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: not a pair annotation of SPair's ({error!r})") from error
-    if len(points[0]) != len(points[1]):
-        raise InputError(f"{file}: {len(points[0])} source keypoints but {len(points[1])} target keypoints")
-    for image in (source, target):
-        if not image.is_file():
-            raise InputError(f"{image}: missing, though it is annotated in {file.name}")
-    return AnnotatedPair(source, target, points[0], points[1], category, (left, top, right, bottom))
+    source, target = (stored_image(root, name, file.name) for name in names)
+    group = None
+    if "src_category" in entry:
+        group = "within" if entry["src_category"] == entry.get("trg_category") else "across"
+    pair = AnnotatedPair(
+        source, target, category, source_points, target_points, source_box, target_box, group, file.name
+    )
+    check_pair(pair, size(source.path), size(target.path))
+    return pair
+
+
+def _points(values: object) -> Points:
+    points = np.array(values, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("keypoints should be finite numbers")
+    return points
+
+
+def _box(values: object) -> Box:
+    left, top, right, bottom = np.array(values, dtype=np.float64).tolist()
+    if not (left < right and top < bottom):
+        raise ValueError(f"a box without area, {values}")
+    return left, top, right, bottom

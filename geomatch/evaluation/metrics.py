@@ -1,17 +1,19 @@
-"""Scores as pure functions of arrays."""
+"""Lengths that keypoint errors are compared with, as pure functions of arrays."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import Points
-
-
-def correct_keypoints(predicted: Points, truth: Points, length: float, alpha: float) -> np.ndarray:
-    """Which of K predictions (K, 2) lie within ``alpha * length`` pixels of the truth (K, 2): (K,) bool."""
-    return np.asarray(np.linalg.norm(predicted - truth, axis=1) <= alpha * length)
+from geomatch.datasets.pairs import Box, Points
 
 
 def keypoint_extent(points: Points) -> float:
     """The longer side, in pixels, of the tightest box round keypoints (K, 2)."""
     return float(np.ptp(points, axis=0).max())
+
+
+def box_side(box: Box, scale: NDArray[np.float64]) -> float:
+    """The longer side of a box (left, top, right, bottom) after scaling by (x, y)."""
+    left, top, right, bottom = box
+    return float(max((right - left) * scale[0], (bottom - top) * scale[1]))

@@ -29,14 +29,8 @@ from geomatch.geometry import read_cells
 from geomatch.io.atomic import check_writable
 from geomatch.settings import Batches, Device
 from geomatch.training.engine import Optimisation, Progress, StepLoss, train
-from geomatch.training.warps import (
-    ColourRanges,
-    WarpRanges,
-    corresponding_points,
-    random_colour,
-    random_view,
-    warp_image,
-)
+from geomatch.training.warps import ColourRanges, corresponding_points, random_colour
+from geomatch.views import WarpRanges, random_view, warp_image
 
 SAME, IGNORED, DIFFERENT = 1, 0, -1
 

@@ -1,4 +1,10 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from csv import DictReader
 from pathlib import Path
 
 import pytest
@@ -6,43 +12,181 @@ from PIL import Image
 
 from geomatch.features.weights import sha256_of, shipped_weights
 from tests.cli.test_match import geomatch
-from tests.datasets.test_loaders import spair as spair_layout  # noqa: F401 (a fixture)
+from tests.datasets.layouts import spair_entry
 
 
 @pytest.fixture
-def pictures(spair_layout: Path, teapots: Path) -> Path:  # noqa: F811
-    for path in (spair_layout / "JPEGImages").rglob("*.jpg"):
+def pictures(spair: Path, teapots: Path) -> Path:
+    for path in (spair / "JPEGImages").rglob("*.jpg"):
         Image.open(teapots / "a.png").convert("RGB").resize((80, 60)).save(path)
-    return spair_layout
+    return spair
+
+
+def evaluate(root: Path, *more: object, dataset: str = "animal-parts") -> subprocess.CompletedProcess[str]:
+    return geomatch(
+        "eval", "--dataset", dataset, "--root", root, "--split", "val", "--preset", "fast", *more, cwd=root.parent
+    )
 
 
 def test_scores_as_json_say_what_was_scored_and_how(pictures: Path) -> None:
-    done = geomatch("eval", "--dataset", "spair-71k", "--root", pictures, "--preset", "fast", "--json", cwd=pictures)
+    done = evaluate(pictures, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     found = json.loads(done.stdout)
-    assert (found["dataset"], found["split"], found["pairs"], found["keypoints"]) == ("spair-71k", "val", 2, 4)
+    assert (found["dataset"], found["split"], found["pairs"], found["keypoints"]) == ("animal-parts", "val", 2, 4)
     assert found["features"] == "introspection"
     assert found["weights"] == sha256_of(shipped_weights("introspection"))
     assert [(r["protocol"], r["average"], r["alpha"]) for r in found["results"]] == [
         ("geomatch", average, alpha) for average in ("per-image", "per-point") for alpha in (0.05, 0.1, 0.15)
     ]
     for result in found["results"]:
-        assert 0 <= result["pck"] <= 1
-        assert {name: score["pairs"] for name, score in result["per_class"].items()} == {"cat": 1, "cat-to-dog": 1}
+        assert 0 <= result["interval"][0] <= result["pck"] <= result["interval"][1] <= 1
+        assert {name: score["pairs"] for name, score in result["per_class"].items()} == {
+            "cat": 1,
+            "cat-to-dog": 1,
+            "within": 1,
+            "across": 1,
+        }
+    assert {"end-point error", "AUSE", "ECE"} <= {measure["name"] for measure in found["measures"]}
+    assert found["settings"]["device"] in ("cpu", "cuda", "mps")
 
 
-def test_scores_as_a_table_name_the_protocol_and_the_classes(pictures: Path) -> None:
-    done = geomatch("eval", "--dataset", "animal-parts", "--root", pictures, "--preset", "fast", cwd=pictures)
+def test_one_run_compares_selections_under_all_protocols_in_every_form(pictures: Path) -> None:
+    folder = pictures.parent
+    selections = ("--features", "introspection", "--features", "hypercolumn:3", "--matcher", "nn", "--matcher", "hough")
+    outputs = ("--csv", folder / "scores.csv", "--report", folder / "page")
+    done = evaluate(pictures, *selections, "--protocol", "all", *outputs)
     assert done.returncode == 0, done.stderr
-    for text in ("geomatch", "PCK@0.10", "cat-to-dog", "per-image", "per-point"):
+    for text in ("protocol geomatch, per-image", "PCK@0.10", "cat-to-dog", "within", "geoaware", "all selections"):
         assert text in done.stdout
+    with (folder / "scores.csv").open() as file:
+        rows = list(DictReader(file))
+    assert {(row["features"], row["matcher"]) for row in rows} == {
+        (features, matcher) for features in ("introspection", "hypercolumn:3") for matcher in ("nn", "hough")
+    }
+    assert {"geomatch", "dift", "AUSE"} <= {row["protocol"] for row in rows}
+    page = (folder / "page" / "index.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "hypercolumn:3" in page
+    assert "data:image" in page
 
 
-def test_a_wrong_root_is_named(tmp_path: Path) -> None:
-    done = geomatch("eval", "--dataset", "pf-willow", "--root", tmp_path, cwd=tmp_path)
+def test_two_evaluations_are_compared(pictures: Path) -> None:
+    folder = pictures.parent
+    for name, matcher in (("a", "nn"), ("b", "hough")):
+        (folder / f"{name}.json").write_text(evaluate(pictures, "--matcher", matcher, "--json").stdout)
+    done = geomatch("eval", "--compare", "a.json", "b.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "A: introspection + nn" in done.stdout
+    assert "PCK@0.10" in done.stdout
+    scores = json.loads(geomatch("eval", "--compare", "a.json", "b.json", "--json", cwd=folder).stdout)["scores"]
+    assert {score["better"] for score in scores} <= {"first", "second", "undecided"}
+
+
+def test_a_subset_is_said_loudly(pictures: Path) -> None:
+    done = evaluate(pictures, "--limit", 1)
+    assert done.returncode == 0
+    assert "A SUBSET: 1 of 2 pairs, by --limit" in done.stderr
+    assert "SUBSET of 1 of 2 pairs" in done.stdout
+
+
+def test_bad_pairs_are_named_or_counted(pictures: Path) -> None:
+    file = pictures / "PairAnnotation" / "val" / "000000-x-y:cat.json"
+    file.write_text(json.dumps(spair_entry(trg_kps=[[5, 6], [7, 99]])))
+    done = evaluate(pictures)
     assert done.returncode == 2
-    assert str(tmp_path) in done.stderr
+    assert "000000-x-y:cat.json: target keypoint (7, 99) lies outside" in done.stderr
+    done = evaluate(pictures, "--skip-bad", "--json")
+    assert done.returncode == 0
+    assert "1 pairs cannot be used and are left out; the first: 000000-x-y:cat.json" in done.stderr
+    assert len(json.loads(done.stdout)["skipped"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--dataset", "pf-willow", "--root", "."), "pf-willow needs"),
+        (("--dataset", "pf-willow", "--root", "none"), "no such folder"),
+        (("--dataset", "pf-birch"), "unknown dataset 'pf-birch': the known ones are pf-pascal"),
+        (("--dataset", "tss"), "tss is not at data/tss"),
+        ((), "give --dataset NAME"),
+        (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
+        (("--dataset", "tss", "--csv", "none/a.csv"), "none: no such folder"),
+    ],
+)
+def test_bad_requests_get_one_clear_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = geomatch("eval", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--protocol", "pff"), "unknown protocol 'pff'"),
+        (("--protocol", "pf"), "animal-parts is not scored under protocol 'pf'"),
+        (("--features", "introspection", "--features", "dino"), "unknown features 'dino'"),
+        (("--matcher", "nn", "--matcher", "best"), "unknown matcher 'best'"),
+        (("--report", "file"), "is a file"),
+    ],
+)
+def test_bad_names_are_refused_before_any_work(pictures: Path, arguments: tuple[str, ...], said: str) -> None:
+    (pictures.parent / "file").write_text("")
+    done = evaluate(pictures, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_interrupted_run_ends_with_130_and_the_next_goes_on(pictures: Path, tmp_path: Path) -> None:
+    """Forty pairs; the interrupt falls when some are done."""
+    annotation = pictures / "PairAnnotation" / "val" / "000000-x-y:cat.json"
+    for copy in range(2, 40):
+        annotation.with_name(f"{copy:06}-x-y:cat.json").write_text(
+            json.dumps(spair_entry(src_kps=[[1, 2], [3, copy + 1]]))
+        )
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    arguments = ["eval", "--dataset", "animal-parts", "--root", str(pictures), "--split", "val", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geomatch", *arguments],
+        env=os.environ | cache,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    kept = tmp_path / "cache" / "geomatch" / "eval"
+    while process.poll() is None and not any(file.stat().st_size for file in kept.glob("*.sqlite-wal")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    if process.returncode != 0:  # a quick machine may have finished
+        assert (process.returncode, out) == (130, "")
+        assert "the finished pairs are kept" in err
+    done = geomatch(*arguments, cwd=tmp_path, env=cache)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["reused"] > 0
+
+
+def test_datasets_are_listed_with_where_they_are(willow: Path) -> None:
+    done = geomatch("datasets", cwd=willow.parent, env={"GEOMATCH_DATA": str(willow.parent)})
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.replace("\n", "")
+    for name in ("pf-pascal", "spair-71k", "tss", "caltech-101", "pascal-parts", "animal-parts", "warps", "PF-dataset"):
+        assert name in text
+
+
+def test_a_dataset_is_checked_file_by_file(willow: Path) -> None:
+    done = geomatch("datasets", "check", "pf-willow", "--root", willow, cwd=willow.parent)
+    assert done.returncode == 2
+    assert "900" in done.stdout
+    assert "test: 20 pairs, where 900 were published" in done.stderr
+    (willow / "duck(S)" / "a.png").write_bytes(b"")
+    done = geomatch("datasets", "check", "pf-willow", "--root", willow, cwd=willow.parent)
+    assert "duck(S)/a.png: damaged or no image" in done.stderr.replace("\n", "")
     assert "Traceback" not in done.stderr
 
 
@@ -57,3 +201,4 @@ def test_shipped_weights_beat_the_untrained_trunk_on_pf_willow(real_data: Path, 
     untrained = geomatch(*arguments, "--features", "hypercolumn:3", "--weights", initial, cwd=tmp_path)
     scores = [[r["pck"] for r in json.loads(done.stdout)["results"]] for done in (trained, untrained)]
     assert all(ours > theirs for ours, theirs in zip(*scores, strict=True)), scores
+    assert json.loads(trained.stdout)["extractions"] == 100

@@ -1,0 +1,130 @@
+"""Does one evaluation beat another: the paired bootstrap over the pairs that both scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomatch.errors import InputError
+from geomatch.evaluation.bootstrap import Difference, paired_difference
+from geomatch.evaluation.protocols import Average
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An evaluation as read back from its JSON: what `compare` needs of it.
+
+    label: features and matcher. pairs: what identifies each pair. points: (N,). correct: right points of each pair,
+    (N,), by protocol, average and alpha. measured: values of each pair, (N,) with NaN, and which is better, by name.
+    """
+
+    label: str
+    dataset: str
+    pairs: list[tuple[str, str, str]]
+    points: Values
+    correct: Mapping[tuple[str, str, float], Values]
+    measured: Mapping[str, tuple[Values, str]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One score of both. better: "first", "second", or "undecided" if the interval of the difference holds zero."""
+
+    score: str
+    first: float
+    second: float
+    difference: Difference
+    better: str
+
+
+def read_scored(path: Path) -> Scored:
+    """Read what ``geomatch eval --json`` printed of one selection. Raises InputError for anything else."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    if len(lines) != 1:
+        raise InputError(f"{path}: holds {len(lines)} lines; give the JSON of one selection of features and matcher")
+    try:
+        return _scored(json.loads(lines[0]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not what 'geomatch eval --json' prints ({error!r})") from error
+
+
+def compare(first: Scored, second: Scored) -> list[Comparison]:
+    """Every score that both have, and by how much the second is above. Raises InputError if their pairs differ."""
+    if first.dataset != second.dataset:
+        raise InputError(f"cannot compare scores on {first.dataset} with scores on {second.dataset}")
+    if first.pairs != second.pairs or (first.points != second.points).any():
+        raise InputError(
+            f"cannot compare: the first scored {len(first.pairs)} pairs and the second {len(second.pairs)}, "
+            "and they are not the same"
+        )
+    return [
+        *(_compare_pck(key, first, second) for key in first.correct if key in second.correct),
+        *(_compare_measure(name, first, second) for name in first.measured if name in second.measured),
+    ]
+
+
+def _scored(record: dict[str, Any]) -> Scored:
+    pairs = record["pair_list"]
+    correct = {
+        (result["protocol"], result["average"], float(result["alpha"])): np.array(
+            [pair["correct"].get(result["protocol"], {}).get(f"{result['alpha']:g}", 0) for pair in pairs], np.float64
+        )
+        for result in record["results"]
+    }
+    measured = {
+        measure["name"]: (np.array(measure["per_pair"], np.float64), str(measure["better"]))
+        for measure in record["measures"]
+        if len(measure["per_pair"]) == len(pairs)
+    }
+    return Scored(
+        label=f"{record['features']} + {record['matcher']}",
+        dataset=f"{record['dataset']} {record['split']}",
+        pairs=[(str(pair["source"]), str(pair["target"]), str(pair["category"])) for pair in pairs],
+        points=np.array([pair["points"] for pair in pairs], np.float64),
+        correct=correct,
+        measured=measured,
+    )
+
+
+def _compare_pck(key: tuple[str, str, float], first: Scored, second: Scored) -> Comparison:
+    protocol, average, alpha = key
+    weights = _pair_weights(average, first)
+    a, b = (each.correct[key] / np.maximum(each.points, 1) * weights for each in (first, second))
+    return _comparison(f"{protocol}, {average}, PCK@{alpha:.2f}", a, b, weights, "higher")
+
+
+def _pair_weights(average: str, scored: Scored) -> Values:
+    """What a pair counts: its points, or 1, or its part of its class."""
+    if average == Average.per_point:
+        return scored.points
+    used = (scored.points > 0).astype(np.float64)
+    if average == Average.per_class:
+        _, index = np.unique([category for *_, category in scored.pairs], return_inverse=True)
+        return np.asarray(used / np.maximum(np.bincount(index, weights=used), 1)[index])
+    return used
+
+
+def _compare_measure(name: str, first: Scored, second: Scored) -> Comparison:
+    (a, better), (b, _) = first.measured[name], second.measured[name]
+    both = np.isfinite(a) & np.isfinite(b)
+    return _comparison(name, a[both], b[both], np.ones(np.count_nonzero(both)), better)
+
+
+def _comparison(score: str, first: Values, second: Values, weights: Values, better: str) -> Comparison:
+    difference = paired_difference(first, second, weights)
+    sign = 1 if better == "higher" else -1
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    verdict = "second" if low > 0 else "first" if high < 0 else "undecided"
+    total = weights.sum() or np.nan
+    return Comparison(score, float(first.sum() / total), float(second.sum() / total), difference, verdict)

@@ -1,0 +1,174 @@
+"""What a matcher says of one annotated pair, as small as every protocol and measure allows it to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.datasets.pairs import AnnotatedPair, Box, Points
+from geomatch.evaluation import dense, regions
+from geomatch.geometry import read_cells
+
+FLOW_ACCURACY_ALPHA = 0.05
+FLOW_SAMPLES = 1000
+LARGEST_K = 100
+
+Match = Callable[[FeatureMap, FeatureMap], Correspondence]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A pair's keypoints where they were predicted, and what was measured of its flow while that was at hand.
+
+    source_size, target_size: (height, width) in pixels.
+    forward, rounded: (K, 2) target positions of the source keypoints, read exactly and at the nearest pixel.
+    confidence: (K,) in [0, 1], at the source keypoints.
+    backward: (K, 2) source positions of the target keypoints, None if matching that way was not asked for.
+    sample_errors, sample_confidence: (N,) at up to FLOW_SAMPLES pixels of a known flow; errors in pixels.
+    measures: single numbers by name. pcr, miou: curves over REGION_THRESHOLDS and over k = 1 .. LARGEST_K, or empty.
+    """
+
+    source_size: tuple[int, int]
+    target_size: tuple[int, int]
+    forward: Points
+    rounded: Points
+    confidence: Values
+    backward: Points | None = None
+    sample_errors: Values = field(default_factory=lambda: np.zeros(0))
+    sample_confidence: Values = field(default_factory=lambda: np.zeros(0))
+    measures: dict[str, float] = field(default_factory=dict)
+    pcr: Values = field(default_factory=lambda: np.zeros(0))
+    miou: Values = field(default_factory=lambda: np.zeros(0))
+
+    def to_arrays(self) -> dict[str, Values]:
+        """Everything as arrays by name."""
+        arrays = {
+            name: np.asarray(getattr(self, name), np.float64) for name in _ARRAYS if getattr(self, name) is not None
+        }
+        return arrays | {_MEASURE + name: np.array([value]) for name, value in self.measures.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Values]) -> Prediction:
+        """The inverse of ``to_arrays``."""
+        values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
+        for name in ("source_size", "target_size"):
+            values[name] = tuple(int(length) for length in arrays[name])
+        kept = {
+            key.removeprefix(_MEASURE): float(value[0]) for key, value in arrays.items() if key.startswith(_MEASURE)
+        }
+        return cls(**values, measures=kept)
+
+
+_MEASURE = "measure: "
+_ARRAYS = tuple(each.name for each in fields(Prediction) if each.name != "measures")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a pair beyond its keypoints sent forward: matching the other way, too; matching of regions."""
+
+    backward: bool
+    regions: bool
+
+
+def predict(pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, match: Match, wanted: Wanted) -> Prediction:
+    """Match a pair and keep what can be scored. Raises what ``match`` and the reading of annotations raise."""
+    correspondence = match(source, target)
+    backward = match(target, source) if wanted.backward and len(pair.target_points) else None
+    flow = correspondence.flow.cpu().numpy()
+    measures: dict[str, float] = {}
+    samples = np.zeros(0), np.zeros(0)
+    if pair.flow is not None:
+        errors, samples = _flow_errors(pair, correspondence, flow)
+        measures["flow accuracy"] = dense.flow_accuracy(errors, source.image_size, FLOW_ACCURACY_ALPHA)
+        measures["end-point error"] = float(errors.mean()) if len(errors) else float("nan")
+    if pair.masks is not None:
+        measures |= _mask_measures(pair, flow)
+    if pair.parts is not None:
+        in_source, in_target = pair.parts()
+        measures["part IoU"] = dense.weighted_part_iou(dense.pull_mask(in_target, flow), in_source)
+    pcr, miou = _region_curves(pair, correspondence) if wanted.regions else (np.zeros(0), np.zeros(0))
+    return Prediction(
+        source_size=source.image_size,
+        target_size=target.image_size,
+        forward=_send(correspondence, pair.source_points),
+        rounded=_send(correspondence, np.floor(pair.source_points + 0.5)),
+        confidence=_read_confidence(correspondence, pair.source_points),
+        backward=_send(backward, pair.target_points) if backward else None,
+        sample_errors=samples[0],
+        sample_confidence=samples[1],
+        measures=measures,
+        pcr=pcr,
+        miou=miou,
+    )
+
+
+def _send(correspondence: Correspondence, points: Points) -> Points:
+    return correspondence.transfer(torch.from_numpy(points).to(correspondence.flow)).double().cpu().numpy()
+
+
+def _read_confidence(correspondence: Correspondence, points: Points) -> Values:
+    confidence = correspondence.confidence
+    return (
+        read_cells(confidence[None, None], torch.from_numpy(points).to(confidence)[None])[0, 0].double().cpu().numpy()
+    )
+
+
+def _flow_errors(
+    pair: AnnotatedPair, correspondence: Correspondence, flow: NDArray[np.float32]
+) -> tuple[Values, tuple[Values, Values]]:
+    """End-point errors (N,) wherever the flow is known, and errors and confidence at a sample of these pixels."""
+    assert pair.flow is not None
+    truth = pair.flow()
+    errors = dense.end_point_errors(flow, truth.flow, truth.valid)
+    confidence = correspondence.confidence.cpu().numpy()[truth.valid].astype(np.float64)
+    chosen = np.linspace(0, len(errors) - 1, min(len(errors), FLOW_SAMPLES)).astype(np.intp)
+    return errors, (errors[chosen], confidence[chosen])
+
+
+def _mask_measures(pair: AnnotatedPair, flow: NDArray[np.float32]) -> dict[str, float]:
+    """The target's foreground seen through the flow against the source's, as Caltech-101 has it."""
+    assert pair.masks is not None
+    in_source, in_target = pair.masks()
+    transferred = dense.pull_mask(in_target, flow)
+    rows, columns = np.indices(in_source.shape)
+    positions = np.stack((columns.ravel(), rows.ravel()), axis=1).astype(np.float64)
+    landed = np.floor(positions + flow.reshape(2, -1).T + 0.5)
+    height, width = in_target.shape
+    inside = ((landed >= 0) & (landed < (width, height))).all(axis=1)
+    boxes = dense.foreground_box(in_source), dense.foreground_box(in_target)
+    return {
+        "LT-ACC": dense.label_transfer_accuracy(transferred, in_source),
+        "mask IoU": dense.intersection_over_union(transferred, in_source),
+        "LOC-ERR": dense.localisation_error(positions[inside], landed[inside], *boxes),
+    }
+
+
+def _region_curves(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[Values, Values]:
+    """PCR and mIoU@k of the boxes that the flow induces, against those that a spline through the keypoints gives."""
+    boxes = regions.sliding_windows(correspondence.source_size)
+    object_box = pair.source_box or _extent_box(pair.source_points)
+    boxes = boxes[regions.valid_boxes(boxes, object_box, pair.source_points)]
+    height, width = correspondence.target_size
+    spline = regions.ThinPlateSpline.fit(pair.source_points, pair.target_points)
+    truth = regions.warp_boxes(boxes, lambda corners: np.clip(spline(corners), 0, (width - 1, height - 1)))
+    predicted = regions.warp_boxes(boxes, lambda corners: _send(correspondence, corners))
+    ious = regions.box_iou(predicted, truth)
+    confidence = regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes)
+    return (
+        regions.probability_of_correct_regions(ious),
+        regions.mean_iou_at_k(ious, confidence, LARGEST_K),
+    )
+
+
+def _extent_box(points: Points) -> Box:
+    left, top = points.min(axis=0).tolist()
+    right, bottom = points.max(axis=0).tolist()
+    return left, top, right, bottom

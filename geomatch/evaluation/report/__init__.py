@@ -1,0 +1,6 @@
+"""Evaluations as one HTML page that needs nothing but itself."""
+
+from geomatch.evaluation.report.page import report_page
+from geomatch.evaluation.report.pictures import PairPicture
+
+__all__ = ["PairPicture", "report_page"]

@@ -1,0 +1,164 @@
+"""Scores class by class: tables whose cells hold a small bar for each selection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geomatch.evaluation.report.markup import Markup, element, joined
+from geomatch.evaluation.report.tables import heading, measure_named, results_under, schemes, table
+from geomatch.evaluation.report.wording import (
+    interval_text,
+    number,
+    selection_label,
+    selection_name,
+    series,
+    tolerance,
+)
+from geomatch.evaluation.results import Evaluation, Measure, Result
+
+GROUPS = ("within", "across")
+"""Keys of ``per_class`` that stand for unions of classes, where a benchmark has them."""
+_ALL = "all"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a class scored, with its 95 % interval (NaN where there is none)."""
+
+    pairs: int
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is asked of every class, and for each selection the answers: class -> score."""
+
+    heading: str
+    unit: str
+    answers: list[dict[str, Score]]
+
+    @property
+    def full_bar(self) -> float:
+        """The value whose bar is as wide as the cell: 1 for shares, else the largest."""
+        known = [score.value for each in self.answers for score in each.values() if math.isfinite(score.value)]
+        return 1.0 if self.unit == "share" else max(known, default=0.0) or 1.0
+
+
+def class_section(evaluations: Sequence[Evaluation]) -> Markup:
+    """PCK by class and, folded away where there is PCK, all else by class; empty if nothing was scored by class."""
+    pck = _class_table(
+        evaluations,
+        _pck_columns(evaluations),
+        "PCK under the headline's protocol and average; ticks on the bars: 95 % bootstrap intervals.",
+    )
+    others = _class_table(
+        evaluations,
+        _measure_columns(evaluations),
+        "Means over the pairs of a class; ticks on the bars: 95 % bootstrap intervals.",
+    )
+    if pck and others:
+        others = element("details", element("summary", "Other measures by class"), others)
+    return joined(_legend(evaluations), pck, others) if pck or others else Markup()
+
+
+def _pck_columns(evaluations: Sequence[Evaluation]) -> list[Column]:
+    scheme = next(iter(schemes(evaluations)), ("", ""))
+    results = [results_under(evaluation, scheme) for evaluation in evaluations]
+    return [
+        Column(f"PCK@{tolerance(alpha)}", "share", [_answers(each.get(alpha)) for each in results])
+        for alpha in sorted(set().union(*results))
+    ]
+
+
+def _measure_columns(evaluations: Sequence[Evaluation]) -> list[Column]:
+    described = {measure.name: measure for each in evaluations for measure in each.measures if measure.per_class}
+    return [
+        Column(name, measure.unit, [_answers(measure_named(name, each)) for each in evaluations])
+        for name, measure in described.items()
+    ]
+
+
+def _answers(scored: Result | Measure | None) -> dict[str, Score]:
+    """The scores of the classes and of all pairs."""
+    if isinstance(scored, Result):
+        answers = {name: Score(part.pairs, part.pck, part.interval) for name, part in scored.per_class.items()}
+        total = scored.pck
+    elif scored:
+        answers = {name: Score(part.pairs, part.value, part.interval) for name, part in scored.per_class.items()}
+        total = scored.value
+    else:
+        return {}
+    pairs = sum(score.pairs for name, score in answers.items() if name not in GROUPS)
+    return {**answers, _ALL: Score(pairs, total, scored.interval or (math.nan, math.nan))}
+
+
+def _class_table(evaluations: Sequence[Evaluation], columns: Sequence[Column], caption: str) -> Markup:
+    """A row for each class, the groups and all pairs after them; empty if there are no classes."""
+    pairs = {name: score.pairs for column in columns for each in column.answers for name, score in each.items()}
+    classes = [name for name in pairs if name not in (*GROUPS, _ALL)]
+    groups = [name for name in GROUPS if name in pairs]
+    if not classes and not groups:
+        return Markup()
+    selections = [selection_name(evaluation) for evaluation in evaluations]
+    rows, total = (
+        [_class_row(name, pairs[name], columns, selections) for name in names] for names in (classes, [*groups, _ALL])
+    )
+    head = element("tr", heading("class"), heading("pairs", "count"), *(heading(each.heading) for each in columns))
+    return table(caption, head, [rows, total], "classes")
+
+
+def _class_row(name: str, pairs: int, columns: Sequence[Column], selections: Sequence[str]) -> Markup:
+    cells = (
+        element(
+            "td",
+            *(
+                _bar(answers.get(name), column, place, selection)
+                for place, (answers, selection) in enumerate(zip(column.answers, selections, strict=True))
+            ),
+        )
+        for column in columns
+    )
+    style = "group" if name in GROUPS else "all" if name == _ALL else None
+    return element(
+        "tr", element("th", name, scope="row"), element("td", f"{pairs:,}", class_="count"), *cells, class_=style
+    )
+
+
+def _bar(score: Score | None, column: Column, place: int, selection: str) -> Markup:
+    """A value beside its bar, which carries the interval as a whisker."""
+    if score is None or not math.isfinite(score.value):
+        parts = Markup()
+    else:
+        parts = joined(_stretch("fill", 0, score.value, column), _whisker(score, column))
+    text = number(score.value if score else None, column.unit)
+    extent = interval_text(score.interval if score else None, column.unit)
+    described = f"{selection}: {text}, {extent}" if extent else f"{selection}: {text}"
+    return element(
+        "div",
+        element("span", parts, class_=f"bar {series(place)}"),
+        element("span", text, class_=f"value {column.unit}"),
+        class_="line",
+        role="img",
+        aria_label=described,
+        title=described,
+    )
+
+
+def _whisker(score: Score, column: Column) -> Markup:
+    low, high = score.interval
+    return _stretch("whisker", low, high, column) if math.isfinite(high - low) else Markup()
+
+
+def _stretch(style: str, low: float, high: float, column: Column) -> Markup:
+    """A part of a bar from one value to another."""
+    left, right = (100 * min(max(value / column.full_bar, 0), 1) for value in (low, high))
+    return element("span", class_=style, style=f"left:{left:.1f}%;width:{right - left:.1f}%")
+
+
+def _legend(evaluations: Sequence[Evaluation]) -> Markup:
+    """Which colour is which selection."""
+    labels = (element("li", selection_label(evaluation, place)) for place, evaluation in enumerate(evaluations))
+    return element("ul", *labels, class_="legend")

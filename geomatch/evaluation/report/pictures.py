@@ -1,0 +1,107 @@
+"""Chosen pairs on the page, each a picture inside it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+
+from geomatch.evaluation.report.markup import Markup, element, joined
+from geomatch.evaluation.report.wording import ALPHA, counted, selection_label, tolerance
+from geomatch.evaluation.results import Evaluation
+
+_WEIGHT = 1_800_000
+"""Bytes that all pictures of a page may take together; as text in the page they take a third more."""
+_WEIGHT_OF_ONE = 220_000
+_QUALITIES = (84, 72, 60, 45)
+_SMALLEST = 64
+
+
+@dataclass(frozen=True)
+class PairPicture:
+    """A pair chosen for the page: its rank, its share of correct points, and the picture.
+
+    rank: "best", "median" or "worst", of one evaluation's pairs. correct: points that are right, of ``points``, at
+    ``alpha`` if given.
+    """
+
+    rank: str
+    source: str
+    target: str
+    category: str
+    correct: int
+    points: int
+    picture: Image.Image
+    alpha: float | None = None
+
+
+def picture_section(evaluations: Sequence[Evaluation], pictures: Sequence[Sequence[PairPicture]]) -> Markup:
+    """The chosen pairs of each evaluation under its name; empty if there are none."""
+    count = sum(map(len, pictures))
+    if count == 0:
+        return Markup()
+    limit = min(_WEIGHT_OF_ONE, _WEIGHT // count)
+    return joined(
+        _LEAD,
+        *(
+            joined(
+                element("h3", selection_label(evaluation, place)),
+                element("div", *(_figure(pair, limit) for pair in chosen), class_="pairs"),
+            )
+            for place, (evaluation, chosen) in enumerate(zip(evaluations, pictures, strict=True))
+            if chosen
+        ),
+    )
+
+
+def data_uri(picture: Image.Image, limit: int) -> str:
+    """The picture as WebP in a data URI, of at most ``limit`` bytes if that can be: first coarser, then smaller."""
+    for quality in _QUALITIES:
+        buffer = BytesIO()
+        picture.save(buffer, "WEBP", quality=quality)
+        if buffer.tell() <= limit:
+            break
+    else:
+        if min(picture.size) >= 2 * _SMALLEST:
+            return data_uri(picture.reduce(2), limit)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+_LEAD = element(
+    "p",
+    "Source on the left, target on the right. A dot is where a point was sent, the ring of its colour where it "
+    "belongs; the line between them is ",
+    element("span", "green", class_="right"),
+    " where that counts as correct and ",
+    element("span", "red", class_="wrong"),
+    " elsewhere. Press a picture to enlarge it.",
+    class_="lead",
+)
+
+
+def _figure(pair: PairPicture, limit: int) -> Markup:
+    image = element(
+        "img",
+        src=data_uri(pair.picture, limit),
+        alt=f"{pair.source} (source) beside {pair.target} (target): "
+        f"{counted(pair.points, 'point')}, {pair.correct} of them sent to the right place",
+        width=pair.picture.width,
+        height=pair.picture.height,
+    )
+    # A box to tick enlarges the picture without a script.
+    switch = element("input", type="checkbox", aria_label="Enlarge")
+    return element("figure", element("label", switch, image), _caption(pair), class_="pair")
+
+
+def _caption(pair: PairPicture) -> Markup:
+    condition = "" if pair.alpha is None else f" at {ALPHA} = {tolerance(pair.alpha)}"
+    return element(
+        "figcaption",
+        element("span", pair.rank, class_="rank"),
+        element("span", element("b", f"{pair.correct}/{pair.points}"), f" points correct{condition}", class_="found"),
+        element("span", pair.category, class_="category"),
+        element("span", pair.source, " → ", pair.target, class_="names"),
+    )

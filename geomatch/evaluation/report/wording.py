@@ -1,0 +1,73 @@
+"""How the page writes numbers and names what was evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from geomatch.evaluation.report.markup import Markup, element
+from geomatch.evaluation.results import Evaluation
+
+NOTHING = "\N{EN DASH}"
+"""Stands where there is no value, or one that is no number."""
+
+SERIES = 8
+"""Colours that tell selections apart; more selections start over."""
+
+ALPHA, MINUS = "\N{GREEK SMALL LETTER ALPHA}", "\N{MINUS SIGN}"
+
+
+def number(value: float | None, unit: str = "share") -> str:
+    """A value as text: shares as .612, pixels as 3.2 px, anything else to three digits."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    match unit:
+        case "share":
+            return f"{value:.3f}".removeprefix("0")
+        case "pixels":
+            return f"{value:.1f} px"
+        case _:
+            return f"{value:.3g}"
+
+
+def interval_text(interval: tuple[float, float] | None, unit: str = "share") -> str:
+    """An interval as .598–.626; empty where there is none."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return ""
+    low, high = (number(end, unit) for end in interval)
+    return f"{low.removesuffix(' px')}\N{EN DASH}{high}"
+
+
+def tolerance(alpha: float) -> str:
+    """A threshold with two decimals, or as many as it has."""
+    return max(f"{alpha:.2f}", f"{alpha:.4g}", key=len)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 pair", "1,234 pairs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def selection_name(evaluation: Evaluation) -> str:
+    """The features and the matcher that were evaluated."""
+    return f"{evaluation.features} + {evaluation.matcher}"
+
+
+def selection_label(evaluation: Evaluation, place: int) -> Markup:
+    """The same, behind a swatch of the colour it has in every chart."""
+    swatch = element("span", class_=f"swatch {series(place)}")
+    return element("span", swatch, element("span", selection_name(evaluation)), class_="label")
+
+
+def series(place: int) -> str:
+    """The style class that gives the selection at this place its colour."""
+    return f"series-{place % SERIES}"
+
+
+def best(values: Sequence[float | None], better: str = "higher", unit: str = "share") -> set[int]:
+    """Places of the best values: all that read the same as the best; none where there is nothing to compare."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(known) < 2:
+        return set()
+    winner = number(max(known) if better == "higher" else min(known), unit)
+    return {place for place, value in enumerate(values) if number(value, unit) == winner}

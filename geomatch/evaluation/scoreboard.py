@@ -1,0 +1,289 @@
+"""From predictions to scores: every score is a ratio of two sums over pairs, so one bootstrap serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomatch.datasets.pairs import AnnotatedPair
+from geomatch.evaluation.bootstrap import class_mean_intervals, ratio_intervals
+from geomatch.evaluation.certainty import (
+    FRACTIONS,
+    area_under_sparsification_error,
+    calibration,
+    sparsification,
+)
+from geomatch.evaluation.prediction import LARGEST_K, Prediction
+from geomatch.evaluation.protocols import Average, Protocol, Transfer, house_protocol
+from geomatch.evaluation.regions import REGION_THRESHOLDS, area_under_curve
+from geomatch.evaluation.results import ClassScore, Curve, Measure, MeasureClass, Result, ScoredPair
+
+CONFIDENCE_ALPHA = 0.1
+CURVE_ALPHAS = tuple(step / 100 for step in range(31))
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MeasureKind:
+    """What a measure is: see `geomatch.evaluation.results.Measure`."""
+
+    about: str
+    unit: str = "share"
+    better: str = "higher"
+
+
+MEASURES: Mapping[str, MeasureKind] = {
+    "end-point error": MeasureKind("mean distance from the truth, in pixels of the target", "pixels", "lower"),
+    "flow accuracy": MeasureKind("foreground pixels within .05 of the source's longer side of the true flow"),
+    "LT-ACC": MeasureKind("pixels whose transferred label is right"),
+    "mask IoU": MeasureKind("transferred foreground against the source's own"),
+    "LOC-ERR": MeasureKind("mean |dx| + |dy| of positions relative to the objects' boxes", "boxes", "lower"),
+    "part IoU": MeasureKind("transferred parts, weighted by the area of their union"),
+    "PCR AuC": MeasureKind("area under the share of regions with 1 - IoU below a threshold, over the threshold"),
+    "mIoU@k AuC": MeasureKind("mean over k to 100 of the IoU of the k most confident regions"),
+    "AUSE": MeasureKind("area between the sparsification curve and the best possible one", better="lower"),
+    "ECE": MeasureKind("mean gap between confidence and share right at alpha = .1", better="lower"),
+    "confident half": MeasureKind("share right at alpha = .1 among the more confident half"),
+}
+
+
+class Scoreboard:
+    """Takes one prediction a pair, in the order of ``pairs``, and keeps of it what the final scores are made of."""
+
+    def __init__(self, dataset: str, pairs: Sequence[AnnotatedPair], protocols: Sequence[Protocol]) -> None:
+        self.pairs, self.protocols, self.house = pairs, protocols, house_protocol(dataset)
+        self.points = np.array([len(pair.source_points) for pair in pairs], np.int64)
+        self.correct = {
+            (protocol.name, alpha): np.zeros(len(pairs), np.int64)
+            for protocol in protocols
+            for alpha in protocol.alphas
+        }
+        self.measured: dict[str, Values] = {}
+        self.forward: list[NDArray[np.float32]] = []
+        self.relative_errors: list[NDArray[np.float32]] = []
+        self.confidence: list[NDArray[np.float32]] = []
+        self.region_curves: list[tuple[Values, Values]] = []
+
+    def add(self, prediction: Prediction) -> None:
+        """Score the next pair. Raises InputError if a protocol lacks an annotation it needs."""
+        index = len(self.forward)
+        pair = self.pairs[index]
+        transfer = Transfer(
+            pair,
+            prediction.source_size,
+            prediction.target_size,
+            prediction.forward,
+            prediction.rounded,
+            prediction.backward,
+        )
+        self.forward.append(prediction.forward.astype(np.float32))
+        if len(pair.source_points):
+            for protocol in self.protocols:
+                for alpha in protocol.alphas:
+                    self.correct[protocol.name, alpha][index] = protocol.correct(transfer, alpha).sum()
+        errors, confidence = self.house.errors(transfer), prediction.confidence
+        if len(errors):
+            self._measure(index, "end-point error", float(errors.mean()))
+        else:
+            errors, confidence = prediction.sample_errors, prediction.sample_confidence
+        length = self.house.threshold_length(transfer) if len(errors) else 1.0
+        self.relative_errors.append((errors / length).astype(np.float32))
+        self.confidence.append(confidence.astype(np.float32))
+        for name, value in prediction.measures.items():
+            self._measure(index, name, value)
+        if len(prediction.pcr):
+            self._measure(index, "PCR AuC", area_under_curve(REGION_THRESHOLDS, prediction.pcr))
+            self._measure(index, "mIoU@k AuC", float(prediction.miou.mean()))
+            self.region_curves.append((prediction.pcr, prediction.miou))
+
+    def results(self) -> list[Result]:
+        """PCK under every protocol, average and alpha; none for benchmarks without keypoints."""
+        if not self.points.any():
+            return []
+        columns = [(p, average, alpha) for p in self.protocols for average in p.averages for alpha in p.alphas]
+        table = self._table([self._pck_column(*column) for column in columns])
+        by_class = {name: table.scores(members) for name, members in self._groups().items()}
+        overall, class_means = table.scores(np.arange(len(self.pairs))), table.class_means(self._categories())
+        return [
+            Result(
+                protocol=protocol.name,
+                average=average,
+                alpha=alpha,
+                pck=(whole := class_means if average is Average.per_class else overall)[column].value,
+                interval=whole[column].interval,
+                per_class={
+                    name: ClassScore(scores[column].pairs, scores[column].value, scores[column].interval)
+                    for name, scores in by_class.items()
+                    if scores[column].pairs
+                },
+            )
+            for column, (protocol, average, alpha) in enumerate(columns)
+        ]
+
+    def measures(self) -> list[Measure]:
+        """The means of what was measured pair by pair, then what is pooled over all points."""
+        names = [name for name in MEASURES if name in self.measured]
+        return [*self._pairwise_measures(names), *self._pooled_measures()]
+
+    def curves(self) -> list[Curve]:
+        """The lines of the report; see `geomatch.evaluation.results.Curve`."""
+        curves = []
+        if self.points.any():
+            curves.append(Curve("pck", list(CURVE_ALPHAS), self._pck_curve()))
+        wrong, confidence = self._pooled()
+        if len(wrong):
+            kept, best = sparsification(wrong, confidence), sparsification(wrong, -wrong)
+            curves.append(Curve("sparsification", list(FRACTIONS), kept.tolist(), reference=best.tolist()))
+            bins = calibration(wrong == 0, confidence)
+            curves.append(
+                Curve("calibration", bins.confidence.tolist(), bins.correct.tolist(), weights=bins.share.tolist())
+            )
+        if self.region_curves:
+            pcr, miou = (np.nanmean(np.stack(kind), axis=0).tolist() for kind in zip(*self.region_curves, strict=True))
+            curves.append(Curve("pcr", list(REGION_THRESHOLDS), pcr))
+            curves.append(Curve("miou", [float(k) for k in range(1, LARGEST_K + 1)], miou))
+        return curves
+
+    def pair_list(self) -> list[ScoredPair]:
+        """Every pair with its count of right points."""
+        return [
+            ScoredPair(
+                source=pair.source.name,
+                target=pair.target.name,
+                category=pair.category,
+                group=pair.group,
+                points=len(pair.source_points),
+                correct={
+                    p.name: {f"{alpha:g}": int(self.correct[p.name, alpha][index]) for alpha in p.alphas}
+                    for p in self.protocols
+                }
+                if len(pair.source_points)
+                else {},
+            )
+            for index, pair in enumerate(self.pairs)
+        ]
+
+    def _measure(self, index: int, name: str, value: float) -> None:
+        self.measured.setdefault(name, np.full(len(self.pairs), np.nan))[index] = value
+
+    def _pck_column(self, protocol: Protocol, average: Average, alpha: float) -> tuple[Values, Values]:
+        correct = self.correct[protocol.name, alpha].astype(np.float64)
+        if average is Average.per_point:
+            return correct, self.points.astype(np.float64)
+        return correct / np.maximum(self.points, 1), (self.points > 0).astype(np.float64)
+
+    def _pairwise_measures(self, names: Sequence[str]) -> list[Measure]:
+        if not names:
+            return []
+        columns = [(np.nan_to_num(self.measured[name]), np.isfinite(self.measured[name]) * 1.0) for name in names]
+        table = self._table(columns)
+        overall = table.scores(np.arange(len(self.pairs)))
+        by_class = {name: table.scores(members) for name, members in self._groups().items()}
+        return [
+            Measure(
+                name=name,
+                about=MEASURES[name].about,
+                unit=MEASURES[name].unit,
+                better=MEASURES[name].better,
+                value=overall[column].value,
+                interval=overall[column].interval,
+                per_class={
+                    group: MeasureClass(scores[column].pairs, scores[column].value, scores[column].interval)
+                    for group, scores in by_class.items()
+                    if scores[column].pairs
+                },
+                per_pair=[None if np.isnan(value) else value for value in self.measured[name].tolist()],
+            )
+            for column, name in enumerate(names)
+        ]
+
+    def _pooled_measures(self) -> list[Measure]:
+        wrong, confidence = self._pooled()
+        if not len(wrong):
+            return []
+        values = {
+            "AUSE": area_under_sparsification_error(wrong, confidence),
+            "ECE": calibration(wrong == 0, confidence).expected_calibration_error,
+            "confident half": 1 - float(sparsification(wrong, confidence, [0.5])[0]),
+        }
+        return [
+            Measure(name, kind.about, kind.unit, kind.better, value, None, {}, [])
+            for name, value in values.items()
+            for kind in (MEASURES[name],)
+        ]
+
+    def _pooled(self) -> tuple[Values, Values]:
+        """Of every point of every pair, whether its match is wrong (0 or 1), and its confidence."""
+        errors = np.concatenate([np.zeros(0, np.float32), *self.relative_errors])
+        confidence = np.concatenate([np.zeros(0, np.float32), *self.confidence]).astype(np.float64)
+        return (errors > CONFIDENCE_ALPHA).astype(np.float64), confidence.clip(0, 1)
+
+    def _pck_curve(self) -> list[float]:
+        errors = np.concatenate([each for each, n in zip(self.relative_errors, self.points, strict=True) if n])
+        pair_of = np.repeat(np.arange(len(self.pairs)), self.points)
+        weights = 1 / (self.points[pair_of] * np.count_nonzero(self.points))
+        return [float(weights[errors <= alpha].sum()) for alpha in CURVE_ALPHAS]
+
+    def _categories(self) -> NDArray[np.str_]:
+        return np.array([pair.category for pair in self.pairs])
+
+    def _groups(self) -> dict[str, NDArray[np.intp]]:
+        """Indices of the pairs of each category, and of each group of categories."""
+        categories = self._categories()
+        groups = np.array([pair.group or "" for pair in self.pairs])
+        named = [(name, categories == name) for name in sorted(set(categories.tolist()))]
+        named += [(name, groups == name) for name in sorted(set(groups.tolist()) - {""}, reverse=True)]
+        return {name: np.flatnonzero(members) for name, members in named}
+
+    def _table(self, columns: Sequence[tuple[Values, Values]]) -> RatioTable:
+        numerators, denominators = (np.stack(kind, axis=1) for kind in zip(*columns, strict=True))
+        return RatioTable(numerators, denominators)
+
+
+@dataclass(frozen=True)
+class Score:
+    """pairs: how many have a say in it. value: NaN if none has."""
+
+    pairs: int
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RatioTable:
+    """M scores of N pairs, each the sum of its numerators over the sum of its denominators: (N, M) both."""
+
+    numerators: Values
+    denominators: Values
+
+    def scores(self, members: NDArray[np.intp]) -> list[Score]:
+        """The M scores over some of the pairs, with intervals."""
+        above, below = self.numerators[members], self.denominators[members]
+        return _listed(below, _ratios(above, below), ratio_intervals(above, below))
+
+    def class_means(self, categories: NDArray[np.str_]) -> list[Score]:
+        """The mean over categories (N,) of each category's score, every one of its pairs counting the same."""
+        used = self.denominators.any(axis=1)
+        above, below, labels = self.numerators[used], self.denominators[used], categories[used]
+        values = _ratios(above, below)
+        if len(labels):
+            classes = [labels == label for label in np.unique(labels)]
+            values = np.mean([_ratios(above[members], below[members]) for members in classes], axis=0)
+        return _listed(below, values, class_mean_intervals(above, labels))
+
+
+def _listed(denominators: Values, values: Values, intervals: Values) -> list[Score]:
+    pairs = np.count_nonzero(denominators, axis=0)
+    return [
+        Score(int(count), float(value), (float(low), float(high)))
+        for count, value, (low, high) in zip(pairs, values, intervals, strict=True)
+    ]
+
+
+def _ratios(numerators: Values, denominators: Values) -> Values:
+    above, below = numerators.sum(axis=0), denominators.sum(axis=0)
+    return np.asarray(np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0))

@@ -1,0 +1,80 @@
+"""Predictions kept from run to run: a table of arrays in one SQLite file, safe against being stopped at any moment."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from geomatch.errors import InputError
+
+Arrays = Mapping[str, NDArray[np.float64]]
+
+
+def cache_folder() -> Path:
+    """Where geomatch keeps what it can make again: ``$XDG_CACHE_HOME/geomatch``, by default ``~/.cache/geomatch``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geomatch"
+
+
+class PredictionStore:
+    """Named arrays by key. What is put in is on the disk when ``put`` returns, whole or not at all.
+
+    Raises InputError if the file is damaged or its folder cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute("CREATE TABLE IF NOT EXISTS predictions (key TEXT PRIMARY KEY, arrays BLOB)")
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+
+    @staticmethod
+    def delete(path: Path) -> None:
+        """Throw away the file, if there is one. Raises InputError."""
+        try:
+            for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: kept predictions cannot be deleted ({error.strerror})") from error
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._database.close()
+
+    def keys(self) -> set[str]:
+        """What there are arrays of. Raises InputError."""
+        try:
+            return {key for (key,) in self._database.execute("SELECT key FROM predictions")}
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def get(self, key: str) -> dict[str, NDArray[np.float64]] | None:
+        """The arrays kept under ``key``, or None. Raises InputError."""
+        try:
+            row = self._database.execute("SELECT arrays FROM predictions WHERE key = ?", (key,)).fetchone()
+            return None if row is None else load(row[0])
+        except (sqlite3.Error, SafetensorError) as error:
+            raise self._unusable(error) from error
+
+    def put(self, key: str, arrays: Arrays) -> None:
+        """Keep arrays under ``key``, in place of what is there. Raises InputError."""
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        try:
+            self._database.execute("INSERT OR REPLACE INTO predictions VALUES (?, ?)", (key, content))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(f"{self.path}: kept predictions cannot be used ({error}); delete it, or run with --fresh")

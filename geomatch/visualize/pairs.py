@@ -1,0 +1,129 @@
+"""One picture of a pair's keypoints: where each was sent, and where it should have gone."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from geomatch.visualize.overview import to_picture
+
+HEIGHT = 300
+"""Height of both photographs on a page, in its pixels; the picture has DENSITY times as many."""
+DENSITY = 2
+MARGIN = 10
+
+_OVERSAMPLING = 2
+_CROWD = 60
+"""With more points than this, markers are small and bare."""
+_NUMBERED = 20
+_PIXEL = DENSITY * _OVERSAMPLING
+_CLEAR, _WHITE = (255, 255, 255, 0), (255, 255, 255, 255)
+_RIGHT, _WRONG = (46, 204, 113, 255), (235, 33, 46, 255)
+
+Colour = tuple[int, int, int, int]
+
+
+def draw_pair(
+    source: Tensor,
+    target: Tensor,
+    source_points: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+) -> Image.Image:
+    """Source and target at one height on a clear ground, each keypoint in a hue of its own.
+
+    source, target: (3, H, W) uint8. source_points: (K, 2), pixels of the source; predicted, truth: (K, 2), pixels of
+    the target. A dot is a prediction (clipped to the target's border), a ring the truth; the line between them is green
+    where ``correct`` (K,) and red elsewhere.
+    """
+    photographs = [_fit(to_picture(pixels)) for pixels in (source, target)]
+    lefts = MARGIN * _PIXEL, photographs[0].width + 2 * MARGIN * _PIXEL
+    size = lefts[1] + photographs[1].width + MARGIN * _PIXEL, (HEIGHT + 2 * MARGIN) * _PIXEL
+    sheet = Image.new("RGBA", size, _CLEAR)
+    for left, photograph in zip(lefts, photographs, strict=True):
+        sheet.paste(photograph, (left, MARGIN * _PIXEL))
+
+    on_source, on_target = (
+        _Markers(ImageDraw.Draw(sheet), left, HEIGHT * _PIXEL / pixels.shape[1], len(truth))
+        for left, pixels in zip(lefts, (source, target), strict=True)
+    )
+    height, width = target.shape[1:]
+    landed = predicted.clip(0, (width - 1, height - 1))
+    colours = keypoint_colours(len(truth))
+    order = np.argsort(~correct, kind="stable")  # the wrong ones on top
+    for k in order:
+        on_target.line(landed[k], truth[k], _RIGHT if correct[k] else _WRONG)
+    for k in order:
+        on_target.ring(truth[k], colours[k])
+    for k in order:
+        on_source.dot(source_points[k], colours[k], str(k + 1))
+        on_target.dot(landed[k], colours[k], str(k + 1), bool(correct[k]))
+    return sheet.reduce(_OVERSAMPLING)
+
+
+def keypoint_colours(count: int) -> list[Colour]:
+    """``count`` hues evenly round the circle, those of successive keypoints far apart."""
+    step = next((s for s in range(round(0.38 * count), count) if np.gcd(s, count) == 1), 1)
+    hues = [k * step % count / count for k in range(count)]
+    shades = (colorsys.hsv_to_rgb(hue, 0.82, (0.98, 0.8)[k % 2]) for k, hue in enumerate(hues))
+    return [(round(255 * red), round(255 * green), round(255 * blue), 255) for red, green, blue in shades]
+
+
+class _Markers:
+    """Draws on one photograph of the sheet, at positions in that photograph's own pixels."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw, left: float, scale: float, count: int) -> None:
+        self.draw, self.left, self.scale = draw, left, scale
+        self.crowded, self.numbered = count > _CROWD, count <= _NUMBERED
+        self.radius = _PIXEL * (1.8 if self.crowded else 7 if self.numbered else 4.5)
+        self.font = ImageFont.load_default(size=9.5 * _PIXEL)
+
+    def line(self, start: NDArray[np.float64], end: NDArray[np.float64], colour: Colour) -> None:
+        ends = self._place(start) + self._place(end)
+        if not self.crowded:
+            self.draw.line(ends, fill=_WHITE, width=4 * _PIXEL)
+        self.draw.line(ends, fill=colour, width=round((0.9 if self.crowded else 2.4) * _PIXEL))
+
+    def ring(self, point: NDArray[np.float64], colour: Colour) -> None:
+        thickness = _PIXEL * (1 if self.crowded else 2.6)
+        outside = self.radius + thickness + (0 if self.crowded else _PIXEL)
+        if not self.crowded:
+            self._circle(point, outside + 0.7 * _PIXEL, outline=_WHITE, width=round(thickness + 1.4 * _PIXEL))
+        self._circle(point, outside, outline=colour, width=round(thickness))
+
+    def dot(self, point: NDArray[np.float64], colour: Colour, number: str, correct: bool = True) -> None:
+        if not self.crowded:
+            if not correct:
+                self._circle(point, self.radius + 3 * _PIXEL, fill=_WRONG)
+            self._circle(point, self.radius + 1.2 * _PIXEL, fill=_WHITE)
+        self._circle(point, self.radius, fill=colour)
+        if self.numbered:
+            ink = (0, 0, 0) if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
+            self.draw.text(self._place(point), number, fill=ink, font=self.font, anchor="mm")
+
+    def _place(self, point: NDArray[np.float64]) -> tuple[float, float]:
+        x, y = (point + 0.5) * self.scale - 0.5
+        return float(x) + self.left, float(y) + MARGIN * _PIXEL
+
+    def _circle(
+        self,
+        centre: NDArray[np.float64],
+        radius: float,
+        fill: Colour | None = None,
+        outline: Colour | None = None,
+        width: int = 1,
+    ) -> None:
+        x, y = self._place(centre)
+        self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=outline, width=width)
+
+
+def _fit(photograph: Image.Image) -> Image.Image:
+    height = HEIGHT * _PIXEL
+    return photograph.resize(
+        (max(1, round(photograph.width * height / photograph.height)), height), Image.Resampling.LANCZOS
+    )

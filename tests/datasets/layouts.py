@@ -1,0 +1,50 @@
+"""Small folders in the layouts of the official downloads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from PIL import Image
+
+from geomatch.datasets.pf_willow import CLASSES
+
+
+def write_willow(root: Path) -> Path:
+    """Two images a class, 40x30 pixels. Points are in the official count from 1."""
+    for number, category in enumerate(CLASSES):
+        (root / category).mkdir(parents=True)
+        for name in ("a", "b"):
+            Image.new("RGB", (40, 30)).save(root / category / f"{name}.png")
+            points = np.stack((np.arange(1.0, 11) + number, np.arange(11.0, 21)))
+            scipy.io.savemat(root / category / f"{name}.mat", {"pts_coord": points})
+    return root
+
+
+def spair_entry(**changes: object) -> dict[str, object]:
+    return {
+        "src_imname": "x.jpg",
+        "trg_imname": "y.jpg",
+        "src_kps": [[1, 2], [3, 4]],
+        "trg_kps": [[5, 6], [7, 8]],
+        "src_bndbox": [0, 0, 10, 12],
+        "trg_bndbox": [0, 0, 20, 30],
+        "category": "cat",
+    } | changes
+
+
+def write_spair(root: Path) -> Path:
+    """One pair of cats and one from cat to dog, images of 40x30 pixels, in the split val."""
+    for category, name in (("cat", "x.jpg"), ("cat", "y.jpg"), ("dog", "y.jpg")):
+        (root / "JPEGImages" / category).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(root / "JPEGImages" / category / name)
+    (root / "PairAnnotation" / "val").mkdir(parents=True)
+    entries = {
+        "000000-x-y:cat": spair_entry(src_category="cat", trg_category="cat"),
+        "000001-x-y:cat-to-dog": spair_entry(category="cat-to-dog", src_category="cat", trg_category="dog"),
+    }
+    for name, entry in entries.items():
+        (root / "PairAnnotation" / "val" / f"{name}.json").write_text(json.dumps(entry))
+    return root

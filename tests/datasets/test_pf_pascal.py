@@ -1,0 +1,174 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from geomatch.datasets.pairs import AnnotatedPair, BadRows
+from geomatch.datasets.pf_pascal import PF_PASCAL, VOC_CLASSES
+from geomatch.errors import GeomatchWarning, InputError
+
+WITH_POINTS = "source_image,target_image,class,XA,YA,XB,YB"
+WITH_FLIP = "source_image,target_image,class,flip"
+FOLDER = "PF-dataset-PASCAL"
+PAIR = f"{FOLDER}/JPEGImages/a.jpg,{FOLDER}/JPEGImages/b.jpg"
+GOOD = f"{PAIR},8,2;12,3;13,4;14,5;15"
+ABSENT = (np.nan, np.nan)
+
+
+def write_list(path: Path, *lines: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_annotation(root: Path, image: str, kps: object, bbox: object) -> None:
+    path = root / FOLDER / "Annotations" / "cat" / f"{image}.mat"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(path, {"kps": np.array(kps, dtype=float), "bbox": np.array(bbox, dtype=float)})
+
+
+@pytest.fixture
+def pascal(tmp_path: Path) -> Path:
+    """Two cats, of 40x30 and 50x20 pixels, each white at its first keypoint; no list of pairs."""
+    images = tmp_path / FOLDER / "JPEGImages"
+    images.mkdir(parents=True)
+    for name, size, first in (("a", (40, 30), (4, 5)), ("b", (50, 20), (6, 7))):
+        image = Image.new("RGB", size)
+        image.putpixel(first, (255, 255, 255))
+        image.save(images / f"{name}.jpg", format="PNG")  # which, unlike JPEG, keeps the pixel sharp
+    write_annotation(tmp_path, "a", [(5, 6), ABSENT, (11, 12), (3, 4)], [[1, 2, 21, 26]])
+    write_annotation(tmp_path, "b", [(7, 8), (9, 10), (13, 14), ABSENT], [[4, 1, 40, 20]])
+    return tmp_path
+
+
+def load(root: Path, split: str = "test") -> list[AnnotatedPair]:
+    return PF_PASCAL.load(root, split, BadRows())
+
+
+def test_listed_points_and_annotated_boxes_count_from_one(pascal: Path) -> None:
+    write_list(pascal / "image_pairs" / "test_pairs.csv", WITH_POINTS, GOOD)
+    (pair,) = load(pascal)
+    assert (pair.source.name, pair.target.name) == ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
+    assert (pair.category, pair.origin) == ("cat", "test_pairs.csv, row 2")
+    assert pair.source_points.tolist() == [[1, 2], [11, 12]]
+    assert pair.target_points.tolist() == [[3, 4], [13, 14]]
+    assert (pair.source_box, pair.target_box) == ((0, 1, 20, 25), (3, 0, 39, 19))
+
+
+def test_a_list_without_points_takes_those_that_both_annotations_have(pascal: Path) -> None:
+    write_list(pascal / "image_pairs" / "train_pairs.csv", WITH_FLIP, f"{PAIR},8,0")
+    (pair,) = load(pascal, "trn")
+    assert pair.source_points.tolist() == [[4, 5], [10, 11]]
+    assert pair.target_points.tolist() == [[6, 7], [12, 13]]
+
+
+def test_a_flipped_pair_is_mirrored_in_its_pixels_points_and_boxes(pascal: Path) -> None:
+    write_list(pascal / "image_pairs" / "train_pairs.csv", WITH_FLIP, f"{PAIR},8,0", f"{PAIR},8,1")
+    plain, pair = load(pascal, "trn")
+    assert pair.source_points.tolist() == [[39 - 4, 5], [39 - 10, 11]]
+    assert pair.target_points.tolist() == [[49 - 6, 7], [49 - 12, 13]]
+    assert (pair.source_box, pair.target_box) == ((19, 1, 39, 25), (10, 0, 46, 19))
+    for image, (x, y) in ((pair.source, (35, 5)), (pair.target, (43, 7))):
+        assert image.load()[0].nonzero().tolist() == [[y, x]]
+    assert plain.source.fingerprint() != pair.source.fingerprint()
+
+
+@pytest.mark.parametrize("padding", ["-1", "nan"])
+def test_padding_is_no_keypoint_and_does_not_widen_the_extent(pascal: Path, padding: str) -> None:
+    padded = ",".join(f"{value};{value + 9};{padding}" for value in (10, 3, 4, 5))
+    write_list(pascal / "test_pairs.csv", WITH_POINTS, f"{PAIR},8,{padded}")
+    (pair,) = load(pascal)
+    assert np.ptp(pair.source_points, axis=0).tolist() == [9, 9]
+    assert np.ptp(pair.target_points, axis=0).tolist() == [9, 9]
+
+
+@pytest.mark.parametrize("root", [".", FOLDER])
+@pytest.mark.parametrize("folder", [".", "image_pairs", FOLDER, f"{FOLDER}/image_pairs"])
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        ("trn", "trn_pairs.csv"),
+        ("trn", "train_pairs_pf_pascal.csv"),
+        ("val", "val_pairs_pf_pascal.csv"),
+        ("test", "test_pairs_pf_pascal.csv"),
+    ],
+)
+def test_lists_are_found_by_every_name_in_every_place(
+    pascal: Path, root: str, folder: str, split: str, name: str
+) -> None:
+    write_list(pascal / folder / name, WITH_POINTS, GOOD)
+    assert PF_PASCAL.splits(pascal / root) == [split]
+    assert len(load(pascal / root, split)) == 1
+
+
+def test_a_training_image_that_is_also_evaluated_on_is_warned_of(pascal: Path) -> None:
+    write_list(pascal / "image_pairs" / "train_pairs.csv", WITH_FLIP, f"{PAIR},8,0")
+    write_list(pascal / "image_pairs" / "val_pairs.csv", WITH_POINTS, "a.jpg,a.jpg,8,1,1,1,1")
+    with pytest.warns(GeomatchWarning, match=r"train_pairs\.csv: 1 of its 2 images are also in the validation or test"):
+        assert len(load(pascal, "trn")) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "reason"),
+    [
+        (WITH_POINTS, f"{PAIR},8,2;12,3;13,4;14", "has nothing in the column 'YB'"),
+        (WITH_POINTS, f"{PAIR},8,2;x,3;13,4;14,5;15", "should be numbers joined by ';'"),
+        (WITH_POINTS, f"{PAIR},8,2,3;13,4;14,5;15", "as many of x as of y"),
+        (WITH_POINTS, f"{PAIR},8,2,3,4;14,5;15", "1 source keypoints but 2 target keypoints"),
+        (WITH_POINTS, f"{PAIR},8,2,3,4,22", r"target keypoint \(3, 21\) lies outside JPEGImages/b\.jpg, 50x20 pixels"),
+        (WITH_POINTS, f"{PAIR},8,42,3,4,5", r"source keypoint \(41, 2\) lies outside JPEGImages/a\.jpg, 40x30 pixels"),
+        (WITH_POINTS, f"{PAIR},8,2;-1,3;-1,-1;4,-1;5", "no keypoint in common"),
+        (WITH_POINTS, f"{PAIR},0,2,3,4,5", "class is '0' and should be 1 to 20"),
+        (WITH_POINTS, "a.jpg,c.jpg,8,2,3,4,5", r"JPEGImages/c\.jpg is missing"),
+        (WITH_POINTS, "a.jpg,..,8,2,3,4,5", r"should be a path below"),
+        (WITH_POINTS, "a.jpg,../../../c.jpg,8,2,3,4,5", rf"{FOLDER}/JPEGImages/c\.jpg is missing"),
+        (WITH_FLIP, f"{PAIR},8,2", "flip is '2' and should be 0 or 1"),
+        (WITH_FLIP, f"{PAIR},8", "has nothing in the column 'flip'"),
+        (WITH_FLIP, f"{PAIR},9,0", r"has no points, and .*Annotations/chair lacks a \.mat for JPEGImages/a\.jpg"),
+    ],
+)
+def test_a_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reason: str) -> None:
+    good = GOOD if header == WITH_POINTS else f"{PAIR},8,0"
+    write_list(pascal / "test_pairs.csv", header, good, row, good)
+    with pytest.raises(InputError, match=rf"test_pairs\.csv, row 3: .*{reason}"):
+        load(pascal)
+    bad = BadRows(skip=True)
+    assert len(PF_PASCAL.load(pascal, "test", bad)) == 2
+    assert len(bad.reasons) == 1
+
+
+def test_a_malformed_or_damaged_annotation_or_image_is_named(pascal: Path) -> None:
+    write_list(pascal / "test_pairs.csv", WITH_POINTS, GOOD)
+    write_annotation(pascal, "b", [(1, 2, 3)], [[1, 1, 9, 9]])
+    with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'kps' should be K x 2"):
+        load(pascal)
+    write_annotation(pascal, "b", [(1, 2)], [[1, 1, 9, np.nan]])
+    with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'bbox' should be 4 finite numbers"):
+        load(pascal)
+    annotation = pascal / FOLDER / "Annotations" / "cat" / "b.mat"
+    annotation.write_bytes(b"no matlab file")
+    with pytest.raises(InputError, match=r"b\.mat: no Matlab file"):
+        load(pascal)
+    annotation.unlink()
+    (pascal / FOLDER / "JPEGImages" / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a\.jpg: damaged or no image"):
+        load(pascal)
+
+
+def test_a_split_that_never_was_is_refused_and_a_missing_one_is_named_with_where_it_belongs(tmp_path: Path) -> None:
+    assert PF_PASCAL.splits(tmp_path) == []
+    with pytest.raises(InputError, match="pf-pascal has no split 'train': it has trn, val, test"):
+        load(tmp_path, "train")
+    with pytest.raises(
+        InputError, match=r"needs .*/JPEGImages, .*/image_pairs/test_pairs\.csv; take PF-dataset.*https"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.realdata
+def test_the_real_pairs_are_read(real_data: Path) -> None:
+    pairs = load(real_data / "pf-pascal")
+    assert len(pairs) == 20
+    assert {pair.category for pair in pairs} <= set(VOC_CLASSES)
+    assert all(len(pair.source_points) for pair in pairs)

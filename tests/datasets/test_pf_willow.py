@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from geomatch.datasets.pairs import BadRows
+from geomatch.datasets.pf_willow import CLASSES, KEYPOINTS, PF_WILLOW
+from geomatch.datasets.registry import load_dataset
+from geomatch.errors import InputError
+
+
+def load(root: Path) -> list:
+    return PF_WILLOW.load(root, "test", BadRows())
+
+
+def write_list(root: Path, *rows: list[object]) -> None:
+    columns = ["imageA", "imageB", *(f"{axis}{image}{k}" for image in "AB" for axis in "XY" for k in range(1, 11))]
+    lines = [",".join(map(str, row)) for row in (columns, *rows)]
+    (root / "test_pairs_pf.csv").write_text("\n".join(lines) + "\n")
+
+
+def row(**changes: object) -> list[object]:
+    values = {"a": "PF-dataset/duck(S)/a.png", "b": "PF-dataset/duck(S)/b.png", "points": list(range(1, 41))} | changes
+    return [values["a"], values["b"], *values["points"]]
+
+
+def test_every_two_images_of_a_class_are_paired_both_ways_and_points_count_from_zero(willow: Path) -> None:
+    pairs = load(willow)
+    assert len(pairs) == 20
+    assert [(pair.source.name, pair.target.name) for pair in pairs[:2]] == [
+        ("car(G)/a.png", "car(G)/b.png"),
+        ("car(G)/b.png", "car(G)/a.png"),
+    ]
+    assert pairs[0].source_points[0].tolist() == [0.0, 10.0]
+
+
+def test_the_folder_above_the_classes_serves_too(willow: Path) -> None:
+    assert len(load(willow.parent)) == 20
+
+
+def test_a_list_of_pairs_serves_where_the_annotations_are_missing(willow: Path) -> None:
+    for annotation in willow.rglob("*.mat"):
+        annotation.unlink()
+    write_list(willow.parent, row(points=[*range(1, 21), *range(2, 22)]))
+    (pair,) = load(willow.parent)
+    assert pair.category == "duck(S)"
+    assert pair.source_points.tolist() == [[k, k + KEYPOINTS] for k in range(KEYPOINTS)]
+    assert pair.target_points.tolist() == [[k + 1, k + KEYPOINTS + 1] for k in range(KEYPOINTS)]
+
+
+def test_padding_is_no_keypoint_and_does_not_widen_the_extent(willow: Path) -> None:
+    for annotation in willow.rglob("*.mat"):
+        annotation.unlink()
+    write_list(willow, row(points=[*range(21, 30), -1, *range(11, 20), -1, *range(21, 30), -1, *range(11, 20), -1]))
+    (pair,) = load(willow)
+    assert len(pair.source_points) == 9
+    assert np.ptp(pair.target_points, axis=0).tolist() == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"points": ["x", *range(2, 41)]}, r"test_pairs_pf.csv, row 2: XA1 to YB10 should be numbers"),
+        ({"points": list(range(1, 40))}, r"row 2: has 41 columns of 42"),
+        ({"a": "geese/a.png"}, r"row 2: .*geese.* is missing"),
+        ({"points": list(range(41, 81))}, r"row 2: source keypoint \(40, 50\) lies outside"),
+        ({"points": [-1] * 40}, r"row 2: the two images have no keypoint in common"),
+    ],
+)
+def test_a_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object], reason: str) -> None:
+    for annotation in willow.rglob("*.mat"):
+        annotation.unlink()
+    write_list(willow, row(**changes), row(points=list(range(1, 11)) * 4))
+    with pytest.raises(InputError, match=reason):
+        load(willow)
+    bad = BadRows(skip=True)
+    assert len(PF_WILLOW.load(willow, "test", bad)) == 1
+    assert len(bad.reasons) == 1
+
+
+def test_missing_classes_are_named_with_where_they_come_from(willow: Path) -> None:
+    (willow / "duck(S)").rename(willow / "geese")
+    with pytest.raises(InputError, match=r"pf-willow needs .*duck\(S\); take PF-dataset\.zip from https://"):
+        load(willow)
+
+
+def test_a_missing_image_and_a_malformed_annotation_are_named(willow: Path) -> None:
+    annotation = willow / "car(M)" / "b.mat"
+    scipy.io.savemat(annotation, {"pts_coord": np.ones((3, 10))})
+    with pytest.raises(InputError, match=r"b\.mat: 'pts_coord' should be 2 x K"):
+        load(willow)
+    annotation.write_bytes(b"no matlab file")
+    with pytest.raises(InputError, match=r"b\.mat: no Matlab file"):
+        load(willow)
+    (willow / "car(G)" / "a.png").unlink()
+    with pytest.raises(InputError, match=r"a\.png is missing"):
+        load(willow)
+
+
+def test_there_is_no_training_split(willow: Path) -> None:
+    with pytest.raises(InputError, match="pf-willow has no split 'trn': it has test"):
+        PF_WILLOW.load(willow, "trn", BadRows())
+
+
+@pytest.mark.realdata
+def test_the_real_benchmark_has_its_published_size(real_data: Path) -> None:
+    dataset = load_dataset("pf-willow", real_data / "PF-dataset")
+    assert (len(dataset.pairs), dataset.keypoints) == (900, 9000)
+    assert {pair.category for pair in dataset.pairs} == set(CLASSES)

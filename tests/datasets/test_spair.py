@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from geomatch.datasets.pairs import BadRows
+from geomatch.datasets.registry import load_dataset
+from geomatch.datasets.spair import ANIMAL_PARTS, SPAIR_71K
+from geomatch.errors import GeomatchWarning, InputError
+from tests.datasets.layouts import spair_entry
+
+
+def load(root: Path) -> list:
+    return SPAIR_71K.load(root, "val", BadRows())
+
+
+def replace_first(root: Path, entry: object) -> None:
+    (root / "PairAnnotation" / "val" / "000000-x-y:cat.json").write_text(json.dumps(entry))
+
+
+def test_pairs_have_one_class_or_one_a_side_and_are_grouped_so(spair: Path) -> None:
+    within, across = ANIMAL_PARTS.load(spair, "val", BadRows())
+    assert (within.target.name, across.target.name) == ("JPEGImages/cat/y.jpg", "JPEGImages/dog/y.jpg")
+    assert (within.category, across.category) == ("cat", "cat-to-dog")
+    assert (within.group, across.group) == ("within", "across")
+    assert within.source_points.tolist() == [[1, 2], [3, 4]]
+    assert within.target_points.tolist() == [[5, 6], [7, 8]]
+    assert (within.source_box, within.target_box) == ((0, 0, 10, 12), (0, 0, 20, 30))
+
+
+def test_spair_itself_has_no_groups(spair: Path) -> None:
+    replace_first(spair, spair_entry())
+    assert load(spair)[0].group is None
+
+
+def test_a_layout_names_the_pairs_that_are_missing_and_does_not_mind_a_lost_colon(spair: Path) -> None:
+    (spair / "Layout" / "large").mkdir(parents=True)
+    layout = spair / "Layout" / "large" / "val.txt"
+    layout.write_text("000000-x-y:cat\n000001-x-y:cat-to-dog\n")
+    file = spair / "PairAnnotation" / "val" / "000000-x-y:cat.json"
+    file.rename(file.with_name("000000-x-y_cat.json"))
+    assert len(load(spair)) == 2
+    layout.write_text("000000-x-y:cat\n000001-x-y:cat-to-dog\n000002-p-q:cow\n")
+    with pytest.raises(InputError, match=r"spair-71k needs .*000002-p-q:cow\.json; take SPair-71k\.tar\.gz"):
+        load(spair)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (spair_entry(src_imname="z.jpg"), r"cat\.json: .*z\.jpg is missing"),
+        (spair_entry(src_imname="../../z.jpg"), "should be a path below"),
+        (spair_entry(src_kps=[[1, 2]]), "1 source keypoints but 2 target"),
+        (spair_entry(src_kps=[], trg_kps=[]), "no keypoint in common"),
+        (spair_entry(trg_kps=[[5, 6], [7, 31]]), r"target keypoint \(7, 31\) lies outside .*40x30"),
+        (spair_entry(trg_kps=[[5, 6], [7, None]]), "finite numbers"),
+        (spair_entry(trg_bndbox=[5, 5, 5, 9]), "box without area"),
+        (spair_entry(trg_bndbox=[5, 5, 9]), "not a pair annotation"),
+        ({"category": "cat"}, "not a pair annotation"),
+        ([1], "not a pair annotation"),
+    ],
+)
+def test_a_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason: str) -> None:
+    replace_first(spair, entry)
+    with pytest.raises(InputError, match=reason):
+        load(spair)
+    bad = BadRows(skip=True)
+    assert len(SPAIR_71K.load(spair, "val", bad)) == 1
+    assert len(bad.reasons) == 1
+
+
+def test_a_damaged_image_is_named(spair: Path) -> None:
+    (spair / "JPEGImages" / "cat" / "x.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"x\.jpg: damaged or no image"):
+        load(spair)
+
+
+def test_points_are_those_of_the_image_as_it_is_shown(spair: Path) -> None:
+    """A photograph stored on its side is turned on reading, so its height counts as width here too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 40)).save(spair / "JPEGImages" / "cat" / "x.jpg", exif=exif)
+    replace_first(spair, spair_entry(src_kps=[[35, 2], [3, 4]]))
+    assert load(spair)[0].source_points[0].tolist() == [35, 2]
+
+
+@pytest.mark.realdata
+def test_the_real_pairs_are_read(real_data: Path) -> None:
+    with pytest.warns(GeomatchWarning, match="105 of the 5,384"):
+        assert len(load_dataset("spair-71k", real_data / "SPair-71k", split="val").pairs) == 105
+    animals = load_dataset("animal-parts", real_data / "animal-parts", split="val").pairs
+    assert len(animals) == 300
+    assert {pair.group for pair in animals} == {"within", "across"}

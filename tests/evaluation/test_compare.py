@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geomatch.errors import InputError
+from geomatch.evaluation.compare import compare, read_scored
+
+
+def write(path: Path, correct: list[int], *, errors: list[float | None] | None = None, **changes: object) -> Path:
+    """What `geomatch eval --json` prints of pairs with four points each."""
+    record = {
+        "dataset": "pf-willow",
+        "split": "test",
+        "features": path.stem,
+        "matcher": "nn",
+        "results": [
+            {"protocol": "geomatch", "average": average, "alpha": 0.1} for average in ("per-image", "per-class")
+        ],
+        "measures": [{"name": "end-point error", "better": "lower", "per_pair": errors or [1.0] * len(correct)}],
+        "pair_list": [
+            {
+                "source": f"{index}.png",
+                "target": "b.png",
+                "category": "duck" if index < 2 else "car",
+                "points": 4,
+                "correct": {"geomatch": {"0.1": count}},
+            }
+            for index, count in enumerate(correct)
+        ],
+    } | changes
+    path.write_text(json.dumps(record) + "\n")
+    return path
+
+
+def test_a_clear_gain_is_told_from_a_draw(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 4, 200).tolist()
+    worse = read_scored(write(tmp_path / "a.json", base))
+    better = read_scored(write(tmp_path / "b.json", [count + 1 for count in base]))
+    found = compare(worse, better)
+    assert [each.score for each in found] == [
+        "geomatch, per-image, PCK@0.10",
+        "geomatch, per-class, PCK@0.10",
+        "end-point error",
+    ]
+    assert [each.better for each in found] == ["second", "second", "undecided"]
+    assert found[0].second - found[0].first == pytest.approx(0.25)
+    assert found[0].difference.value == pytest.approx(0.25)
+    assert [each.better for each in compare(better, worse)] == ["first", "first", "undecided"]
+
+
+def test_averages_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    """Two ducks and three cars: every class counts the same per class."""
+    scored = read_scored(write(tmp_path / "a.json", [4, 4, 0, 0, 4]))
+    per_image, per_class, _ = compare(scored, scored)
+    assert per_image.first == pytest.approx(3 / 5)
+    assert per_class.first == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_a_lower_error_is_better_and_pairs_without_a_value_are_left_out(tmp_path: Path) -> None:
+    first = read_scored(write(tmp_path / "a.json", [1] * 4, errors=[5.0, 6.0, 7.0, None]))
+    second = read_scored(write(tmp_path / "b.json", [1] * 4, errors=[2.0, 3.0, 4.0, 90.0]))
+    error = compare(first, second)[-1]
+    assert (error.first, error.second, error.better) == (6.0, 3.0, "second")
+
+
+def test_other_pairs_or_another_benchmark_cannot_be_compared(tmp_path: Path) -> None:
+    first = read_scored(write(tmp_path / "a.json", [1, 2, 3]))
+    with pytest.raises(InputError, match="the first scored 3 pairs and the second 2, and they are not the same"):
+        compare(first, read_scored(write(tmp_path / "b.json", [1, 2])))
+    with pytest.raises(InputError, match="scores on pf-willow test with scores on pf-willow val"):
+        compare(first, read_scored(write(tmp_path / "b.json", [1, 2, 3], split="val")))
+
+
+@pytest.mark.parametrize("content", ["", "{}\n{}\n", "nonsense", "[]", '{"results": 3}', '{"pair_list": [1]}', "3"])
+def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"a\.json"):
+        read_scored(tmp_path / "a.json")

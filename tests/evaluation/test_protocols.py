@@ -1,0 +1,155 @@
+"""Each trap of public evaluation code, and the axes of the protocols, on hand-worked pairs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geomatch.datasets.pairs import AnnotatedPair, ImageFile
+from geomatch.errors import InputError
+from geomatch.evaluation.prediction import Prediction
+from geomatch.evaluation.protocols import (
+    EVERY,
+    Average,
+    Boundary,
+    Direction,
+    Frame,
+    FrameKind,
+    Length,
+    Protocol,
+    Reading,
+    Side,
+    Transfer,
+    find_protocols,
+    house_protocol,
+)
+from geomatch.evaluation.scoreboard import Scoreboard
+
+SOURCE = np.array([[10.0, 20.0], [30.0, 25.0]])
+TARGET = np.array([[50.0, 40.0], [90.0, 60.0]])
+
+
+def make_pair(**changes: object) -> AnnotatedPair:
+    images = (ImageFile(Path(f"{name}.png"), f"{name}.png") for name in "ab")
+    pair = AnnotatedPair(*images, "duck", SOURCE, TARGET, (0, 0, 40, 30), (40, 20, 100, 70))
+    return replace(pair, **changes)
+
+
+def make_transfer(off_by: float = 0.0, **changes: object) -> Transfer:
+    """Sizes 50 x 40 and 200 x 100 (width x height); every prediction is ``off_by`` to the right."""
+    shift = np.array([off_by, 0])
+    transfer = Transfer(make_pair(), (40, 50), (100, 200), TARGET + shift, TARGET + shift, SOURCE + shift)
+    return replace(transfer, **changes)
+
+
+@pytest.mark.parametrize(
+    ("length", "side", "frame", "expected"),
+    [
+        (Length.keypoint_extent, Side.target, Frame(), 40),
+        (Length.keypoint_extent, Side.source, Frame(), 20),
+        (Length.object_box, Side.target, Frame(), 60),
+        (Length.object_box, Side.source, Frame(), 40),
+        (Length.image, Side.target, Frame(), 200),
+        (Length.image, Side.source, Frame(), 50),
+        (Length.image, Side.target, Frame(FrameKind.square, 240), 240),
+        # x is scaled by 240 / 200, y by 240 / 100: the box of 60 x 50 becomes 72 x 120
+        (Length.object_box, Side.target, Frame(FrameKind.square, 240), 120),
+        (Length.keypoint_extent, Side.target, Frame(FrameKind.at_most, 100), 20),
+        (Length.keypoint_extent, Side.target, Frame(FrameKind.at_most, 300), 40),
+        (Length.keypoint_extent, Side.target, Frame(FrameKind.longer_side, 840), 168),
+    ],
+)
+def test_threshold_lengths_are_of_the_image_and_frame_named(
+    length: Length, side: Side, frame: Frame, expected: float
+) -> None:
+    """Trap: width and height taken from the wrong image."""
+    assert Protocol("test", length, side, frame=frame).threshold_length(make_transfer()) == pytest.approx(expected)
+
+
+def test_errors_are_measured_in_the_frame_of_the_image_that_keypoints_land_in() -> None:
+    squashed = Frame(FrameKind.square, 100)
+    forward = Protocol("test", Length.image, frame=squashed)
+    backward = Protocol("test", Length.image, Side.source, Direction.target_to_source, squashed)
+    assert forward.errors(make_transfer(off_by=8)) == pytest.approx([4, 4])  # 100 / 200 of a pixel
+    assert backward.errors(make_transfer(off_by=8)) == pytest.approx([16, 16])  # 100 / 50
+
+
+def test_an_error_on_the_threshold_counts_under_one_boundary_and_not_under_the_other() -> None:
+    transfer = make_transfer(off_by=4)
+    included = Protocol("test", Length.keypoint_extent)
+    assert included.correct(transfer, 0.1).tolist() == [True, True]
+    assert replace(included, boundary=Boundary.excluded).correct(transfer, 0.1).tolist() == [False, False]
+
+
+def test_every_pair_is_held_to_its_own_length() -> None:
+    """Trap: thresholding every pair with the last pair's L."""
+    small = make_pair(target_points=TARGET / 10)
+    board = Scoreboard("pf-willow", [make_pair(), small], [house_protocol("pf-willow")])
+    for pair in board.pairs:
+        predicted = pair.target_points + np.array([3.0, 0.0])
+        board.add(Prediction((40, 50), (100, 200), predicted, predicted, np.ones(2)))
+    at_a_tenth = board.results()[1]
+    assert at_a_tenth.alpha == 0.1
+    assert at_a_tenth.pck == 0.5  # 3 <= .1 * 40, and 3 > .1 * 4
+    assert [each.correct["geomatch"]["0.1"] for each in board.pair_list()] == [2, 0]
+
+
+def test_keypoints_that_round_to_one_pixel_stay_two() -> None:
+    """Trap: rounding that makes keypoints collide and vanish."""
+    points = np.array([[10.2, 20.0], [10.4, 20.0]])
+    pair = make_pair(source_points=points)
+    rounded = np.array([[50.0, 40.0], [50.0, 40.0]])
+    transfer = make_transfer(pair=pair, rounded=rounded)
+    protocol = Protocol("test", Length.keypoint_extent, reading=Reading.rounded)
+    assert protocol.correct(transfer, 0.1).tolist() == [True, False]
+
+
+def test_scoring_leaves_the_annotations_as_they_were() -> None:
+    """Trap: annotations rescaled in place, wrong from the second time on."""
+    transfer = make_transfer(off_by=5)
+    before = [array.copy() for array in (transfer.pair.source_points, transfer.pair.target_points, transfer.forward)]
+    for protocol in find_protocols("pf-pascal", [EVERY]):
+        first = protocol.correct(transfer, 0.05)
+        assert (protocol.correct(transfer, 0.05) == first).all()
+    after = (transfer.pair.source_points, transfer.pair.target_points, transfer.forward)
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+def test_a_protocol_that_needs_a_box_says_so_where_there_is_none() -> None:
+    transfer = make_transfer(pair=make_pair(target_box=None, origin="row 7"))
+    with pytest.raises(InputError, match="row 7: protocol test needs an object box"):
+        Protocol("test", Length.object_box).correct(transfer, 0.1)
+
+
+def test_public_protocols_are_what_their_authors_code_does() -> None:
+    def known(dataset: str) -> dict[str, Protocol]:
+        return {protocol.name: protocol for protocol in find_protocols(dataset, [EVERY])}
+
+    willow, pascal, spair = known("pf-willow"), known("pf-pascal"), known("spair-71k")
+    assert list(willow) == ["geomatch", "pf", "scnet", "hpf", "dhpf", "cats"]
+    assert list(pascal) == ["geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "geoaware"]
+    assert list(spair) == ["geomatch", "hpf", "dhpf", "cats", "dift", "geoaware"]
+    assert willow["pf"].meaning() == (
+        "source to target, rounded keypoint, original pixels; error < alpha x longer side of the target's "
+        "keypoint extent; per-class"
+    )
+    assert pascal["scnet"].meaning() == (
+        "target to source, exact keypoint, squashed to a square of 224; error <= alpha x longer side of the source's "
+        "image; per-image"
+    )
+    assert spair["geoaware"].meaning() == (
+        "source to target, exact keypoint, longer side 840; error < alpha x longer side of the target's object box; "
+        "per-point; alpha 0.01, 0.05, 0.1"
+    )
+    assert spair["cats"].length_of is Side.source
+    assert spair["dift"].averages == (Average.per_image, Average.per_point)
+    assert willow["scnet"].frame == Frame()
+
+
+def test_protocols_are_chosen_by_name_once_each_and_unknown_ones_refused() -> None:
+    assert [p.name for p in find_protocols("pf-willow", ["hpf", "geomatch", "hpf"])] == ["hpf", "geomatch"]
+    with pytest.raises(InputError, match="unknown protocol 'pfff': the known ones are geomatch, pf, "):
+        find_protocols("pf-willow", ["pfff"])
+    with pytest.raises(InputError, match="pf-willow is not scored under protocol 'dift', only under geomatch, pf"):
+        find_protocols("pf-willow", ["dift"])

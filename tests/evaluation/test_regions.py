@@ -1,0 +1,217 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.interpolate import RBFInterpolator
+
+from geomatch.evaluation.regions import (
+    REGION_THRESHOLDS,
+    ThinPlateSpline,
+    area_under_curve,
+    box_iou,
+    mean_iou_at_k,
+    probability_of_correct_regions,
+    sliding_windows,
+    valid_boxes,
+    warp_boxes,
+)
+
+
+def random_boxes(seed: int, count: int, extent: float = 100) -> np.ndarray:
+    corners = np.random.default_rng(seed).uniform(0, extent, (count, 2, 2))
+    return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+
+
+@pytest.mark.parametrize("count", [3, 4, 10, 30])
+def test_the_spline_is_scipy_s_thin_plate_interpolant(count: int) -> None:
+    source, target, elsewhere = np.random.default_rng(count).uniform(0, 400, (3, count, 2))
+    reference = RBFInterpolator(source, target, kernel="thin_plate_spline")
+    spline = ThinPlateSpline.fit(source, target)
+    assert spline(source) == pytest.approx(target, abs=1e-6)
+    assert spline(elsewhere) == pytest.approx(reference(elsewhere), abs=1e-5)
+
+
+def test_the_spline_is_its_formula_summed_term_by_term() -> None:
+    rng = np.random.default_rng(1)
+    source, target = rng.uniform(0, 300, (2, 6, 2))
+    spline = ThinPlateSpline.fit(source, target)
+    for point in rng.uniform(-50, 350, (5, 2)):
+        x, y = (point - spline.centre) / spline.scale
+        value = spline.affine[0] + x * spline.affine[1] + y * spline.affine[2]
+        for knot, weight in zip(spline.knots, spline.weights, strict=True):
+            squared = (x - knot[0]) ** 2 + (y - knot[1]) ** 2
+            value = value + weight * squared * math.log(squared)
+        assert spline(point[None])[0] == pytest.approx(value)
+    assert spline.weights.sum(axis=0) == pytest.approx([0, 0], abs=1e-9)
+    assert spline.knots.T @ spline.weights == pytest.approx(np.zeros((2, 2)), abs=1e-9)
+
+
+def test_the_spline_through_an_affine_map_is_that_map() -> None:
+    source, elsewhere = np.random.default_rng(2).uniform(0, 300, (2, 8, 2))
+    matrix, shift = np.array([[-1.2, 0.3], [0.4, 0.7]]), np.array([310.0, -20.0])
+    spline = ThinPlateSpline.fit(source, source @ matrix.T + shift)
+    assert spline(elsewhere) == pytest.approx(elsewhere @ matrix.T + shift)
+
+
+def test_one_pair_of_points_gives_a_translation_and_two_a_similarity() -> None:
+    elsewhere = np.array([[100.0, 50.0], [-3.0, 8.0]])
+    shift = ThinPlateSpline.fit(np.array([[10.0, 20.0]]), np.array([[15.0, 17.0]]))
+    assert shift(elsewhere) == pytest.approx(elsewhere + np.array([5, -3]))
+    quarter_turn = ThinPlateSpline.fit(np.array([[0.0, 0.0], [10.0, 0.0]]), np.array([[5.0, 5.0], [5.0, 25.0]]))
+    assert quarter_turn(np.array([[0.0, 10.0], [10.0, 10.0]])) == pytest.approx(np.array([[-15.0, 5.0], [-15.0, 25.0]]))
+
+
+@given(st.integers(3, 12), st.integers(0, 2**32 - 1))
+def test_points_on_a_line_are_interpolated_and_off_it_moved_as_by_a_similarity(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    direction = rng.normal(size=2)
+    direction /= np.linalg.norm(direction)
+    along = np.cumsum(rng.uniform(2, 50, count))
+    source, target = along[:, None] * direction + rng.uniform(0, 100, 2), rng.uniform(0, 300, (count, 2))
+    spline = ThinPlateSpline.fit(source, target)
+    assert spline(source) == pytest.approx(target, abs=1e-5)
+    across = np.array([-direction[1], direction[0]])
+    equations = [[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in source]
+    a, b, *_ = np.linalg.lstsq(np.array(equations).reshape(-1, 4), target.ravel())[0]
+    step = (spline(source + 7 * across) - spline(source - 7 * across)) / 14
+    assert step == pytest.approx(np.tile([a * across[0] - b * across[1], b * across[0] + a * across[1]], (count, 1)))
+
+
+def test_coinciding_points_go_to_the_mean_of_their_targets() -> None:
+    source = np.array([[0.0, 0.0], [0.0, 0.0], [90.0, 0.0], [0.0, 80.0], [70.0, 70.0]])
+    target = np.array([[1.0, 4.0], [3.0, 8.0], [95.0, 5.0], [5.0, 70.0], [60.0, 80.0]])
+    mapped = ThinPlateSpline.fit(source, target)(source)
+    assert mapped[:2] == pytest.approx(np.array([[2.0, 6.0], [2.0, 6.0]]))
+    assert mapped[2:] == pytest.approx(target[2:])
+    same = ThinPlateSpline.fit(np.full((2, 2), 5.0), target[:2])
+    assert same(np.array([[5.0, 5.0], [6.0, 7.0]])) == pytest.approx(np.array([[2.0, 6.0], [3.0, 8.0]]))
+
+
+def test_a_spline_through_no_points_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        ThinPlateSpline.fit(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize("size", [(300, 300), (300, 400), (500, 333), (480, 640), (200, 500)])
+def test_windows_are_about_five_hundred_and_keep_off_the_border(size: tuple[int, int]) -> None:
+    boxes = sliding_windows(size)
+    height, width = size
+    assert 400 <= len(boxes) <= 600
+    assert (boxes[:, :2] >= np.array([width, height]) * 0.01 - 0.5 - 1e-9).all()
+    assert (boxes[:, 2:] <= np.array([width, height]) * 0.99 - 0.5 + 1e-9).all()
+    assert len(np.unique(boxes, axis=0)) == len(boxes)
+
+
+def test_windows_of_one_shape_tile_the_image_with_the_stride() -> None:
+    """Usable width 98 for windows of 40 at steps of at most 20: four of them, 58 / 3 apart."""
+    boxes = sliding_windows((100, 100), scales=[0.4], aspects=[1.0], stride=0.5)
+    starts = [0.5 + step * 58 / 3 for step in range(4)]
+    assert boxes == pytest.approx(np.array([[x, y, x + 40, y + 40] for y in starts for x in starts]))
+
+
+def test_windows_have_the_asked_areas_and_aspects_and_too_large_ones_are_left_out() -> None:
+    wide = sliding_windows((100, 400), scales=[0.25], aspects=[4.0])
+    sides = wide[:, 2:] - wide[:, :2]
+    assert sides == pytest.approx(np.tile([100.0, 25.0], (len(wide), 1)))
+    assert len(sliding_windows((100, 400), scales=[0.6], aspects=[1.0])) == 0
+
+
+def test_a_valid_box_lies_three_quarters_on_the_object_and_holds_a_keypoint() -> None:
+    boxes = np.array(
+        [
+            [0.0, 0, 40, 10],  # three quarters inside
+            [0.0, 0, 39, 10],  # a little less
+            [20.0, 0, 24, 10],  # inside, without a keypoint
+            [10.0, 3, 12, 8],  # a keypoint on its corner
+            [25.0, 5, 25, 5],  # no area
+        ]
+    )
+    points = np.array([[12.0, 8.0], [25.0, 5.0], [39.0, 9.0]])
+    assert valid_boxes(boxes, (10, 0, 60, 50), points).tolist() == [True, False, False, True, False]
+    assert not valid_boxes(boxes, (10, 0, 60, 50), points[:0]).any()
+
+
+def test_valid_boxes_equal_a_loop_over_boxes() -> None:
+    boxes, object_box = random_boxes(0, 300), (15.0, 10.0, 80.0, 90.0)
+    points = np.random.default_rng(2).uniform(0, 100, (3, 2))
+    looped = []
+    for left, top, right, bottom in boxes:
+        across = max(0, min(right, object_box[2]) - max(left, object_box[0]))
+        down = max(0, min(bottom, object_box[3]) - max(top, object_box[1]))
+        inside = across * down / ((right - left) * (bottom - top)) >= 0.75
+        looped.append(inside and any(left <= x <= right and top <= y <= bottom for x, y in points))
+    assert 10 < sum(looped) < 290
+    assert valid_boxes(boxes, object_box, points).tolist() == looped
+
+
+def test_a_warped_box_averages_the_two_outermost_corners_each_way() -> None:
+    """A shear by half the height, and a mirror image, which swaps left and right."""
+    boxes = np.array([[0.0, 0.0, 10.0, 20.0]])
+    sheared = warp_boxes(boxes, lambda points: points + points[:, 1:] * (0.5, 0))
+    assert sheared.tolist() == [[5, 0, 15, 20]]
+    assert warp_boxes(boxes, lambda points: (100, 7) - points * (1, 0.5)).tolist() == [[90, -3, 100, 7]]
+
+
+def test_warped_boxes_equal_a_loop_over_boxes() -> None:
+    boxes = random_boxes(3, 40)
+    source, target = np.random.default_rng(4).uniform(0, 100, (2, 7, 2))
+    spline = ThinPlateSpline.fit(source, target)
+    for box, warped in zip(boxes, warp_boxes(boxes, spline), strict=True):
+        corners = [spline(np.array([[x, y]]))[0] for x in box[::2] for y in box[1::2]]
+        xs, ys = (sorted(values) for values in zip(*corners, strict=True))
+        expected = [(xs[0] + xs[1]) / 2, (ys[0] + ys[1]) / 2, (xs[2] + xs[3]) / 2, (ys[2] + ys[3]) / 2]
+        assert warped == pytest.approx(expected)
+
+
+def test_overlap_of_boxes_by_hand() -> None:
+    first = np.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 4, 4], [1, 1, 1, 1]])
+    second = np.array([[2.0, 0, 6, 4], [0, 0, 4, 4], [4, 0, 8, 4], [1, 1, 1, 1]])
+    assert box_iou(first, second) == pytest.approx([8 / 24, 1, 0, 0])
+
+
+def test_overlap_of_boxes_equals_a_count_of_small_cells() -> None:
+    first, second = np.round(random_boxes(5, 30, 20)), np.round(random_boxes(6, 30, 20))
+    for a, b, iou in zip(first, second, box_iou(first, second), strict=True):
+        cells = [
+            [left <= x < right and top <= y < bottom for left, top, right, bottom in (a, b)]
+            for x, y in np.ndindex(20, 20)
+        ]
+        either = sum(any(cell) for cell in cells)
+        assert iou == pytest.approx(sum(all(cell) for cell in cells) / either if either else 0)
+
+
+def test_a_region_is_correct_strictly_below_the_threshold() -> None:
+    shares = probability_of_correct_regions(np.array([1.0, 0.5, 0.75, 0.0]), (0, 0.25, 0.3, 0.5, 0.51, 1, 1.1))
+    assert shares.tolist() == [0, 0.25, 0.5, 0.5, 0.75, 0.75, 1]
+    assert np.isnan(probability_of_correct_regions(np.zeros(0))).tolist() == [True] * 101
+
+
+def test_correct_regions_equal_a_count_at_each_threshold() -> None:
+    ious = np.random.default_rng(7).integers(0, 101, 150) / 100
+    counted = [sum(1 - iou < tau for iou in ious) / 150 for tau in REGION_THRESHOLDS]
+    assert probability_of_correct_regions(ious).tolist() == counted
+
+
+def test_mean_overlap_takes_the_most_confident_first_and_then_stays() -> None:
+    ious, confidence = np.array([0.2, 0.8, 0.6]), np.array([1.0, 3.0, 1.0])
+    assert mean_iou_at_k(ious, confidence, 5) == pytest.approx([0.8, 0.5, 1.6 / 3, 1.6 / 3, 1.6 / 3])
+    assert np.isnan(mean_iou_at_k(np.zeros(0), np.zeros(0), 2)).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("count", [30, 250])
+def test_mean_overlap_equals_a_loop_over_k(count: int) -> None:
+    rng = np.random.default_rng(count)
+    ious, confidence = rng.random(count), rng.integers(0, 20, count)
+    ranked = sorted(range(count), key=lambda region: (-confidence[region], region))
+    looped = [np.mean([ious[region] for region in ranked[:k]]) for k in range(1, 101)]
+    assert mean_iou_at_k(ious, confidence) == pytest.approx(looped)
+
+
+def test_the_area_is_that_of_the_trapezoids_over_the_range() -> None:
+    assert area_under_curve([0, 1, 3], [0, 2, 4]) == pytest.approx((1 + 6) / 3)
+    assert area_under_curve([1, 2, 100], [0.3, 0.3, 0.3]) == pytest.approx(0.3)
+    x, y = np.sort(np.random.default_rng(8).random(50)), np.random.default_rng(9).random(50)
+    looped = sum((x[k + 1] - x[k]) * (y[k] + y[k + 1]) / 2 for k in range(49))
+    assert area_under_curve(x, y) == pytest.approx(looped / (x[-1] - x[0]))

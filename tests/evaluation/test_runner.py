@@ -1,0 +1,168 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from geomatch.correspondence import FeatureMap
+from geomatch.datasets.pairs import AnnotatedPair, ImageFile, PairDataset
+from geomatch.errors import GeomatchWarning
+from geomatch.evaluation import runner
+from geomatch.evaluation.examples import draw_examples
+from geomatch.evaluation.protocols import EVERY, HOUSE, find_protocols
+from geomatch.evaluation.results import to_record
+from geomatch.evaluation.runner import Outcome, run, selection_file
+from geomatch.features.base import FeatureExtractor
+from geomatch.matching.base import Matcher
+from geomatch.pipeline import Pipeline
+from tests.conftest import random_features
+
+
+class Counting(FeatureExtractor):
+    """Random features that depend on the picture, and how often they were asked for."""
+
+    name, working_size = "counting", 60
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, image: Tensor) -> FeatureMap:
+        self.calls += 1
+        return random_features(5, 6, seed=int(image[0, 0, 0]))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> PairDataset:
+    """Six pairs over three images of 60x50 pixels; an image differs from the others in its first pixel."""
+    rng = np.random.default_rng(0)
+    images = []
+    for value in range(3):
+        path = tmp_path / f"{value}.png"
+        Image.fromarray(np.full((50, 60, 3), value, np.uint8)).save(path)
+        images.append(ImageFile(path, path.name))
+    pairs = [
+        AnnotatedPair(a, b, "duck(S)", rng.random((4, 2)) * 48, rng.random((4, 2)) * 48)
+        for a in images
+        for b in images
+        if a != b
+    ]
+    return PairDataset("pf-willow", "test", pairs)
+
+
+def make_pipelines(*matchers: str) -> list[Pipeline]:
+    first = Pipeline(Counting(), Matcher(matchers[0]), torch.device("cpu"))
+    return [first, *(first.with_matcher(name) for name in matchers[1:])]
+
+
+def evaluate(dataset: PairDataset, folder: Path | None, *matchers: str, protocol: str = HOUSE) -> list[Outcome]:
+    pipelines = make_pipelines(*(matchers or ("nn",)))
+    return run(dataset, pipelines, find_protocols("pf-willow", [protocol]), keep_in=folder)
+
+
+def scores(outcome: Outcome) -> dict[str, object]:
+    """Everything of an evaluation but how it was come by."""
+    record = to_record(outcome.evaluation)
+    return {key: value for key, value in record.items() if key not in ("seconds", "reused", "extractions")}
+
+
+def test_an_image_is_described_once_for_all_pairs_and_matchers(dataset: PairDataset) -> None:
+    pipelines = make_pipelines("nn", "hough")
+    told = []
+    outcomes = run(
+        dataset, pipelines, find_protocols("pf-willow", [EVERY]), keep_in=None, on_pair=lambda: told.append(1)
+    )
+    assert pipelines[0].extractor.calls == 3
+    assert len(told) == 12
+    assert [outcome.evaluation.extractions for outcome in outcomes] == [3, 3]
+    assert [outcome.evaluation.matcher for outcome in outcomes] == ["nn", "hough"]
+    assert scores(outcomes[0]) == scores(evaluate(dataset, None, "nn", protocol=EVERY)[0])
+    assert scores(outcomes[1]) == scores(evaluate(dataset, None, "hough", protocol=EVERY)[0])
+
+
+def test_a_second_run_takes_what_the_first_has_kept_and_says_so(dataset: PairDataset, tmp_path: Path) -> None:
+    first, second = (evaluate(dataset, tmp_path / "kept")[0] for _ in range(2))
+    assert (first.evaluation.reused, second.evaluation.reused) == (0, 6)
+    assert (first.evaluation.extractions, second.evaluation.extractions) == (3, 0)
+    assert scores(first) == scores(second)
+    for mine, theirs in zip(first.forward, second.forward, strict=True):
+        assert (mine == theirs).all()
+
+
+def test_an_interrupted_run_keeps_its_finished_pairs(dataset: PairDataset, tmp_path: Path) -> None:
+    finished = []
+
+    def stop_after_two() -> None:
+        finished.append(1)
+        if len(finished) == 2:
+            raise KeyboardInterrupt
+
+    protocols = find_protocols("pf-willow", [HOUSE])
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, make_pipelines("nn"), protocols, keep_in=tmp_path / "kept", on_pair=stop_after_two)
+    resumed = evaluate(dataset, tmp_path / "kept")[0]
+    assert resumed.evaluation.reused == 2
+    assert scores(resumed) == scores(evaluate(dataset, None)[0])
+
+
+def test_what_may_change_a_prediction_is_predicted_anew(dataset: PairDataset, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    evaluate(dataset, kept)
+    Image.fromarray(np.full((50, 60, 3), 9, np.uint8)).save(tmp_path / "0.png")
+    assert evaluate(dataset, kept)[0].evaluation.reused == 2
+    moved = replace(dataset.pairs[0], source_points=dataset.pairs[0].source_points + 1)
+    assert evaluate(replace(dataset, pairs=[moved]), kept)[0].evaluation.reused == 0
+    assert evaluate(dataset, kept, "hough")[0].evaluation.reused == 0
+    assert evaluate(dataset, kept, protocol=EVERY)[0].evaluation.reused == 0, "matching backward was not asked for"
+
+
+def test_another_program_keeps_its_predictions_elsewhere(
+    dataset: PairDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipelines("nn")[0]
+    before = selection_file(tmp_path, dataset, pipeline)
+    assert selection_file(tmp_path, dataset, replace(pipeline, matcher=Matcher("nn", cells=9))) != before
+    monkeypatch.setattr(runner, "_program_sha256", lambda: "another")
+    assert selection_file(tmp_path, dataset, pipeline) != before
+
+
+def test_fresh_throws_away_what_is_kept(dataset: PairDataset, tmp_path: Path) -> None:
+    evaluate(dataset, tmp_path)
+    protocols = find_protocols("pf-willow", [HOUSE])
+    again = run(dataset, make_pipelines("nn"), protocols, keep_in=tmp_path, fresh=True)
+    assert again[0].evaluation.reused == 0
+
+
+def test_a_run_goes_on_without_a_place_to_keep_predictions(dataset: PairDataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(GeomatchWarning, match="the run goes on, but keeps no predictions"):
+        outcome = evaluate(dataset, tmp_path / "file")[0]
+    assert scores(outcome) == scores(evaluate(dataset, None)[0])
+
+
+def test_time_is_accounted_for_by_stage(dataset: PairDataset) -> None:
+    seconds = evaluate(dataset, None)[0].evaluation.seconds
+    assert list(seconds) == ["reading", "extraction", "matching", "scoring"]
+    assert all(value >= 0 for value in seconds.values())
+
+
+def test_a_subset_carries_the_size_of_the_whole(dataset: PairDataset) -> None:
+    evaluation = evaluate(dataset.limited(2), None)[0].evaluation
+    assert (evaluation.pairs, evaluation.of) == (2, 6)
+    assert asdict(evaluation)["pair_list"][1]["source"] == dataset.pairs[3].source.name
+
+
+def test_examples_are_the_best_the_median_and_the_worst_pairs_once_each(dataset: PairDataset) -> None:
+    outcome = evaluate(dataset, None)[0]
+    errors = [np.array([0.0] * right + [9.0] * (4 - right), np.float32) for right in (2, 4, 0, 1, 3, 2)]
+    pictures = draw_examples(dataset, replace(outcome, relative_errors=errors))
+    assert [(picture.rank, picture.correct) for picture in pictures] == [
+        ("best", 4),
+        ("best", 3),
+        ("median", 2),
+        ("median", 2),
+        ("worst", 0),
+        ("worst", 1),
+    ]

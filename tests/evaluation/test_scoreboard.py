@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geomatch.datasets.pairs import AnnotatedPair, ImageFile
+from geomatch.evaluation.prediction import Prediction
+from geomatch.evaluation.protocols import Average, Length, Protocol, house_protocol
+from geomatch.evaluation.scoreboard import Scoreboard
+
+CORNERS = np.array([[0.0, 0.0], [100.0, 0.0], [100.0, 50.0], [0.0, 50.0]])
+
+
+def make_board(*found: tuple[str, str | None, list[bool]], dataset: str = "pf-willow") -> Scoreboard:
+    """Pairs of a category and a group, with which of their keypoints are found; the others are 50 pixels off."""
+    pairs = []
+    for index, (category, group, right) in enumerate(found):
+        images = (ImageFile(Path(name), f"{index}{name}") for name in "ab")
+        points = CORNERS[: len(right)]
+        pairs.append(AnnotatedPair(*images, category, points, points, (0, 0, 100, 50), (0, 0, 100, 50), group))
+    averages = (Average.per_image, Average.per_point, Average.per_class)
+    board = Scoreboard(dataset, pairs, [Protocol("test", Length.image, averages=averages, alphas=(0.1,))])
+    for pair, (*_, right) in zip(pairs, found, strict=True):
+        predicted = pair.target_points + np.where(right, 0.0, 50.0)[:, None] * [1, 0]
+        board.add(Prediction((100, 200), (100, 200), predicted, predicted, np.where(right, 0.9, 0.2)))
+    return board
+
+
+BOARD = (
+    ("cat", "within", [True, True]),
+    ("cat", "within", [False, False, True, False]),
+    ("dog", "across", [True, False]),
+)
+
+
+def test_pairs_weigh_the_same_per_image_keypoints_per_point_and_classes_per_class() -> None:
+    per_image, per_point, per_class = make_board(*BOARD).results()
+    assert per_image.pck == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)
+    assert per_point.pck == pytest.approx(4 / 8)
+    assert per_class.pck == pytest.approx(((1 + 1 / 4) / 2 + 1 / 2) / 2)
+    assert per_image.per_class["cat"].pck == pytest.approx(5 / 8)
+    assert per_point.per_class["cat"].pck == pytest.approx(3 / 6)
+    assert [result.interval[0] <= result.pck <= result.interval[1] for result in (per_image, per_point, per_class)]
+
+
+def test_groups_of_classes_are_scored_beside_the_classes() -> None:
+    per_image = make_board(*BOARD).results()[0]
+    assert {name: score.pairs for name, score in per_image.per_class.items()} == {
+        "cat": 2,
+        "dog": 1,
+        "within": 2,
+        "across": 1,
+    }
+    assert per_image.per_class["across"].pck == 0.5
+
+
+def test_pairs_without_keypoints_do_not_count() -> None:
+    per_image = make_board(*BOARD, ("cow", None, [])).results()[0]
+    assert per_image.pck == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)
+    assert "cow" not in per_image.per_class
+
+
+def test_confidence_that_ranks_perfectly_has_no_sparsification_error() -> None:
+    board = make_board(*BOARD)
+    measures = {measure.name: measure for measure in board.measures()}
+    assert measures["AUSE"].value == pytest.approx(0)
+    assert measures["confident half"].value == pytest.approx(1)
+    assert measures["ECE"].value == pytest.approx((0.1 + 0.2) / 2)
+    assert measures["end-point error"].value == pytest.approx((0 + 37.5 + 25) / 3)
+    assert measures["end-point error"].per_pair == pytest.approx([0, 37.5, 25])
+    assert measures["end-point error"].better == "lower"
+
+
+def test_curves_agree_with_the_scores() -> None:
+    board = make_board(*BOARD)
+    curves = {curve.name: curve for curve in board.curves()}
+    assert curves["pck"].y[curves["pck"].x.index(0.1)] == pytest.approx(board.results()[0].pck)
+    assert curves["pck"].y == sorted(curves["pck"].y)
+    assert curves["sparsification"].y == pytest.approx(curves["sparsification"].reference)
+    assert curves["calibration"].x == pytest.approx([0.2, 0.9])
+    assert curves["calibration"].y == pytest.approx([0, 1])
+
+
+def test_what_only_some_pairs_have_is_averaged_over_these() -> None:
+    images = [ImageFile(Path(name), name) for name in "ab"]
+    pairs = [AnnotatedPair(*images, category) for category in ("car", "car", "dog")]
+    board = Scoreboard("tss", pairs, [house_protocol("tss")])
+    nothing = np.zeros((0, 2))
+    for value in (0.5, float("nan"), 1.0):
+        measures = {"flow accuracy": value}
+        errors, confidence = np.array([1.0, 30.0]), np.array([0.9, 0.3])
+        board.add(Prediction((100, 200), (100, 200), nothing, nothing, np.zeros(0), None, errors, confidence, measures))
+    assert board.results() == []
+    accuracy, *pooled = board.measures()
+    assert accuracy.value == pytest.approx(0.75)
+    assert accuracy.per_class["car"].pairs == 1
+    assert accuracy.per_pair == [0.5, None, 1.0]
+    assert [measure.name for measure in pooled] == ["AUSE", "ECE", "confident half"]
+    assert pooled[2].value == pytest.approx(1)

@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geomatch.errors import InputError
+from geomatch.io.predictions import PredictionStore, cache_folder
+
+
+def test_what_is_put_in_comes_out_after_closing(tmp_path: Path) -> None:
+    arrays = {"points": np.arange(6.0).reshape(3, 2), "nothing": np.zeros((0, 2)), "one": np.array([np.nan])}
+    store = PredictionStore(tmp_path / "new" / "a.sqlite")
+    store.put("key", arrays)
+    store.put("other", {"x": np.ones(1)})
+    store.close()
+    again = PredictionStore(tmp_path / "new" / "a.sqlite")
+    found = again.get("key")
+    assert found is not None
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert again.keys() == {"key", "other"}
+    assert again.get("third") is None
+
+
+def test_what_was_put_in_survives_a_process_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; import numpy as np\n"
+        "from pathlib import Path; from geomatch.io.predictions import PredictionStore\n"
+        "store = PredictionStore(Path(sys.argv[1]))\n"
+        "for k in range(5): store.put(str(k), {'x': np.full(3, k, float)})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "a.sqlite"], check=False)
+    assert done.returncode == -9
+    store = PredictionStore(tmp_path / "a.sqlite")
+    assert store.keys() == set("01234")
+    kept = store.get("4")
+    assert kept is not None
+    assert kept["x"].tolist() == [4, 4, 4]
+
+
+def test_a_damaged_file_is_named_and_can_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(b"this was never a database of anything" * 100)
+    with pytest.raises(InputError, match=r"a\.sqlite: kept predictions cannot be used .*--fresh"):
+        PredictionStore(path)
+    PredictionStore.delete(path)
+    assert PredictionStore(path).keys() == set()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="kept predictions cannot be used"):
+        PredictionStore(tmp_path / "file" / "a.sqlite")
+
+
+def test_the_cache_is_where_the_desktop_standard_puts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "geomatch"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "geomatch"
