@@ -138,8 +138,7 @@ def read_rows(path: Path) -> list[Row]:
 def read_mat(path: Path, *names: str) -> list[NDArray[Any]]:
     """The named variables of a Matlab file older than version 7.3. Raises InputError, naming the file."""
     try:
-        with path.open("rb") as file:
-            content = scipy.io.loadmat(file, variable_names=names)
+        content = scipy.io.loadmat(str(path), variable_names=names)  # of a missing Path scipy does not say that it is
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing; unpack the annotations anew") from error
     except Exception as error:  # on a damaged file scipy raises whatever it stumbles over

@@ -1,9 +1,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from csv import DictReader
 from pathlib import Path
 
@@ -141,6 +143,13 @@ def test_bad_names_are_refused_before_any_work(pictures: Path, arguments: tuple[
     assert done.stdout == ""
 
 
+def kept_pairs(folder: Path) -> int:
+    for file in folder.glob("*.sqlite"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT count(*) FROM predictions").fetchone()[0])
+    return 0
+
+
 def test_an_interrupted_run_ends_with_130_and_the_next_goes_on(pictures: Path, tmp_path: Path) -> None:
     """Forty pairs; the interrupt falls when some are done."""
     annotation = pictures / "PairAnnotation" / "val" / "000000-x-y:cat.json"
@@ -158,8 +167,7 @@ def test_an_interrupted_run_ends_with_130_and_the_next_goes_on(pictures: Path, t
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    kept = tmp_path / "cache" / "geomatch" / "eval"
-    while process.poll() is None and not any(file.stat().st_size for file in kept.glob("*.sqlite-wal")):
+    while process.poll() is None and kept_pairs(tmp_path / "cache" / "geomatch" / "eval") < 2:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -140,7 +140,8 @@ circle { fill: currentColor; fill-opacity: .8; stroke: var(--paper); stroke-widt
 .category { color: var(--ink) }
 .names { overflow-wrap: anywhere; font-size: .8rem }
 
-pre { margin: 0 0 1.25rem; padding: 1rem; border-radius: .6rem; background: var(--panel); white-space: pre-wrap; overflow-wrap: anywhere }
+pre { margin: 0 0 1.25rem; padding: 1rem; border-radius: .6rem; background: var(--panel);
+  white-space: pre-wrap; overflow-wrap: anywhere }
 pre code { font-size: inherit }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.25rem }
 .card { padding: 1.25rem; border: 1px solid var(--rule); border-radius: .6rem; font-size: .9rem }
