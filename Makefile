@@ -36,6 +36,7 @@ bench: setup
 	$(BIN)/python benchmarks/nearest.py
 	$(BIN)/python benchmarks/command.py
 	$(BIN)/python benchmarks/warps.py
+	$(BIN)/python benchmarks/evaluation.py
 
 clean:
 	rm -rf $(VENV) demo

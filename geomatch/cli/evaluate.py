@@ -106,9 +106,15 @@ def evaluate(
 
 def _compare(first: Path, second: Path, *, json: bool) -> None:
     from geomatch.cli import scores
-    from geomatch.evaluation.compare import compare, read_scored
+    from geomatch.evaluation.compare import compare, parse_scored
 
-    a, b = read_scored(first), read_scored(second)
+    texts = []
+    for path in (first, second):
+        try:
+            texts.append(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from error
+    a, b = parse_scored(texts[0], str(first)), parse_scored(texts[1], str(second))
     scores.print_comparison(a, b, compare(a, b), json=json)
 
 

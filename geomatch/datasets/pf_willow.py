@@ -9,7 +9,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from geomatch.datasets.base import Benchmark, Row, check_split, image_size, read_numbers, read_rows, stored_image
+from geomatch.datasets.base import (
+    Benchmark,
+    Row,
+    check_split,
+    image_size,
+    read_numbers,
+    read_rows,
+    stored_image,
+    unpacked,
+)
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Points, check_pair, common_points
 from geomatch.errors import InputError
 
@@ -30,7 +39,7 @@ KEYPOINTS = 10
 
 
 def splits(root: Path) -> list[str]:
-    return ["test"] if any((_home(root) / name).is_dir() for name in CLASSES) else []
+    return ["test"] if any((unpacked(root, "PF-dataset") / name).is_dir() for name in CLASSES) else []
 
 
 def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
@@ -42,7 +51,7 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
     Raises InputError naming what is missing or malformed.
     """
     check_split(PF_WILLOW.name, split, ["test"])
-    home = _home(root)
+    home = unpacked(root, "PF-dataset")
     missing = [home / name for name in CLASSES if not (home / name).is_dir()]
     if missing:
         raise PF_WILLOW.missing(missing)
@@ -66,10 +75,6 @@ PF_WILLOW = Benchmark(
     folders=("PF-dataset", "PF-WILLOW"),
     counts={"test": 900},
 )
-
-
-def _home(root: Path) -> Path:
-    return root / "PF-dataset" if (root / "PF-dataset").is_dir() else root
 
 
 def _all_pairs(home: Path, annotated: dict[str, list[Path]], bad: BadRows) -> list[AnnotatedPair]:

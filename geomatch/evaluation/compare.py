@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,18 +44,15 @@ class Comparison:
     better: str
 
 
-def read_scored(path: Path) -> Scored:
-    """Read what ``geomatch eval --json`` printed of one selection. Raises InputError for anything else."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+def parse_scored(text: str, name: str) -> Scored:
+    """Read what ``geomatch eval --json`` printed of one selection. Raises InputError, naming ``name``, for all else."""
+    lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
-        raise InputError(f"{path}: holds {len(lines)} lines; give the JSON of one selection of features and matcher")
+        raise InputError(f"{name}: holds {len(lines)} lines; give the JSON of one selection of features and matcher")
     try:
         return _scored(json.loads(lines[0]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not what 'geomatch eval --json' prints ({error!r})") from error
+        raise InputError(f"{name}: not what 'geomatch eval --json' prints ({error!r})") from error
 
 
 def compare(first: Scored, second: Scored) -> list[Comparison]:

@@ -23,8 +23,9 @@ def end_point_errors(flow: NDArray[np.floating], truth: NDArray[np.floating], kn
 def flow_accuracy(errors: NDArray[np.floating], image_size: tuple[int, int], alpha: float) -> float:
     """Share of end-point errors (N,) of at most ``alpha`` times the longer side of an image (height, width).
 
-    The measure of TSS (Taniai, Sinha and Sato, CVPR 2016): ``errors`` are those of the foreground, and an
-    alpha of .05 stands for their 5 pixels in images scaled to a longer side of 100. NaN without errors.
+    The measure of TSS (Taniai, Sinha and Sato, CVPR 2016): ``errors`` are those of the foreground, the image is the one
+    the flow leads into, and an alpha of .05 stands for their 5 pixels in images scaled to a longer side of 100. NaN
+    without errors.
     """
     return float((errors <= alpha * max(image_size)).mean()) if len(errors) else float("nan")
 

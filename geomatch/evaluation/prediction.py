@@ -87,7 +87,7 @@ def predict(pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, match: 
     samples = np.zeros(0), np.zeros(0)
     if pair.flow is not None:
         errors, samples = _flow_errors(pair, correspondence, flow)
-        measures["flow accuracy"] = dense.flow_accuracy(errors, source.image_size, FLOW_ACCURACY_ALPHA)
+        measures["flow accuracy"] = dense.flow_accuracy(errors, target.image_size, FLOW_ACCURACY_ALPHA)
         measures["end-point error"] = float(errors.mean()) if len(errors) else float("nan")
     if pair.masks is not None:
         measures |= _mask_measures(pair, flow)

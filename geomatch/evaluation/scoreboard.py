@@ -38,7 +38,7 @@ class MeasureKind:
 
 MEASURES: Mapping[str, MeasureKind] = {
     "end-point error": MeasureKind("mean distance from the truth, in pixels of the target", "pixels", "lower"),
-    "flow accuracy": MeasureKind("foreground pixels within .05 of the source's longer side of the true flow"),
+    "flow accuracy": MeasureKind("foreground pixels within .05 of the target's longer side of the true flow"),
     "LT-ACC": MeasureKind("pixels whose transferred label is right"),
     "mask IoU": MeasureKind("transferred foreground against the source's own"),
     "LOC-ERR": MeasureKind("mean |dx| + |dy| of positions relative to the objects' boxes", "boxes", "lower"),

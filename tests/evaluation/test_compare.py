@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.evaluation.compare import compare, read_scored
+from geomatch.evaluation.compare import Scored, compare, parse_scored
+
+
+def read_scored(path: Path) -> Scored:
+    return parse_scored(path.read_text(), str(path))
 
 
 def write(path: Path, correct: list[int], *, errors: list[float | None] | None = None, **changes: object) -> Path:

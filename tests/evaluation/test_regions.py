@@ -11,6 +11,7 @@ from geomatch.evaluation.regions import (
     ThinPlateSpline,
     area_under_curve,
     box_iou,
+    mean_in_boxes,
     mean_iou_at_k,
     probability_of_correct_regions,
     sliding_windows,
@@ -22,6 +23,16 @@ from geomatch.evaluation.regions import (
 def random_boxes(seed: int, count: int, extent: float = 100) -> np.ndarray:
     corners = np.random.default_rng(seed).uniform(0, extent, (count, 2, 2))
     return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+
+
+def test_the_mean_in_a_box_is_that_of_the_pixels_whose_centres_lie_in_it() -> None:
+    values = np.random.default_rng(0).random((30, 40))
+    boxes = random_boxes(1, 50, extent=45) - 3
+    y, x = np.mgrid[:30, :40]
+    for (left, top, right, bottom), mean in zip(boxes, mean_in_boxes(values, boxes), strict=True):
+        inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+        expected = values[inside].mean() if inside.any() else np.nan
+        assert mean == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize("count", [3, 4, 10, 30])

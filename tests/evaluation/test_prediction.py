@@ -1,0 +1,115 @@
+"""What is kept of a pair, for a matcher that shifts everything by a known vector."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.datasets.pairs import AnnotatedPair, ImageFile
+from geomatch.evaluation.prediction import FLOW_SAMPLES, Prediction, Wanted, predict
+from geomatch.geometry import Grid
+from geomatch.io.flow import FlowField
+
+SOURCE_SIZE, TARGET_SIZE = (60, 80), (70, 90)
+SHIFT = (6.0, 4.0)
+POINTS = np.array([[10.5, 20.0], [40.25, 30.75], [60.0, 50.0], [20.0, 45.0]])
+FORWARD_ONLY = Wanted(backward=False, regions=False)
+
+
+def features(size: tuple[int, int]) -> FeatureMap:
+    return FeatureMap(torch.ones(1, 1, 1), size, Grid.over(size, 1, 1))
+
+
+def shift(source: FeatureMap, target: FeatureMap) -> Correspondence:
+    """By SHIFT; confidence grows with x; back again from the larger image."""
+    sign = 1 if source.image_size == SOURCE_SIZE else -1
+    height, width = source.image_size
+    flow = sign * torch.tensor(SHIFT)[:, None, None].expand(2, height, width)
+    confidence = (torch.arange(width) / 100).expand(height, width)
+    return Correspondence(
+        flow, confidence, torch.ones(height, width, dtype=torch.bool), source.image_size, target.image_size
+    )
+
+
+def make_pair(**changes: object) -> AnnotatedPair:
+    images = [ImageFile(Path(name), name) for name in "ab"]
+    return replace(AnnotatedPair(*images, "duck", POINTS, POINTS + SHIFT), **changes)
+
+
+def predicted(pair: AnnotatedPair, wanted: Wanted = FORWARD_ONLY) -> Prediction:
+    return predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), shift, wanted)
+
+
+def square(size: tuple[int, int], left: int, top: int, side: int = 20) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def test_keypoints_are_sent_from_where_they_are_from_the_nearest_pixel_and_back() -> None:
+    found = predicted(make_pair(), Wanted(backward=True, regions=False))
+    np.testing.assert_allclose(found.forward, POINTS + SHIFT, atol=1e-4)
+    np.testing.assert_allclose(found.rounded, np.array([[11, 20], [40, 31], [60, 50], [20, 45]]) + SHIFT, atol=1e-4)
+    assert found.backward is not None
+    np.testing.assert_allclose(found.backward, POINTS, atol=1e-4)
+    np.testing.assert_allclose(found.confidence, POINTS[:, 0] / 100, atol=1e-5)
+    assert predicted(make_pair()).backward is None
+
+
+def test_a_known_flow_gives_its_accuracy_and_a_sample_of_errors() -> None:
+    """The truth is three pixels off in the left half, far off in the right, and unknown above row 10."""
+    truth = np.broadcast_to(np.array(SHIFT, np.float32)[:, None, None], (2, *SOURCE_SIZE)).copy()
+    truth[0, :, :40] += 3
+    truth[1, :, 40:] += 30
+    known = np.ones(SOURCE_SIZE, bool)
+    known[:10] = False
+    found = predicted(make_pair(flow=lambda: FlowField(truth, known)))
+    assert found.measures["flow accuracy"] == pytest.approx(0.5)  # .05 of 90 pixels is 4.5
+    assert found.measures["end-point error"] == pytest.approx(16.5)
+    assert len(found.sample_errors) == len(found.sample_confidence) == FLOW_SAMPLES
+    assert set(found.sample_errors.round(3)) == {3.0, 30.0}
+    assert (found.sample_confidence[found.sample_errors > 10] >= 0.4).all()
+
+
+def test_masks_are_seen_through_the_flow() -> None:
+    """The target's square, shifted back, covers the source's but for two columns."""
+    masks = square(SOURCE_SIZE, 10, 10), square(TARGET_SIZE, 18, 14)
+    found = predicted(make_pair(masks=lambda: masks)).measures
+    overlap, union = 18 * 20, 22 * 20
+    assert found["mask IoU"] == pytest.approx(overlap / union)
+    assert found["LT-ACC"] == pytest.approx(1 - 2 * 2 * 20 / (60 * 80))
+    assert found["LOC-ERR"] == pytest.approx(2 / 20)
+
+
+def test_parts_are_weighted_by_the_area_of_their_union() -> None:
+    in_source = np.stack((square(SOURCE_SIZE, 10, 10), square(SOURCE_SIZE, 40, 30, side=10)))
+    in_target = np.stack((square(TARGET_SIZE, 16, 14), square(TARGET_SIZE, 51, 34, side=10)))
+    found = predicted(make_pair(parts=lambda: (in_source, in_target))).measures
+    assert found["part IoU"] == pytest.approx((400 + 50) / (400 + 150))
+
+
+def test_regions_that_move_as_the_keypoints_do_are_right() -> None:
+    found = predicted(make_pair(), Wanted(backward=False, regions=True))
+    assert found.pcr[1:].tolist() == pytest.approx([1.0] * 100)
+    assert found.miou.tolist() == pytest.approx([1.0] * 100)
+    wrong = predicted(make_pair(target_points=POINTS + [20, 4]), Wanted(backward=False, regions=True))
+    assert wrong.pcr[10] == 0
+    assert 0 < wrong.miou.mean() < 0.6
+
+
+def test_what_is_kept_comes_back_as_it_was() -> None:
+    masks = square(SOURCE_SIZE, 10, 10), square(TARGET_SIZE, 18, 14)
+    for pair, wanted in (
+        (make_pair(masks=lambda: masks), Wanted(backward=True, regions=True)),
+        (make_pair(source_points=np.zeros((0, 2)), target_points=np.zeros((0, 2))), FORWARD_ONLY),
+    ):
+        before = predicted(pair, wanted)
+        after = Prediction.from_arrays(before.to_arrays())
+        assert after.measures == before.measures
+        assert (after.source_size, after.target_size) == (before.source_size, before.target_size)
+        assert (after.backward is None) == (before.backward is None)
+        for name, array in before.to_arrays().items():
+            np.testing.assert_array_equal(array, after.to_arrays()[name])
