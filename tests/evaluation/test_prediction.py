@@ -95,7 +95,7 @@ def test_regions_that_move_as_the_keypoints_do_are_right() -> None:
     found = predicted(make_pair(), Wanted(backward=False, regions=True))
     assert found.pcr[1:].tolist() == pytest.approx([1.0] * 100)
     assert found.miou.tolist() == pytest.approx([1.0] * 100)
-    wrong = predicted(make_pair(target_points=POINTS + [20, 4]), Wanted(backward=False, regions=True))
+    wrong = predicted(make_pair(target_points=POINTS + np.array([20, 4])), Wanted(backward=False, regions=True))
     assert wrong.pcr[10] == 0
     assert 0 < wrong.miou.mean() < 0.6
 
