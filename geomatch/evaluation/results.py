@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ CSV_COLUMNS = (
 
 def to_record(evaluation: Evaluation) -> dict[str, object]:
     """The evaluation as what JSON can hold: NaN, where a mean is of nothing, becomes None."""
-    return {name: _without_nan(value) for name, value in asdict(evaluation).items()}
+    return {field.name: _plain(getattr(evaluation, field.name)) for field in fields(evaluation)}
 
 
 def to_csv(evaluations: Iterable[Evaluation]) -> str:
@@ -169,11 +169,13 @@ def _rows(evaluation: Evaluation) -> Iterable[Sequence[object]]:
             yield (measure.name, "", "", name, value.pairs, value.value, *value.interval)
 
 
-def _without_nan(value: object) -> object:
+def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [_plain(each) for each in value]
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return value
