@@ -107,10 +107,11 @@ class PairDataset:
         return sum(len(pair.source_points) for pair in self.pairs)
 
     def limited(self, count: int) -> PairDataset:
-        """At most ``count`` pairs, spread evenly over all, so that every class has its share."""
+        """At most ``count`` pairs, spread over all, so that every class has its share: one drawn from each stretch."""
         if count >= len(self.pairs):
             return self
-        chosen = [self.pairs[index * len(self.pairs) // count] for index in range(count)]
+        places = np.arange(count) + np.random.RandomState(0).random_sample(count)
+        chosen = [self.pairs[int(place * len(self.pairs) / count)] for place in places]
         return PairDataset(self.name, self.split, chosen, self.skipped, len(self.pairs))
 
 
