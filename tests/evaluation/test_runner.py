@@ -1,4 +1,4 @@
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +149,12 @@ def test_time_is_accounted_for_by_stage(dataset: PairDataset) -> None:
 
 
 def test_a_subset_carries_the_size_of_the_whole(dataset: PairDataset) -> None:
-    evaluation = evaluate(dataset.limited(2), None)[0].evaluation
+    subset = dataset.limited(2)
+    evaluation = evaluate(subset, None)[0].evaluation
     assert (evaluation.pairs, evaluation.of) == (2, 6)
-    assert asdict(evaluation)["pair_list"][1]["source"] == dataset.pairs[3].source.name
+    assert [pair["source"] for pair in to_record(evaluation)["pair_list"]] == [
+        pair.source.name for pair in subset.pairs
+    ]
 
 
 def test_examples_are_the_best_the_median_and_the_worst_pairs_once_each(dataset: PairDataset) -> None:
