@@ -31,8 +31,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class MeasureClass:
-    """A measure's mean over one category."""
+class Score:
+    """A mean over pairs. pairs: how many have a say in it. value: NaN if none has. interval: 95 % bootstrap."""
 
     pairs: int
     value: float
@@ -54,7 +54,7 @@ class Measure:
     better: str
     value: float
     interval: tuple[float, float] | None
-    per_class: dict[str, MeasureClass]
+    per_class: dict[str, Score]
     per_pair: list[float | None]
 
 

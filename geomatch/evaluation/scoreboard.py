@@ -19,7 +19,7 @@ from geomatch.evaluation.certainty import (
 from geomatch.evaluation.prediction import LARGEST_K, Prediction
 from geomatch.evaluation.protocols import Average, Protocol, Transfer, house_protocol
 from geomatch.evaluation.regions import REGION_THRESHOLDS, area_under_curve
-from geomatch.evaluation.results import ClassScore, Curve, Measure, MeasureClass, Result, ScoredPair
+from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 CONFIDENCE_ALPHA = 0.1
 CURVE_ALPHAS = tuple(step / 100 for step in range(31))
@@ -191,11 +191,7 @@ class Scoreboard:
                 better=MEASURES[name].better,
                 value=overall[column].value,
                 interval=overall[column].interval,
-                per_class={
-                    group: MeasureClass(scores[column].pairs, scores[column].value, scores[column].interval)
-                    for group, scores in by_class.items()
-                    if scores[column].pairs
-                },
+                per_class={group: scores[column] for group, scores in by_class.items() if scores[column].pairs},
                 per_pair=[None if np.isnan(value) else value for value in self.measured[name].tolist()],
             )
             for column, name in enumerate(names)
@@ -242,15 +238,6 @@ class Scoreboard:
     def _table(self, columns: Sequence[tuple[Values, Values]]) -> RatioTable:
         numerators, denominators = (np.stack(kind, axis=1) for kind in zip(*columns, strict=True))
         return RatioTable(numerators, denominators)
-
-
-@dataclass(frozen=True)
-class Score:
-    """pairs: how many have a say in it. value: NaN if none has."""
-
-    pairs: int
-    value: float
-    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)

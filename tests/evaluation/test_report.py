@@ -14,7 +14,7 @@ from geomatch.evaluation.report.charts import BOTTOM, HEIGHT, LARGEST_POINT, LEF
 from geomatch.evaluation.report.markup import Markup, element, joined
 from geomatch.evaluation.report.pictures import data_uri
 from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number, tolerance
-from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, MeasureClass, Result, ScoredPair
+from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair
 
 DASH = "\N{EN DASH}"
 SCRIPT = "<script>alert('&')</script>"
@@ -125,7 +125,7 @@ def test_names_with_scripts_are_escaped_wherever_they_stand() -> None:
         settings={SCRIPT: SCRIPT},
         version=SCRIPT,
         results=[Result(name, SCRIPT, 0.1, 0.5, (0.4, 0.6), score) for name in (SCRIPT, "other")],
-        measures=[Measure(SCRIPT, SCRIPT, SCRIPT, SCRIPT, 0.5, None, {SCRIPT: MeasureClass(1, 0.5, (0.4, 0.6))}, [])],
+        measures=[Measure(SCRIPT, SCRIPT, SCRIPT, SCRIPT, 0.5, None, {SCRIPT: Score(1, 0.5, (0.4, 0.6))}, [])],
         curves=[Curve(SCRIPT, [0, 1], [0, 1])],
         skipped=[SCRIPT],
         seconds={SCRIPT: 1.0},
@@ -246,7 +246,7 @@ def test_groups_of_classes_stand_at_the_end_and_apart() -> None:
 
 
 def test_measures_by_class_are_shown_and_scaled_by_the_largest() -> None:
-    classes = {"cat": MeasureClass(1, 4.0, (3.0, 5.0)), "dog": MeasureClass(1, 8.0, (7.0, 9.0))}
+    classes = {"cat": Score(1, 4.0, (3.0, 5.0)), "dog": Score(1, 8.0, (7.0, 9.0))}
     flow = replace(measure("end-point error", 6.0, unit="pixels"), per_class=classes)
     text = page(replace(EVALUATION, results=[], measures=[flow]))
     assert Reader(text).tables["classes"][1:] == [
