@@ -17,6 +17,7 @@ from geomatch.features.base import FeatureExtractor
 from geomatch.features.registry import load_features
 from geomatch.io.images import load_image
 from geomatch.matching.base import Matcher
+from geomatch.matching.densify import Densification
 from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
 
 
@@ -38,18 +39,20 @@ class Pipeline:
         weights: Path | None = None,
         device: Device = Device.auto,
         max_memory: int = DEFAULT_MAX_MEMORY,
+        min_confidence: float = 0.0,
     ) -> Pipeline:
         """Put a pipeline together.
 
         features, weights: as in `geomatch.features.registry.load_features`. matcher: a name, None for the preset's.
-        max_memory: bytes the matcher may work in, besides the features and its result.
+        max_memory: bytes the matcher may work in, besides the features and its result. min_confidence: what a match
+        needs to be valid.
 
         Raises InputError for unknown names, WeightsError for weights that cannot be used.
         """
         chosen, place = PRESETS[preset], find_device(device)
         return cls(
             load_features(features, working_size=chosen.working_size, device=place, weights=weights),
-            Matcher(matcher or chosen.matcher, chosen.cells, max_memory),
+            Matcher(matcher or chosen.matcher, chosen.cells, max_memory, Densification(min_confidence=min_confidence)),
             place,
         )
 

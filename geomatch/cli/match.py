@@ -35,6 +35,9 @@ def match(
     formats: Annotated[list[FlowFormat], typer.Option("--format", help="Flow file to write; repeatable.")] = [  # noqa: B006 (Typer copies it)
         FlowFormat.flo
     ],
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.")
+    ] = 0.0,
     device: DeviceChoice = Device.auto,
     max_memory: MaxMemory = "2GiB",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")] = False,
@@ -66,6 +69,7 @@ def match(
                 weights=weights,
                 device=device,
                 max_memory=parse_size(max_memory),
+                min_confidence=min_confidence,
             )
         status.update("describing")
         with watch.stage("features"):

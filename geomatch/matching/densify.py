@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import Correspondence, FeatureMap, match_probability
+from geomatch.correspondence import Correspondence, FeatureMap, MatchPosterior
 from geomatch.geometry import Grid, read_cells
 from geomatch.matching.search import Partners, row_blocks
 
@@ -18,16 +18,20 @@ class Densification:
 
     window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
     temperature: of the soft-argmax over that neighbourhood, in units of cosine similarity.
-    fixed_sigma: the inverse confidence of features that know none; 0.2 explains best, of those tried, which matches of
-        stage-3 hypercolumns are right at alpha = 0.1 on the validation pairs of SPair-71k and animal-parts.
+    fixed_sigma: the inverse confidence of features that know none; 0.07 explains best which matches of hypercolumns
+        (stages 2 and 3) are right at alpha = 0.1 on the validation pairs of SPair-71k and animal-parts.
+    posterior: how score, sigma and the way back become confidence.
     cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
         share of the source's longer side.
+    min_confidence: what a match needs to be valid.
     """
 
     window: int = 1
     temperature: float = 0.05
-    fixed_sigma: float = 0.2
+    fixed_sigma: float = 0.07
+    posterior: MatchPosterior = field(default_factory=MatchPosterior)
     cycle_tolerance: float = 0.1
+    min_confidence: float = 0.0
 
 
 def densify(
@@ -42,16 +46,18 @@ def densify(
     back_displacement = source.grid.to_pixels(back) - target.grid.centres(back.device)
     back_map = back_displacement.mT.reshape(1, 2, *target.grid.shape)
     returned = landing + read_cells(back_map, there[None])[0].mT
-    cycle_error = (returned - start).norm(dim=1)
+    cycle_error = (returned - start).norm(dim=1) / max(source.image_size)
 
     to_pixels = Spread.over(source.grid, source.image_size, there.device)
     flow = to_pixels(landing - start)
     inside = _lands_inside(flow, target.image_size)
-    consistent = to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance * max(source.image_size)
+    consistent = to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance
+    score, sigma = _evidence(source, target, partners.forward, how.fixed_sigma)
+    confidence = to_pixels(how.posterior(score, sigma, cycle_error)[:, None])[0].clamp_(0, 1)
     return Correspondence(
         flow=flow,
-        confidence=to_pixels(_confidence(source, target, partners.forward, how.fixed_sigma)[:, None])[0].clamp_(0, 1),
-        valid=inside & consistent,
+        confidence=confidence,
+        valid=inside & consistent & (confidence >= how.min_confidence),
         source_size=source.image_size,
         target_size=target.image_size,
     )
@@ -80,13 +86,14 @@ def refine(source: FeatureMap, target: FeatureMap, partners: Tensor, how: Densif
     return refined
 
 
-def _confidence(source: FeatureMap, target: FeatureMap, partners: Tensor, fixed_sigma: float) -> Tensor:
+def _evidence(source: FeatureMap, target: FeatureMap, partners: Tensor, fixed_sigma: float) -> tuple[Tensor, Tensor]:
+    """Score and mean inverse confidence (N,) of each source cell and its partner."""
     a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
     score = (a * b[:, partners]).sum(dim=0)
     sigma = torch.full_like(score, fixed_sigma)
     if source.inverse_confidence is not None and target.inverse_confidence is not None:
         sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
-    return match_probability(score.relu(), sigma)
+    return score.relu(), sigma
 
 
 @dataclass(frozen=True)

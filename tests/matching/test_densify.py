@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from geomatch.correspondence import FeatureMap, match_probability
+from geomatch.correspondence import FeatureMap, MatchPosterior
 from geomatch.errors import InputError
 from geomatch.geometry import Grid
 from geomatch.matching.base import Matcher
@@ -52,7 +52,17 @@ def test_identical_images_match_to_themselves() -> None:
     found = Matcher("nn", densification=Densification(window=0))(features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
-    torch.testing.assert_close(found.confidence, match_probability(torch.ones(60, 70), torch.full((60, 70), 0.1)))
+    everywhere = torch.ones(60, 70)
+    torch.testing.assert_close(found.confidence, MatchPosterior()(everywhere, 0.1 * everywhere, 0 * everywhere))
+
+
+def test_a_match_of_less_confidence_than_asked_for_is_not_valid() -> None:
+    source, target = random_features(6, 7, sigma=0.3), random_features(6, 7, seed=1, sigma=0.3)
+    anyhow = Matcher("nn")(source, target)
+    half = float(anyhow.confidence[anyhow.valid].median())
+    sure = Matcher("nn", densification=Densification(min_confidence=half))(source, target)
+    assert torch.equal(sure.valid, anyhow.valid & (anyhow.confidence >= half))
+    assert 0 < sure.valid.sum() < anyhow.valid.sum()
 
 
 @pytest.mark.parametrize("cells", [0, 56])
