@@ -63,6 +63,19 @@ def test_the_files_fit_the_source_and_each_other(matched: tuple[Path, dict[str, 
     assert Image.open(folder / "overview.png").width > 3 * size[0]
 
 
+def test_matches_less_confident_than_asked_for_are_not_valid(
+    matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
+) -> None:
+    folder, record = matched
+    asked = ("--min-confidence", "0.6", "--format", "npz")
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["settings"]["densification"]["min_confidence"] == 0.6
+    anyhow, sure = np.load(folder / "flow.npz"), np.load(tmp_path / "a--b" / "flow.npz")
+    np.testing.assert_array_equal(sure["valid"], anyhow["valid"] & (anyhow["confidence"] >= 0.6))
+    assert 0 < json.loads(done.stdout)["valid_share"] < record["valid_share"]
+
+
 def test_the_warp_shows_the_target_where_the_flow_points(
     matched: tuple[Path, dict[str, object]], teapots: Path
 ) -> None:
