@@ -29,8 +29,14 @@ def introspection(
     descriptor_size: Annotated[int, typer.Option(min=1, help="Length of a descriptor.")] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Steps to train for.")] = 2400,
     warm_up: Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")] = 100,
-    batch: Annotated[int, typer.Option(min=1, help="Photographs a step; each gives two views.")] = 4,
-    batches: Annotated[Batches, typer.Option(help="Whether a step's photographs share a label.")] = Batches.one_class,
+    batch: Annotated[int, typer.Option(min=1, help="Photographs a batch; each gives two views.")] = 4,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Batches whose gradients make one step; shared out among torchrun's processes.")
+    ] = 1,
+    average: Annotated[
+        float, typer.Option(min=0, max=0.9999, help="Decay of a moving average of the weights; 0: the last weights.")
+    ] = 0.0,
+    batches: Annotated[Batches, typer.Option(help="Whether a batch's photographs share a label.")] = Batches.one_class,
     size: Annotated[int, typer.Option(min=64, help="Side of the square views, in pixels.")] = 224,
     trunk_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the trunk.")] = 3e-5,
     head_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the heads.")] = 1e-4,
@@ -41,12 +47,16 @@ def introspection(
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5.0,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
+    ] = 0.01,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Probabilistic Introspection: geometrically stable descriptors that know how sure they are.
 
-    Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl).
+    Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl). Under torchrun the processes share the
+    work, and the training is that of one process.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
@@ -65,6 +75,8 @@ def introspection(
     )
     optimisation = Optimisation(
         steps=steps,
+        batches_per_step=accumulate,
+        averaging=average,
         warm_up=warm_up,
         trunk_rate=trunk_rate,
         head_rate=head_rate,
@@ -85,4 +97,14 @@ def introspection(
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
             bar.update(shown, completed=progress.step, said=f"{numbers}  {progress.images_per_second:.1f} images/s")
 
-        train_introspection(data, init, out, recipe, optimisation, device=device, resume=resume, on_progress=show)
+        train_introspection(
+            data,
+            init,
+            out,
+            recipe,
+            optimisation,
+            device=device,
+            resume=resume,
+            max_unreadable=max_unreadable,
+            on_progress=show,
+        )

@@ -6,13 +6,14 @@ import csv
 import io
 import tarfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from torch import Tensor
 
+from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError
 from geomatch.io.images import IMAGE_SUFFIXES, decode_image
 
@@ -40,11 +41,46 @@ class Photograph:
             return io.BytesIO(file.read(-1 if self.length is None else self.length))
 
 
+class PhotographReader:
+    """Reads photographs and leaves out those that cannot be decoded, as long as they are few.
+
+    unreadable: the names of those met so far. tolerated: the largest share of ``total`` that may be.
+    """
+
+    def __init__(self, total: int, tolerated: float) -> None:
+        self.total, self.tolerated = total, tolerated
+        self.unreadable: list[str] = []
+
+    def read(self, photographs: Iterable[Photograph], count: int) -> list[Tensor]:
+        """The pixels of the first ``count`` that can be read. Raises InputError if too many, or all, cannot."""
+        pixels: list[Tensor] = []
+        for photograph in photographs:
+            if len(pixels) == count:
+                break
+            try:
+                pixels.append(photograph.load())
+            except InputError as error:
+                self._leave_out(photograph.name, error)
+        if not pixels:
+            raise InputError(f"none of the photographs of a batch can be read: {self.unreadable[-1]} was the last")
+        return pixels
+
+    def _leave_out(self, name: str, error: InputError) -> None:
+        if name not in self.unreadable:
+            self.unreadable.append(name)
+        if len(self.unreadable) > self.tolerated * self.total:
+            raise InputError(
+                f"{len(self.unreadable)} of {self.total} photographs cannot be read, more than the "
+                f"{self.tolerated:.1%} that --max-unreadable allows; the last was {error}"
+            ) from error
+
+
 def find_photographs(data: Sequence[Path]) -> list[Photograph]:
     """List the photographs under folders and in tar shards, ordered by name.
 
     A folder of tar shards brings its ``labels.csv`` (columns ``file`` and ``labels``, space-separated); in a folder
-    of images, a photograph's label is the name of the sub-folder it lies in.
+    of images, a photograph's label is the name of the sub-folder it lies in, or where that is one of ILSVRC's synsets
+    (n02690373 and the like) the VOC class it belongs to, else the background.
 
     Raises InputError when there is nothing to read.
     """
@@ -96,12 +132,16 @@ def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[Photogr
         raise InputError(f"{shard}: cannot be read as an uncompressed tar file ({error})") from error
 
 
+def _label_of(folder_name: str) -> tuple[str, ...]:
+    return (synset_classes().get(folder_name, BACKGROUND) if is_synset(folder_name) else folder_name,)
+
+
 def _list_folder(folder: Path) -> list[Photograph]:
     return [
         Photograph(
             name=str(path.relative_to(folder)),
             path=path,
-            labels=(path.parent.name,) if path.parent != folder else (),
+            labels=_label_of(path.parent.name) if path.parent != folder else (),
         )
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

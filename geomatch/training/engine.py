@@ -1,12 +1,13 @@
-"""The training loop: optimiser, schedule, mixed precision, checkpoints, log. What is learnt is the task's affair."""
+"""The training loop: optimiser, schedule, mixed precision, averaging, checkpoints, log. What is learnt is the task's
+affair; how many processes share the work is `geomatch.training.workers`'s."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,39 +16,51 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from geomatch.errors import InputError, TrainingError
 from geomatch.io.atomic import write_atomically
 from geomatch.settings import Precision
+from geomatch.training.workers import Workers
 
-CHECKPOINT_FORMAT = "geomatch-checkpoint-1"
+CHECKPOINT_FORMAT = "geomatch-checkpoint-2"
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """A step's scalar loss, the numbers to report with it, and how many images went through the network."""
+    """A batch's scalar loss, the numbers to report with it, and how many images went through the network.
+
+    unreadable: names of photographs that were to be used and could not be.
+    """
 
     loss: Tensor
     report: dict[str, float]
     images: int
+    unreadable: tuple[str, ...] = ()
 
 
 class Task(Protocol):
-    """What can be trained: a network and the loss of a step, which must depend on nothing but the step's number."""
+    """What can be trained: a network and the loss of a batch, which must depend on nothing but the batch's number."""
 
     @property
     def network(self) -> nn.Module: ...
 
-    def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
-        """The loss of a step; the network's forward pass belongs inside ``autocast``, the loss itself outside."""
+    def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
+        """The loss of a batch; the network's forward pass belongs inside ``autocast``, the loss itself outside."""
         ...
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How long and how fast to learn."""
+    """How long and how fast to learn.
+
+    batches_per_step: whose gradients are averaged before the weights move, one after the other or shared out among
+    processes. averaging: decay a step of the moving average of the weights that is kept; 0 keeps the weights.
+    """
 
     steps: int = 2400
+    batches_per_step: int = 1
+    averaging: float = 0.0
     warm_up: int = 100
     trunk_rate: float = 3e-5
     head_rate: float = 1e-4
@@ -55,6 +68,15 @@ class Optimisation:
     gradient_limit: float = 5.0
     precision: Precision = Precision.auto
     checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Every ``every`` steps and at the end ``score`` tells how good the network is, and ``keep`` keeps the best."""
+
+    every: int
+    score: Callable[[], float]
+    keep: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -95,63 +117,138 @@ def train(
     resume: bool,
     log: Path,
     on_progress: Callable[[Progress], None],
+    validation: Validation | None = None,
+    workers: Workers | None = None,
 ) -> None:
-    """Train ``task.network`` in place.
+    """Train ``task.network`` in place; afterwards it holds the average of its weights, if one is kept.
 
     recipe: what a checkpoint must have been made with to be resumed. Every ``checkpoint_minutes``, at the end and
-    when interrupted, the state goes to ``checkpoint``; every step adds a line of JSON to ``log``.
+    when interrupted, the state goes to ``checkpoint``; every step adds a line of JSON to ``log``. Of several
+    ``workers`` only the leader writes, validates and tells of its progress.
 
-    Raises TrainingError when the loss is no longer finite, InputError when the checkpoint cannot be resumed.
+    Raises TrainingError when the loss is no longer finite or another process has gone, InputError when the checkpoint
+    cannot be resumed or written, or the batches of a step cannot be shared out evenly.
     """
-    network = task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(_parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay)
+    workers = workers or Workers()
+    if optimisation.batches_per_step % workers.count:
+        raise InputError(
+            f"{optimisation.batches_per_step} batches a step cannot be shared out evenly among {workers.count} "
+            f"processes: give --accumulate {workers.count} or a multiple of it"
+        )
+    state = _State.new(task.network, optimisation)
     settings: dict[str, object] = {"recipe": recipe, "optimisation": asdict(optimisation)}
-    first, seconds_before = 0, 0.0
     if resume:
-        first, seconds_before = _load_checkpoint(checkpoint, network, optimiser, settings)
-    _keep_log_before(log, first)
-    finished = first
+        _load_checkpoint(checkpoint, state, settings)
+    first, seconds_before = state.step, state.seconds
+    if workers.lead:
+        _keep_log_before(log, first)
     started = saved = time.monotonic()
 
     def save_checkpoint() -> None:
-        seconds = seconds_before + time.monotonic() - started
-        _save_checkpoint(checkpoint, network, optimiser, finished, seconds, settings)
+        state.seconds = seconds_before + time.monotonic() - started
+        if workers.lead:
+            _save_checkpoint(checkpoint, state, settings)
 
     try:
         with log.open("a", buffering=1, encoding="utf-8") as lines:
             for step in range(first, optimisation.steps):
                 began = time.monotonic()
-                result = _take_step(task, optimiser, optimisation, step)
-                finished = step + 1
-                report = {"loss": float(result.loss.detach()), **result.report}
+                report, images, unreadable = _take_step(task, state, optimisation, workers)
                 now = time.monotonic()
-                lines.write(json.dumps({"step": step, **report, "seconds": round(now - began, 4)}) + "\n")
-                pace = (now - started) / (finished - first)
-                left = pace * (optimisation.steps - finished)
-                on_progress(Progress(finished, optimisation.steps, report, result.images / pace, left))
-                if now - saved > 60 * optimisation.checkpoint_minutes:
+                if not workers.lead:
+                    continue
+                if validation and (state.step % validation.every == 0 or state.step == optimisation.steps):
+                    report["validation"] = _validate(state, validation)
+                named = {"unreadable": unreadable} if unreadable else {}
+                line = {"step": step, **report, "seconds": round(now - began, 4), **named}
+                lines.write(json.dumps(line) + "\n")
+                pace = (time.monotonic() - started) / (state.step - first)
+                left = pace * (optimisation.steps - state.step)
+                on_progress(Progress(state.step, optimisation.steps, report, images / pace, left))
+                if time.monotonic() - saved > 60 * optimisation.checkpoint_minutes:
                     save_checkpoint()
-                    saved = now
+                    saved = time.monotonic()
     except KeyboardInterrupt:
         save_checkpoint()
         raise
     save_checkpoint()
+    state.take_average()
 
 
-def _take_step(task: Task, optimiser: torch.optim.Optimizer, optimisation: Optimisation, step: int) -> StepLoss:
-    for group in optimiser.param_groups:
-        group["lr"] = group["peak_rate"] * rate_at(step, optimisation)
+@dataclass
+class _State:
+    """All that changes while training."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+
+    @classmethod
+    def new(cls, network: nn.Module, optimisation: Optimisation) -> _State:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.AdamW(_parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay)
+        rule = get_ema_multi_avg_fn(optimisation.averaging)  # type: ignore[no-untyped-call]
+        return cls(network, optimiser, AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the network holds the averaged weights."""
+        kept = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.take_average()
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(kept)
+
+    def take_average(self) -> None:
+        if self.average is not None:
+            self.network.load_state_dict(self.average.module.state_dict())
+
+
+def _take_step(
+    task: Task, state: _State, optimisation: Optimisation, workers: Workers
+) -> tuple[dict[str, float], int, list[str]]:
+    """Move the weights once; return the step's mean report, the images it saw and those it could not, over all
+    processes."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["peak_rate"] * rate_at(state.step, optimisation)
     parameters = list(task.network.parameters())
-    result = task.loss(step, autocast(parameters[0].device, optimisation.precision))
-    if not torch.isfinite(result.loss):
+    device, batches = parameters[0].device, optimisation.batches_per_step
+    state.optimiser.zero_grad(set_to_none=True)
+    reports: list[dict[str, float]] = []
+    images = 0
+    unreadable: list[str] = []
+    for batch in range(state.step * batches + workers.number, (state.step + 1) * batches, workers.count):
+        result = task.loss(batch, autocast(device, optimisation.precision))
+        reports.append({"loss": float(result.loss.detach()), **result.report})
+        images += result.images
+        unreadable += result.unreadable
+        (result.loss / batches).backward()  # type: ignore[no-untyped-call]
+    report = workers.mean({name: math.fsum(r[name] for r in reports) / len(reports) for name in reports[0]})
+    if not math.isfinite(report["loss"]):
         raise TrainingError(
-            f"the loss is no longer finite at step {step}: lower the learning rates, or resume from the last checkpoint"
+            f"the loss is no longer finite at step {state.step}: "
+            "lower the learning rates, or resume from the last checkpoint"
         )
-    optimiser.zero_grad(set_to_none=True)
-    result.loss.backward()  # type: ignore[no-untyped-call]
+    workers.add_gradients(parameters)
     nn.utils.clip_grad_norm_(parameters, optimisation.gradient_limit)
-    optimiser.step()
-    return result
+    state.optimiser.step()
+    if state.average is not None:
+        state.average.update_parameters(state.network)
+    state.step += 1
+    return report, images * workers.count, workers.gather(unreadable)
+
+
+def _validate(state: _State, validation: Validation) -> float:
+    with state.averaged():
+        score = validation.score()
+        if state.best is None or score > state.best:
+            state.best = score
+            validation.keep()
+    return score
 
 
 def _keep_log_before(log: Path, step: int) -> None:
@@ -176,43 +273,47 @@ def _optimiser_slots(network: nn.Module) -> Iterable[tuple[str, Tensor, str]]:
             yield f"optimiser.{slot}.{name}", parameter, slot
 
 
-def _save_checkpoint(
-    path: Path,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-    recipe: dict[str, object],
-) -> None:
-    tensors = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
-    for key, parameter, slot in _optimiser_slots(network):
-        if parameter in optimiser.state:
-            tensors[key] = optimiser.state[parameter][slot].contiguous()
-    about = {"format": CHECKPOINT_FORMAT, "step": step, "seconds": seconds, "recipe": recipe}
+def _save_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> None:
+    tensors = {f"network.{name}": tensor.contiguous() for name, tensor in state.network.state_dict().items()}
+    for key, parameter, slot in _optimiser_slots(state.network):
+        if parameter in state.optimiser.state:
+            tensors[key] = state.optimiser.state[parameter][slot].contiguous()
+    if state.average is not None:
+        tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in state.average.state_dict().items()}
+    about = {
+        "format": CHECKPOINT_FORMAT,
+        "step": state.step,
+        "seconds": state.seconds,
+        "best": state.best,
+        "settings": settings,
+    }
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
-def _load_checkpoint(
-    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, recipe: dict[str, object]
-) -> tuple[int, float]:
-    """Restore network and optimiser; return the number of steps done and the seconds they took."""
+def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> None:
+    """Restore a state. Raises InputError if the file is missing, damaged or was made with other settings."""
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
             if about.get("format") != CHECKPOINT_FORMAT:
                 raise InputError(f"{path}: not a checkpoint of this version of geomatch")
-            if about["recipe"] != json.loads(json.dumps(recipe)):
+            if about["settings"] != json.loads(json.dumps(settings)):
                 raise InputError(f"{path}: made with other settings; resume with the command line that began it")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no checkpoint to resume from") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: a damaged checkpoint ({error})") from error
-    step = int(about["step"])
-    network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
-    for key, parameter, slot in _optimiser_slots(network):
+    state.step, state.seconds, state.best = int(about["step"]), float(about["seconds"]), about["best"]
+    state.network.load_state_dict(_under("network.", tensors))
+    if state.average is not None:
+        state.average.load_state_dict(_under("average.", tensors))
+    for key, parameter, slot in _optimiser_slots(state.network):
         if key in tensors:
-            state = optimiser.state[parameter]
-            state["step"] = torch.tensor(float(step))
-            state[slot] = torch.empty_like(parameter).copy_(tensors[key])
-    return step, float(about["seconds"])
+            kept = state.optimiser.state[parameter]
+            kept["step"] = torch.tensor(float(state.step))
+            kept[slot] = torch.empty_like(parameter).copy_(tensors[key])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.datasets.photographs import Photograph, by_label, find_photographs
+from geomatch.datasets.photographs import Photograph, PhotographReader, by_label, find_photographs
 from geomatch.device import find_device
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
@@ -28,8 +28,9 @@ from geomatch.features.weights import read_safetensors, save_weights
 from geomatch.geometry import read_cells
 from geomatch.io.atomic import check_writable
 from geomatch.settings import Batches, Device
-from geomatch.training.engine import Optimisation, Progress, StepLoss, train
+from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, train
 from geomatch.training.warps import ColourRanges, corresponding_points, random_colour
+from geomatch.training.workers import workers_of_torchrun
 from geomatch.views import WarpRanges, random_view, warp_image
 
 SAME, IGNORED, DIFFERENT = 1, 0, -1
@@ -125,7 +126,13 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_from_principal_components(
-    network: IntrospectionNet, photographs: Sequence[Photograph], view_size: int, seed: int, *, sample: int = 256
+    network: IntrospectionNet,
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    view_size: int,
+    seed: int,
+    *,
+    sample: int = 256,
 ) -> None:
     """Set the descriptor head to the centred principal components of the trunk's features of a few photographs.
 
@@ -134,8 +141,9 @@ def start_from_principal_components(
     random = np.random.default_rng((seed, 0, 2))
     generator = torch.Generator().manual_seed(seed)
     cells = []
-    for index in random.permutation(len(photographs))[:sample]:
-        photograph = photographs[index].load().float() / 255
+    order = random.permutation(len(photographs))
+    for pixels in reader.read((photographs[index] for index in order), sample):
+        photograph = pixels.float() / 255
         view = random_view((photograph.shape[1], photograph.shape[2]), view_size, WarpRanges(), generator)
         image = warp_image(photograph, view, (view_size, view_size))[None]
         cells.append(network.columns(image)[0].flatten(1).mT)
@@ -148,9 +156,9 @@ def start_from_principal_components(
 
 
 class IntrospectionTask:
-    """What the engine trains: the network, and the loss of a given step.
+    """What the engine trains: the network, and the loss of a given batch.
 
-    A step's photographs, warps and points depend on the seed and its number alone, so training resumed at a step goes
+    A batch's photographs, warps and points depend on the seed and its number alone, so training resumed at a step goes
     on as if never stopped.
     """
 
@@ -159,11 +167,13 @@ class IntrospectionTask:
         recipe: IntrospectionRecipe,
         network: IntrospectionNet,
         photographs: Sequence[Photograph],
+        reader: PhotographReader,
         device: torch.device,
     ) -> None:
         self.recipe = recipe
         self.network = network.to(device)
         self.device = device
+        self.reader = reader
         self.teacher: nn.Module | None = None
         if recipe.keep_similarity > 0:
             self.teacher = deepcopy(self.network).eval().requires_grad_(False)
@@ -176,10 +186,11 @@ class IntrospectionTask:
                     f"give labelled data, or --batches {Batches.mixed}"
                 )
 
-    def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
-        """The loss of step ``step`` with what the log reports of it."""
+    def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
+        """The loss of batch number ``batch`` with what the log reports of it."""
         recipe = self.recipe
-        views, first_points, second_points = self._draw(step)
+        known = len(self.reader.unreadable)
+        views, first_points, second_points = self._draw(batch)
         pairs = len(first_points)
         with autocast:
             phi, sigma = self.network(views)
@@ -191,15 +202,20 @@ class IntrospectionTask:
         likelihood = introspection_loss(first, second, labels, recipe.hardest)
         loss, report = likelihood, {"likelihood": likelihood.detach(), "sigma": sigma.detach().mean()}
         if taught is not None:
-            similarity = similarity_loss(*(self._some_cells(maps, step) for maps in (phi, taught)))
+            similarity = similarity_loss(*(self._some_cells(maps, batch) for maps in (phi, taught)))
             loss = loss + recipe.keep_similarity * similarity
             report["similarity"] = similarity.detach()
-        return StepLoss(loss, {name: float(value) for name, value in report.items()}, images=len(views))
+        return StepLoss(
+            loss,
+            {name: float(value) for name, value in report.items()},
+            images=len(views),
+            unreadable=tuple(self.reader.unreadable[known:]),
+        )
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Views (2B, 3, S, S), all first views before all second ones, and points (B, K, 2) in each."""
         recipe = self.recipe
-        random = np.random.default_rng((recipe.seed, step))
+        random = np.random.default_rng((recipe.seed, batch))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         # Between drawing photographs and drawing classes evenly: thin classes are seen, but not to death.
         weights = np.sqrt([len(group) for group in self.groups])
@@ -208,8 +224,10 @@ class IntrospectionTask:
         size = recipe.view_size
         views: list[list[Tensor]] = [[], []]
         points: list[list[Tensor]] = [[], []]
-        for index in chosen:
-            photograph = group[index].load().float() / 255
+        instead = (index for index in random.permutation(len(group)) if index not in chosen)
+        drawn = (group[index] for index in (*chosen, *instead))
+        for pixels in self.reader.read(drawn, len(chosen)):
+            photograph = pixels.float() / 255
             shape = (photograph.shape[1], photograph.shape[2])
             first, second = (random_view(shape, size, recipe.warps, generator) for _ in range(2))
             found = corresponding_points(first, second, size, recipe.points, generator)
@@ -225,10 +243,10 @@ class IntrospectionTask:
         cells = points / self.network.stride  # where the trunk centres them
         return F.normalize(read_cells(phi, cells), dim=1).mT, read_cells(sigma, cells)[:, 0]
 
-    def _some_cells(self, maps: Tensor, step: int) -> Tensor:
-        """The same random cells of all maps (B, C, h, w) of a step: (K, C)."""
+    def _some_cells(self, maps: Tensor, batch: int) -> Tensor:
+        """The same random cells of all maps (B, C, h, w) of a batch: (K, C)."""
         cells = maps.permute(0, 2, 3, 1).flatten(0, 2)
-        chosen = np.random.default_rng((self.recipe.seed, step, 1)).permutation(len(cells))
+        chosen = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(len(cells))
         return cells[torch.from_numpy(chosen[: self.recipe.similarity_cells]).to(cells.device)]
 
 
@@ -241,27 +259,40 @@ def train_introspection(
     *,
     device: Device,
     resume: bool,
+    max_unreadable: float = 0.01,
     on_progress: Callable[[Progress], None],
+    validate: Callable[[IntrospectionNet], float] | None = None,
+    validate_every: int = 200,
 ) -> None:
     """Train a network on photographs, from a pretrained trunk, and write its weights to ``out``.
 
-    Beside them go ``<out>.checkpoint`` and ``<out>.log.jsonl``. Raises InputError for what the user gave,
-    TrainingError if the loss diverges.
+    Beside them go ``<out>.checkpoint`` and ``<out>.log.jsonl``. With ``validate``, which scores a network, the
+    weights written are those of the best score, taken every ``validate_every`` steps. Under ``torchrun`` the
+    processes share the batches of a step; they need the same files. Of the photographs up to the share
+    ``max_unreadable`` may be damaged. Raises InputError for what the user gave, TrainingError if the loss diverges.
     """
     check_writable(out)
-    where = find_device(device)
     photographs = find_photographs(data)
+    reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
     # Also before resuming: this is the network that the task takes as its teacher.
-    start_from_principal_components(network, photographs, recipe.view_size, recipe.seed)
-    train(
-        IntrospectionTask(recipe, network, photographs, where),
-        optimisation,
-        recipe=asdict(recipe),
-        checkpoint=out.with_name(out.name + ".checkpoint"),
-        resume=resume,
-        log=out.with_name(out.name + ".log.jsonl"),
-        on_progress=on_progress,
-    )
-    save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
+    start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
+
+    def keep() -> None:
+        save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
+
+    with workers_of_torchrun(find_device(device)) as workers:
+        train(
+            IntrospectionTask(recipe, network, photographs, reader, workers.device),
+            optimisation,
+            recipe=asdict(recipe),
+            checkpoint=out.with_name(out.name + ".checkpoint"),
+            resume=resume,
+            log=out.with_name(out.name + ".log.jsonl"),
+            on_progress=on_progress,
+            validation=Validation(validate_every, lambda: validate(network), keep) if validate else None,
+            workers=workers,
+        )
+        if workers.lead and not validate:
+            keep()

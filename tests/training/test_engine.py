@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -5,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from geomatch.errors import InputError, TrainingError
+from geomatch.io import atomic
 from geomatch.settings import Precision
-from geomatch.training.engine import Optimisation, StepLoss, rate_at, train
+from geomatch.training.engine import Optimisation, StepLoss, Validation, rate_at, train
 
 
 class Regression:
@@ -28,11 +31,30 @@ class Regression:
         return StepLoss(loss * (float("nan") if step == self.spoil_at else 1), {}, images=4)
 
 
-def run(task: Regression, folder: Path, *, resume: bool = False, steps: int = 12, seed: int = 0) -> list[float]:
+def run(
+    task: Regression,
+    folder: Path,
+    *,
+    resume: bool = False,
+    steps: int = 12,
+    seed: int = 0,
+    batches: int = 1,
+    averaging: float = 0.0,
+    validation: Validation | None = None,
+) -> list[float]:
     log = folder / "log.jsonl"
     train(
         task,
-        Optimisation(steps=steps, warm_up=3, trunk_rate=1e-2, head_rate=1e-2, precision=Precision.fp32),
+        Optimisation(
+            steps=steps,
+            batches_per_step=batches,
+            averaging=averaging,
+            warm_up=3,
+            trunk_rate=1e-2,
+            head_rate=1e-2,
+            precision=Precision.fp32,
+        ),
+        validation=validation,
         recipe={"seed": seed},
         checkpoint=folder / "checkpoint",
         resume=resume,
@@ -104,3 +126,86 @@ def test_the_rate_warms_up_linearly_and_falls_along_a_cosine() -> None:
     assert [rate_at(step, schedule) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
     assert rate_at(60, schedule) == pytest.approx(0.5)
     assert rate_at(109, schedule) < 0.001
+
+
+def weights(task: Regression) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
+
+
+def test_a_step_of_two_batches_follows_the_mean_of_their_losses(tmp_path: Path) -> None:
+    """Against a task whose one batch is the two together: losses are means over as many values each."""
+
+    class Joined(Regression):
+        def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
+            halves = [Regression.loss(self, 2 * batch + half, autocast).loss for half in range(2)]
+            return StepLoss((halves[0] + halves[1]) / 2, {}, images=8)
+
+    (tmp_path / "joined").mkdir()
+    accumulated, joined = Regression(), Joined()
+    assert run(accumulated, tmp_path, batches=2) == pytest.approx(run(joined, tmp_path / "joined"), rel=1e-5)
+    torch.testing.assert_close(weights(accumulated), weights(joined))
+
+
+def test_the_average_of_the_weights_is_the_recurrence_written_out(tmp_path: Path) -> None:
+    seen: list[dict[str, Tensor]] = []
+    task = Regression(lambda step: seen.append(weights(task)) if step else None)
+    (tmp_path / "plain").mkdir()
+    plain = Regression()
+    run(plain, tmp_path / "plain", steps=6)
+    run(task, tmp_path, steps=6, averaging=0.7)
+    expected = seen[0]
+    for after in (*seen[1:], weights(plain)):
+        expected = {name: 0.7 * expected[name] + 0.3 * tensor for name, tensor in after.items()}
+    torch.testing.assert_close(weights(task), expected)
+
+
+def test_averaging_survives_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = Regression()
+    run(whole, tmp_path / "whole", averaging=0.9)
+
+    def interrupt(step: int) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(interrupt), tmp_path, averaging=0.9)
+    resumed = Regression()
+    run(resumed, tmp_path, averaging=0.9, resume=True)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_the_best_validated_weights_are_kept_and_a_resumed_run_remembers_them(tmp_path: Path) -> None:
+    scores = iter([0.3, 0.5, 0.4, 0.45, 0.6])
+    kept: list[float] = []
+    last = [0.0]
+
+    def score() -> float:
+        last[0] = next(scores)
+        return last[0]
+
+    validation = Validation(4, score, lambda: kept.append(last[0]))
+    interrupted = Regression(lambda step: (_ for _ in ()).throw(KeyboardInterrupt) if step == 13 else None)
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, tmp_path, steps=18, validation=validation)
+    assert kept == [0.3, 0.5]
+    run(Regression(), tmp_path, steps=18, validation=validation, resume=True)
+    assert kept == [0.3, 0.5, 0.6]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = {line["step"]: line["validation"] for line in lines if "validation" in line}
+    assert found == {3: 0.3, 7: 0.5, 11: 0.4, 15: 0.45, 17: 0.6}
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(Regression(), tmp_path, steps=5)
+    before = (tmp_path / "checkpoint").read_bytes()
+
+    def full(*_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "replace", full)
+    with pytest.raises(InputError, match=r"checkpoint: could not be written.*No space left"):
+        run(Regression(), tmp_path, steps=5, seed=1)
+    assert (tmp_path / "checkpoint").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "log.jsonl"]

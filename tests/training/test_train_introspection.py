@@ -3,6 +3,8 @@
 import csv
 import json
 import tarfile
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
+from geomatch.datasets.photographs import PhotographReader, find_photographs
 from geomatch.errors import InputError
-from geomatch.features.introspection import IntrospectionConfig
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import load_weights
 from geomatch.settings import Batches, Device, Precision
 from geomatch.training.engine import Optimisation, Progress
-from geomatch.training.introspection import IntrospectionRecipe, train_introspection
+from geomatch.training.introspection import IntrospectionRecipe, IntrospectionTask, train_introspection
 from tests.features.test_resnet import published_resnet50v2_state
 
 RECIPE = IntrospectionRecipe(
@@ -154,3 +158,44 @@ def test_a_label_table_without_its_columns_is_named(shards: Path, init: Path, tm
     (tmp_path / "labels.csv").write_text("name,what\n")
     with pytest.raises(InputError, match=r"labels\.csv.*'file' and 'labels'"):
         run(tmp_path, init, tmp_path / "out")
+
+
+def test_a_damaged_photograph_is_left_out_and_named_in_the_log_until_there_are_too_many(
+    init: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "photographs" / "cat"
+    data.mkdir(parents=True)
+    for index in range(4):
+        Image.effect_noise((90, 70), 80).save(data / f"{index}.png")
+    (data / "4.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1 of 5 photographs cannot be read, more than the 1\.0%.*4\.png"):
+        run(data.parent, init, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+    network = IntrospectionNet(RECIPE.network)
+    photographs = find_photographs([data.parent])
+    whole = replace(RECIPE, photographs_per_step=4)
+    task = IntrospectionTask(whole, network, photographs, PhotographReader(5, 0.2), torch.device("cpu"))
+    found = [task.loss(batch, nullcontext()) for batch in range(6)]
+    assert [loss.images for loss in found] == [8] * 6  # another photograph stands in
+    assert [name for loss in found for name in loss.unreadable] == ["cat/4.png"]
+
+
+def test_synset_folders_get_the_classes_of_pascal_and_the_others_are_background(tmp_path: Path) -> None:
+    for folder in ("n02690373", "n02123045", "n01440764", "teapot"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.JPEG")
+    found = {photograph.path.parent.name: photograph.labels for photograph in find_photographs([tmp_path])}
+    assert found == {
+        "n02690373": ("aeroplane",),
+        "n02123045": ("cat",),
+        "n01440764": ("background",),
+        "teapot": ("teapot",),
+    }
+
+
+def test_the_map_gives_the_published_231_synsets_of_20_classes() -> None:
+    classes = synset_classes()
+    assert len(classes) == 231
+    assert len(set(classes.values())) == 20
+    assert all(is_synset(name) for name in classes)
