@@ -81,5 +81,6 @@ def workers_of_torchrun(device: torch.device) -> Iterator[Workers]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Workers(dist.get_rank(), count, device)
+        dist.barrier()  # else one may hang up while another still listens, which aborts it
     finally:
         dist.destroy_process_group()

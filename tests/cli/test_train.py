@@ -51,6 +51,9 @@ def test_weights_trained_at_the_command_line_match_pictures(workshop: Path, teap
         ({"--trunk": "resnet50"}, ["init.safetensors", "does not fit the trunk"]),
         ({"--stage": "4"}, ["no stage 4"]),
         ({"--batch": "9"}, ["9 photographs", "--batches mixed"]),
+        ({"--val": "spair-71k"}, ["--val spair-71k", "NAME=DIR"]),
+        ({"--val": "spair-71k=nowhere"}, ["nowhere"]),
+        ({"--val": "nothing=photographs"}, ["nothing", "pf-pascal"]),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_a_sentence(changes: dict[str, str], said: list[str], workshop: Path) -> None:
@@ -62,3 +65,20 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(changes: dict[str, str], s
     for text in said:
         assert text in done.stderr
     assert not list(workshop.glob("other*"))
+
+
+def test_with_validation_the_output_holds_the_weights_of_the_best_score(workshop: Path, willow: Path) -> None:
+    places = ("--data", "photographs", "--init", "init.safetensors", "--out", "best.safetensors")
+    options = ("--steps", 3, "--val", f"pf-willow={willow}", "--val-every", 2)
+    done = geomatch("train", "introspection", *places, *SMALL, *options, cwd=workshop)
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in (workshop / "best.safetensors.log.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["validation"] for line in log if "validation" in line}
+    assert list(scores) == [1, 2]
+    weights = ("--weights", "best.safetensors", "--matcher", "nn", "--device", "cpu")
+    again = geomatch("eval", "--dataset", "pf-willow", "--root", willow, *weights, "--json", cwd=workshop)
+    assert again.returncode == 0, again.stderr
+    results = json.loads(again.stdout)["results"]
+    # The file holds half precision.
+    best = max(scores.values())
+    assert next(r["pck"] for r in results if r["alpha"] == 0.1) == pytest.approx(best, abs=0.1)

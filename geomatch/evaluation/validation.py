@@ -1,0 +1,33 @@
+"""How good a network in training is: nearest neighbours on validation pairs, in one number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geomatch.datasets.pairs import PairDataset
+from geomatch.evaluation.protocols import house_protocol
+from geomatch.evaluation.runner import run
+from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
+from geomatch.matching.base import Matcher
+from geomatch.pipeline import Pipeline
+from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Preset
+
+ALPHA = 0.1
+
+
+def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset]) -> float:
+    """The mean over benchmarks of PCK@.10, house protocol, matcher ``nn``, preset ``default``, in [0, 1]."""
+    settings = PRESETS[Preset.default]
+    pipeline = Pipeline(
+        IntrospectionFeatures(network, settings.working_size),
+        Matcher("nn", settings.cells, DEFAULT_MAX_MEMORY),
+        next(network.parameters()).device,
+    )
+    scores = [_house_score(benchmark, pipeline) for benchmark in benchmarks]
+    network.train()
+    return sum(scores) / len(scores)
+
+
+def _house_score(benchmark: PairDataset, pipeline: Pipeline) -> float:
+    evaluation = run(benchmark, [pipeline], [house_protocol(benchmark.name)], keep_in=None)[0].evaluation
+    return next(result.pck for result in evaluation.results if result.alpha == ALPHA)
