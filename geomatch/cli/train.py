@@ -47,6 +47,10 @@ def introspection(
     keep_similarity: Annotated[
         float, typer.Option(min=0, help="Weight of keeping the initial network's similarities; 0: the paper's loss.")
     ] = 100.0,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept too."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of photographs, warps and points.")] = 0,
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
@@ -117,6 +121,7 @@ def introspection(
             optimisation,
             device=device,
             resume=resume,
+            classifier=classifier,
             max_unreadable=max_unreadable,
             on_progress=show,
             validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,

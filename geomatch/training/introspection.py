@@ -2,8 +2,7 @@
 
 The road of one step: photographs -> two warped views each -> phi and sigma -> 700 corresponding points a pair ->
 the likelihood of their scores. To it we can add a term of our own that keeps the similarities *between* photographs
-as the initial network sees them, since warps of one photograph alone teach "this spot of this car" and unlearn
-"this part of any car".
+as the initial networks see them (`geomatch.training.teacher`).
 """
 
 from __future__ import annotations
@@ -17,21 +16,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from geomatch.datasets.photographs import Photograph, PhotographReader, by_label, find_photographs
 from geomatch.device import find_device
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.resnet import load_pretrained
-from geomatch.features.weights import read_safetensors, save_weights
-from geomatch.geometry import read_cells
+from geomatch.features.mobilenet import load_mobilenet
+from geomatch.features.resnet import Trunk, load_pretrained
+from geomatch.features.weights import read_safetensors, save_weights, sha256_of
+from geomatch.geometry import apply_homography, read_cells
 from geomatch.io.atomic import check_writable
 from geomatch.settings import Batches, Device
 from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, train
+from geomatch.training.teacher import Opinion, Teacher, inside, whole_view
 from geomatch.training.warps import ColourRanges, corresponding_points, random_colour
 from geomatch.training.workers import workers_of_torchrun
-from geomatch.views import WarpRanges, random_view, warp_image
+from geomatch.views import WarpRanges, pixel_grid, random_view, warp_image
 
 SAME, IGNORED, DIFFERENT = 1, 0, -1
 
@@ -49,7 +50,10 @@ class IntrospectionRecipe:
     positive_radius: float = 1.0  # pixels of the view
     negative_radius: float = 30.0
     keep_similarity: float = 100.0  # weight of our term; 0 is the paper's loss alone
-    similarity_cells: int = 700
+    similarity_cells: int = 1400
+    teacher_size: int = 321  # side of the square view of the whole photograph that the teacher sees
+    classifier_block: int = 12  # of a MobileNet, where one teaches too
+    classifier_weight: float = 0.7
     warps: WarpRanges = field(default_factory=WarpRanges)
     colours: ColourRanges = field(default_factory=ColourRanges)
     seed: int = 0
@@ -155,6 +159,43 @@ def start_from_principal_components(
     network.descriptor.bias.copy_(-weight @ mean.float())  # type: ignore[union-attr]
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What one batch shows: two views each of B photographs.
+
+    views: (2B, 3, S, S), all first views before all second ones. points: the pixels (B, K, 2) of corresponding points
+    in first and in second views. photographs: (B, 3, T, T), each whole, as the teacher sees it. places: (2B, N, 2),
+    where on those the views' cells lie, in pixels. seen: (2B, N) bool, which of them lie on the photograph itself.
+    """
+
+    views: Tensor
+    points: tuple[Tensor, Tensor]
+    photographs: Tensor
+    places: Tensor
+    seen: Tensor
+
+
+def appoint_teacher(
+    trunk: Trunk,
+    classifier: Path | None,
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    recipe: IntrospectionRecipe,
+    *,
+    sample: int = 128,
+) -> Teacher:
+    """The teacher of a recipe: the initial trunk, joined by a classifier if there is one."""
+    opinions = [Opinion(trunk, recipe.network.stage, 1.0)]
+    if classifier is not None:
+        mobilenet = load_mobilenet(read_safetensors(classifier)[0], str(classifier))
+        opinions.append(Opinion(mobilenet, recipe.classifier_block, recipe.classifier_weight))
+    size = recipe.teacher_size
+    order = np.random.default_rng((recipe.seed, 0, 3)).permutation(len(photographs))
+    pixels = reader.read((photographs[index] for index in order), sample)
+    views = (warp_image(p.float() / 255, whole_view((p.shape[1], p.shape[2]), size), (size, size)) for p in pixels)
+    return Teacher(opinions, [view[None] for view in views]).to(memory_format=torch.channels_last)
+
+
 class IntrospectionTask:
     """What the engine trains: the network, and the loss of a given batch.
 
@@ -169,14 +210,14 @@ class IntrospectionTask:
         photographs: Sequence[Photograph],
         reader: PhotographReader,
         device: torch.device,
+        teacher: Teacher | None = None,
     ) -> None:
+        """teacher: needed unless the recipe's ``keep_similarity`` is 0."""
         self.recipe = recipe
         self.network = network.to(device)
         self.device = device
         self.reader = reader
-        self.teacher: nn.Module | None = None
-        if recipe.keep_similarity > 0:
-            self.teacher = deepcopy(self.network).eval().requires_grad_(False)
+        self.teacher = None if teacher is None else teacher.to(device)
         self.groups = [list(photographs)]
         if recipe.batches is Batches.one_class:
             self.groups = [g for g in by_label(photographs).values() if len(g) >= recipe.photographs_per_step]
@@ -190,30 +231,29 @@ class IntrospectionTask:
         """The loss of batch number ``batch`` with what the log reports of it."""
         recipe = self.recipe
         known = len(self.reader.unreadable)
-        views, first_points, second_points = self._draw(batch)
-        pairs = len(first_points)
+        drawn = self._draw(batch)
         with autocast:
-            phi, sigma = self.network(views)
-            with torch.no_grad():
-                taught = self.teacher(views)[0] if self.teacher is not None else None
-        labels = label_pairs(second_points, recipe.positive_radius, recipe.negative_radius)
-        first = self._read(phi[:pairs], sigma[:pairs], first_points)
-        second = self._read(phi[pairs:], sigma[pairs:], second_points)
+            phi, sigma = self.network(drawn.views)
+            taught = None if self.teacher is None else self.teacher(drawn.photographs)
+        labels = label_pairs(drawn.points[1], recipe.positive_radius, recipe.negative_radius)
+        first, second = (
+            self._read(maps, sigmas, points)
+            for maps, sigmas, points in zip(phi.chunk(2), sigma.chunk(2), drawn.points, strict=True)
+        )
         likelihood = introspection_loss(first, second, labels, recipe.hardest)
         loss, report = likelihood, {"likelihood": likelihood.detach(), "sigma": sigma.detach().mean()}
         if taught is not None:
-            similarity = similarity_loss(*(self._some_cells(maps, batch) for maps in (phi, taught)))
+            similarity = similarity_loss(*self._same_cells(phi, taught, drawn, batch))
             loss = loss + recipe.keep_similarity * similarity
             report["similarity"] = similarity.detach()
         return StepLoss(
             loss,
             {name: float(value) for name, value in report.items()},
-            images=len(views),
+            images=len(drawn.views),
             unreadable=tuple(self.reader.unreadable[known:]),
         )
 
-    def _draw(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Views (2B, 3, S, S), all first views before all second ones, and points (B, K, 2) in each."""
+    def _draw(self, batch: int) -> _Batch:
         recipe = self.recipe
         random = np.random.default_rng((recipe.seed, batch))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
@@ -224,6 +264,9 @@ class IntrospectionTask:
         size = recipe.view_size
         views: list[list[Tensor]] = [[], []]
         points: list[list[Tensor]] = [[], []]
+        places: list[list[Tensor]] = [[], []]
+        seen: list[list[Tensor]] = [[], []]
+        whole: list[Tensor] = []
         instead = (index for index in random.permutation(len(group)) if index not in chosen)
         drawn = (group[index] for index in (*chosen, *instead))
         for pixels in self.reader.read(drawn, len(chosen)):
@@ -231,23 +274,42 @@ class IntrospectionTask:
             shape = (photograph.shape[1], photograph.shape[2])
             first, second = (random_view(shape, size, recipe.warps, generator) for _ in range(2))
             found = corresponding_points(first, second, size, recipe.points, generator)
+            taught = whole_view(shape, recipe.teacher_size)
+            whole.append(warp_image(photograph, taught, (recipe.teacher_size, recipe.teacher_size)))
             for side, homography in enumerate((first, second)):
                 points[side].append(found[side].float())
                 view = warp_image(photograph, homography, (size, size))
                 views[side].append(random_colour(view, recipe.colours, generator))
-        stacked = torch.stack(views[0] + views[1]).to(self.device, memory_format=torch.channels_last)
-        return stacked, torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)
+                place = apply_homography(homography, self._cell_centres())
+                seen[side].append(inside(place, shape))
+                places[side].append(apply_homography(torch.linalg.inv(taught), place).float())
+        return _Batch(
+            views=torch.stack(views[0] + views[1]).to(self.device, memory_format=torch.channels_last),
+            points=(torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)),
+            photographs=torch.stack(whole).to(self.device, memory_format=torch.channels_last),
+            places=torch.stack(places[0] + places[1]).to(self.device),
+            seen=torch.stack(seen[0] + seen[1]).to(self.device),
+        )
+
+    def _cell_centres(self) -> Tensor:
+        """Where the cells of a view lie on it: (N, 2) float64 pixels, row by row."""
+        cells = -(-self.recipe.view_size // self.network.stride)
+        return self.network.stride * pixel_grid(cells, cells)
 
     def _read(self, phi: Tensor, sigma: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, K, C) of unit length and sigmas (B, K) at pixels (B, K, 2) of the views."""
         cells = points / self.network.stride  # where the trunk centres them
         return F.normalize(read_cells(phi, cells), dim=1).mT, read_cells(sigma, cells)[:, 0]
 
-    def _some_cells(self, maps: Tensor, batch: int) -> Tensor:
-        """The same random cells of all maps (B, C, h, w) of a batch: (K, C)."""
-        cells = maps.permute(0, 2, 3, 1).flatten(0, 2)
-        chosen = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(len(cells))
-        return cells[torch.from_numpy(chosen[: self.recipe.similarity_cells]).to(cells.device)]
+    def _same_cells(self, phi: Tensor, taught: Tensor, drawn: _Batch, batch: int) -> tuple[Tensor, Tensor]:
+        """Descriptors (K, C) of random cells that lie on their photograph, and the teacher's of the same places."""
+        assert self.teacher is not None
+        seen = drawn.seen.flatten().nonzero()[:, 0]
+        order = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(len(seen))
+        chosen = seen[torch.from_numpy(order[: self.recipe.similarity_cells]).to(seen.device)]
+        said = read_cells(torch.cat((taught, taught)), drawn.places / self.teacher.stride)
+        student, teacher = (maps.flatten(2).mT.flatten(0, 1)[chosen] for maps in (phi, said))
+        return student, F.normalize(teacher, dim=1)
 
 
 def train_introspection(
@@ -259,6 +321,7 @@ def train_introspection(
     *,
     device: Device,
     resume: bool,
+    classifier: Path | None = None,
     max_unreadable: float = 0.01,
     on_progress: Callable[[Progress], None],
     validate: Callable[[IntrospectionNet], float] | None = None,
@@ -266,7 +329,8 @@ def train_introspection(
 ) -> None:
     """Train a network on photographs, from a pretrained trunk, and write its weights to ``out``.
 
-    Beside them go ``<out>.checkpoint`` and ``<out>.log.jsonl``. With ``validate``, which scores a network, the
+    classifier: an ImageNet MobileNet v1 that teaches beside the initial trunk.
+    Beside the weights go ``<out>.checkpoint`` and ``<out>.log.jsonl``. With ``validate``, which scores a network, the
     weights written are those of the best score, taken every ``validate_every`` steps. Under ``torchrun`` the
     processes share the batches of a step; they need the same files. Of the photographs up to the share
     ``max_unreadable`` may be damaged. Raises InputError for what the user gave, TrainingError if the loss diverges.
@@ -276,17 +340,19 @@ def train_introspection(
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
-    # Also before resuming: this is the network that the task takes as its teacher.
     start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
+    teacher = None
+    if recipe.keep_similarity > 0:
+        teacher = appoint_teacher(deepcopy(network.trunk), classifier, photographs, reader, recipe)
 
     def keep() -> None:
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
 
     with workers_of_torchrun(find_device(device)) as workers:
         train(
-            IntrospectionTask(recipe, network, photographs, reader, workers.device),
+            IntrospectionTask(recipe, network, photographs, reader, workers.device, teacher),
             optimisation,
-            recipe=asdict(recipe),
+            recipe={**asdict(recipe), "classifier": classifier and sha256_of(classifier)},
             checkpoint=out.with_name(out.name + ".checkpoint"),
             resume=resume,
             log=out.with_name(out.name + ".log.jsonl"),
