@@ -164,8 +164,9 @@ class _Batch:
     """What one batch shows: two views each of B photographs.
 
     views: (2B, 3, S, S), all first views before all second ones. points: the pixels (B, K, 2) of corresponding points
-    in first and in second views. photographs: (B, 3, T, T), each whole, as the teacher sees it. places: (2B, N, 2),
-    where on those the views' cells lie, in pixels. seen: (2B, N) bool, which of them lie on the photograph itself.
+    in first and in second views. photographs: (B, 3, T, T), each whole, as the teacher sees it. places: (B, 2N, 2),
+    where on those the cells of its first, then of its second view lie, in pixels. seen: (B, 2N) bool, which of them lie
+    on the photograph itself, not on what is mirrored around it.
     """
 
     views: Tensor
@@ -193,7 +194,8 @@ def appoint_teacher(
     order = np.random.default_rng((recipe.seed, 0, 3)).permutation(len(photographs))
     pixels = reader.read((photographs[index] for index in order), sample)
     views = (warp_image(p.float() / 255, whole_view((p.shape[1], p.shape[2]), size), (size, size)) for p in pixels)
-    return Teacher(opinions, [view[None] for view in views]).to(memory_format=torch.channels_last)
+    teacher = Teacher(opinions, [view[None] for view in views])
+    return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 class IntrospectionTask:
@@ -234,7 +236,7 @@ class IntrospectionTask:
         drawn = self._draw(batch)
         with autocast:
             phi, sigma = self.network(drawn.views)
-            taught = None if self.teacher is None else self.teacher(drawn.photographs)
+            taught = None if self.teacher is None else self.teacher(drawn.photographs, drawn.places)
         labels = label_pairs(drawn.points[1], recipe.positive_radius, recipe.negative_radius)
         first, second = (
             self._read(maps, sigmas, points)
@@ -264,8 +266,8 @@ class IntrospectionTask:
         size = recipe.view_size
         views: list[list[Tensor]] = [[], []]
         points: list[list[Tensor]] = [[], []]
-        places: list[list[Tensor]] = [[], []]
-        seen: list[list[Tensor]] = [[], []]
+        places: list[Tensor] = []
+        seen: list[Tensor] = []
         whole: list[Tensor] = []
         instead = (index for index in random.permutation(len(group)) if index not in chosen)
         drawn = (group[index] for index in (*chosen, *instead))
@@ -280,15 +282,15 @@ class IntrospectionTask:
                 points[side].append(found[side].float())
                 view = warp_image(photograph, homography, (size, size))
                 views[side].append(random_colour(view, recipe.colours, generator))
-                place = apply_homography(homography, self._cell_centres())
-                seen[side].append(inside(place, shape))
-                places[side].append(apply_homography(torch.linalg.inv(taught), place).float())
+            cells = torch.cat([apply_homography(homography, self._cell_centres()) for homography in (first, second)])
+            seen.append(inside(cells, shape))
+            places.append(apply_homography(torch.linalg.inv(taught), cells).float())
         return _Batch(
             views=torch.stack(views[0] + views[1]).to(self.device, memory_format=torch.channels_last),
             points=(torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)),
             photographs=torch.stack(whole).to(self.device, memory_format=torch.channels_last),
-            places=torch.stack(places[0] + places[1]).to(self.device),
-            seen=torch.stack(seen[0] + seen[1]).to(self.device),
+            places=torch.stack(places).to(self.device),
+            seen=torch.stack(seen).to(self.device),
         )
 
     def _cell_centres(self) -> Tensor:
@@ -303,13 +305,11 @@ class IntrospectionTask:
 
     def _same_cells(self, phi: Tensor, taught: Tensor, drawn: _Batch, batch: int) -> tuple[Tensor, Tensor]:
         """Descriptors (K, C) of random cells that lie on their photograph, and the teacher's of the same places."""
-        assert self.teacher is not None
         seen = drawn.seen.flatten().nonzero()[:, 0]
         order = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(len(seen))
         chosen = seen[torch.from_numpy(order[: self.recipe.similarity_cells]).to(seen.device)]
-        said = read_cells(torch.cat((taught, taught)), drawn.places / self.teacher.stride)
-        student, teacher = (maps.flatten(2).mT.flatten(0, 1)[chosen] for maps in (phi, said))
-        return student, F.normalize(teacher, dim=1)
+        student = torch.cat(phi.flatten(2).chunk(2), dim=2).mT
+        return student.flatten(0, 1)[chosen], taught.flatten(0, 1)[chosen]
 
 
 def train_introspection(

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.features.resnet import Trunk
+from geomatch.geometry import read_cells
 from geomatch.views import homography_between, square_corners
 
 
@@ -30,40 +32,35 @@ class Opinion:
 
 
 class Teacher(nn.Module):
-    """Frozen trunks read at one stage each: images (B, 3, H, W) in [0, 1] -> (B, C, h, w) of unit length.
+    """Frozen trunks read at one stage each: images, and places on them, to descriptors of unit length.
 
-    All stages must have one stride. Of every part its mean over ``examples`` is taken away, which says nothing of the
-    place.
+    Of every part its mean over ``examples`` is taken away, which says nothing of the place.
     """
 
     def __init__(self, opinions: Sequence[Opinion], examples: Sequence[Tensor]) -> None:
-        """examples: batches (B, 3, H, W) of images like those it will see."""
+        """examples: images (B, 3, H, W) in [0, 1] like those it will see."""
         super().__init__()
         self.trunks = nn.ModuleList(opinion.trunk for opinion in opinions)
         self.stages = [opinion.stage for opinion in opinions]
         self.weights = [opinion.weight for opinion in opinions]
-        strides = {opinion.trunk.strides[opinion.stage] for opinion in opinions}
-        if len(strides) != 1:
-            raise ValueError(f"the stages that teach must have one stride, not {sorted(strides)}")
-        self.stride = strides.pop()
+        self.means = nn.ParameterList()
         self.eval().requires_grad_(False)
-        parts = zip(*(self._parts(images) for images in examples), strict=True)
-        self.means = nn.ParameterList(
-            nn.Parameter(
-                torch.cat([p.transpose(0, 1).flatten(1) for p in part], dim=1).mean(dim=1), requires_grad=False
-            )
-            for part in parts
-        )
+        means = [[part.mean(dim=(0, 2, 3)) for part in self._parts(images)] for images in examples]
+        for part in zip(*means, strict=True):
+            self.means.append(nn.Parameter(torch.stack(part).mean(dim=0), requires_grad=False))
 
-    def forward(self, images: Tensor) -> Tensor:
-        parts = [
-            weight * F.normalize(part - mean[:, None, None], dim=1)
-            for part, mean, weight in zip(self._parts(images), self.means, self.weights, strict=True)
-        ]
-        return torch.cat(parts, dim=1) / math.hypot(*self.weights)
+    def forward(self, images: Tensor, places: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] and pixels (B, N, 2) of them to descriptors (B, N, C)."""
+        said = []
+        for index, part in enumerate(self._parts(images)):
+            stride = cast("Trunk", self.trunks[index]).strides[self.stages[index]]
+            column = F.normalize(read_cells(part, places / stride), dim=1) - self.means[index][:, None]
+            said.append(self.weights[index] * F.normalize(column, dim=1))
+        return torch.cat(said, dim=1).mT / math.hypot(*self.weights)
 
     @torch.no_grad()
     def _parts(self, images: Tensor) -> list[Tensor]:
+        """What each trunk makes of images, (B, C, h, w) float32, of unit length everywhere."""
         return [
             F.normalize(trunk(images, [stage])[stage].float(), dim=1)
             for trunk, stage in zip(self.trunks, self.stages, strict=True)
@@ -71,7 +68,7 @@ class Teacher(nn.Module):
 
 
 def whole_view(photograph_size: tuple[int, int], size: int) -> Tensor:
-    """The homography (3, 3) float64 from a ``size`` x ``size`` view to a photograph, which it shows whole, unsquashed."""
+    """The homography (3, 3) float64 from a square view to a photograph that it shows whole and unsquashed."""
     height, width = photograph_size
     margin = torch.tensor([width - max(height, width), height - max(height, width)], dtype=torch.float64) / 2
     corners = (square_corners(size) + 0.5) * (max(height, width) / size) - 0.5 + margin

@@ -30,6 +30,7 @@ RECIPE = IntrospectionRecipe(
     points=40,
     hardest=5,
     similarity_cells=40,
+    teacher_size=65,
 )
 
 

@@ -1,0 +1,53 @@
+import torch
+import torch.nn.functional as F
+
+from geomatch.features.mobilenet import load_mobilenet
+from geomatch.geometry import apply_homography
+from geomatch.training.teacher import Opinion, Teacher, inside, whole_view
+from geomatch.views import square_corners
+from tests.features.test_mobilenet import keras_state
+
+
+def images(seed: int) -> torch.Tensor:
+    return torch.rand(2, 3, 65, 81, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_similarity_of_two_places_is_the_weighted_mean_of_the_parts_centred_similarities() -> None:
+    network = load_mobilenet(keras_state(), "file").eval()
+    teacher = Teacher([Opinion(network, 3, 1.0), Opinion(network, 5, 0.5)], [images(0), images(1)])
+    seen = images(2)
+    cells = torch.tensor([[[0, 0], [3, 2], [4, 4]], [[1, 3], [2, 2], [0, 4]]])
+    # Stride 4 at block 3 and 8 at block 5: cells of the coarser one lie on every other of the finer one's.
+    found = teacher(seen, 8.0 * cells)
+    assert torch.allclose(found.norm(dim=2), torch.ones(2, 3), atol=1e-5)
+
+    expected = torch.zeros(6, 6)
+    with torch.no_grad():
+        for block, weight, finer in ((3, 1.0, 2), (5, 0.5, 1)):
+            examples = torch.cat([F.normalize(network(images(seed), [block])[block], dim=1) for seed in (0, 1)])
+            tap = F.normalize(network(seen, [block])[block], dim=1) - examples.mean(dim=(0, 2, 3))[:, None, None]
+            rows = [tap[b, :, finer * y, finer * x] for b in range(2) for x, y in cells[b].tolist()]
+            unit = F.normalize(torch.stack(rows), dim=1)
+            expected += weight**2 * unit @ unit.mT / (1.0**2 + 0.5**2)
+    flat = found.flatten(0, 1)
+    torch.testing.assert_close(flat @ flat.mT, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_teacher_learns_nothing() -> None:
+    teacher = Teacher([Opinion(load_mobilenet(keras_state(), "file"), 1, 1.0)], [images(0)])
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert not teacher(images(1), torch.zeros(2, 1, 2)).requires_grad
+
+
+def test_a_whole_view_shows_the_longer_side_from_edge_to_edge_and_centres_the_other() -> None:
+    homography = whole_view((60, 100), 50)
+    outer = apply_homography(
+        homography, square_corners(50) + torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    )
+    expected = torch.tensor([[-0.5, -20.5], [99.5, -20.5], [99.5, 79.5], [-0.5, 79.5]], dtype=torch.float64)
+    torch.testing.assert_close(outer, expected)
+
+
+def test_a_pixel_reaches_half_a_pixel_beyond_its_centre() -> None:
+    points = torch.tensor([[-0.5, 0], [-0.6, 0], [9.5, 4.5], [9.6, 4], [9, 4.6], [3, 3]])
+    assert inside(points, (5, 10)).tolist() == [True, False, True, False, False, True]
