@@ -154,9 +154,7 @@ def start_from_principal_components(
     columns = torch.cat(cells).double()
     mean = columns.mean(dim=0)
     components = torch.linalg.eigh(torch.cov((columns - mean).mT)).eigenvectors.flip(1)
-    weight = components[:, : network.config.descriptor_size].mT.float()
-    network.descriptor.weight.copy_(weight[:, :, None, None])
-    network.descriptor.bias.copy_(-weight @ mean.float())  # type: ignore[union-attr]
+    _set_descriptor(network, components[:, : network.config.descriptor_size].mT, mean)
 
 
 @dataclass(frozen=True)
@@ -176,26 +174,62 @@ class _Batch:
     seen: Tensor
 
 
+@torch.no_grad()
+def start_from_teacher(
+    network: IntrospectionNet, teacher: Teacher, examples: Sequence[Tensor], *, ridge: float = 1e-3
+) -> None:
+    """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
+
+    Ridge regression from a cell's column x to the teacher's descriptor t, over all cells of ``examples`` (1, 3, H, W);
+    the head gives the principal components of the prediction B (x - mean), so its dot products are as close to the
+    teacher's as a head of its size can come.
+    """
+
+    def moments(image: Tensor) -> Tensor:
+        """(x, 1) times (x, 1, t), summed over the cells."""
+        columns = network.columns(image)
+        places = network.stride * pixel_grid(columns.shape[2], columns.shape[3]).float()
+        x = F.pad(columns[0].flatten(1).double(), (0, 0, 0, 1), value=1.0)
+        return x @ torch.cat((x.mT, teacher(image, places[None])[0].double()), dim=1)
+
+    size = network.descriptor.in_channels
+    total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))
+    total = total / total[size, size]
+    x_mean, t_mean = total[:size, size], total[size, size + 1 :]
+    covariance = total[:size, :size] - torch.outer(x_mean, x_mean)
+    damping = ridge * covariance.diagonal().mean() * torch.eye(size, dtype=torch.float64)
+    regression = torch.linalg.solve(covariance + damping, total[:size, size + 1 :] - torch.outer(x_mean, t_mean))
+    predicted = regression.mT @ covariance @ regression
+    components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]
+    _set_descriptor(network, (regression @ components).mT, x_mean)
+
+
+def _set_descriptor(network: IntrospectionNet, weight: Tensor, mean: Tensor) -> None:
+    """Make the descriptor head weight (D, C) times what a column exceeds the mean (C,) by."""
+    network.descriptor.weight.copy_(weight[:, :, None, None])
+    network.descriptor.bias.copy_(-weight @ mean)  # type: ignore[union-attr]
+
+
 def appoint_teacher(
-    trunk: Trunk,
-    classifier: Path | None,
-    photographs: Sequence[Photograph],
-    reader: PhotographReader,
-    recipe: IntrospectionRecipe,
-    *,
-    sample: int = 128,
+    trunk: Trunk, classifier: Path | None, recipe: IntrospectionRecipe, examples: Sequence[Tensor]
 ) -> Teacher:
     """The teacher of a recipe: the initial trunk, joined by a classifier if there is one."""
     opinions = [Opinion(trunk, recipe.network.stage, 1.0)]
     if classifier is not None:
         mobilenet = load_mobilenet(read_safetensors(classifier)[0], str(classifier))
         opinions.append(Opinion(mobilenet, recipe.classifier_block, recipe.classifier_weight))
+    return Teacher(opinions, examples).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def draw_whole(
+    photographs: Sequence[Photograph], reader: PhotographReader, recipe: IntrospectionRecipe, count: int
+) -> list[Tensor]:
+    """Random photographs as a teacher sees them: (1, 3, T, T) each."""
     size = recipe.teacher_size
     order = np.random.default_rng((recipe.seed, 0, 3)).permutation(len(photographs))
-    pixels = reader.read((photographs[index] for index in order), sample)
+    pixels = reader.read((photographs[index] for index in order), count)
     views = (warp_image(p.float() / 255, whole_view((p.shape[1], p.shape[2]), size), (size, size)) for p in pixels)
-    teacher = Teacher(opinions, [view[None] for view in views])
-    return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return [view[None].contiguous(memory_format=torch.channels_last) for view in views]
 
 
 class IntrospectionTask:
@@ -340,10 +374,13 @@ def train_introspection(
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
-    start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
     teacher = None
     if recipe.keep_similarity > 0:
-        teacher = appoint_teacher(deepcopy(network.trunk), classifier, photographs, reader, recipe)
+        examples = draw_whole(photographs, reader, recipe, count=200)
+        teacher = appoint_teacher(deepcopy(network.trunk), classifier, recipe, examples)
+        start_from_teacher(network, teacher, examples)
+    else:
+        start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
 
     def keep() -> None:
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())

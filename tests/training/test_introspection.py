@@ -1,10 +1,12 @@
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
 
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.training.introspection import (
     DIFFERENT,
     IGNORED,
@@ -13,7 +15,10 @@ from geomatch.training.introspection import (
     label_pairs,
     negative_log_likelihood,
     similarity_loss,
+    start_from_teacher,
 )
+from geomatch.training.teacher import Opinion, Teacher
+from geomatch.views import pixel_grid
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -114,3 +119,26 @@ def test_similarities_are_compared_cell_by_cell_whatever_the_descriptors_sizes()
     differences = [float(student[i] @ student[j] - teacher[i] @ teacher[j]) for i in range(4) for j in range(4)]
     assert float(similarity_loss(student, teacher)) == pytest.approx(np.mean(np.square(differences)))
     assert float(similarity_loss(student, student)) == 0
+
+
+def test_the_head_starts_as_near_to_the_teacher_s_similarities_as_it_linearly_can() -> None:
+    """A teacher that is itself linear in the trunk's columns, up to their mean and its length, is found again; and the
+    head's dot products are those of an independent least-squares fit."""
+    torch.manual_seed(0)
+    network = IntrospectionNet(IntrospectionConfig(stage=1, descriptor_size=256))
+    teacher = Teacher(
+        [Opinion(deepcopy(network.trunk), 1, 1.0)], examples := [torch.rand(1, 3, 97, 97) for _ in range(6)]
+    )
+    start_from_teacher(network, teacher, examples, ridge=1e-9)
+    with torch.no_grad():
+        columns = [network.columns(image)[0].flatten(1).mT.double() for image in examples]
+        cells = 4 * pixel_grid(25, 25).float()[None]
+        taught = [teacher(image, cells)[0].double() for image in examples]
+        x, t = torch.cat(columns), torch.cat(taught)
+        fit = torch.linalg.lstsq(x - x.mean(dim=0), t - t.mean(dim=0), driver="gelsd").solution
+        predicted = (x - x.mean(dim=0)) @ fit
+        head = torch.cat([network.descriptor(network.columns(image))[0].flatten(1).mT for image in examples]).double()
+    chosen = torch.arange(0, len(x), 37)
+    torch.testing.assert_close(
+        head[chosen] @ head[chosen].mT, predicted[chosen] @ predicted[chosen].mT, atol=2e-3, rtol=2e-2
+    )
