@@ -74,7 +74,7 @@ def test_with_validation_the_output_holds_the_weights_of_the_best_score(workshop
     assert done.returncode == 0, done.stderr
     log = [json.loads(line) for line in (workshop / "best.safetensors.log.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["validation"] for line in log if "validation" in line}
-    assert list(scores) == [1, 2]
+    assert list(scores) == [2, 3]
     weights = ("--weights", "best.safetensors", "--matcher", "nn", "--device", "cpu")
     again = geomatch("eval", "--dataset", "pf-willow", "--root", willow, *weights, "--json", cwd=workshop)
     assert again.returncode == 0, again.stderr
