@@ -93,8 +93,9 @@ def training_page(logs: Mapping[str, TrainingLog]) -> str:
 
 
 def _facts(log: TrainingLog) -> str:
-    steps = max(steps[-1] for steps, _ in log.curves.values()) + ("loss" in log.curves)
-    facts = [f"{steps:,} steps"]
+    facts = []
+    if "loss" in log.curves:
+        facts.append(f"{log.curves['loss'][0][-1] + 1:,} steps")
     if "seconds" in log.curves:
         facts.append(f"{sum(log.curves['seconds'][1]) / 60:,.1f} minutes")
     if log.unreadable:
@@ -110,7 +111,7 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
         if number in log.curves
     ]
     plot = Plot(Axis.reaching("steps", max(run.steps[-1] for run in runs)), _vertical(kind, runs))
-    draw = _points if kind.points else _curve
+    layers = (_points,) if kind.points else (_faint, _curve)
     said = [(run, _said(kind, run)) for run in runs]
     return element(
         "figure",
@@ -119,7 +120,7 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
             f"{kind.title} over steps",
             "; ".join(f"{run.name}: {words}" for run, words in said),
             plot.grid(),
-            *(draw(plot, run) for run in runs),
+            *(draw(plot, run) for draw in layers for run in runs),
         ),
         element(
             "figcaption",
@@ -149,15 +150,17 @@ def _vertical(kind: Kind, runs: Sequence[Run]) -> Axis:
     return Axis.reaching("", high) if kind.from_zero else Axis.spanning("", low, high)
 
 
+def _faint(plot: Plot, run: Run) -> Markup:
+    return _line(plot, run, run.values, "raw")
+
+
 def _curve(plot: Plot, run: Run) -> Markup:
-    faint, curve = (_thinned(run.steps, values) for values in (run.values, run.smooth))
-    return element(
-        "g",
-        element("path", d=plot.path(*faint), class_="raw"),
-        element("path", d=plot.path(*curve), class_="curve"),
-        clip_path="url(#area)",
-        class_=series(run.place),
-    )
+    return _line(plot, run, run.smooth, "curve")
+
+
+def _line(plot: Plot, run: Run, values: NDArray[np.float64], style: str) -> Markup:
+    path = element("path", d=plot.path(*_thinned(run.steps, values)), class_=style)
+    return element("g", path, clip_path="url(#area)", class_=series(run.place))
 
 
 def _points(plot: Plot, run: Run) -> Markup:

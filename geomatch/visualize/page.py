@@ -57,7 +57,7 @@ header { padding-top: clamp(1.75rem, 6vw, 3.5rem) }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 2rem }
 figure { margin: 0 }
 .chart { max-width: 30rem }
-.chart svg { display: block; width: 100%; height: auto }
+.chart svg { display: block; width: 100%; height: auto; overflow: visible }
 .chart text { fill: var(--muted); font-size: 11.5px; font-variant-numeric: tabular-nums }
 .chart .legend { margin: .5rem 0 }
 .chart p { margin: 0; font-size: .82rem }
