@@ -96,7 +96,7 @@ def introspection(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Labels to learn from, separated by commas; rigid: the paper's 12, voc20: VOC's, all: all photographs.",
+            help="Labels to learn from, separated by commas; rigid: the paper's 12; voc20: VOC's; all: no choice.",
             show_default=PRESETS_OWN,
         ),
     ] = None,

@@ -49,10 +49,7 @@ def synset_classes() -> dict[str, str]:
 
 def named_classes(text: str) -> tuple[str, ...]:
     """Class names separated by commas; ``rigid`` stands for `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none."""
-    groups: dict[str, tuple[str, ...]] = {
-        "all": (),
-        "rigid": RIGID_CLASSES,
-        "voc20": tuple(sorted(set(synset_classes().values()))),
-    }
+    every = tuple(sorted(set(synset_classes().values())))
+    groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": every}
     names = (name.strip() for name in text.split(",") if name.strip())
     return tuple(dict.fromkeys(found for name in names for found in groups.get(name, (name,))))

@@ -24,7 +24,8 @@ class TensorBoard:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: could not be written ({error.strerror})") from error
-        self._folder, self._open, self._writer = folder, SummaryWriter, None
+        self._folder, self._open = folder, SummaryWriter
+        self._writer: SummaryWriter | None = None
 
     def __enter__(self) -> TensorBoard:
         return self
