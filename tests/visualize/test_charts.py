@@ -25,7 +25,7 @@ def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float,
 @pytest.mark.parametrize(
     ("lowest", "highest", "ticks"),
     [
-        (-0.672, -0.447, [-0.7, -0.65, -0.6, -0.55, -0.5, -0.45, -0.4][:0] or [-0.7, -0.6, -0.5, -0.4]),
+        (-0.672, -0.447, [-0.7, -0.6, -0.5, -0.4]),
         (-1.2, 3.1, [-2, 0, 2, 4]),
         (0.225, 0.267, [0.22, 0.23, 0.24, 0.25, 0.26, 0.27]),
         (2, 2, [1.8, 1.9, 2.0, 2.1, 2.2]),
@@ -37,7 +37,7 @@ def test_axes_that_need_not_start_at_zero_begin_and_end_at_round_numbers(
     assert Axis.spanning("", lowest, highest).ticks == pytest.approx(ticks)
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+@given(st.floats(-1e6, 1e6), st.floats(1e-2, 1e6))
 def test_an_axis_holds_its_range_with_two_to_six_ticks(lowest: float, length: float) -> None:
     axis = Axis.spanning("", lowest, lowest + length)
     slack = 1e-6 * axis.step
