@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import notify, stderr_console
 from geomatch.errors import InputError
 from geomatch.settings import Batches, Device, Precision, Recipe
 
@@ -195,20 +195,26 @@ def introspection(
             if tell:
                 tell(progress)
 
-        train_introspection(
-            data,
-            init,
-            out,
-            recipe,
-            optimisation,
-            device=device,
-            resume=resume,
-            classifier=classifier,
-            max_unreadable=max_unreadable,
-            on_progress=show,
-            validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
-            validate_every=val_every,
-        )
+        try:
+            train_introspection(
+                data,
+                init,
+                out,
+                recipe,
+                optimisation,
+                device=device,
+                resume=resume,
+                classifier=classifier,
+                max_unreadable=max_unreadable,
+                on_progress=show,
+                validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
+                validate_every=val_every,
+            )
+        except KeyboardInterrupt:
+            checkpoint = out.with_name(out.name + ".checkpoint")
+            if checkpoint.is_file():
+                notify(f"interrupted; --resume goes on from {checkpoint}")
+            raise
 
 
 def _changed(settings: Settings, **given: object) -> Settings:
