@@ -31,6 +31,13 @@ class Batches(StrEnum):
     mixed = "mixed"
 
 
+class Recipe(StrEnum):
+    """Named settings of a training."""
+
+    shipped = "shipped"
+    paper = "paper"
+
+
 class Preset(StrEnum):
     """How much work a match is worth."""
 

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import notify, stderr_console
 from geomatch.errors import InputError
-from geomatch.settings import Batches, Device, Precision
+from geomatch.settings import Batches, Device, Precision, Recipe
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from geomatch.datasets.pairs import PairDataset
 
 app = typer.Typer(help="Train weights from photographs.", no_args_is_help=True)
 
+PRESETS_OWN = "the preset's"
 
-@app.callback()
-def _group() -> None: ...
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+
+@app.callback(invoke_without_command=True)
+def _group(
+    context: typer.Context,
+    plot: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="LOG", help="Draw the log of a training, running or done, instead; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PAGE.html", help="Where the drawing goes.", show_default="LOG.html"),
+    ] = None,
+) -> None:
+    if context.invoked_subcommand is None:
+        if not plot:
+            raise InputError("give --plot LOG, or what to train")
+        _draw(plot, output)
+    elif plot or output:
+        raise InputError("--plot and --output draw logs; give them without training")
 
 
 @app.command()
@@ -28,25 +52,71 @@ def introspection(
     ],
     init: Annotated[Path, typer.Option(help="Pretrained trunk to start from (safetensors).")],
     out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
-    trunk: Annotated[str, typer.Option(help="resnet50v2, resnet50 or resnet101.")] = "resnet50v2",
-    stage: Annotated[int, typer.Option(min=1, max=4, help="Stage of the trunk the heads stand on.")] = 3,
-    descriptor_size: Annotated[int, typer.Option(min=1, help="Length of a descriptor.")] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to train for.")] = 2400,
-    warm_up: Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")] = 100,
-    batch: Annotated[int, typer.Option(min=1, help="Photographs a batch; each gives two views.")] = 4,
+    preset: Annotated[
+        Recipe,
+        typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
+    ] = Recipe.shipped,
+    trunk: Annotated[
+        str | None, typer.Option(help="resnet50v2, resnet50 or resnet101.", show_default=PRESETS_OWN)
+    ] = None,
+    stage: Annotated[
+        int | None, typer.Option(min=1, max=4, help="Stage of the trunk the heads stand on.", show_default=PRESETS_OWN)
+    ] = None,
+    descriptor_size: Annotated[
+        int | None, typer.Option(min=1, help="Length of a descriptor.", show_default=PRESETS_OWN)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps to train for.", show_default=PRESETS_OWN)] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(min=0, help="Steps of linear warm-up.", show_default=PRESETS_OWN)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
+    ] = None,
     accumulate: Annotated[
-        int, typer.Option(min=1, help="Batches whose gradients make one step; shared out among torchrun's processes.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batches whose gradients make one step; shared out among torchrun's processes.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None,
     average: Annotated[
-        float, typer.Option(min=0, max=0.9999, help="Decay of a moving average of the weights; 0: the last weights.")
-    ] = 0.0,
-    batches: Annotated[Batches, typer.Option(help="Whether a batch's photographs share a label.")] = Batches.one_class,
-    size: Annotated[int, typer.Option(min=64, help="Side of the square views, in pixels.")] = 224,
-    trunk_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the trunk.")] = 3e-5,
-    head_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate of the heads.")] = 1e-4,
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9999,
+            help="Decay of a moving average of the weights; 0: the last weights.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None,
+    batches: Annotated[
+        Batches | None, typer.Option(help="Whether a batch's photographs share a label.", show_default=PRESETS_OWN)
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Labels to learn from, separated by commas; rigid: the paper's 12; voc20: VOC's; all: no choice.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
+    ] = None,
+    trunk_rate: Annotated[
+        float | None, typer.Option(min=0, help="Peak learning rate of the trunk.", show_default=PRESETS_OWN)
+    ] = None,
+    head_rate: Annotated[
+        float | None, typer.Option(min=0, help="Peak learning rate of the heads.", show_default=PRESETS_OWN)
+    ] = None,
     keep_similarity: Annotated[
-        float, typer.Option(min=0, help="Weight of keeping the initial network's similarities; 0: the paper's loss.")
-    ] = 100.0,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Weight of keeping the initial network's similarities; 0: the paper's loss.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None,
     classifier: Annotated[
         Path | None,
         typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept too."),
@@ -64,6 +134,9 @@ def introspection(
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 400,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Log for TensorBoard, too, if that is installed.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Probabilistic Introspection: geometrically stable descriptors that know how sure they are.
@@ -74,22 +147,28 @@ def introspection(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
 
+    from geomatch.datasets.pascal_ilsvrc import named_classes
     from geomatch.evaluation.validation import validation_score
-    from geomatch.features.introspection import IntrospectionConfig
-    from geomatch.training.engine import Optimisation, Progress
-    from geomatch.training.introspection import IntrospectionRecipe, train_introspection
+    from geomatch.training.engine import Progress
+    from geomatch.training.introspection import train_introspection
+    from geomatch.training.recipes import RECIPES
+    from geomatch.training.tensorboard import TensorBoard
 
     benchmarks = [_validation_pairs(text) for text in val or ()]
-
-    recipe = IntrospectionRecipe(
-        network=IntrospectionConfig(trunk=trunk, stage=stage, descriptor_size=descriptor_size),
+    recipe, optimisation = RECIPES[preset]
+    network = _changed(recipe.network, trunk=trunk, stage=stage, descriptor_size=descriptor_size)
+    recipe = _changed(
+        recipe,
+        network=network,
         view_size=size,
         photographs_per_step=batch,
         batches=batches,
+        classes=None if classes is None else named_classes(classes),
         keep_similarity=keep_similarity,
         seed=seed,
     )
-    optimisation = Optimisation(
+    optimisation = _changed(
+        optimisation,
         steps=steps,
         batches_per_step=accumulate,
         averaging=average,
@@ -106,27 +185,54 @@ def introspection(
         TimeRemainingColumn(),
         TextColumn("{task.fields[said]}"),
     )
-    with ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
-        shown = bar.add_task("training", total=steps, said="")
+    board = TensorBoard(tensorboard) if tensorboard else nullcontext()
+    with board as tell, ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
+        shown = bar.add_task("training", total=optimisation.steps, said="")
 
         def show(progress: Progress) -> None:
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
             bar.update(shown, completed=progress.step, said=f"{numbers}  {progress.images_per_second:.1f} images/s")
+            if tell:
+                tell(progress)
 
-        train_introspection(
-            data,
-            init,
-            out,
-            recipe,
-            optimisation,
-            device=device,
-            resume=resume,
-            classifier=classifier,
-            max_unreadable=max_unreadable,
-            on_progress=show,
-            validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
-            validate_every=val_every,
-        )
+        try:
+            train_introspection(
+                data,
+                init,
+                out,
+                recipe,
+                optimisation,
+                device=device,
+                resume=resume,
+                classifier=classifier,
+                max_unreadable=max_unreadable,
+                on_progress=show,
+                validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
+                validate_every=val_every,
+            )
+        except KeyboardInterrupt:
+            checkpoint = out.with_name(out.name + ".checkpoint")
+            if checkpoint.is_file():
+                notify(f"interrupted; --resume goes on from {checkpoint}")
+            raise
+
+
+def _changed(settings: Settings, **given: object) -> Settings:
+    """Settings with those values that were given."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _draw(logs: list[Path], output: Path | None) -> None:
+    from geomatch.io.atomic import write_atomically
+    from geomatch.training.log import read_log
+    from geomatch.training.plot import training_page
+
+    output = output or logs[0].with_suffix(".html")
+    if output.suffix != ".html":
+        raise InputError(f"{output}: the drawing is a page; give a name that ends in .html")
+    page = training_page({str(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
+    write_atomically(output, page.encode())
+    typer.echo(output)
 
 
 def _validation_pairs(text: str) -> PairDataset:

@@ -18,6 +18,22 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("pascal_ilsvrc.tsv")
 
+RIGID_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "chair",
+    "diningtable",
+    "motorbike",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+"""The 12 of the 20 classes that Probabilistic Introspection (Novotny et al., CVPR 2018) learns from."""
+
 
 def is_synset(name: str) -> bool:
     """Whether a folder is named as ILSVRC's are, n and eight digits."""
@@ -29,3 +45,11 @@ def synset_classes() -> dict[str, str]:
     """The VOC class of each of the 231 synsets that have one."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return {row[1]: row[0] for row in csv.reader(file, delimiter="\t")}
+
+
+def named_classes(text: str) -> tuple[str, ...]:
+    """Class names separated by commas; ``rigid`` stands for `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none."""
+    every = tuple(sorted(set(synset_classes().values())))
+    groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": every}
+    names = (name.strip() for name in text.split(",") if name.strip())
+    return tuple(dict.fromkeys(found for name in names for found in groups.get(name, (name,))))

@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -108,6 +108,21 @@ def by_label(photographs: Sequence[Photograph]) -> dict[str, list[Photograph]]:
             if label != BACKGROUND:
                 groups[label].append(photograph)
     return dict(sorted(groups.items()))
+
+
+def with_labels(photographs: Sequence[Photograph], labels: Sequence[str]) -> list[Photograph]:
+    """Those of the photographs that have one of the labels, without their other labels.
+
+    Raises InputError naming labels that no photograph has.
+    """
+    present = by_label(photographs)
+    if missing := [label for label in labels if label not in present]:
+        raise InputError(
+            f"no photograph is labelled {', '.join(missing)}: "
+            + (f"the labels are {', '.join(present)}" if present else "none has a label")
+        )
+    kept = ((photograph, tuple(label for label in photograph.labels if label in labels)) for photograph in photographs)
+    return [replace(photograph, labels=found) for photograph, found in kept if found]
 
 
 def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:

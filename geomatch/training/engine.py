@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from geomatch.errors import InputError, TrainingError
 from geomatch.io.atomic import write_atomically
 from geomatch.settings import Precision
-from geomatch.training.workers import Workers
+from geomatch.training.interrupts import Interrupts
+from geomatch.training.log import append, keep_before
+from geomatch.training.workers import ProcessLostError, Workers
 
 CHECKPOINT_FORMAT = "geomatch-checkpoint-2"
 
@@ -72,22 +74,29 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Validation:
-    """Every ``every`` steps and at the end ``score`` tells how good the network is, and ``keep`` keeps the best."""
+    """After every ``every`` steps and at the end ``score`` tells how good the network is; ``keep`` keeps the best."""
 
     every: int
     score: Callable[[], float]
     keep: Callable[[], None]
 
+    def is_due(self, step: int, steps: int) -> bool:
+        return step > 0 and (step % self.every == 0 or step == steps)
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after a step; ``report`` holds the loss and what the task tells of it."""
+    """Where training stands, after a step or a validation.
+
+    report: the loss and what the task tells of it, or the score. line: the report as the log has it.
+    """
 
     step: int
     steps: int
     report: dict[str, float]
     images_per_second: float
     seconds_left: float
+    line: Mapping[str, object]
 
 
 def rate_at(step: int, optimisation: Optimisation) -> float:
@@ -123,11 +132,11 @@ def train(
     """Train ``task.network`` in place; afterwards it holds the average of its weights, if one is kept.
 
     recipe: what a checkpoint must have been made with to be resumed. Every ``checkpoint_minutes``, at the end and
-    when interrupted, the state goes to ``checkpoint``; every step adds a line of JSON to ``log``. Of several
-    ``workers`` only the leader writes, validates and tells of its progress.
+    when interrupted, the state goes to ``checkpoint``; every step and validation adds a line of JSON to ``log``. Of
+    several ``workers`` only the leader writes, validates and tells of its progress.
 
-    Raises TrainingError when the loss is no longer finite or another process has gone, InputError when the checkpoint
-    cannot be resumed or written, or the batches of a step cannot be shared out evenly.
+    Raises TrainingError when the loss or its gradient is no longer finite or another process has gone, InputError when
+    the checkpoint cannot be resumed, a file cannot be written, or the batches of a step cannot be shared out evenly.
     """
     workers = workers or Workers()
     if optimisation.batches_per_step % workers.count:
@@ -141,7 +150,7 @@ def train(
         _load_checkpoint(checkpoint, state, settings)
     first, seconds_before = state.step, state.seconds
     if workers.lead:
-        _keep_log_before(log, first)
+        keep_before(log, first)
     started = saved = time.monotonic()
 
     def save_checkpoint() -> None:
@@ -149,26 +158,31 @@ def train(
         if workers.lead:
             _save_checkpoint(checkpoint, state, settings)
 
+    def tell(step: int, report: dict[str, float], images: int = 0, **others: object) -> None:
+        line = {"step": step, **report, **others}
+        append(log, line)
+        pace = (time.monotonic() - started) / max(1, state.step - first)
+        left = pace * (optimisation.steps - state.step)
+        on_progress(Progress(state.step, optimisation.steps, report, images / pace, left, line))
+
     try:
-        with log.open("a", buffering=1, encoding="utf-8") as lines:
-            for step in range(first, optimisation.steps):
-                began = time.monotonic()
-                report, images, unreadable = _take_step(task, state, optimisation, workers)
-                now = time.monotonic()
-                if not workers.lead:
-                    continue
-                if validation and (state.step % validation.every == 0 or state.step == optimisation.steps):
-                    report["validation"] = _validate(state, validation)
-                named = {"unreadable": unreadable} if unreadable else {}
-                line = {"step": step, **report, "seconds": round(now - began, 4), **named}
-                lines.write(json.dumps(line) + "\n")
-                pace = (time.monotonic() - started) / (state.step - first)
-                left = pace * (optimisation.steps - state.step)
-                on_progress(Progress(state.step, optimisation.steps, report, images / pace, left))
+        with Interrupts() as interrupts:
+            while True:
+                if workers.lead and validation and validation.is_due(state.step, optimisation.steps):
+                    tell(state.step, {"validation": _validate(state, validation)})
+                if state.step == optimisation.steps:
+                    break
+                began, step = time.monotonic(), state.step
+                report, images, unreadable = _find_gradients(task, state, optimisation, workers)
+                with interrupts.held():
+                    state.move()
+                    if workers.lead:
+                        named = {"unreadable": unreadable} if unreadable else {}
+                        tell(step, report, images, seconds=round(time.monotonic() - began, 4), **named)
                 if time.monotonic() - saved > 60 * optimisation.checkpoint_minutes:
                     save_checkpoint()
                     saved = time.monotonic()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ProcessLostError):
         save_checkpoint()
         raise
     save_checkpoint()
@@ -193,6 +207,13 @@ class _State:
         rule = get_ema_multi_avg_fn(optimisation.averaging)  # type: ignore[no-untyped-call]
         return cls(network, optimiser, AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None)
 
+    def move(self) -> None:
+        """Move the weights along their gradients: one step."""
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside, the network holds the averaged weights."""
@@ -208,11 +229,10 @@ class _State:
             self.network.load_state_dict(self.average.module.state_dict())
 
 
-def _take_step(
+def _find_gradients(
     task: Task, state: _State, optimisation: Optimisation, workers: Workers
 ) -> tuple[dict[str, float], int, list[str]]:
-    """Move the weights once; return the step's mean report, the images it saw and those it could not, over all
-    processes."""
+    """The gradients of a step; return its mean report, the images it saw and those it could not, over all processes."""
     for group in state.optimiser.param_groups:
         group["lr"] = group["peak_rate"] * rate_at(state.step, optimisation)
     parameters = list(task.network.parameters())
@@ -228,17 +248,14 @@ def _take_step(
         unreadable += result.unreadable
         (result.loss / batches).backward()  # type: ignore[no-untyped-call]
     report = workers.mean({name: math.fsum(r[name] for r in reports) / len(reports) for name in reports[0]})
-    if not math.isfinite(report["loss"]):
-        raise TrainingError(
-            f"the loss is no longer finite at step {state.step}: "
-            "lower the learning rates, or resume from the last checkpoint"
-        )
     workers.add_gradients(parameters)
-    nn.utils.clip_grad_norm_(parameters, optimisation.gradient_limit)
-    state.optimiser.step()
-    if state.average is not None:
-        state.average.update_parameters(state.network)
-    state.step += 1
+    norm = nn.utils.clip_grad_norm_(parameters, optimisation.gradient_limit)
+    for name, value in (("loss", report["loss"]), ("gradient of the loss", float(norm))):
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {name} is no longer finite at step {state.step}: start again with lower learning rates; "
+                "a checkpoint from before stays as it was"
+            )
     return report, images * workers.count, workers.gather(unreadable)
 
 
@@ -249,12 +266,6 @@ def _validate(state: _State, validation: Validation) -> float:
             state.best = score
             validation.keep()
     return score
-
-
-def _keep_log_before(log: Path, step: int) -> None:
-    """Drop from a log what came after the checkpoint that training resumes from; without one, everything."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)[:step] if step and log.is_file() else []
-    log.write_text("".join(lines), encoding="utf-8")
 
 
 def _parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dict[str, object]]:
@@ -297,8 +308,10 @@ def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
             about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
             if about.get("format") != CHECKPOINT_FORMAT:
                 raise InputError(f"{path}: not a checkpoint of this version of geomatch")
-            if about["settings"] != json.loads(json.dumps(settings)):
-                raise InputError(f"{path}: made with other settings; resume with the command line that began it")
+            if difference := _first_difference(about["settings"], json.loads(json.dumps(settings))):
+                raise InputError(
+                    f"{path}: made with other settings: {difference}; resume with the command line that began it"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no checkpoint to resume from") from error
@@ -313,6 +326,18 @@ def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
             kept = state.optimiser.state[parameter]
             kept["step"] = torch.tensor(float(state.step))
             kept[slot] = torch.empty_like(parameter).copy_(tensors[key])
+
+
+def _first_difference(kept: dict[str, Any], asked: dict[str, Any], within: str = "") -> str:
+    """The first setting in which two sets of them differ, with both values; empty if they are the same."""
+    for name in dict.fromkeys((*asked, *kept)):
+        before, now = (settings.get(name, "absent") for settings in (kept, asked))
+        if isinstance(before, dict) and isinstance(now, dict):
+            if difference := _first_difference(before, now, f"{within}{name}."):
+                return difference
+        elif before != now:
+            return f"{within}{name} was {before} and is now {now}"
+    return ""
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

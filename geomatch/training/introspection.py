@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.photographs import Photograph, PhotographReader, by_label, find_photographs
+from geomatch.datasets.photographs import Photograph, PhotographReader, by_label, find_photographs, with_labels
 from geomatch.device import find_device
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
@@ -45,6 +45,7 @@ class IntrospectionRecipe:
     view_size: int = 224
     photographs_per_step: int = 4
     batches: Batches = Batches.one_class
+    classes: tuple[str, ...] = ()  # labels of the photographs learnt from; empty: all photographs
     points: int = 700
     hardest: int = 30
     positive_radius: float = 1.0  # pixels of the view
@@ -371,6 +372,8 @@ def train_introspection(
     """
     check_writable(out)
     photographs = find_photographs(data)
+    if recipe.classes:
+        photographs = with_labels(photographs, recipe.classes)
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))

@@ -18,6 +18,10 @@ from torch import Tensor
 from geomatch.errors import TrainingError
 
 
+class ProcessLostError(TrainingError):
+    """Another process of the training has gone; this one cannot go on without it."""
+
+
 @dataclass(frozen=True)
 class Workers:
     """The processes that train together, seen from one of them: which it is, of how many."""
@@ -32,7 +36,7 @@ class Workers:
         return self.number == 0
 
     def mean(self, report: dict[str, float]) -> dict[str, float]:
-        """The mean of all processes' reports. Raises TrainingError if one of them has gone."""
+        """The mean of all processes' reports. Raises ProcessLostError if one of them has gone."""
         if self.count == 1:
             return report
         values = torch.tensor(list(report.values()), dtype=torch.float64, device=self.device)
@@ -40,7 +44,7 @@ class Workers:
         return dict(zip(report, (values / self.count).tolist(), strict=True))
 
     def add_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace every gradient by the sum over the processes. Raises TrainingError if one of them has gone."""
+        """Replace every gradient by the sum over the processes. Raises ProcessLostError if one of them has gone."""
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -52,20 +56,27 @@ class Workers:
             gradient.copy_(total.view_as(gradient))
 
     def gather(self, names: list[str]) -> list[str]:
-        """All processes' names, in the processes' order."""
+        """All processes' names, in the processes' order. Raises ProcessLostError if one of them has gone."""
         if self.count == 1:
             return names
         gathered: list[list[str]] = [[] for _ in range(self.count)]
-        dist.all_gather_object(gathered, names)
+        with _together():
+            dist.all_gather_object(gathered, names)
         return [name for each in gathered for name in each]
 
     def _add(self, values: Tensor) -> None:
-        try:
+        with _together():
             dist.all_reduce(values)
-        except RuntimeError as error:
-            raise TrainingError(
-                "another process of this training has stopped: see its message, then start again with --resume"
-            ) from error
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLostError(
+            "another process of this training has stopped: see its message, then start again with --resume"
+        ) from error
 
 
 @contextmanager
@@ -81,6 +92,7 @@ def workers_of_torchrun(device: torch.device) -> Iterator[Workers]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Workers(dist.get_rank(), count, device)
-        dist.barrier()  # else one may hang up while another still listens, which aborts it
+        with _together():
+            dist.barrier()  # else one may hang up while another still listens, which aborts it
     finally:
         dist.destroy_process_group()

@@ -1,6 +1,10 @@
 """`geomatch train` as a user meets it."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         colours = np.random.default_rng(index).integers(0, 256, (6, 8, 3), dtype=np.uint8)
         picture = Image.fromarray(colours).resize((90, 70), Image.Resampling.BICUBIC)
         picture.save(folder / "photographs" / "cat" / f"{index}.png")
+    for name in ("unlabelled", "empty", "damaged/cat"):
+        (folder / name).mkdir(parents=True)
+    picture.save(folder / "unlabelled" / "0.png")
+    (folder / "damaged" / "cat" / "0.png").write_bytes(b"no picture")
     return folder
 
 
@@ -51,6 +59,11 @@ def test_weights_trained_at_the_command_line_match_pictures(workshop: Path, teap
         ({"--trunk": "resnet50"}, ["init.safetensors", "does not fit the trunk"]),
         ({"--stage": "4"}, ["no stage 4"]),
         ({"--batch": "9"}, ["9 photographs", "--batches mixed"]),
+        ({"--classes": "cat,aeroplan"}, ["no photograph is labelled aeroplan", "the labels are cat"]),
+        ({"--preset": "paper"}, ["no photograph is labelled aeroplane, bicycle"]),
+        ({"--data": "unlabelled"}, ["no label has the 2 photographs", "--batches mixed"]),
+        ({"--data": "empty"}, ["no photographs in empty"]),
+        ({"--data": "damaged"}, ["1 of 1 photographs cannot be read", "--max-unreadable", "0.png"]),
         ({"--val": "spair-71k"}, ["--val spair-71k", "NAME=DIR"]),
         ({"--val": "spair-71k=nowhere"}, ["nowhere"]),
         ({"--val": "nothing=photographs"}, ["nothing", "pf-pascal"]),
@@ -74,7 +87,7 @@ def test_with_validation_the_output_holds_the_weights_of_the_best_score(workshop
     assert done.returncode == 0, done.stderr
     log = [json.loads(line) for line in (workshop / "best.safetensors.log.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["validation"] for line in log if "validation" in line}
-    assert list(scores) == [1, 2]
+    assert list(scores) == [2, 3]
     weights = ("--weights", "best.safetensors", "--matcher", "nn", "--device", "cpu")
     again = geomatch("eval", "--dataset", "pf-willow", "--root", willow, *weights, "--json", cwd=workshop)
     assert again.returncode == 0, again.stderr
@@ -82,3 +95,71 @@ def test_with_validation_the_output_holds_the_weights_of_the_best_score(workshop
     # The file holds half precision.
     best = max(scores.values())
     assert next(r["pck"] for r in results if r["alpha"] == 0.1) == pytest.approx(best, abs=0.1)
+
+
+def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(workshop: Path) -> None:
+    def command(out: str, *more: object) -> list[str]:
+        places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
+        words = ("train", "introspection", *places, *SMALL, "--steps", 12, "--checkpoint-every", 0, *more)
+        return [sys.executable, "-m", "geomatch", *map(str, words)]
+
+    def told(out: str) -> list[dict[str, float]]:
+        lines = map(json.loads, (workshop / f"{out}.log.jsonl").read_text().splitlines())
+        return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+    subprocess.run(command("whole"), cwd=workshop, check=True)
+    log = workshop / "killed.log.jsonl"
+    with subprocess.Popen(command("killed"), cwd=workshop) as process:
+        while not log.is_file() or log.read_bytes().count(b"\n") < 4:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (workshop / "killed").exists()
+    subprocess.run(command("killed", "--resume"), cwd=workshop, check=True)
+    assert told("killed") == told("whole")
+    assert (workshop / "killed").read_bytes() == (workshop / "whole").read_bytes()
+
+
+def test_options_change_a_preset_and_a_resumed_training_must_have_the_same(workshop: Path) -> None:
+    places = ("--data", "photographs", "--init", "init.safetensors", "--out", "preset.safetensors")
+    options = ("--preset", "paper", "--trunk", "resnet50v2", "--classes", "cat", "--steps", 1)
+    done = geomatch("train", "introspection", *places, *SMALL, *options, cwd=workshop)
+    assert done.returncode == 0, done.stderr
+    line = json.loads((workshop / "preset.safetensors.log.jsonl").read_text())
+    assert set(line) == {"step", "loss", "likelihood", "sigma", "seconds"}
+    changed = geomatch(
+        "train", "introspection", *places, *SMALL, *options, "--classes", "all", "--resume", cwd=workshop
+    )
+    assert changed.returncode == 2
+    assert "recipe.classes was ['cat'] and is now []" in changed.stderr
+
+
+def test_logs_are_drawn_where_asked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.log.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "lo')
+    done = geomatch("train", "--plot", "a.log.jsonl", "--plot", "b.log.jsonl", "-o", "both.html", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "both.html\n", "")
+    assert "<h3>Loss</h3>" in (tmp_path / "both.html").read_text()
+    assert geomatch("train", "--plot", "a.log.jsonl", cwd=tmp_path).stdout == "a.log.html\n"
+    assert "Usage" in geomatch("train", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--plot", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["--plot", "empty.jsonl"], "no step in this log yet"),
+        (["--plot", "picture.png"], "not the log of a training"),
+        (["--plot", "empty.jsonl", "-o", "plot.png"], "ends in .html"),
+        (["-o", "plot.html"], "give --plot LOG"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_a_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
+    done = geomatch("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("plot*"))

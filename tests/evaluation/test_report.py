@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from geomatch.evaluation.report import PairPicture, report_page
-from geomatch.evaluation.report.charts import BOTTOM, HEIGHT, LARGEST_POINT, LEFT, RIGHT, TOP, WIDTH, Axis
-from geomatch.evaluation.report.markup import Markup, element, joined
+from geomatch.evaluation.report.charts import LARGEST_POINT
 from geomatch.evaluation.report.pictures import data_uri
 from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number, tolerance
 from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair
+from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from geomatch.visualize.markup import Markup, element, joined
 
 DASH = "\N{EN DASH}"
 SCRIPT = "<script>alert('&')</script>"
@@ -336,21 +337,6 @@ def test_selections_share_a_chart_in_different_colours() -> None:
     assert re.findall(r'<g class="series-(\d)">', chart) == ["0", "1"]
     assert "introspection + hough: PCK .250 at 0.05, .500 at 0.1" in chart
     assert 'role="img"><title>' in chart
-
-
-@pytest.mark.parametrize(
-    ("highest", "ticks"),
-    [
-        (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (0.31, [0, 0.1, 0.2, 0.3, 0.4]),
-        (0.3, [0, 0.1, 0.2, 0.3]),
-        (100, [0, 20, 40, 60, 80, 100]),
-        (0.0021, [0, 0.0005, 0.001, 0.0015, 0.002, 0.0025]),
-        (0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-    ],
-)
-def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float, ticks: list[float]) -> None:
-    assert Axis.reaching("", highest).ticks == pytest.approx(ticks)
 
 
 def test_pictures_are_in_the_page_with_their_captions() -> None:

@@ -1,11 +1,15 @@
 import errno
 import json
+import os
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from geomatch.errors import InputError, TrainingError
@@ -37,9 +41,10 @@ def run(
     *,
     resume: bool = False,
     steps: int = 12,
-    seed: int = 0,
+    recipe: dict[str, object] | None = None,
     batches: int = 1,
     averaging: float = 0.0,
+    checkpoint_minutes: float = 5.0,
     validation: Validation | None = None,
 ) -> list[float]:
     log = folder / "log.jsonl"
@@ -53,15 +58,25 @@ def run(
             trunk_rate=1e-2,
             head_rate=1e-2,
             precision=Precision.fp32,
+            checkpoint_minutes=checkpoint_minutes,
         ),
         validation=validation,
-        recipe={"seed": seed},
+        recipe=recipe or {"seed": 0},
         checkpoint=folder / "checkpoint",
         resume=resume,
         log=log,
         on_progress=lambda _: None,
     )
-    return [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+    lines = map(json.loads, log.read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def stopped_at(step: int) -> Regression:
+    def interrupt(batch: int) -> None:
+        if batch == step:
+            raise KeyboardInterrupt
+
+    return Regression(interrupt)
 
 
 def test_training_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -69,29 +84,70 @@ def test_training_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: P
     (tmp_path / "parts").mkdir()
     whole = Regression()
     losses = run(whole, tmp_path / "whole")
-
-    def interrupt(step: int) -> None:
-        if step == 7:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(Regression(interrupt), tmp_path / "parts")
+        run(stopped_at(7), tmp_path / "parts")
     resumed = Regression()
     assert run(resumed, tmp_path / "parts", resume=True) == losses
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_the_weights_move_waits_until_they_and_the_log_are_whole(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = Regression()
+    losses = run(whole, tmp_path / "whole")
+    step, taken = torch.optim.AdamW.step, iter(range(12))
+
+    def disturbed(optimiser: torch.optim.AdamW) -> None:
+        if next(taken) == 6:
+            os.kill(os.getpid(), number)
+        step(optimiser)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", disturbed)
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(), tmp_path)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 7
+    monkeypatch.undo()
+    resumed = Regression()
+    assert run(resumed, tmp_path, resume=True) == losses
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_validation_that_was_interrupted_is_done_on_resuming(tmp_path: Path) -> None:
+    scores = iter([0.3, KeyboardInterrupt, 0.5, 0.4])
+    kept: list[float] = []
+
+    def score() -> float:
+        found = next(scores)
+        if found is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        kept.append(found)
+        return found
+
+    validation = Validation(4, score, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(), tmp_path, validation=validation)
+    losses = run(Regression(), tmp_path, validation=validation, resume=True)
+    (tmp_path / "whole").mkdir()
+    assert losses == run(Regression(), tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["validation"]) for line in lines if "validation" in line] == [
+        (4, 0.3),
+        (8, 0.5),
+        (12, 0.4),
+    ]
+
+
 def test_what_was_done_after_the_last_checkpoint_is_done_and_logged_anew(tmp_path: Path) -> None:
     """As after a power cut: the log is ahead of the checkpoint."""
     whole = run(Regression(), tmp_path)
-
-    def interrupt(step: int) -> None:
-        if step == 5:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(Regression(interrupt), tmp_path)
+        run(stopped_at(5), tmp_path)
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"step": 5, "loss": 99}\n{"step": 6, "lo')
     assert run(Regression(), tmp_path, resume=True) == whole
@@ -102,15 +158,58 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
 
 
-def test_a_loss_that_is_not_finite_stops_training_and_says_where(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="step 5"):
-        run(Regression(spoil_at=5), tmp_path)
+class SpoiltGradient(Regression):
+    """The loss of step 5 is fine, its gradient is not: the square root's slope at zero is infinite."""
+
+    def loss(self, step: int, autocast: AbstractContextManager[object]) -> StepLoss:
+        result = super().loss(step, autocast)
+        nothing = 0 * result.loss
+        return replace(result, loss=result.loss + nothing.sqrt()) if step == 5 else result
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    run(Regression(), tmp_path, seed=1)
-    with pytest.raises(InputError, match="other settings"):
-        run(Regression(), tmp_path, resume=True, seed=2)
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [(Regression(spoil_at=5), "the loss is no longer finite at step 5"), (SpoiltGradient(), "gradient.*at step 5")],
+)
+def test_a_loss_or_gradient_that_is_not_finite_stops_training_before_it_touches_weights_or_checkpoint(
+    task: Regression, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "good").mkdir()
+    good = stopped_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        run(good, tmp_path / "good")
+    with pytest.raises(TrainingError, match=said):
+        run(task, tmp_path, checkpoint_minutes=0)
+    kept = load_file(tmp_path / "checkpoint")
+    for name, tensor in weights(good).items():
+        assert torch.equal(kept[f"network.{name}"], tensor), name
+        assert torch.equal(weights(task)[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "said"),
+    [
+        ({"seed": 2, "network": {"stage": 3}}, 12, r"recipe\.seed was 0 and is now 2"),
+        ({"seed": 0, "network": {"stage": 4}}, 12, r"recipe\.network\.stage was 3 and is now 4"),
+        ({"seed": 0, "network": {"stage": 3}, "new": [1]}, 12, r"recipe\.new was absent and is now \[1\]"),
+        ({"seed": 0}, 12, r"recipe\.network was {'stage': 3} and is now absent"),
+        ({"seed": 0, "network": {"stage": 3}}, 14, r"optimisation\.steps was 12 and is now 14"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused_and_the_first_that_differs_is_named(
+    recipe: dict[str, object], steps: int, said: str, tmp_path: Path
+) -> None:
+    run(Regression(), tmp_path, recipe={"seed": 0, "network": {"stage": 3}})
+    with pytest.raises(InputError, match=f"checkpoint: made with other settings: {said}; resume with"):
+        run(Regression(), tmp_path, resume=True, recipe=recipe, steps=steps)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    save_file(
+        {"network.x": torch.zeros(1)}, tmp_path / "checkpoint", {"geomatch": '{"format": "geomatch-checkpoint-1"}'}
+    )
+    with pytest.raises(InputError, match="not a checkpoint of this version"):
+        run(Regression(), tmp_path, resume=True)
 
 
 def test_resuming_from_nothing_or_from_damage_is_refused(tmp_path: Path) -> None:
@@ -163,13 +262,8 @@ def test_averaging_survives_an_interruption(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = Regression()
     run(whole, tmp_path / "whole", averaging=0.9)
-
-    def interrupt(step: int) -> None:
-        if step == 7:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(Regression(interrupt), tmp_path, averaging=0.9)
+        run(stopped_at(7), tmp_path, averaging=0.9)
     resumed = Regression()
     run(resumed, tmp_path, averaging=0.9, resume=True)
     for name, tensor in weights(whole).items():
@@ -186,26 +280,29 @@ def test_the_best_validated_weights_are_kept_and_a_resumed_run_remembers_them(tm
         return last[0]
 
     validation = Validation(4, score, lambda: kept.append(last[0]))
-    interrupted = Regression(lambda step: (_ for _ in ()).throw(KeyboardInterrupt) if step == 13 else None)
     with pytest.raises(KeyboardInterrupt):
-        run(interrupted, tmp_path, steps=18, validation=validation)
+        run(stopped_at(13), tmp_path, steps=18, validation=validation)
     assert kept == [0.3, 0.5]
     run(Regression(), tmp_path, steps=18, validation=validation, resume=True)
     assert kept == [0.3, 0.5, 0.6]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     found = {line["step"]: line["validation"] for line in lines if "validation" in line}
-    assert found == {3: 0.3, 7: 0.5, 11: 0.4, 15: 0.45, 17: 0.6}
+    assert found == {4: 0.3, 8: 0.5, 12: 0.4, 16: 0.45, 18: 0.6}
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(Regression(), tmp_path, steps=5)
     before = (tmp_path / "checkpoint").read_bytes()
 
-    def full(*_: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    replace = atomic.os.replace
+
+    def full(temporary: Path, target: Path) -> None:
+        if target.name == "checkpoint":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(temporary, target)
 
     monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(InputError, match=r"checkpoint: could not be written.*No space left"):
-        run(Regression(), tmp_path, steps=5, seed=1)
+        run(Regression(), tmp_path, steps=5, recipe={"seed": 1})
     assert (tmp_path / "checkpoint").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "log.jsonl"]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from tests.training.test_engine import Regression, run
 
@@ -69,11 +70,14 @@ def test_two_processes_train_as_one_does_and_end_with_the_same_weights(tmp_path:
         torch.testing.assert_close(tensor, alone.network.state_dict()[name])
 
 
-def test_when_one_process_dies_the_other_stops_with_one_sentence(tmp_path: Path) -> None:
+def test_when_one_process_dies_the_other_saves_its_state_and_stops(tmp_path: Path) -> None:
     done = torchrun(tmp_path, 2, "dies")
     assert done.returncode != 0
     assert "the second process gives up" in done.stderr
     assert not (tmp_path / "weights-0.pt").exists()
+    with safe_open(tmp_path / "checkpoint", "pt") as file:
+        step = json.loads(file.metadata()["geomatch"])["step"]
+    assert step == len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
     assert "Traceback" not in "".join(line for line in done.stderr.splitlines() if line.startswith("[rank0]"))
 
 

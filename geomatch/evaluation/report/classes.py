@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geomatch.evaluation.report.markup import Markup, element, joined
 from geomatch.evaluation.report.tables import heading, measure_named, results_under, schemes, table
 from geomatch.evaluation.report.wording import (
     interval_text,
     number,
     selection_label,
     selection_name,
-    series,
     tolerance,
 )
 from geomatch.evaluation.results import Evaluation, Measure, Result
+from geomatch.visualize.charts import series
+from geomatch.visualize.markup import Markup, element, joined
 
 GROUPS = ("within", "across")
 """Keys of ``per_class`` that stand for unions of classes, where a benchmark has them."""

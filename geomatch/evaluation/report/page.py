@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from geomatch.evaluation.report.charts import chart_section
 from geomatch.evaluation.report.classes import class_section
-from geomatch.evaluation.report.markup import Markup, element, joined
 from geomatch.evaluation.report.pictures import PairPicture, picture_section
 from geomatch.evaluation.report.reproduction import reproduction_section
 from geomatch.evaluation.report.style import STYLE
 from geomatch.evaluation.report.tables import headline_table, measure_table, protocol_table
 from geomatch.evaluation.report.wording import counted, selection_name
 from geomatch.evaluation.results import Evaluation
+from geomatch.visualize.markup import Markup, element, joined
+from geomatch.visualize.page import html_page
 
 
 def report_page(
@@ -40,23 +41,11 @@ def report_page(
     ]
     present = [section for section in sections if section[2]]
     title = f"{evaluations[0].dataset} {evaluations[0].split}"
-    body = element(
-        "body",
+    return html_page(
+        title,
         _header(evaluations, [(name, words) for name, words, _ in present]),
         element("main", _banners(evaluations), *(_section(*section) for section in present)),
-    )
-    return f"<!DOCTYPE html>\n{element('html', _head(title), body, lang='en')}\n"
-
-
-def _head(title: str) -> Markup:
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href="data:,"),  # or browsers ask the server for one
-        element("title", f"{title} · geomatch"),
-        element("style", Markup(STYLE)),
+        style=STYLE,
     )
 
 

@@ -9,9 +9,9 @@ from io import BytesIO
 
 from PIL import Image
 
-from geomatch.evaluation.report.markup import Markup, element, joined
 from geomatch.evaluation.report.wording import ALPHA, counted, selection_label, tolerance
 from geomatch.evaluation.results import Evaluation
+from geomatch.visualize.markup import Markup, element, joined
 
 _WEIGHT = 1_800_000
 """Bytes that all pictures of a page may take together; as text in the page they take a third more."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from geomatch.evaluation.report.markup import Markup, element, joined
 from geomatch.evaluation.report.wording import NOTHING, counted, selection_label
 from geomatch.evaluation.results import Evaluation
+from geomatch.visualize.markup import Markup, element, joined
 
 
 def reproduction_section(evaluations: Sequence[Evaluation], command: str) -> Markup:

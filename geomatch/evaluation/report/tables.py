@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from geomatch.evaluation.report.markup import Markup, element, joined
 from geomatch.evaluation.report.wording import best, interval_text, number, selection_label, tolerance
 from geomatch.evaluation.results import Evaluation, Measure, Result
+from geomatch.visualize.markup import Markup, element, joined
 
 Scheme = tuple[str, str]
 """A protocol and one of its averages."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from geomatch.evaluation.report.markup import Markup, element
 from geomatch.evaluation.results import Evaluation
+from geomatch.visualize.charts import label
+from geomatch.visualize.markup import Markup
 
 NOTHING = "\N{EN DASH}"
 """Stands where there is no value, or one that is no number."""
 
-SERIES = 8
-"""Colours that tell selections apart; more selections start over."""
-
-ALPHA, MINUS = "\N{GREEK SMALL LETTER ALPHA}", "\N{MINUS SIGN}"
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 
 
 def number(value: float | None, unit: str = "share") -> str:
@@ -55,13 +53,7 @@ def selection_name(evaluation: Evaluation) -> str:
 
 def selection_label(evaluation: Evaluation, place: int) -> Markup:
     """The same, behind a swatch of the colour it has in every chart."""
-    swatch = element("span", class_=f"swatch {series(place)}")
-    return element("span", swatch, element("span", selection_name(evaluation)), class_="label")
-
-
-def series(place: int) -> str:
-    """The style class that gives the selection at this place its colour."""
-    return f"series-{place % SERIES}"
+    return label(selection_name(evaluation), place)
 
 
 def best(values: Sequence[float | None], better: str = "higher", unit: str = "share") -> set[int]:

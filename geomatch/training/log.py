@@ -1,0 +1,86 @@
+"""The log of a training: a line of JSON for each step and each validation, with what is known after ``step`` steps.
+
+A line holds ``step`` and either what that step told (``loss``, the task's own numbers, ``seconds``, and names of
+photographs found ``unreadable``) or the score of a ``validation``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geomatch.errors import InputError
+from geomatch.io.atomic import write_atomically
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """A log as it was read.
+
+    curves: for every number in the log, in the order in which they first appear, the steps at which it is known and
+    its values there. unreadable: names of photographs that could not be used.
+    """
+
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+    unreadable: Sequence[str]
+
+
+def keep_before(log: Path, step: int) -> None:
+    """Drop what came at ``step`` or later; a log that is not there yet begins empty. Raises InputError."""
+    lines = log.read_bytes().splitlines(keepends=True) if step and log.is_file() else []
+    kept = [line for line in lines if (entry := _parse(line)) and entry["step"] < step]
+    write_atomically(log, b"".join(kept))
+
+
+def append(log: Path, line: Mapping[str, object]) -> None:
+    """Add a line to a log. Raises InputError if the disk does not take it."""
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise InputError(f"{log}: could not be written ({error.strerror})") from error
+
+
+def read_log(path: Path) -> TrainingLog:
+    """Read a log, also one that is still being written: half a last line is left out.
+
+    Raises InputError where there is no log, nothing in it yet, or something else.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    entries = [_parse(line) for line in lines]
+    if lines and entries[-1] is None and lines[-1].startswith(b"{") and not lines[-1].endswith(b"\n"):
+        entries.pop()
+    if None in entries:
+        raise InputError(f"{path}: not the log of a training: line {entries.index(None) + 1} is not a step of one")
+    if not entries:
+        raise InputError(f"{path}: no step in this log yet")
+    return _in_columns([entry for entry in entries if entry is not None])
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line's numbers and names; None if it is no whole line of a log."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("step"), int) else None
+
+
+def _in_columns(entries: Sequence[Mapping[str, Any]]) -> TrainingLog:
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    unreadable: dict[str, None] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name == "unreadable" and isinstance(value, list):
+                unreadable |= dict.fromkeys(map(str, value))
+            elif name != "step" and isinstance(value, int | float):
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(entry["step"])
+                values.append(float(value))
+    return TrainingLog(curves, tuple(unreadable))

@@ -1,0 +1,81 @@
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, named_classes, synset_classes
+from geomatch.datasets.photographs import BACKGROUND, Photograph, PhotographReader, find_photographs, with_labels
+from geomatch.errors import InputError
+from geomatch.features.introspection import IntrospectionNet
+from geomatch.features.resnet import load_pretrained
+from geomatch.features.torchvision_import import import_torchvision_models
+from geomatch.features.weights import read_safetensors
+from geomatch.settings import Batches, Recipe
+from geomatch.training.introspection import IntrospectionTask
+from geomatch.training.recipes import RECIPES
+
+
+def photograph(name: str, *labels: str) -> Photograph:
+    return Photograph(name, Path(name), labels)
+
+
+def test_the_paper_s_network_takes_a_step(tmp_path: Path) -> None:
+    recipe, _ = RECIPES[Recipe.paper]
+    torch.manual_seed(0)
+    save_file(import_torchvision_models().resnet50(weights=None).state_dict(), tmp_path / "init.safetensors")
+    for label in ("bus", "train"):
+        (tmp_path / label).mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / label / "0.png")
+    network = IntrospectionNet(recipe.network)
+    load_pretrained(network.trunk, read_safetensors(tmp_path / "init.safetensors")[0], "init")
+    small = replace(recipe, view_size=64, photographs_per_step=2, points=20, hardest=3, teacher_size=64)
+    photographs = find_photographs([tmp_path])
+    task = IntrospectionTask(small, network, photographs, PhotographReader(2, 0), torch.device("cpu"))
+    step = task.loss(0, nullcontext())
+    step.loss.backward()
+    assert set(step.report) == {"likelihood", "sigma"}
+    assert network.stride == 16
+    phi, sigma = network(torch.zeros(1, 3, 64, 64))
+    assert (phi.shape, sigma.shape) == ((1, 2048, 4, 4), (1, 1, 4, 4))
+    last = network.trunk.network.layer4[-1].conv2
+    assert last.dilation == (2, 2)
+    assert last.weight.grad.abs().sum() > 0
+
+
+def test_the_paper_s_settings_are_those_it_publishes() -> None:
+    recipe, _ = RECIPES[Recipe.paper]
+    assert (recipe.network.trunk, recipe.network.descriptor_size) == ("resnet50", 2048)
+    assert (recipe.view_size, recipe.points, recipe.hardest) == (224, 700, 30)
+    assert (recipe.positive_radius, recipe.negative_radius) == (1, 30)
+    assert (recipe.keep_similarity, recipe.batches) == (0, Batches.mixed)
+    assert recipe.classes == RIGID_CLASSES
+    assert len(RIGID_CLASSES) == 12
+    assert set(RIGID_CLASSES) <= set(synset_classes().values())
+
+
+def test_classes_are_named_one_by_one_or_in_groups() -> None:
+    assert named_classes("cat, dog,cat") == ("cat", "dog")
+    assert named_classes("rigid,dog,bus") == (*RIGID_CLASSES, "dog")
+    assert len(named_classes("voc20")) == 20
+    assert named_classes("all") == ()
+
+
+def test_photographs_of_other_classes_and_their_other_labels_are_left_out() -> None:
+    all_of_them = [
+        photograph("a", "cat"),
+        photograph("b", "dog", "car"),
+        photograph("c", BACKGROUND),
+        photograph("d", "car"),
+        photograph("e"),
+    ]
+    assert with_labels(all_of_them, ["car"]) == [photograph("b", "car"), photograph("d", "car")]
+    with pytest.raises(InputError, match="no photograph is labelled horse, cow: the labels are car, cat, dog"):
+        with_labels(all_of_them, ["horse", "car", "cow"])
+    with pytest.raises(InputError, match="no photograph is labelled car: none has a label"):
+        with_labels([photograph("e"), photograph("c", BACKGROUND)], ["car"])

@@ -1,0 +1,62 @@
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from geomatch.errors import InputError
+from geomatch.training.engine import Progress
+from geomatch.training.tensorboard import TensorBoard
+
+PACKAGE = "torch.utils.tensorboard"
+
+
+def progress(line: dict[str, object]) -> Progress:
+    return Progress(step=1, steps=9, report={}, images_per_second=1.0, seconds_left=1.0, line=line)
+
+
+class Writer:
+    """Stands in for SummaryWriter and keeps what it is told."""
+
+    told: list[object]
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        Writer.told = [(folder, purge_step)]
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        Writer.told.append((name, value, step))
+
+    def close(self) -> None:
+        Writer.told.append("closed")
+
+
+def test_the_numbers_of_the_log_are_told_at_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(SummaryWriter=Writer))
+    with TensorBoard(tmp_path / "new" / "board") as board:
+        board(progress({"step": 7, "loss": 1.5, "unreadable": ["a.png"]}))
+        board(progress({"step": 8, "validation": 0.4}))
+    assert Writer.told == [(str(tmp_path / "new" / "board"), 7), ("loss", 1.5, 7), ("validation", 0.4, 8), "closed"]
+
+
+def test_without_the_package_a_sentence_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    with pytest.raises(InputError, match="needs the tensorboard package: pip install tensorboard"):
+        TensorBoard(tmp_path / "board")
+    assert not (tmp_path / "board").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(SummaryWriter=Writer))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file"):
+        TensorBoard(tmp_path / "file")
+
+
+def test_the_real_package_reads_back_what_was_told(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with TensorBoard(tmp_path) as board:
+        board(progress({"step": 0, "loss": 1.5}))
+    with TensorBoard(tmp_path) as board:
+        board(progress({"step": 1, "loss": 0.5}))
+    found = accumulators.EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in found] == [(0, 1.5), (1, 0.5)]

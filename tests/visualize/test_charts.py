@@ -1,0 +1,59 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Plot
+
+
+@pytest.mark.parametrize(
+    ("highest", "ticks"),
+    [
+        (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.31, [0, 0.1, 0.2, 0.3, 0.4]),
+        (0.3, [0, 0.1, 0.2, 0.3]),
+        (100, [0, 20, 40, 60, 80, 100]),
+        (0.0021, [0, 0.0005, 0.001, 0.0015, 0.002, 0.0025]),
+        (0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+    ],
+)
+def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float, ticks: list[float]) -> None:
+    assert Axis.reaching("", highest).ticks == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "ticks"),
+    [
+        (-0.672, -0.447, [-0.7, -0.6, -0.5, -0.4]),
+        (-1.2, 3.1, [-2, 0, 2, 4]),
+        (0.225, 0.267, [0.22, 0.23, 0.24, 0.25, 0.26, 0.27]),
+        (2, 2, [1.8, 1.9, 2.0, 2.1, 2.2]),
+    ],
+)
+def test_axes_that_need_not_start_at_zero_begin_and_end_at_round_numbers(
+    lowest: float, highest: float, ticks: list[float]
+) -> None:
+    assert Axis.spanning("", lowest, highest).ticks == pytest.approx(ticks)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-2, 1e6))
+def test_an_axis_holds_its_range_with_two_to_six_ticks(lowest: float, length: float) -> None:
+    axis = Axis.spanning("", lowest, lowest + length)
+    slack = 1e-6 * axis.step
+    assert axis.ticks[0] <= lowest + slack
+    assert axis.ticks[-1] >= lowest + length - slack
+    assert 2 <= len(axis.ticks) <= 6
+    assert axis.share(axis.ticks[0]) == pytest.approx(0, abs=1e-6)
+    assert axis.share(axis.ticks[-1]) == pytest.approx(1)
+
+
+def test_the_ends_of_the_axes_are_the_corners_of_the_plotting_area() -> None:
+    plot = Plot(Axis.spanning("", 10, 20), Axis.spanning("", -4, -2))
+    assert plot.place(10, -4) == (LEFT, HEIGHT - BOTTOM)
+    assert plot.place(20, -2) == (WIDTH - RIGHT, TOP)
+
+
+def test_a_line_is_broken_where_there_is_no_number() -> None:
+    plot = Plot(Axis.reaching("", 4), Axis.reaching("", 1))
+    assert plot.path([0, 1, 2, 3], [0, 1, math.nan, 1]).count("M") == 2
