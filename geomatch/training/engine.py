@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,11 +30,12 @@ CHECKPOINT_FORMAT = "geomatch-checkpoint-2"
 class StepLoss:
     """A batch's scalar loss, the numbers to report with it, and how many images went through the network.
 
+    report: may be tensors on their device: they are read once its work on the step is under way.
     unreadable: names of photographs that were to be used and could not be.
     """
 
     loss: Tensor
-    report: dict[str, float]
+    report: Mapping[str, SupportsFloat]
     images: int
     unreadable: tuple[str, ...] = ()
 
@@ -218,12 +219,12 @@ def _take_step(
     parameters = list(task.network.parameters())
     device, batches = parameters[0].device, optimisation.batches_per_step
     state.optimiser.zero_grad(set_to_none=True)
-    reports: list[dict[str, float]] = []
+    reports: list[dict[str, SupportsFloat]] = []
     images = 0
     unreadable: list[str] = []
     for batch in range(state.step * batches + workers.number, (state.step + 1) * batches, workers.count):
         result = task.loss(batch, autocast(device, optimisation.precision))
-        reports.append({"loss": float(result.loss.detach()), **result.report})
+        reports.append({"loss": result.loss.detach(), **result.report})
         images += result.images
         unreadable += result.unreadable
         (result.loss / batches).backward()  # type: ignore[no-untyped-call]
