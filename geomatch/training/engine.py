@@ -190,7 +190,9 @@ class _State:
     @classmethod
     def new(cls, network: nn.Module, optimisation: Optimisation) -> _State:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(_parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay)
+        optimiser = torch.optim.AdamW(
+            _parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay, fused=True
+        )
         rule = get_ema_multi_avg_fn(optimisation.averaging)  # type: ignore[no-untyped-call]
         return cls(network, optimiser, AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None)
 
@@ -312,7 +314,7 @@ def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
     for key, parameter, slot in _optimiser_slots(state.network):
         if key in tensors:
             kept = state.optimiser.state[parameter]
-            kept["step"] = torch.tensor(float(state.step))
+            kept["step"] = torch.tensor(float(state.step), device=parameter.device)
             kept[slot] = torch.empty_like(parameter).copy_(tensors[key])
 
 
