@@ -109,7 +109,9 @@ def warp_images(stack: Tensor, sizes: Tensor, homographies: Tensor, side: int) -
     places read are computed in the dtype of the stack: in float32 they are off by some 1e-7 of the image's side.
     """
     # Coordinates as planes (B, V, 2, side, side), which is much quicker than as pairs.
-    x_y_one = torch.cat((pixel_grid(side, side).mT, torch.ones(1, side**2))).to(stack)
+    axis = torch.arange(side, dtype=stack.dtype, device=stack.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    x_y_one = torch.stack((x, y, torch.ones_like(x))).flatten(1)
     places = (homographies.to(stack) @ x_y_one).reshape(*homographies.shape[:3], side, side)
     places = places[:, :, :2] / places[:, :, 2:]
     # Mirrored here, since the border is each image's own and not the stack's: there and back in 2 * span pixels.
@@ -117,7 +119,8 @@ def warp_images(stack: Tensor, sizes: Tensor, homographies: Tensor, side: int) -
     periods = (places + 0.5) / (2 * span)
     places = (periods - periods.round()).abs() * (2 * span) - 0.5
     places = torch.minimum(places.clamp_(min=0), span - 1)
-    normalised = (2 * places + 1) / places.new_tensor(stack.shape[:1:-1])[:, None, None] - 1
-    grid = normalised.movedim(2, 4).flatten(1, 2)
+    height, width = stack.shape[2:]
+    x, y = ((2 * place + 1) / length - 1 for place, length in zip(places.unbind(2), (width, height), strict=True))
+    grid = torch.stack((x, y), dim=-1).flatten(1, 2)
     read = F.grid_sample(stack, grid, align_corners=False)  # views one below the other
     return read.reshape(len(stack), 3, -1, side, side).transpose(1, 2)

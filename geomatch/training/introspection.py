@@ -320,7 +320,7 @@ class IntrospectionTask:
         """Descriptors (K, C) of random cells that lie on their photograph, and the teacher's of the same places."""
         seen = drawn.seen.flatten().nonzero()[:, 0]
         order = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(len(seen))
-        chosen = seen[torch.from_numpy(order[: self.recipe.similarity_cells])].to(phi.device)
+        chosen = seen[torch.from_numpy(order[: self.recipe.similarity_cells])].to(phi.device, non_blocking=True)
         student = torch.cat(phi.flatten(2).chunk(2), dim=2).mT
         return student.flatten(0, 1)[chosen], taught.flatten(0, 1)[chosen]
 
