@@ -37,6 +37,7 @@ bench: setup
 	$(BIN)/python benchmarks/command.py
 	$(BIN)/python benchmarks/warps.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -128,8 +128,9 @@ def read_cells(values: Tensor, cells: Tensor) -> Tensor:
     Returns (B, C, ...) in the dtype of ``values``.
     """
     height, width = values.shape[-2:]
-    span = cells.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    points = (2 * cells / span - 1).reshape(len(cells), 1, -1, 2).to(values.dtype)
+    # Divided by numbers, not by a tensor of them, for which a GPU would have to wait.
+    x, y = (2 * cells[..., 0] / max(width - 1, 1) - 1, 2 * cells[..., 1] / max(height - 1, 1) - 1)
+    points = torch.stack((x, y), dim=-1).reshape(len(cells), 1, -1, 2).to(values.dtype)
     read = F.grid_sample(values, points, mode="bilinear", padding_mode="border", align_corners=True)
     return read.reshape(*values.shape[:2], *cells.shape[1:-1])
 

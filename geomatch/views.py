@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,3 +89,38 @@ def read_image(image: Tensor, points: Tensor) -> Tensor:
     span = points.new_tensor([width, height])
     normalised = ((2 * points + 1) / span - 1).to(image.dtype)
     return F.grid_sample(image[None], normalised[None, None], padding_mode="reflection", align_corners=False)[0, :, 0]
+
+
+def stack_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Images (3, H, W) of different sizes as one tensor (B, 3, H, W), each in its upper left corner with zeros beyond,
+    and their (height, width), (B, 2) int64."""
+    sizes = torch.tensor([image.shape[1:] for image in images])
+    height, width = sizes.amax(dim=0).tolist()
+    stack = images[0].new_zeros((len(images), 3, height, width))
+    for place, image in zip(stack, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return stack, sizes
+
+
+def warp_images(stack: Tensor, sizes: Tensor, homographies: Tensor, side: int) -> Tensor:
+    """Square views of many images at once, V of each: (B, V, 3, side, side). As `warp_image`, wherever the stack is.
+
+    stack (B, 3, H, W) float and sizes (B, 2): from `stack_images`; homographies (B, V, 3, 3), from view to image. The
+    places read are computed in the dtype of the stack: in float32 they are off by some 1e-7 of the image's side.
+    """
+    # Coordinates as planes (B, V, 2, side, side), which is much quicker than as pairs.
+    axis = torch.arange(side, dtype=stack.dtype, device=stack.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    x_y_one = torch.stack((x, y, torch.ones_like(x))).flatten(1)
+    places = (homographies.to(stack) @ x_y_one).reshape(*homographies.shape[:3], side, side)
+    places = places[:, :, :2] / places[:, :, 2:]
+    # Mirrored here, since the border is each image's own and not the stack's: there and back in 2 * span pixels.
+    span = sizes.flip(1)[:, None, :, None, None].to(stack)
+    periods = (places + 0.5) / (2 * span)
+    places = (periods - periods.round()).abs() * (2 * span) - 0.5
+    places = torch.minimum(places.clamp_(min=0), span - 1)
+    height, width = stack.shape[2:]
+    x, y = ((2 * place + 1) / length - 1 for place, length in zip(places.unbind(2), (width, height), strict=True))
+    grid = torch.stack((x, y), dim=-1).flatten(1, 2)
+    read = F.grid_sample(stack, grid, align_corners=False)  # views one below the other
+    return read.reshape(len(stack), 3, -1, side, side).transpose(1, 2)

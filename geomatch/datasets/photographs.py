@@ -41,6 +41,14 @@ class Photograph:
             return io.BytesIO(file.read(-1 if self.length is None else self.length))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Pixels, (3, H, W) uint8 each, of the photographs that could be read, and what was wrong with others, by name."""
+
+    pixels: list[Tensor]
+    damaged: dict[str, InputError]
+
+
 class PhotographReader:
     """Reads photographs and leaves out those that cannot be decoded, as long as they are few.
 
@@ -53,26 +61,36 @@ class PhotographReader:
 
     def read(self, photographs: Iterable[Photograph], count: int) -> list[Tensor]:
         """The pixels of the first ``count`` that can be read. Raises InputError if too many, or all, cannot."""
-        pixels: list[Tensor] = []
+        return self.admit(self.attempt(photographs, count))
+
+    def attempt(self, photographs: Iterable[Photograph], count: int) -> Reading:
+        """Read until there are ``count``, or too many damaged. Notes nothing, so any thread may call it at any time."""
+        reading = Reading([], {})
         for photograph in photographs:
-            if len(pixels) == count:
+            if len(reading.pixels) == count or self._too_many(len(reading.damaged)):
                 break
             try:
-                pixels.append(photograph.load())
+                reading.pixels.append(photograph.load())
             except InputError as error:
-                self._leave_out(photograph.name, error)
-        if not pixels:
-            raise InputError(f"none of the photographs of a batch can be read: {self.unreadable[-1]} was the last")
-        return pixels
+                reading.damaged[photograph.name] = error
+        return reading
 
-    def _leave_out(self, name: str, error: InputError) -> None:
-        if name not in self.unreadable:
-            self.unreadable.append(name)
-        if len(self.unreadable) > self.tolerated * self.total:
-            raise InputError(
-                f"{len(self.unreadable)} of {self.total} photographs cannot be read, more than the "
-                f"{self.tolerated:.1%} that --max-unreadable allows; the last was {error}"
-            ) from error
+    def admit(self, reading: Reading) -> list[Tensor]:
+        """Note what was damaged, and return the pixels. Raises InputError if it was too many, or all."""
+        for name, error in reading.damaged.items():
+            if name not in self.unreadable:
+                self.unreadable.append(name)
+            if self._too_many(len(self.unreadable)):
+                raise InputError(
+                    f"{len(self.unreadable)} of {self.total} photographs cannot be read, more than the "
+                    f"{self.tolerated:.1%} that --max-unreadable allows; the last was {error}"
+                ) from error
+        if not reading.pixels:
+            raise InputError(f"none of the photographs of a batch can be read: {self.unreadable[-1]} was the last")
+        return reading.pixels
+
+    def _too_many(self, damaged: int) -> bool:
+        return damaged > self.tolerated * self.total
 
 
 def find_photographs(data: Sequence[Path]) -> list[Photograph]:

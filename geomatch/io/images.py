@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
@@ -18,6 +19,7 @@ MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 MAX_ASPECT_RATIO = 10
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+_WARNING_FILTERS = Lock()  # which are the process's, while images are decoded in several threads
 
 
 def load_image(path: Path) -> Tensor:
@@ -49,16 +51,13 @@ def load_image(path: Path) -> Tensor:
 def decode_image(file: IO[bytes], name: str) -> Tensor:
     """Decode an open image file as `load_image` does, without limits on its shape. ``name`` is for messages."""
     try:
-        # Pillow only warns of a decompression bomb; the limit here is ours, and is checked before any pixel.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if getattr(image, "n_frames", 1) > 1:
-                    warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
-                    image.seek(0)
-                return _to_tensor(ImageOps.exif_transpose(image))
+        with _open(file) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if getattr(image, "n_frames", 1) > 1:
+                warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
+                image.seek(0)
+            return _to_tensor(ImageOps.exif_transpose(image))
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -67,6 +66,13 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
         raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
+
+
+def _open(file: IO[bytes]) -> Image.Image:
+    # Pillow only warns of a decompression bomb; the limit is ours, and is checked before any pixel.
+    with _WARNING_FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file)
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

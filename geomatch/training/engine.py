@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,11 +32,12 @@ CHECKPOINT_FORMAT = "geomatch-checkpoint-2"
 class StepLoss:
     """A batch's scalar loss, the numbers to report with it, and how many images went through the network.
 
+    report: may be tensors on their device: they are read once its work on the step is under way.
     unreadable: names of photographs that were to be used and could not be.
     """
 
     loss: Tensor
-    report: dict[str, float]
+    report: Mapping[str, SupportsFloat]
     images: int
     unreadable: tuple[str, ...] = ()
 
@@ -203,7 +204,9 @@ class _State:
     @classmethod
     def new(cls, network: nn.Module, optimisation: Optimisation) -> _State:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(_parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay)
+        optimiser = torch.optim.AdamW(
+            _parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay, fused=True
+        )
         rule = get_ema_multi_avg_fn(optimisation.averaging)  # type: ignore[no-untyped-call]
         return cls(network, optimiser, AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None)
 
@@ -238,12 +241,12 @@ def _find_gradients(
     parameters = list(task.network.parameters())
     device, batches = parameters[0].device, optimisation.batches_per_step
     state.optimiser.zero_grad(set_to_none=True)
-    reports: list[dict[str, float]] = []
+    reports: list[dict[str, SupportsFloat]] = []
     images = 0
     unreadable: list[str] = []
     for batch in range(state.step * batches + workers.number, (state.step + 1) * batches, workers.count):
         result = task.loss(batch, autocast(device, optimisation.precision))
-        reports.append({"loss": float(result.loss.detach()), **result.report})
+        reports.append({"loss": result.loss.detach(), **result.report})
         images += result.images
         unreadable += result.unreadable
         (result.loss / batches).backward()  # type: ignore[no-untyped-call]
@@ -324,7 +327,7 @@ def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
     for key, parameter, slot in _optimiser_slots(state.network):
         if key in tensors:
             kept = state.optimiser.state[parameter]
-            kept["step"] = torch.tensor(float(state.step))
+            kept["step"] = torch.tensor(float(state.step), device=parameter.device)
             kept[slot] = torch.empty_like(parameter).copy_(tensors[key])
 
 

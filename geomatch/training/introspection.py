@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.photographs import Photograph, PhotographReader, by_label, find_photographs, with_labels
+from geomatch.datasets.photographs import Photograph, PhotographReader, Reading, find_photographs, with_labels
 from geomatch.device import find_device
-from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.mobilenet import load_mobilenet
 from geomatch.features.resnet import Trunk, load_pretrained
@@ -28,13 +27,16 @@ from geomatch.features.weights import read_safetensors, save_weights, sha256_of
 from geomatch.geometry import apply_homography, read_cells
 from geomatch.io.atomic import check_writable
 from geomatch.settings import Batches, Device
+from geomatch.training.ahead import Ahead
+from geomatch.training.batches import BatchSampler
+from geomatch.training.descriptor_start import start_from_principal_components, start_from_teacher
 from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, train
 from geomatch.training.teacher import Opinion, Teacher, inside, whole_view
-from geomatch.training.warps import ColourRanges, corresponding_points, random_colour
+from geomatch.training.warps import ColourRanges, ViewPairs, draw_view_pairs
 from geomatch.training.workers import workers_of_torchrun
-from geomatch.views import WarpRanges, pixel_grid, random_view, warp_image
+from geomatch.views import WarpRanges, pixel_grid, warp_image
 
-SAME, IGNORED, DIFFERENT = 1, 0, -1
+SAME, IGNORED, DIFFERENT = 1, 0, -1  # reckoned with as numbers below
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class IntrospectionRecipe:
 def log_normaliser(sigma: Tensor) -> Tensor:
     """log C(sigma), C = integral of exp(t / sigma) over t in [0, 1], less the 1/sigma that cancels in the likelihood.
 
-    C(sigma) = sigma (exp(1/sigma) - 1), so log C - 1/sigma = log sigma + log(1 - exp(-1/sigma)).
+    C(sigma) = sigma (exp(1/sigma) - 1), so log C - 1/sigma = log(sigma (1 - exp(-1/sigma))).
     """
-    return sigma.log() + (-torch.expm1(-1 / sigma)).log()
+    return (-sigma * torch.expm1(-1 / sigma)).log()
 
 
 def negative_log_likelihood(loss: Tensor, sigma: Tensor) -> Tensor:
@@ -83,10 +85,7 @@ def label_pairs(points: Tensor, positive_radius: float, negative_radius: float) 
     true place, DIFFERENT beyond ``negative_radius``, IGNORED between.
     """
     distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    labels = torch.full_like(distance, IGNORED, dtype=torch.int8)
-    labels[distance <= positive_radius] = SAME
-    labels[distance > negative_radius] = DIFFERENT
-    return labels
+    return (distance <= positive_radius).to(torch.int8) - (distance > negative_radius).to(torch.int8)
 
 
 def introspection_loss(
@@ -102,13 +101,9 @@ def introspection_loss(
     """
     phi_u, sigma_u = first
     phi_v, sigma_v = second
-    with torch.no_grad():
-        scores = torch.relu(phi_u @ phi_v.mT)
-        losses = torch.where(labels == SAME, 1 - scores, scores)
-        losses = negative_log_likelihood(losses, (sigma_u[:, :, None] + sigma_v[:, None, :]) / 2)
-        counted = labels != IGNORED
-        mean_loss = (losses * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-        chosen = mean_loss.topk(min(hardest, mean_loss.shape[1]), dim=1).indices
+    # One view pair after the other, since K x K numbers stay in a processor's cache and B x K x K do not.
+    mean_loss = torch.stack([_mean_losses(*pair) for pair in zip(phi_u, sigma_u, phi_v, sigma_v, labels, strict=True)])
+    chosen = mean_loss.topk(min(hardest, mean_loss.shape[1]), dim=1).indices
     positive_scores = torch.relu((phi_u * phi_v).sum(dim=2))
     positives = negative_log_likelihood(1 - positive_scores, (sigma_u + sigma_v) / 2).mean()
 
@@ -121,6 +116,18 @@ def introspection_loss(
     return (positives + negatives) / 2
 
 
+@torch.no_grad()
+def _mean_losses(phi_u: Tensor, sigma_u: Tensor, phi_v: Tensor, sigma_v: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss (K,) of each second point's labelled pairs, in one pair of views."""
+    scores = torch.relu(phi_u @ phi_v.mT)
+    # Reckoning with 1, 0 and -1 is quicker than choosing by masks.
+    signs = labels.to(scores.dtype)
+    losses = (signs.relu() - scores).abs()
+    losses = negative_log_likelihood(losses, (sigma_u[:, None] + sigma_v) / 2)
+    counted = signs.abs()
+    return (losses * counted).sum(dim=0) / counted.sum(dim=0).clamp(min=1)
+
+
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference between two cosine-similarity matrices of the same cells: a scalar.
 
@@ -129,33 +136,16 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (student @ student.mT - teacher @ teacher.mT).square().mean()
 
 
-@torch.no_grad()
-def start_from_principal_components(
-    network: IntrospectionNet,
-    photographs: Sequence[Photograph],
-    reader: PhotographReader,
-    view_size: int,
-    seed: int,
-    *,
-    sample: int = 256,
-) -> None:
-    """Set the descriptor head to the centred principal components of the trunk's features of a few photographs.
+@dataclass(frozen=True)
+class _Scenes(ViewPairs):
+    """What is to be seen of a batch: its view pairs, and what the teacher looks at.
 
-    So learning starts from what the trunk knows, with the mean, which says nothing of the place, taken away.
+    whole: (B, 1, 3, 3) float64, from its view to the photograph. places, seen: as in `_Batch`.
     """
-    random = np.random.default_rng((seed, 0, 2))
-    generator = torch.Generator().manual_seed(seed)
-    cells = []
-    order = random.permutation(len(photographs))
-    for pixels in reader.read((photographs[index] for index in order), sample):
-        photograph = pixels.float() / 255
-        view = random_view((photograph.shape[1], photograph.shape[2]), view_size, WarpRanges(), generator)
-        image = warp_image(photograph, view, (view_size, view_size))[None]
-        cells.append(network.columns(image)[0].flatten(1).mT)
-    columns = torch.cat(cells).double()
-    mean = columns.mean(dim=0)
-    components = torch.linalg.eigh(torch.cov((columns - mean).mT)).eigenvectors.flip(1)
-    _set_descriptor(network, components[:, : network.config.descriptor_size].mT, mean)
+
+    whole: Tensor
+    places: Tensor
+    seen: Tensor
 
 
 @dataclass(frozen=True)
@@ -163,52 +153,16 @@ class _Batch:
     """What one batch shows: two views each of B photographs.
 
     views: (2B, 3, S, S), all first views before all second ones. points: the pixels (B, K, 2) of corresponding points
-    in first and in second views. photographs: (B, 3, T, T), each whole, as the teacher sees it. places: (B, 2N, 2),
-    where on those the cells of its first, then of its second view lie, in pixels. seen: (B, 2N) bool, which of them lie
-    on the photograph itself, not on what is mirrored around it.
+    in first and in second views. photographs: (B, 3, T, T), each whole, as the teacher sees it, if there is one.
+    places: (B, 2N, 2), where on those the cells of its first, then of its second view lie, in pixels. seen: (B, 2N)
+    bool on the CPU, which of them lie on the photograph itself, not on what is mirrored around it.
     """
 
     views: Tensor
     points: tuple[Tensor, Tensor]
-    photographs: Tensor
+    photographs: Tensor | None
     places: Tensor
     seen: Tensor
-
-
-@torch.no_grad()
-def start_from_teacher(
-    network: IntrospectionNet, teacher: Teacher, examples: Sequence[Tensor], *, ridge: float = 1e-3
-) -> None:
-    """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
-
-    Ridge regression from a cell's column x to the teacher's descriptor t, over all cells of ``examples`` (1, 3, H, W);
-    the head gives the principal components of the prediction B (x - mean), so its dot products are as close to the
-    teacher's as a head of its size can come.
-    """
-
-    def moments(image: Tensor) -> Tensor:
-        """(x, 1) times (x, 1, t), summed over the cells."""
-        columns = network.columns(image)
-        places = network.stride * pixel_grid(columns.shape[2], columns.shape[3]).float()
-        x = F.pad(columns[0].flatten(1).double(), (0, 0, 0, 1), value=1.0)
-        return x @ torch.cat((x.mT, teacher(image, places[None])[0].double()), dim=1)
-
-    size = network.descriptor.in_channels
-    total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))
-    total = total / total[size, size]
-    x_mean, t_mean = total[:size, size], total[size, size + 1 :]
-    covariance = total[:size, :size] - torch.outer(x_mean, x_mean)
-    damping = ridge * covariance.diagonal().mean() * torch.eye(size, dtype=torch.float64)
-    regression = torch.linalg.solve(covariance + damping, total[:size, size + 1 :] - torch.outer(x_mean, t_mean))
-    predicted = regression.mT @ covariance @ regression
-    components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]
-    _set_descriptor(network, (regression @ components).mT, x_mean)
-
-
-def _set_descriptor(network: IntrospectionNet, weight: Tensor, mean: Tensor) -> None:
-    """Make the descriptor head weight (D, C) times what a column exceeds the mean (C,) by."""
-    network.descriptor.weight.copy_(weight[:, :, None, None])
-    network.descriptor.bias.copy_(-weight @ mean)  # type: ignore[union-attr]
 
 
 def appoint_teacher(
@@ -237,7 +191,7 @@ class IntrospectionTask:
     """What the engine trains: the network, and the loss of a given batch.
 
     A batch's photographs, warps and points depend on the seed and its number alone, so training resumed at a step goes
-    on as if never stopped.
+    on as if never stopped. ``upcoming`` reads ahead in threads, which end on leaving it as a context.
     """
 
     def __init__(
@@ -248,21 +202,16 @@ class IntrospectionTask:
         reader: PhotographReader,
         device: torch.device,
         teacher: Teacher | None = None,
+        stride: int = 1,
     ) -> None:
-        """teacher: needed unless the recipe's ``keep_similarity`` is 0."""
+        """teacher: needed unless the recipe's ``keep_similarity`` is 0. stride: between the batches asked for."""
         self.recipe = recipe
         self.network = network.to(device)
         self.device = device
         self.reader = reader
         self.teacher = None if teacher is None else teacher.to(device)
-        self.groups = [list(photographs)]
-        if recipe.batches is Batches.one_class:
-            self.groups = [g for g in by_label(photographs).values() if len(g) >= recipe.photographs_per_step]
-            if not self.groups:
-                raise InputError(
-                    f"no label has the {recipe.photographs_per_step} photographs that one step needs: "
-                    f"give labelled data, or --batches {Batches.mixed}"
-                )
+        self.sampler = BatchSampler(photographs, recipe.batches, recipe.photographs_per_step, recipe.seed)
+        self.upcoming = Ahead(self._prepare, stride=stride)
 
     def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
         """The loss of batch number ``batch`` with what the log reports of it."""
@@ -285,47 +234,47 @@ class IntrospectionTask:
             report["similarity"] = similarity.detach()
         return StepLoss(
             loss,
-            {name: float(value) for name, value in report.items()},
+            report,
             images=len(drawn.views),
             unreadable=tuple(self.reader.unreadable[known:]),
         )
 
-    def _draw(self, batch: int) -> _Batch:
+    def _prepare(self, batch: int) -> tuple[Reading, _Scenes | None]:
+        """In a background thread: the photographs of a batch, and what is to be seen of them, if any can be read."""
         recipe = self.recipe
-        random = np.random.default_rng((recipe.seed, batch))
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        # Between drawing photographs and drawing classes evenly: thin classes are seen, but not to death.
-        weights = np.sqrt([len(group) for group in self.groups])
-        group = self.groups[random.choice(len(self.groups), p=weights / weights.sum())]
-        chosen = random.choice(len(group), size=min(recipe.photographs_per_step, len(group)), replace=False)
-        size = recipe.view_size
-        views: list[list[Tensor]] = [[], []]
-        points: list[list[Tensor]] = [[], []]
-        places: list[Tensor] = []
-        seen: list[Tensor] = []
-        whole: list[Tensor] = []
-        instead = (index for index in random.permutation(len(group)) if index not in chosen)
-        drawn = (group[index] for index in (*chosen, *instead))
-        for pixels in self.reader.read(drawn, len(chosen)):
-            photograph = pixels.float() / 255
-            shape = (photograph.shape[1], photograph.shape[2])
-            first, second = (random_view(shape, size, recipe.warps, generator) for _ in range(2))
-            found = corresponding_points(first, second, size, recipe.points, generator)
-            taught = whole_view(shape, recipe.teacher_size)
-            whole.append(warp_image(photograph, taught, (recipe.teacher_size, recipe.teacher_size)))
-            for side, homography in enumerate((first, second)):
-                points[side].append(found[side].float())
-                view = warp_image(photograph, homography, (size, size))
-                views[side].append(random_colour(view, recipe.colours, generator))
-            cells = torch.cat([apply_homography(homography, self._cell_centres()) for homography in (first, second)])
-            seen.append(inside(cells, shape))
-            places.append(apply_homography(torch.linalg.inv(taught), cells).float())
+        photographs, count, generator = self.sampler.draw(batch)
+        reading = self.reader.attempt(photographs, count)
+        if not reading.pixels:
+            return reading, None
+        pairs = draw_view_pairs(
+            reading.pixels, recipe.view_size, recipe.points, recipe.warps, recipe.colours, generator
+        )
+        sizes = [(pixels.shape[1], pixels.shape[2]) for pixels in reading.pixels]
+        whole = torch.stack([whole_view(size, recipe.teacher_size) for size in sizes])
+        cells = apply_homography(pairs.homographies, self._cell_centres()).flatten(1, 2)
+        seen = torch.stack([inside(points, size) for points, size in zip(cells, sizes, strict=True)])
+        places = apply_homography(torch.linalg.inv(whole), cells)
+        scenes = _Scenes(**vars(pairs), whole=whole[:, None], places=places, seen=seen)
+        return reading, scenes.pinned() if self.device.type == "cuda" else scenes
+
+    def _draw(self, batch: int) -> _Batch:
+        reading, scenes = self.upcoming(batch)
+        self.reader.admit(reading)
+        assert scenes is not None  # else there was nothing to admit
+        seen = scenes.seen
+        scenes = scenes.to(self.device)
+        views = scenes.render(self.recipe.view_size).transpose(0, 1).flatten(0, 1)
+        first, second = scenes.points.unbind(dim=1)
+        photographs = None
+        if self.teacher is not None:
+            photographs = scenes.see(scenes.whole, self.recipe.teacher_size)[:, 0]
+            photographs = photographs.contiguous(memory_format=torch.channels_last)
         return _Batch(
-            views=torch.stack(views[0] + views[1]).to(self.device, memory_format=torch.channels_last),
-            points=(torch.stack(points[0]).to(self.device), torch.stack(points[1]).to(self.device)),
-            photographs=torch.stack(whole).to(self.device, memory_format=torch.channels_last),
-            places=torch.stack(places).to(self.device),
-            seen=torch.stack(seen).to(self.device),
+            views=views.contiguous(memory_format=torch.channels_last),
+            points=(first, second),
+            photographs=photographs,
+            places=scenes.places,
+            seen=seen,
         )
 
     def _cell_centres(self) -> Tensor:
@@ -342,7 +291,7 @@ class IntrospectionTask:
         """Descriptors (K, C) of random cells that lie on their photograph, and the teacher's of the same places."""
         seen = drawn.seen.flatten().nonzero()[:, 0]
         order = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(len(seen))
-        chosen = seen[torch.from_numpy(order[: self.recipe.similarity_cells]).to(seen.device)]
+        chosen = seen[torch.from_numpy(order[: self.recipe.similarity_cells])].to(phi.device, non_blocking=True)
         student = torch.cat(phi.flatten(2).chunk(2), dim=2).mT
         return student.flatten(0, 1)[chosen], taught.flatten(0, 1)[chosen]
 
@@ -389,16 +338,18 @@ def train_introspection(
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
 
     with workers_of_torchrun(find_device(device)) as workers:
-        train(
-            IntrospectionTask(recipe, network, photographs, reader, workers.device, teacher),
-            optimisation,
-            recipe={**asdict(recipe), "classifier": classifier and sha256_of(classifier)},
-            checkpoint=out.with_name(out.name + ".checkpoint"),
-            resume=resume,
-            log=out.with_name(out.name + ".log.jsonl"),
-            on_progress=on_progress,
-            validation=Validation(validate_every, lambda: validate(network), keep) if validate else None,
-            workers=workers,
-        )
+        task = IntrospectionTask(recipe, network, photographs, reader, workers.device, teacher, stride=workers.count)
+        with task.upcoming:
+            train(
+                task,
+                optimisation,
+                recipe={**asdict(recipe), "classifier": classifier and sha256_of(classifier)},
+                checkpoint=out.with_name(out.name + ".checkpoint"),
+                resume=resume,
+                log=out.with_name(out.name + ".log.jsonl"),
+                on_progress=on_progress,
+                validation=Validation(validate_every, lambda: validate(network), keep) if validate else None,
+                workers=workers,
+            )
         if workers.lead and not validate:
             keep()

@@ -1,4 +1,6 @@
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,12 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         load_image(tmp_path / "none.png")
     with pytest.raises(InputError, match="is a folder"):
         load_image(tmp_path)
+
+
+def test_images_decoded_in_many_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (20, 20)), tmp_path / "a.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(load_image, [path] * 200))
+    assert len(read) == 200
+    assert warnings.filters == before

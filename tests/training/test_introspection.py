@@ -7,6 +7,7 @@ import torch
 from scipy.integrate import quad
 
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.training.descriptor_start import start_from_teacher
 from geomatch.training.introspection import (
     DIFFERENT,
     IGNORED,
@@ -15,7 +16,6 @@ from geomatch.training.introspection import (
     label_pairs,
     negative_log_likelihood,
     similarity_loss,
-    start_from_teacher,
 )
 from geomatch.training.teacher import Opinion, Teacher
 from geomatch.views import pixel_grid

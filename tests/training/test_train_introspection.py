@@ -3,6 +3,7 @@
 import csv
 import json
 import tarfile
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,32 @@ def test_interrupted_training_resumes_to_the_same_weights(shards: Path, init: Pa
     assert not (tmp_path / "parts").exists()
     assert [progress.step for progress in run(shards, init, tmp_path / "parts", steps=4, resume=True)] == [3, 4]
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_batch_is_the_same_read_ahead_in_its_turn_or_out_of_the_blue(shards: Path) -> None:
+    photographs = find_photographs([shards])
+    torch.manual_seed(0)
+    network = IntrospectionNet(RECIPE.network)
+
+    def losses(batches: list[int], stride: int) -> list[float]:
+        reader = PhotographReader(len(photographs), 0)
+        recipe = replace(RECIPE, keep_similarity=0)
+        task = IntrospectionTask(recipe, network, photographs, reader, torch.device("cpu"), stride=stride)
+        with task.upcoming:
+            return [task.loss(batch, nullcontext()).loss.item() for batch in batches]
+
+    in_turn = losses(list(range(8)), 1)
+    assert len(set(in_turn)) == 8
+    assert losses([6], 1) == in_turn[6:7]
+    assert losses([1, 4, 7], 3) == in_turn[1::3]
+    assert losses([5, 2, 2], 1) == [in_turn[batch] for batch in (5, 2, 2)]
+
+
+def test_training_leaves_no_thread_behind_however_it_ends(shards: Path, init: Path, tmp_path: Path) -> None:
+    run(shards, init, tmp_path / "out", steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(shards, init, tmp_path / "interrupted", interrupt_after=1)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_a_plain_folder_of_photographs_without_labels_trains_mixed_batches_only(init: Path, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Where the descriptor head of an introspection network starts from. Ours: the paper leaves it open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geomatch.datasets.photographs import Photograph, PhotographReader
+from geomatch.features.introspection import IntrospectionNet
+from geomatch.training.teacher import Teacher
+from geomatch.views import WarpRanges, pixel_grid, random_view, warp_image
+
+
+@torch.no_grad()
+def start_from_principal_components(
+    network: IntrospectionNet,
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    view_size: int,
+    seed: int,
+    *,
+    sample: int = 256,
+) -> None:
+    """Set the descriptor head to the centred principal components of the trunk's features of a few photographs.
+
+    So learning starts from what the trunk knows, with the mean, which says nothing of the place, taken away.
+    """
+    random = np.random.default_rng((seed, 0, 2))
+    generator = torch.Generator().manual_seed(seed)
+    cells = []
+    order = random.permutation(len(photographs))
+    for pixels in reader.read((photographs[index] for index in order), sample):
+        photograph = pixels.float() / 255
+        view = random_view((photograph.shape[1], photograph.shape[2]), view_size, WarpRanges(), generator)
+        image = warp_image(photograph, view, (view_size, view_size))[None]
+        cells.append(network.columns(image)[0].flatten(1).mT)
+    columns = torch.cat(cells).double()
+    mean = columns.mean(dim=0)
+    components = torch.linalg.eigh(torch.cov((columns - mean).mT)).eigenvectors.flip(1)
+    _set_descriptor(network, components[:, : network.config.descriptor_size].mT, mean)
+
+
+@torch.no_grad()
+def start_from_teacher(
+    network: IntrospectionNet, teacher: Teacher, examples: Sequence[Tensor], *, ridge: float = 1e-3
+) -> None:
+    """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
+
+    Ridge regression from a cell's column x to the teacher's descriptor t, over all cells of ``examples`` (1, 3, H, W);
+    the head gives the principal components of the prediction B (x - mean), so its dot products are as close to the
+    teacher's as a head of its size can come.
+    """
+
+    def moments(image: Tensor) -> Tensor:
+        """(x, 1) times (x, 1, t), summed over the cells."""
+        columns = network.columns(image)
+        places = network.stride * pixel_grid(columns.shape[2], columns.shape[3]).float()
+        x = F.pad(columns[0].flatten(1).double(), (0, 0, 0, 1), value=1.0)
+        return x @ torch.cat((x.mT, teacher(image, places[None])[0].double()), dim=1)
+
+    size = network.descriptor.in_channels
+    total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))
+    total = total / total[size, size]
+    x_mean, t_mean = total[:size, size], total[size, size + 1 :]
+    covariance = total[:size, :size] - torch.outer(x_mean, x_mean)
+    damping = ridge * covariance.diagonal().mean() * torch.eye(size, dtype=torch.float64)
+    regression = torch.linalg.solve(covariance + damping, total[:size, size + 1 :] - torch.outer(x_mean, t_mean))
+    predicted = regression.mT @ covariance @ regression
+    components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]
+    _set_descriptor(network, (regression @ components).mT, x_mean)
+
+
+def _set_descriptor(network: IntrospectionNet, weight: Tensor, mean: Tensor) -> None:
+    """Make the descriptor head weight (D, C) times what a column exceeds the mean (C,) by."""
+    network.descriptor.weight.copy_(weight[:, :, None, None])
+    network.descriptor.bias.copy_(-weight @ mean)  # type: ignore[union-attr]

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.datasets.photographs import Photograph, PhotographReader
+from geomatch.errors import InputError
+
+
+def folder_of(folder: Path, good: str, bad: str = "") -> list[Photograph]:
+    """Photographs named by letters; the bad ones are no images."""
+    for number, name in enumerate(good):
+        Image.fromarray(np.full((20, 20, 3), number, np.uint8)).save(folder / f"{name}.png")
+    for name in bad:
+        (folder / f"{name}.png").write_bytes(b"no picture")
+    return [Photograph(name, folder / f"{name}.png", ()) for name in sorted(good + bad)]
+
+
+def test_others_stand_in_for_what_cannot_be_read_in_their_order(tmp_path: Path) -> None:
+    photographs = folder_of(tmp_path, good="bdef", bad="ac")
+    reader = PhotographReader(len(photographs), tolerated=0.5)
+    reading = reader.attempt(photographs, 3)
+    assert [int(pixels[0, 0, 0]) for pixels in reading.pixels] == [0, 1, 2]  # b, d, e
+    assert list(reading.damaged) == ["a", "c"]
+
+
+def test_an_attempt_notes_nothing_and_what_is_admitted_is_noted_once(tmp_path: Path) -> None:
+    photographs = folder_of(tmp_path, good="bd", bad="ac")
+    reader = PhotographReader(len(photographs), tolerated=0.5)
+    readings = [reader.attempt(photographs, 2) for _ in range(3)]
+    assert reader.unreadable == []
+    for reading in readings:
+        assert reader.admit(reading) is reading.pixels
+    assert reader.unreadable == ["a", "c"]
+
+
+def test_one_damaged_photograph_too_many_is_an_error_that_names_it(tmp_path: Path) -> None:
+    photographs = folder_of(tmp_path, good="xyz", bad="abc")
+    reader = PhotographReader(len(photographs), tolerated=0.2)  # one of six
+    assert len(reader.read([photographs[0], photographs[3]], 1)) == 1
+    reading = reader.attempt(photographs[1:], 3)
+    with pytest.raises(InputError, match=r"2 of 6 photographs cannot be read, more than the 20\.0%.*the last was b"):
+        reader.admit(reading)
+    assert list(reader.attempt(photographs, 3).damaged) == ["a", "b"]  # no use in trying further
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_an_error_even_where_all_is_tolerated(tmp_path: Path) -> None:
+    photographs = folder_of(tmp_path, good="", bad="ab")
+    reader = PhotographReader(len(photographs), tolerated=1)
+    with pytest.raises(InputError, match="none of the photographs of a batch can be read: b was the last"):
+        reader.read(photographs, 2)
