@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import IO
@@ -67,6 +68,13 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
         raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _to_tensor(image: Image.Image) -> Tensor:
