@@ -163,7 +163,8 @@ def main() -> None:
     shipped = pipeline.matcher.densification.posterior
     console = Console(width=120)
     fitted = shipped
-    if all((t.evidence.sigma == pipeline.matcher.densification.hearing.fixed_sigma).all() for t in fitted_to):
+    fixed_sigma = torch.tensor(pipeline.matcher.densification.hearing.fixed_sigma)
+    if all(torch.allclose(t.evidence.sigma, fixed_sigma) for t in fitted_to):
         console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}")
     else:
         fitted = fit_posterior(fitted_to)

@@ -57,13 +57,16 @@ def test_confidence_that_is_true_has_no_more_calibration_error_than_chance() -> 
     assert ause > 0
 
 
+@pytest.mark.parametrize(
+    ("features", "constants"), [("introspection", "MatchPosterior(temperature="), ("hypercolumn", "fixed_sigma = ")]
+)
 def test_one_command_reads_a_benchmark_and_prints_constants_and_measures(
-    spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["calibration.py", "--dataset", f"spair-71k={spair}"])
+    monkeypatch.setattr(sys, "argv", ["calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])
     with pytest.warns(UserWarning, match="not those of the whole benchmark"):
         calibration.main()
     printed = capsys.readouterr().out
-    assert "MatchPosterior(temperature=" in printed
+    assert constants in printed
     assert "spair-71k, nn" in printed
     assert "spair-71k, hough" in printed
