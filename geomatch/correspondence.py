@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,7 +51,8 @@ class Correspondence:
 
     flow: (2, H, W) float32, x then y, in pixels: source pixel (x, y) corresponds to the target position
         (x, y) + flow[:, y, x]. H, W are the source's; the position is in the target's own pixels.
-    confidence: (H, W) float32 in [0, 1]: the model's probability that the match is right.
+    confidence: (H, W) float32 in [0, 1]: the model's probability that the match is right, that is, within a tenth of
+        the object's size of the truth; see `geomatch.matching.confidence`.
     valid: (H, W) bool: the position lies inside the target, and matching back from there returns to the pixel
         within the matcher's stated tolerance.
     source_size, target_size: (height, width) in pixels.
@@ -73,33 +73,3 @@ class Correspondence:
         bilinearly."""
         points = points.float()
         return points + read_cells(self.flow[None], points[None])[0].mT
-
-
-@dataclass(frozen=True)
-class MatchPosterior:
-    """The one meaning of confidence: the model's probability that two points correspond.
-
-    The likelihood of Probabilistic Introspection, p(s | y, sigma) ~ exp((1 - loss) / sigma) with loss 1 - s for points
-    that correspond and s for others, gives at equal priors the log-odds (2 s - 1) / sigma. It is learnt from views of
-    one photograph. For photographs of different objects it is tempered, points picked as best get the prior that such
-    picks have, and matching back from the target is a second witness:
-
-        log-odds = (2 s - 1) / (temperature sigma) + prior + return_weight exp(-d / return_scale)
-
-    with d how far from where it started matching there and back ends. The defaults are logistic regression on the
-    validation pairs of SPair-71k and animal-parts (nn and hough, preset default, right at alpha = 0.1).
-    """
-
-    temperature: float = 2.24
-    prior: float = -1.04
-    return_weight: float = 0.92
-    return_scale: float = 0.1
-
-    def __call__(self, score: Tensor, sigma: Tensor, return_error: Tensor) -> Tensor:
-        """Probabilities in [0, 1], of the shape of the arguments.
-
-        score: max(0, <phi_u, phi_v>) in [0, 1]. sigma: the mean of both points' inverse confidences. return_error: d,
-        as a share of the source's longer side.
-        """
-        witness = self.return_weight * torch.exp(-return_error / self.return_scale)
-        return torch.sigmoid((2 * score - 1) / (self.temperature * sigma) + self.prior + witness)

@@ -68,6 +68,19 @@ class Grid:
         """Pixel position of every cell's centre in row-major order: (height * width, 2) float32."""
         return self.to_pixels(self.cells(device))
 
+    def around(self, indices: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+        """The cells of the square window of ``radius`` cells about each of (N,) cells, numbered in row-major order.
+
+        Returns (N, K) int64 cells in row-major order of the window, K = (2 radius + 1)^2, and (N, K) bool, which of
+        them lie on the grid; for the others stands the nearest cell that does.
+        """
+        reach = torch.arange(-radius, radius + 1, device=indices.device)
+        y = (indices[:, None] // self.width + reach)[:, :, None]
+        x = (indices[:, None] % self.width + reach)[:, None, :]
+        on_grid = (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
+        cells = y.clamp(0, self.height - 1) * self.width + x.clamp(0, self.width - 1)
+        return cells.flatten(1), on_grid.flatten(1)
+
     def to_pixels(self, cells: Tensor) -> Tensor:
         """Cell coordinates (..., 2) to pixels (..., 2)."""
         return cells * cells.new_tensor(self.pitch) + cells.new_tensor(self.origin)

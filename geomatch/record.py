@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from geomatch import __version__
 from geomatch.correspondence import Correspondence
 from geomatch.features.weights import sha256_of
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
+from geomatch.io.images import png_bytes
 from geomatch.pipeline import Pipeline
 from geomatch.visualize.overview import draw_overview, to_picture
 from geomatch.visualize.warp import pull
@@ -30,11 +30,11 @@ def match_files(
     flow = FlowField.of(correspondence)
     files = {FILE_NAMES[name]: ENCODERS[name](flow) for name in formats}
     warped = pull(target, correspondence)
-    files["warped.png"] = _png(to_picture(warped))
-    files["confidence.png"] = _png(
+    files["warped.png"] = png_bytes(to_picture(warped))
+    files["confidence.png"] = png_bytes(
         Image.fromarray(np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16))
     )
-    files["overview.png"] = _png(draw_overview(source, target, warped, correspondence))
+    files["overview.png"] = png_bytes(draw_overview(source, target, warped, correspondence))
     return files
 
 
@@ -59,9 +59,3 @@ def to_json(record: dict[str, object], *, indent: int | None = None) -> str:
 
 def _input_record(path: Path, size: tuple[int, int]) -> dict[str, object]:
     return {"path": str(path), "sha256": sha256_of(path), "width": size[1], "height": size[0]}
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

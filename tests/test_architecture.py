@@ -78,7 +78,14 @@ def test_only_the_shim_imports_torchvision() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["match", "--help"], ["eval", "--help"], ["datasets", "--help"], ["train", "introspection", "--help"]],
+    [
+        ["--help"],
+        ["match", "--help"],
+        ["eval", "--help"],
+        ["datasets", "--help"],
+        ["train", "introspection", "--help"],
+        ["show", "confidence", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

@@ -1,9 +1,7 @@
-import math
-
 import pytest
 import torch
 
-from geomatch.correspondence import Correspondence, FeatureMap, MatchPosterior
+from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.geometry import Grid
 from tests.conftest import random_features
 
@@ -36,19 +34,3 @@ def test_upsampled_features_stay_of_unit_length_and_keep_what_was_at_the_centres
     torch.testing.assert_close(fine.descriptors[:, 1::3, 1::3], features.descriptors, atol=1e-5, rtol=0)
     torch.testing.assert_close(fine.descriptors.norm(dim=0), torch.ones(12, 15))
     torch.testing.assert_close(fine.inverse_confidence, torch.full((12, 15), 0.3))
-
-
-def test_without_the_way_back_confidence_is_the_posterior_of_the_paper_s_likelihood() -> None:
-    score, sigma = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.3, 0.4])
-    same, different = torch.exp(score / sigma), torch.exp((1 - score) / sigma)  # exp((1 - loss) / sigma)
-    paper = MatchPosterior(temperature=1, prior=0, return_weight=0)
-    torch.testing.assert_close(paper(score, sigma, torch.ones(3)), same / (same + different))
-
-
-def test_confidence_rises_with_the_score_and_falls_with_the_way_missed_on_return() -> None:
-    """Hand-worked: (2 * .9 - 1) / (2 * .2) - 1 + 1.5 exp(0) = 2.5."""
-    posterior = MatchPosterior(temperature=2, prior=-1, return_weight=1.5, return_scale=0.1)
-    sigma = torch.full((4,), 0.2)
-    found = posterior(torch.tensor([0.9, 0.9, 0.8, 0.9]), sigma, torch.tensor([0.0, 0.1, 0.0, 9.0]))
-    odds = torch.tensor([2.5, 1 + 1.5 * math.exp(-1), 2.0, 1.0])
-    torch.testing.assert_close(found, torch.sigmoid(odds))

@@ -78,3 +78,14 @@ def test_reading_cells_agrees_with_scipy() -> None:
 def test_a_homography_divides_by_its_last_row() -> None:
     homography = torch.tensor([[2.0, 0, 1], [0, 3, 2], [0.5, 0, 1]])
     assert apply_homography(homography, torch.tensor([[2.0, 4.0]])).tolist() == [[2.5, 7.0]]
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))
+def test_the_cells_around_a_cell_are_its_window_and_off_the_grid_the_nearest(h: int, w: int, radius: int) -> None:
+    cells, on_grid = Grid.over((60, 60), h, w).around(torch.arange(h * w), radius)
+    for index in range(h * w):
+        window = [
+            (index // w + dy, index % w + dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)
+        ]
+        assert on_grid[index].tolist() == [0 <= y < h and 0 <= x < w for y, x in window]
+        assert cells[index].tolist() == [min(max(y, 0), h - 1) * w + min(max(x, 0), w - 1) for y, x in window]

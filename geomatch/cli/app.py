@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geomatch import __version__
-from geomatch.cli import datasets, train
+from geomatch.cli import datasets, show, train
 from geomatch.cli.console import rendered_errors
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
@@ -25,6 +25,7 @@ app.command()(match)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(show.app, name="show")
 
 
 def _print_version(wanted: bool) -> None:

@@ -38,7 +38,10 @@ class Matcher:
 
     def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
         """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
+        return densify(*self.search(source, target), self.densification, self.max_bytes)
+
+    def search(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap, Partners]:
+        """The features on the grids that partners are sought on, and the partners. Raises OutOfMemoryError."""
         factor = max(1, round(self.cells / max(source.grid.shape)))
         source, target = source.upsampled(factor), target.upsampled(factor)
-        partners = MATCHERS[self.name](source, target, self.max_bytes)
-        return densify(source, target, partners, self.densification, self.max_bytes)
+        return source, target, MATCHERS[self.name](source, target, self.max_bytes)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import Correspondence, FeatureMap, MatchPosterior
+from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.geometry import Grid, read_cells
+from geomatch.matching.confidence import Hearing, MatchPosterior, hear
 from geomatch.matching.search import Partners, row_blocks
 
 
@@ -18,9 +19,7 @@ class Densification:
 
     window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
     temperature: of the soft-argmax over that neighbourhood, in units of cosine similarity.
-    fixed_sigma: the inverse confidence of features that know none; 0.07 explains best which matches of hypercolumns
-        (stages 2 and 3) are right at alpha = 0.1 on the validation pairs of SPair-71k and animal-parts.
-    posterior: how score, sigma and the way back become confidence.
+    hearing, posterior: what speaks for a match, and how that becomes confidence.
     cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
         share of the source's longer side.
     min_confidence: what a match needs to be valid.
@@ -28,7 +27,7 @@ class Densification:
 
     window: int = 1
     temperature: float = 0.05
-    fixed_sigma: float = 0.07
+    hearing: Hearing = field(default_factory=Hearing)
     posterior: MatchPosterior = field(default_factory=MatchPosterior)
     cycle_tolerance: float = 0.1
     min_confidence: float = 0.0
@@ -52,8 +51,8 @@ def densify(
     flow = to_pixels(landing - start)
     inside = _lands_inside(flow, target.image_size)
     consistent = to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance
-    score, sigma = _evidence(source, target, partners.forward, how.fixed_sigma)
-    confidence = to_pixels(how.posterior(score, sigma, cycle_error)[:, None])[0].clamp_(0, 1)
+    evidence = hear(source, target, partners.forward, landing, how.hearing, max_bytes)
+    confidence = to_pixels(how.posterior(evidence)[:, None])[0].clamp_(0, 1)
     return Correspondence(
         flow=flow,
         confidence=confidence,
@@ -69,31 +68,16 @@ def refine(source: FeatureMap, target: FeatureMap, partners: Tensor, how: Densif
     partners: (N,) target cell of each source cell. Returns fractional target cells (N, 2), x then y. Cells of the
     window that fall off the grid have no weight.
     """
-    height, width = target.grid.shape
-    a, b = source.descriptors.flatten(1).mT, target.descriptors.flatten(1).mT.contiguous()
-    reach = torch.arange(-how.window, how.window + 1, device=a.device)
-    dy, dx = (offset.flatten() for offset in torch.meshgrid(reach, reach, indexing="ij"))
+    a, b = (features.descriptors.flatten(1).mT.contiguous() for features in (source, target))
+    position = target.grid.cells(a.device)
     refined = torch.empty(len(partners), 2, device=a.device)
-    for begin, end in row_blocks(len(partners), len(dx) * a.shape[1], max_bytes):
-        y = partners[begin:end, None] // width + dy
-        x = partners[begin:end, None] % width + dx
-        on_grid = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        cells = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        scores = torch.einsum("nc,nkc->nk", a[begin:end], b[cells])
+    for begin, end in row_blocks(len(partners), (2 * how.window + 1) ** 2 * a.shape[1], max_bytes):
+        near, on_grid = target.grid.around(partners[begin:end], how.window)
+        windows = b.index_select(0, near.flatten()).reshape(*near.shape, -1)
+        scores = (a[begin:end, None] * windows).sum(dim=2)
         weights = torch.softmax(scores.masked_fill(~on_grid, -torch.inf) / how.temperature, dim=1)
-        refined[begin:end, 0] = (weights * x).sum(dim=1)
-        refined[begin:end, 1] = (weights * y).sum(dim=1)
+        refined[begin:end] = torch.einsum("nk,nkd->nd", weights, position[near])
     return refined
-
-
-def _evidence(source: FeatureMap, target: FeatureMap, partners: Tensor, fixed_sigma: float) -> tuple[Tensor, Tensor]:
-    """Score and mean inverse confidence (N,) of each source cell and its partner."""
-    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
-    score = (a * b[:, partners]).sum(dim=0)
-    sigma = torch.full_like(score, fixed_sigma)
-    if source.inverse_confidence is not None and target.inverse_confidence is not None:
-        sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
-    return score.relu(), sigma
 
 
 @dataclass(frozen=True)

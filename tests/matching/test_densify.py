@@ -3,10 +3,11 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from geomatch.correspondence import FeatureMap, MatchPosterior
+from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.geometry import Grid
 from geomatch.matching.base import Matcher
+from geomatch.matching.confidence import Hearing, hear
 from geomatch.matching.densify import Densification, Spread, densify, refine
 from geomatch.matching.search import Partners
 from tests.conftest import random_features
@@ -52,8 +53,17 @@ def test_identical_images_match_to_themselves() -> None:
     found = Matcher("nn", densification=Densification(window=0))(features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
-    everywhere = torch.ones(60, 70)
-    torch.testing.assert_close(found.confidence, MatchPosterior()(everywhere, 0.1 * everywhere, 0 * everywhere))
+
+
+def test_confidence_at_a_cell_s_centre_is_the_posterior_of_its_evidence() -> None:
+    source, target = random_features(5, 7, cell=9, sigma=0.2), random_features(6, 5, cell=11, seed=1, sigma=0.1)
+    how = Densification(window=0)
+    partners = torch.from_numpy(np.random.default_rng(0).integers(0, 30, 35))
+    back = torch.zeros(30, dtype=torch.int64)
+    found = densify(source, target, Partners(partners, back), how, 1 << 20)
+    landing = target.grid.centres()[partners]
+    posterior = how.posterior(hear(source, target, partners, landing, Hearing(), 1 << 20))
+    torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), posterior)
 
 
 def test_a_match_of_less_confidence_than_asked_for_is_not_valid() -> None:

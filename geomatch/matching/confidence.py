@@ -1,0 +1,132 @@
+"""What speaks for a match, and the one meaning of confidence: the probability that the match is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from geomatch.correspondence import FeatureMap
+from geomatch.matching.search import row_blocks
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The witnesses to each match, tensors of one shape.
+
+    score: similarity of the partners, s = max(0, <phi_u, phi_v>) in [0, 1].
+    sigma: the mean of both partners' learnt inverse confidences, positive.
+    concentration: in (0, 1], how little else in the target looks like the source cell: softmax over all cells of the
+        target turns its similarities into shares, and this is the share of those near the partner.
+    agreement: in (0, 1], how well the cells around the source cell are displaced alike: the mean of
+        exp(-difference / tolerance), each neighbour weighing with the cube of its score, as its vote in Hough matching.
+    """
+
+    score: Tensor
+    sigma: Tensor
+    concentration: Tensor
+    agreement: Tensor
+
+    def stacked(self) -> Tensor:
+        """The four witnesses in the order above, along a new first axis."""
+        return torch.stack([getattr(self, field.name) for field in fields(self)])
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How the witnesses are heard.
+
+    fixed_sigma: the inverse confidence of features that know none.
+    temperature: of the softmax in concentration, in units of cosine similarity; that of the soft-argmax.
+    reach: how far around a cell is near, as a share of the longer side of its image.
+    tolerance: the difference of displacements, as a share of the images' longer sides, at which agreement falls to 1/e.
+    """
+
+    fixed_sigma: float = 0.107
+    temperature: float = 0.05
+    reach: float = 0.06
+    tolerance: float = 0.1
+
+    def reach_in_cells(self, grid_shape: tuple[int, int]) -> int:
+        return max(1, round(self.reach * max(grid_shape)))
+
+
+@dataclass(frozen=True)
+class MatchPosterior:
+    """The model's probability that a match is right, that is, within alpha = 0.1 of the truth.
+
+    The likelihood of Probabilistic Introspection, p(s | y, sigma) ~ exp((1 - loss) / sigma) with loss 1 - s for points
+    that correspond and s for others, gives at equal priors the log-odds (2 s - 1) / sigma. It is learnt from views of
+    one photograph. For photographs of different objects it is tempered, sigma counts for itself, too, as what the
+    network thinks of the two points wherever they are matched, two more witnesses are heard, and matches picked as
+    best get the prior that such picks have:
+
+        log-odds = (2 s - 1) / (temperature sigma) + sureness / sigma
+                   + concentration_weight concentration + agreement_weight agreement + prior
+
+    The defaults are logistic regression on the validation pairs of SPair-71k and animal-parts (nn and hough, preset
+    default), as ``benchmarks/calibration.py`` prints them.
+    """
+
+    temperature: float = 5.537
+    sureness: float = 0.454
+    concentration_weight: float = 1.832
+    agreement_weight: float = 2.461
+    prior: float = -6.487
+
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Probabilities in [0, 1], of the evidence's shape."""
+        return torch.sigmoid(
+            ((2 * evidence.score - 1) / self.temperature + self.sureness) / evidence.sigma
+            + self.concentration_weight * evidence.concentration
+            + self.agreement_weight * evidence.agreement
+            + self.prior
+        )
+
+
+def hear(
+    source: FeatureMap, target: FeatureMap, partners: Tensor, landing: Tensor, how: Hearing, max_bytes: int
+) -> Evidence:
+    """The evidence for each source cell's match.
+
+    partners: (N,) target cell of each source cell. landing: (N, 2), where in the target it lies, in pixels x, y.
+    Returns evidence of shape (N,), float32. Raises OutOfMemoryError when ``max_bytes`` cannot hold a row of scores.
+    """
+    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    score = (a * b[:, partners]).sum(dim=0).relu_()
+    sigma = torch.full_like(score, how.fixed_sigma)
+    if source.inverse_confidence is not None and target.inverse_confidence is not None:
+        sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
+    start = source.grid.centres(landing.device) / max(source.image_size)
+    displacement = landing / max(target.image_size) - start
+    return Evidence(
+        score,
+        sigma,
+        _concentration(source, target, partners, how, max_bytes),
+        _agreement(source, displacement, score, how, max_bytes),
+    )
+
+
+def _concentration(source: FeatureMap, target: FeatureMap, partners: Tensor, how: Hearing, max_bytes: int) -> Tensor:
+    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    radius = how.reach_in_cells(target.grid.shape)
+    concentration = torch.empty(len(partners), device=a.device)
+    for begin, end in row_blocks(len(partners), b.shape[1], max_bytes):
+        near, on_grid = target.grid.around(partners[begin:end], radius)
+        shares = torch.softmax((a[:, begin:end].mT @ b).div_(how.temperature), dim=1)
+        concentration[begin:end] = (shares.gather(1, near) * on_grid).sum(dim=1)
+    return concentration
+
+
+def _agreement(source: FeatureMap, displacement: Tensor, score: Tensor, how: Hearing, max_bytes: int) -> Tensor:
+    cells = torch.arange(len(score), device=score.device)
+    weight = score.clamp(min=1e-3) ** 3
+    agreement = torch.empty_like(score)
+    radius = how.reach_in_cells(source.grid.shape)
+    for begin, end in row_blocks(len(score), (2 * radius + 1) ** 2 * 2, max_bytes):
+        near, on_grid = source.grid.around(cells[begin:end], radius)
+        difference = (displacement[near] - displacement[begin:end, None]).norm(dim=2)
+        weights = weight[near] * on_grid
+        agreement[begin:end] = (weights * torch.exp(-difference / how.tolerance)).sum(dim=1) / weights.sum(dim=1)
+    return agreement

@@ -1,0 +1,128 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import OutOfMemoryError
+from geomatch.geometry import Grid
+from geomatch.matching.confidence import Evidence, Hearing, MatchPosterior, hear
+from tests.conftest import random_features
+
+SHARE = st.floats(0, 1)
+SIGMA = st.floats(0.05, 2)
+
+
+def evidence(score: float, sigma: float, concentration: float, agreement: float) -> Evidence:
+    return Evidence(*(torch.tensor(value, dtype=torch.float64) for value in (score, sigma, concentration, agreement)))
+
+
+def test_with_no_other_witness_confidence_is_the_posterior_of_the_paper_s_likelihood() -> None:
+    score, sigma, unheard = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.3, 0.4]), torch.rand(3)
+    same, different = torch.exp(score / sigma), torch.exp((1 - score) / sigma)  # exp((1 - loss) / sigma)
+    paper = MatchPosterior(temperature=1, sureness=0, concentration_weight=0, agreement_weight=0, prior=0)
+    torch.testing.assert_close(paper(Evidence(score, sigma, unheard, unheard)), same / (same + different))
+
+
+def test_the_log_odds_of_a_hand_worked_match() -> None:
+    """(2 * .9 - 1) / (2 * .2) + .1 / .2 + 3 * .5 + 2 * .25 - 4 = 2 + .5 + 1.5 + .5 - 4 = .5"""
+    posterior = MatchPosterior(temperature=2, sureness=0.1, concentration_weight=3, agreement_weight=2, prior=-4)
+    assert float(posterior(evidence(0.9, 0.2, 0.5, 0.25))) == pytest.approx(1 / (1 + math.exp(-0.5)))
+
+
+@given(SHARE, SIGMA, SHARE, SHARE, st.sampled_from(["score", "sigma", "concentration", "agreement"]), SHARE)
+def test_every_witness_speaks_for_what_it_stands_for(
+    score: float, sigma: float, concentration: float, agreement: float, witness: str, more: float
+) -> None:
+    """Confidence never falls with score, concentration and agreement, nor rises with sigma, and is a probability."""
+    before = evidence(score, sigma, concentration, agreement)
+    after = replace(before, **{witness: getattr(before, witness) + more})
+    low, high = (float(MatchPosterior()(each)) for each in ((after, before) if witness == "sigma" else (before, after)))
+    assert 0 <= low <= high <= 1
+
+
+def slow_evidence(
+    source: FeatureMap,
+    target: FeatureMap,
+    partners: list[int],
+    landing: np.ndarray,
+    how: Hearing,
+    radii: tuple[int, int],
+) -> np.ndarray:
+    """(4, N), one cell after the other; ``radii``: how many cells are near in source and target."""
+    a, b = (f.descriptors.flatten(1).mT.double().numpy() for f in (source, target))
+    (hs, ws), (ht, wt) = source.grid.shape, target.grid.shape
+    score = np.array([max(0.0, float(a[i] @ b[j])) for i, j in enumerate(partners)])
+    moved = landing / max(target.image_size) - source.grid.centres().double().numpy() / max(source.image_size)
+    found = np.zeros((4, len(partners)))
+    for i, j in enumerate(partners):
+        sigmas = [f.inverse_confidence for f in (source, target)]
+        assert sigmas[0] is not None
+        assert sigmas[1] is not None
+        weights = np.exp(b @ a[i] / how.temperature)
+        near = [k for k in range(ht * wt) if max(abs(k // wt - j // wt), abs(k % wt - j % wt)) <= radii[1]]
+        around = [k for k in range(hs * ws) if max(abs(k // ws - i // ws), abs(k % ws - i % ws)) <= radii[0]]
+        alike = [math.exp(-float(np.linalg.norm(moved[k] - moved[i])) / how.tolerance) for k in around]
+        found[:, i] = (
+            score[i],
+            (float(sigmas[0].flatten()[i]) + float(sigmas[1].flatten()[j])) / 2,
+            weights[near].sum() / weights.sum(),
+            np.average(alike, weights=np.maximum(score[around], 1e-3) ** 3),
+        )
+    return found
+
+
+@pytest.mark.parametrize("max_bytes", [12 * 117, 1 << 30])
+def test_evidence_agrees_with_a_slow_loop_whatever_the_memory(max_bytes: int) -> None:
+    random = np.random.default_rng(0)
+    source, target = random_features(6, 8, cell=9), random_features(9, 13, cell=11, seed=1)
+    source, target = (
+        replace(f, inverse_confidence=torch.from_numpy(random.uniform(0.1, 0.5, f.grid.shape)).float())
+        for f in (source, target)
+    )
+    partners = random.integers(0, 117, 48)
+    partners[:2] = 0, 116  # corners
+    landing = random.uniform(0, 99, (48, 2))
+    how = Hearing(temperature=0.3, reach=0.16, tolerance=0.2)
+    found = hear(source, target, torch.from_numpy(partners), torch.from_numpy(landing).float(), how, max_bytes)
+    expected = slow_evidence(source, target, partners.tolist(), landing, how, radii=(1, 2))
+    np.testing.assert_allclose(found.stacked().numpy(), expected, atol=1e-5)
+
+
+def test_a_bound_too_small_for_a_row_of_scores_names_the_option() -> None:
+    features = random_features(9, 9)
+    with pytest.raises(OutOfMemoryError, match="--max-memory"):
+        hear(features, features, torch.arange(81), features.grid.centres(), Hearing(), 100)
+
+
+def test_a_cell_whose_like_is_elsewhere_too_is_concentrated_by_half() -> None:
+    """Two far cells of the target look just like the source cell, all others not at all."""
+    descriptors = torch.zeros(3, 1, 20)
+    descriptors[2] = 1
+    descriptors[:, 0, 4] = descriptors[:, 0, 15] = torch.tensor([1.0, 0, 0])
+    target = FeatureMap(descriptors, (10, 200), Grid.over((10, 200), 1, 20))
+    source = FeatureMap(torch.tensor([1.0, 0, 0])[:, None, None], (10, 10), Grid.over((10, 10), 1, 1))
+    found = hear(source, target, torch.tensor([4]), torch.tensor([[44.5, 4.5]]), Hearing(), 1 << 20)
+    assert float(found.concentration) == pytest.approx(0.5, abs=1e-3)
+    assert float(found.score) == pytest.approx(1)
+
+
+def test_agreement_is_full_where_all_cells_move_alike_and_small_where_each_goes_its_own_way() -> None:
+    features = random_features(8, 8)
+    cells, shift = torch.arange(64), torch.tensor([13.0, -4.0])
+    together = hear(features, features, cells, features.grid.centres() + shift, Hearing(), 1 << 20)
+    torch.testing.assert_close(together.agreement, torch.ones(64))
+    scattered = torch.from_numpy(np.random.default_rng(0).uniform(0, 79, (64, 2))).float()
+    assert hear(features, features, cells, scattered, Hearing(), 1 << 20).agreement.max() < 0.5
+
+
+def test_features_that_know_no_sigma_get_a_fixed_one() -> None:
+    known, unknown = random_features(4, 4, sigma=0.3), random_features(4, 4)
+    cells, how = torch.arange(16), Hearing(fixed_sigma=0.11)
+    for source, target, sigma in ((known, known, 0.3), (known, unknown, 0.11), (unknown, known, 0.11)):
+        found = hear(source, target, cells, target.grid.centres(), how, 1 << 20)
+        torch.testing.assert_close(found.sigma, torch.full((16,), sigma))

@@ -1,0 +1,72 @@
+"""`benchmarks/calibration.py`, which fits the constants of confidence."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geomatch.matching.confidence import Evidence, MatchPosterior
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import calibration
+from calibration import Statement, fit_fixed_sigma, fit_posterior, measures
+
+TRUE = MatchPosterior(temperature=3, sureness=0.5, concentration_weight=2, agreement_weight=1, prior=-5)
+
+
+def simulated(count: int, posterior: MatchPosterior, sigma: float | None = None, seed: int = 0) -> Statement:
+    """Matches that are right as often as a posterior says."""
+    random = np.random.default_rng(seed)
+    columns = random.uniform((0, 0.1, 0, 0), (1, 0.4, 1, 1), (count, 4)).T
+    if sigma:
+        columns[1] = sigma
+    evidence = Evidence(*torch.from_numpy(columns))
+    return Statement("simulated", evidence, torch.from_numpy(random.random(count)) < posterior(evidence))
+
+
+def test_the_fit_finds_the_constants_that_matches_were_drawn_with() -> None:
+    found = fit_posterior([simulated(30_000, TRUE), simulated(30_000, TRUE, seed=1)])
+    evidence = simulated(1000, TRUE, seed=2).evidence
+    assert float((found(evidence) - TRUE(evidence)).abs().max()) < 0.05
+    assert found.sureness == pytest.approx(TRUE.sureness, rel=0.1)
+
+
+def test_a_witness_that_speaks_against_what_it_stands_for_is_not_believed() -> None:
+    liar = MatchPosterior(temperature=3, sureness=0.5, concentration_weight=-2, agreement_weight=1, prior=-3)
+    assert fit_posterior([simulated(5000, liar)]).concentration_weight == calibration.SMALLEST_WEIGHT
+
+
+def test_the_fixed_sigma_is_found_for_features_that_know_none() -> None:
+    statement = simulated(30_000, TRUE, sigma=0.15)
+    blind = Evidence(
+        statement.evidence.score,
+        torch.full_like(statement.evidence.sigma, 0.07),
+        statement.evidence.concentration,
+        statement.evidence.agreement,
+    )
+    assert fit_fixed_sigma([Statement("blind", blind, statement.right)], TRUE) == pytest.approx(0.15, rel=0.05)
+
+
+def test_confidence_that_is_true_has_no_more_calibration_error_than_chance() -> None:
+    ause, error, chance, half, everything, gain = map(float, measures(simulated(20_000, TRUE), TRUE))
+    assert error < 2 * chance < 0.03
+    assert gain == pytest.approx(half - everything, abs=1e-3)
+    assert ause > 0
+
+
+@pytest.mark.parametrize(
+    ("features", "constants"), [("introspection", "MatchPosterior(temperature="), ("hypercolumn", "fixed_sigma = ")]
+)
+def test_one_command_reads_a_benchmark_and_prints_constants_and_measures(
+    features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])
+    with pytest.warns(UserWarning, match="not those of the whole benchmark"):
+        calibration.main()
+    printed = capsys.readouterr().out
+    assert constants in printed
+    assert "spair-71k, nn" in printed
+    assert "spair-71k, hough" in printed
