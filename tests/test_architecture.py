@@ -25,7 +25,7 @@ SAME_FLOOR = {("datasets", "io"), ("features", "io"), ("record", "evaluation")}
 
 PURE = {
     f"evaluation/{name}.py"
-    for name in ("bootstrap", "certainty", "dense", "metrics", "protocols", "regions", "scoreboard")
+    for name in ("bootstrap", "certainty", "dense", "localisation", "metrics", "protocols", "regions", "scoreboard")
 }
 
 
@@ -77,7 +77,14 @@ def test_only_the_shim_imports_torchvision() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["match", "--help"], ["eval", "--help"], ["datasets", "--help"], ["train", "introspection", "--help"]],
+    [
+        ["--help"],
+        ["match", "--help"],
+        ["eval", "--help"],
+        ["datasets", "--help"],
+        ["train", "introspection", "--help"],
+        ["crops", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import scipy.io
@@ -48,3 +53,17 @@ def write_spair(root: Path) -> Path:
     for name, entry in entries.items():
         (root / "PairAnnotation" / "val" / f"{name}.json").write_text(json.dumps(entry))
     return root
+
+
+def write_shard(
+    folder: Path, photographs: Mapping[str, tuple[str, str]], pixels: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """``shard.tar`` and ``labels.csv`` of names with their labels and boxes; their bytes, if wanted, in ``pixels``."""
+    with tarfile.open(folder / "shard.tar", "w:") as shard, (folder / "labels.csv").open("w", newline="") as table:
+        rows = csv.writer(table)
+        rows.writerow(("file", "labels", "boxes"))
+        for name, (labels, boxes) in photographs.items():
+            rows.writerow((name, labels, boxes))
+            member = tarfile.TarInfo(name)
+            member.size = len(pixels.get(name, b""))
+            shard.addfile(member, io.BytesIO(pixels.get(name, b"")))
