@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 import scipy.io
+from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.datasets.pf_willow import CLASSES
@@ -67,3 +68,10 @@ def write_shard(
             member = tarfile.TarInfo(name)
             member.size = len(pixels.get(name, b""))
             shard.addfile(member, io.BytesIO(pixels.get(name, b"")))
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels (H, W, 3) as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
