@@ -26,7 +26,7 @@ SAME_FLOOR = {("datasets", "io"), ("features", "io"), ("record", "evaluation")}
 
 PURE = {
     f"evaluation/{name}.py"
-    for name in ("bootstrap", "certainty", "dense", "metrics", "protocols", "regions", "scoreboard")
+    for name in ("bootstrap", "certainty", "dense", "localisation", "metrics", "protocols", "regions", "scoreboard")
 }
 
 
@@ -85,6 +85,7 @@ def test_only_the_shim_imports_torchvision() -> None:
         ["datasets", "--help"],
         ["train", "introspection", "--help"],
         ["show", "confidence", "--help"],
+        ["crops", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:

@@ -10,6 +10,7 @@ import typer
 from geomatch import __version__
 from geomatch.cli import datasets, show, train
 from geomatch.cli.console import rendered_errors
+from geomatch.cli.crops import crops
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(match)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
+app.command()(crops)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(show.app, name="show")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import IO
 
 from torch import Tensor
 
+from geomatch.datasets.pairs import Box
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError
 from geomatch.io.images import IMAGE_SUFFIXES, decode_image
@@ -22,17 +24,26 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class Photograph:
-    """Where one photograph's bytes are, and what it shows. ``length`` None: to the end of the file."""
+    """Where one photograph's bytes are, and what it shows. ``length`` None: to the end of the file.
+
+    crop: the part of it to show, (left, top, right, bottom) in pixels of the upright photograph, whose pixel centres
+    are at integers; it may reach beyond the photograph. None: all of it.
+    """
 
     name: str
     path: Path
     labels: tuple[str, ...]
     offset: int = 0
     length: int | None = None
+    crop: Box | None = None
 
     def load(self) -> Tensor:
-        """The pixels, (3, H, W) uint8. Raises InputError if they cannot be decoded."""
-        return decode_image(self.open(), self.name)
+        """The pixels, (3, H, W) uint8: those of the crop, if there is one.
+
+        Raises InputError if they cannot be decoded or none of them lies in the crop.
+        """
+        pixels = decode_image(self.open(), self.name)
+        return pixels if self.crop is None else _cut(pixels, self.crop, self.name)
 
     def open(self) -> IO[bytes]:
         """The encoded bytes."""
@@ -108,7 +119,7 @@ def find_photographs(data: Sequence[Path]) -> list[Photograph]:
             raise InputError(f"{place}: no such folder or tar file")
         shards = [place] if place.is_file() else sorted(place.glob("*.tar"))
         if shards:
-            labels = _read_labels(shards[0].parent / "labels.csv")
+            labels = _read_labels(label_table(shards[0]))
             for shard in shards:
                 found += _list_shard(shard, labels)
         else:
@@ -141,6 +152,23 @@ def with_labels(photographs: Sequence[Photograph], labels: Sequence[str]) -> lis
         )
     kept = ((photograph, tuple(label for label in photograph.labels if label in labels)) for photograph in photographs)
     return [replace(photograph, labels=found) for photograph, found in kept if found]
+
+
+def label_table(shard: Path) -> Path:
+    """Where the labels of a tar shard's photographs are, if they have any."""
+    return shard.parent / "labels.csv"
+
+
+def _cut(pixels: Tensor, crop: Box, name: str) -> Tensor:
+    """The pixels whose centres lie in the crop."""
+    left, top = (max(0, math.ceil(edge)) for edge in crop[:2])
+    right, bottom = (math.floor(edge) + 1 for edge in crop[2:])
+    part = pixels[:, top : max(top, bottom), left : max(left, right)]
+    if part.numel() == 0:
+        raise InputError(
+            f"{name}: its crop {crop} holds no pixel of it; was the crop table made from other photographs?"
+        )
+    return part
 
 
 def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:

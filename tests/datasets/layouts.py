@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import scipy.io
+from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.datasets.pf_willow import CLASSES
@@ -48,3 +54,24 @@ def write_spair(root: Path) -> Path:
     for name, entry in entries.items():
         (root / "PairAnnotation" / "val" / f"{name}.json").write_text(json.dumps(entry))
     return root
+
+
+def write_shard(
+    folder: Path, photographs: Mapping[str, tuple[str, str]], pixels: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """``shard.tar`` and ``labels.csv`` of names with their labels and boxes; their bytes, if wanted, in ``pixels``."""
+    with tarfile.open(folder / "shard.tar", "w:") as shard, (folder / "labels.csv").open("w", newline="") as table:
+        rows = csv.writer(table)
+        rows.writerow(("file", "labels", "boxes"))
+        for name, (labels, boxes) in photographs.items():
+            rows.writerow((name, labels, boxes))
+            member = tarfile.TarInfo(name)
+            member.size = len(pixels.get(name, b""))
+            shard.addfile(member, io.BytesIO(pixels.get(name, b"")))
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels (H, W, 3) as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

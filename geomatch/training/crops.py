@@ -1,0 +1,195 @@
+"""Where labelled things are on photographs, learnt from image labels alone: a weakly supervised detector.
+
+The thing a photograph is of tends to lie in its middle. So each label's photographs are first split into a centred box
+and the rest. Whether a cell is more like the mean of the one or of the other, over all these photographs, is the
+label's evidence, and the thing is found where a box gathers most of it. Summing evidence, for and against, finds whole
+objects; the products of softmaxes of WSDDN (Bilen and Vedaldi, CVPR 2016) over these descriptors found, in our short
+trials, small telling spots.
+
+Every photograph is described on ``CELLS`` x ``CELLS`` cells of its own width and height, so all boxes are the same for
+all photographs: products of intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geomatch.datasets.crops import Crop
+from geomatch.datasets.pairs import Box
+from geomatch.datasets.photographs import Photograph, PhotographReader, by_label
+from geomatch.errors import InputError
+from geomatch.features.base import FeatureExtractor
+from geomatch.geometry import Grid, read_cells
+from geomatch.settings import Precision
+from geomatch.training.engine import autocast
+
+CELLS = 14
+CENTRE = (0.15, 0.85)  # of either axis: the box evidence is first sought in
+SIDES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of boxes, as shares of the photograph's
+STEP = 0.1  # at most, between boxes of one size
+_READ_AT_ONCE = 32
+_CHUNK = 256  # photographs whose descriptors are turned into single precision at a time
+
+
+@dataclass(frozen=True)
+class Described:
+    """Photographs, their sizes (height, width) and descriptors (N, C, CELLS, CELLS) float16, in the same order."""
+
+    photographs: list[Photograph]
+    sizes: list[tuple[int, int]]
+    descriptors: Tensor
+
+
+def describe(
+    photographs: Sequence[Photograph],
+    extractor: FeatureExtractor,
+    reader: PhotographReader,
+    device: torch.device,
+    on_progress: Callable[[int], object],
+) -> Described:
+    """Describe those labelled photographs that can be read.
+
+    device: where the extractor computes. on_progress: told from time to time how many more are done.
+
+    Raises InputError if none has a label besides the background, two have one name, or too many cannot be read.
+    """
+    wanted = [photograph for photograph in photographs if by_label([photograph])]
+    if not wanted:
+        raise InputError(
+            "no photograph has a label: put them into sub-folders named after what they show, "
+            "or give tar shards beside a labels.csv"
+        )
+    twice = [name for name, count in Counter(photograph.name for photograph in wanted).items() if count > 1]
+    if twice:
+        raise InputError(f"two photographs are called {twice[0]}: make a crop table of each folder apart")
+    kept: list[Photograph] = []
+    sizes: list[tuple[int, int]] = []
+    descriptors: list[Tensor] = []
+    for start in range(0, len(wanted), _READ_AT_ONCE):
+        batch = wanted[start : start + _READ_AT_ONCE]
+        for pixels in reader.read(batch, len(batch)):
+            sizes.append((pixels.shape[1], pixels.shape[2]))
+            descriptors.append(_describe_one(pixels, extractor, device))
+        kept += [photograph for photograph in batch if photograph.name not in reader.unreadable]
+        on_progress(len(batch))
+    return Described(kept, sizes, torch.stack(descriptors))
+
+
+def find_crops(described: Described) -> list[Crop]:
+    """The best box of each photograph for each of its labels, ordered by file and label.
+
+    A crop's score is the share of the evidence for its label on the photograph that the box holds, in [0, 1].
+    """
+    boxes = Boxes.of_unit_square()
+    crops = []
+    for label in by_label(described.photographs):
+        having = [index for index, photograph in enumerate(described.photographs) if label in photograph.labels]
+        evidence = label_evidence(described.descriptors[having])
+        for index, (box, score) in zip(having, boxes.best(evidence), strict=True):
+            crops.append(Crop(described.photographs[index].name, label, _in_pixels(box, described.sizes[index]), score))
+    return _in_order(crops)
+
+
+def fixed_crops(described: Described, box: Box) -> list[Crop]:
+    """The same box, in shares of the photograph's sides, for everything: what `find_crops` has to beat."""
+    return _in_order(
+        Crop(photograph.name, label, _in_pixels(box, size), 1.0)
+        for photograph, size in zip(described.photographs, described.sizes, strict=True)
+        for label in by_label([photograph])
+    )
+
+
+def label_evidence(descriptors: Tensor) -> Tensor:
+    """How much more each cell is like a label's things than like what surrounds them: (N, S, S).
+
+    descriptors: (N, C, S, S), of photographs that all have the label. With m and o their means inside and outside of
+    the centred box it is (|x - o|^2 - |x - m|^2) / 2 = (m - o) . (x - (m + o) / 2), positive nearer to m. (Whitening
+    by the descriptors' covariance, a full linear discriminant, locates less well.)
+    """
+    size = descriptors.shape[-1]
+    share = interval_lengths(torch.tensor([CENTRE], dtype=torch.float64), size)[0] * size
+    inside = share[:, None] * share
+    total = torch.zeros(2, descriptors.shape[1])
+    for chunk in torch.split(descriptors, _CHUNK):
+        summed = chunk.float().sum(dim=0)
+        total += torch.stack([(summed * weight).sum(dim=(1, 2)) for weight in (inside, 1 - inside)])
+    mean_inside = total[0] / (inside.sum() * len(descriptors))
+    mean_outside = total[1] / ((1 - inside).sum() * len(descriptors))
+    direction = mean_inside - mean_outside
+    threshold = direction @ (mean_inside + mean_outside) / 2
+    maps = [torch.einsum("c,nchw->nhw", direction, chunk.float()) for chunk in torch.split(descriptors, _CHUNK)]
+    return torch.cat(maps) - threshold
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """All boxes whose sides are among ``intervals`` (K, 2) of [0, 1]: K x K of them, in the order of top and left."""
+
+    intervals: Tensor
+
+    @classmethod
+    def of_unit_square(cls) -> Boxes:
+        """Boxes with the sides ``SIDES``, spread evenly over the square, ``STEP`` or less apart."""
+        starts = [
+            torch.linspace(0, 1 - side, 1 + math.ceil((1 - side) / STEP - 1e-9), dtype=torch.float64) for side in SIDES
+        ]
+        return cls(torch.cat([torch.stack((s, s + side), dim=1) for s, side in zip(starts, SIDES, strict=True)]))
+
+    def best(self, evidence: Tensor) -> list[tuple[Box, float]]:
+        """For each map (N, S, S) the box (left, top, right, bottom) with the largest sum; of equals the first.
+
+        With it goes the share of the map's positive evidence that lies in the box; 0 if it has none.
+        """
+        lengths = interval_lengths(self.intervals, evidence.shape[-1])
+        chosen = torch.cat(
+            [_box_sums(chunk, lengths).flatten(1).argmax(dim=1) for chunk in torch.split(evidence, _CHUNK)]
+        )
+        rows, columns = chosen // len(lengths), chosen % len(lengths)
+        positive = evidence.clamp(min=0)
+        held = torch.einsum("ns,nst,nt->n", lengths[rows], positive, lengths[columns])
+        whole = positive.mean(dim=(1, 2))
+        shares = torch.where(whole > 0, held / whole.clamp(min=1e-12), 0).clamp(0, 1)
+        top_bottom, left_right = self.intervals[rows].tolist(), self.intervals[columns].tolist()
+        return [
+            ((left, top, right, bottom), score)
+            for (top, bottom), (left, right), score in zip(top_bottom, left_right, shares.tolist(), strict=True)
+        ]
+
+
+def interval_lengths(intervals: Tensor, cells: int) -> Tensor:
+    """How much of each of ``cells`` equal cells of [0, 1] lies in each interval (K, 2): (K, cells) float32."""
+    edges = torch.linspace(0, 1, cells + 1, dtype=torch.float64)
+    overlap = torch.minimum(intervals[:, 1:], edges[1:]) - torch.maximum(intervals[:, :1], edges[:-1])
+    return overlap.clamp(min=0).float()
+
+
+def _box_sums(maps: Tensor, lengths: Tensor) -> Tensor:
+    """Integrals of maps (N, S, S) over all boxes: (N, K, K), of vertical and horizontal intervals."""
+    sums: Tensor = lengths @ maps @ lengths.mT
+    return sums
+
+
+def _describe_one(pixels: Tensor, extractor: FeatureExtractor, device: torch.device) -> Tensor:
+    """Descriptors (C, CELLS, CELLS) float16, on the CPU, of a photograph (3, H, W) uint8."""
+    with autocast(device, Precision.auto):
+        found = extractor(pixels)
+    centres = Grid.over(found.image_size, CELLS, CELLS).centres(found.descriptors.device)
+    cells = read_cells(found.descriptors.float()[None], found.grid.to_cells(centres)[None])[0]
+    return cells.reshape(-1, CELLS, CELLS).half().cpu()
+
+
+def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
+    """A box in shares of the sides of a photograph of ``size`` (height, width), in its pixels, centres at integers."""
+    height, width = size
+    left, top, right, bottom = box
+    return left * width - 0.5, top * height - 0.5, right * width - 0.5, bottom * height - 0.5
+
+
+def _in_order(crops: Iterable[Crop]) -> list[Crop]:
+    return sorted(crops, key=lambda crop: (crop.file, crop.label))

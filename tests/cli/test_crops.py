@@ -1,0 +1,84 @@
+"""`geomatch crops` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.datasets.crops import read_crops
+from tests.cli.test_match import assert_refused, geomatch
+from tests.datasets.layouts import png, write_shard
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """Three noisy pictures of 60 x 40 pixels, one with a true box, one of the background, and a damaged one."""
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 40, 60, 3), dtype=np.uint8)
+    pixels = {f"{index}.png": png(picture) for index, picture in enumerate(pictures)} | {"4.png": b"damaged"}
+    labels = {
+        "0.png": ("cat", '[["cat", 0, 0, 59, 39]]'),
+        "1.png": ("cat dog", ""),
+        "2.png": ("background", ""),
+        "3.png": ("dog", ""),
+        "4.png": ("dog", ""),
+    }
+    write_shard(tmp_path, labels, pixels)
+    return tmp_path
+
+
+def test_the_table_has_a_row_for_each_photograph_and_label_and_the_same_bytes_again(shard: Path) -> None:
+    places = ("--data", "shard.tar", "--max-unreadable", "0.2", "--device", "cpu")
+    done = geomatch("crops", *places, "--out", "crops.csv", "--json", cwd=shard)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "geomatch: note: 1 photographs cannot be read and have no crop: 4.png\n"
+    said = json.loads(done.stdout)
+    assert (said["output"], said["crops"], said["unreadable"]) == ("crops.csv", 4, ["4.png"])
+    assert said["corloc"]["whole photograph"] == {"mean": 1.0, "labels": {"cat": {"photographs": 1, "share": 1.0}}}
+    crops = read_crops(shard / "crops.csv")
+    assert [(crop.file, crop.label) for crop in crops] == [
+        ("0.png", "cat"),
+        ("1.png", "cat"),
+        ("1.png", "dog"),
+        ("3.png", "dog"),
+    ]
+    for left, top, right, bottom in (crop.box for crop in crops):
+        assert -0.5 <= left < right <= 59.5
+        assert -0.5 <= top < bottom <= 39.5
+    again = geomatch("crops", *places, "--out", "again.csv", cwd=shard)
+    assert again.returncode == 0, again.stderr
+    assert "CorLoc" in again.stdout
+    assert "mean over labels" in again.stdout
+    assert (shard / "again.csv").read_bytes() == (shard / "crops.csv").read_bytes()
+
+
+def test_a_folder_without_true_boxes_prints_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photographs" / "cat").mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(tmp_path / "photographs" / "cat" / "a.png")
+    done = geomatch("crops", "--data", "photographs", "--out", "crops.csv", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [crop.file for crop in read_crops(tmp_path / "crops.csv")] == ["cat/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--data", "nowhere"), ["nowhere", "no such folder"]),
+        (("--data", "unlabelled"), ["no photograph has a label", "sub-folders"]),
+        (("--data", "shard.tar"), ["1 of 5 photographs cannot be read", "--max-unreadable"]),
+        (("--data", "shard.tar", "--out", "no/such/crops.csv"), ["no/such", "make it first"]),
+        (("--data", "shard.tar", "--weights", "labels.csv"), ["labels.csv"]),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_a_sentence_and_nothing_is_written(
+    options: tuple[str, ...], said: list[str], shard: Path
+) -> None:
+    (shard / "unlabelled").mkdir()
+    Image.new("RGB", (40, 30)).save(shard / "unlabelled" / "a.png")
+    done = geomatch("crops", "--out", "crops.csv", *options, cwd=shard)
+    (shard / "unlabelled" / "a.png").unlink()
+    (shard / "unlabelled").rmdir()
+    assert_refused(done, *said, folder=shard)
+    assert done.stderr.count("\n") == 1
+    assert not (shard / "crops.csv").exists()

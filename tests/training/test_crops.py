@@ -1,0 +1,147 @@
+"""The weakly supervised detector: its parts by slow references, the whole on things painted where we know."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geomatch.correspondence import FeatureMap
+from geomatch.datasets.crops import Crop
+from geomatch.datasets.photographs import Photograph, PhotographReader, find_photographs
+from geomatch.errors import InputError
+from geomatch.evaluation.localisation import Localisation, is_correct
+from geomatch.features.base import FeatureExtractor
+from geomatch.geometry import Grid
+from geomatch.training.crops import (
+    CELLS,
+    Boxes,
+    Described,
+    describe,
+    find_crops,
+    fixed_crops,
+    interval_lengths,
+    label_evidence,
+)
+from tests.datasets.layouts import png, write_shard
+
+CPU = torch.device("cpu")
+NOWHERE = Path("nowhere")
+
+
+def test_interval_lengths_are_the_overlap_with_each_cell() -> None:
+    lengths = interval_lengths(torch.tensor([[0.0, 1.0], [0.125, 0.625], [0.3, 0.4]], dtype=torch.float64), 4)
+    expected = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.125, 0.25, 0.125, 0], [0, 0.1, 0, 0]])
+    torch.testing.assert_close(lengths, expected)
+
+
+def test_the_best_box_is_the_one_a_search_by_painting_finds() -> None:
+    intervals = torch.tensor([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    evidence = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 4, 4))).float()
+    for map_, (box, score) in zip(evidence, Boxes(intervals).best(evidence), strict=True):
+        sums = {}
+        for top, bottom in intervals.tolist():
+            for left, right in intervals.tolist():
+                inside = map_[int(4 * top) : int(4 * bottom), int(4 * left) : int(4 * right)]
+                sums[left, top, right, bottom] = (float(inside.sum()), float(inside.clamp(min=0).sum()))
+        assert box == max(sums, key=lambda each: sums[each][0])
+        assert score == pytest.approx(sums[box][1] / float(map_.clamp(min=0).sum()), abs=1e-5)
+
+
+def test_of_equal_boxes_the_first_is_taken_and_nothing_scores_nothing() -> None:
+    boxes = Boxes.of_unit_square()
+    [(box, score)] = boxes.best(torch.zeros(1, CELLS, CELLS))
+    assert box == pytest.approx((0, 0, 0.3, 0.3))
+    assert score == 0
+    corners = boxes.intervals
+    assert corners.min() >= 0
+    assert corners.max() <= 1 + 1e-9
+
+
+def test_evidence_is_how_much_nearer_a_cell_is_to_the_mean_inside_the_centred_box_than_to_that_outside() -> None:
+    descriptors = np.random.default_rng(0).normal(size=(5, 3, 20, 20))
+    # 20 cells: the centred box is cells 3 to 16 exactly.
+    inside = np.zeros((20, 20), bool)
+    inside[3:17, 3:17] = True
+    m, o = (descriptors[:, :, where].mean(axis=(0, 2))[:, None, None] for where in (inside, ~inside))
+    expected = (np.square(descriptors - o).sum(axis=1) - np.square(descriptors - m).sum(axis=1)) / 2
+    np.testing.assert_allclose(label_evidence(torch.from_numpy(descriptors).half()), expected, atol=1e-3)
+
+
+def painted(count: int, seed: int = 0) -> tuple[Described, list[tuple[float, float, float, float]]]:
+    """Descriptors of one texture on a box not far from the middle and another around it, with noise; and the boxes."""
+    random = np.random.default_rng(seed)
+    descriptors = random.normal(scale=0.3, size=(count, 8, CELLS, CELLS))
+    boxes = []
+    for maps in descriptors:
+        left, top = random.integers(1, 6, 2)
+        right, bottom = left + random.integers(5, 8), top + random.integers(5, 8)
+        maps[0] -= 1
+        maps[0, top:bottom, left:right] += 2
+        boxes.append((left * 20 - 0.5, top * 10 - 0.5, right * 20 - 0.5, bottom * 10 - 0.5))
+    photographs = [Photograph(f"{index:02}.png", NOWHERE, ("cat",)) for index in range(count)]
+    return Described(photographs, [(CELLS * 10, CELLS * 20)] * count, torch.from_numpy(descriptors).half()), boxes
+
+
+def test_painted_things_are_found_where_they_are_and_better_than_in_the_middle() -> None:
+    described, boxes = painted(40)
+
+    def right(crops: list[Crop]) -> int:
+        return sum(is_correct(Localisation("cat", crop.box, [box])) for crop, box in zip(crops, boxes, strict=True))
+
+    found = find_crops(described)
+    assert [crop.file for crop in found] == [photograph.name for photograph in described.photographs]
+    assert right(found) >= 38
+    assert right(fixed_crops(described, (0.15, 0.15, 0.85, 0.85))) < 30
+    assert all(0.8 < crop.score <= 1 for crop in found)
+
+
+def test_each_label_of_a_photograph_has_a_crop_and_the_background_none() -> None:
+    described, _ = painted(3)
+    labels = (("dog", "cat"), ("cat",), ("background", "cat"))
+    photographs = [
+        Photograph(photograph.name, photograph.path, each)
+        for photograph, each in zip(described.photographs, labels, strict=True)
+    ]
+    described = Described(photographs, described.sizes, described.descriptors)
+    expected = [("00.png", "cat"), ("00.png", "dog"), ("01.png", "cat"), ("02.png", "cat")]
+    assert [(crop.file, crop.label) for crop in find_crops(described)] == expected
+    assert [(crop.file, crop.label) for crop in fixed_crops(described, (0, 0, 1, 1))] == expected
+    assert {crop.box for crop in fixed_crops(described, (0, 0, 1, 1))} == {(-0.5, -0.5, 279.5, 139.5)}
+
+
+class Columns(FeatureExtractor):
+    """One number a cell of 4 pixels: the red of its middle."""
+
+    name, working_size = "columns", 0
+
+    def __call__(self, image: torch.Tensor) -> FeatureMap:
+        size = (image.shape[1], image.shape[2])
+        reds = torch.nn.functional.avg_pool2d(image[:1].float(), 4)
+        return FeatureMap(reds, size, Grid.over(size, *reds.shape[1:]))
+
+
+def test_photographs_of_any_shape_are_described_on_cells_of_their_own_sides(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(140, dtype=np.uint8)[None, :, None], (28, 140, 3))
+    pixels = {"a.png": png(ramp), "b.png": b"damaged", "c.png": png(ramp[:, :56]), "d.png": png(ramp)}
+    labels = {"a.png": ("cat", ""), "b.png": ("cat", ""), "c.png": ("dog", ""), "d.png": ("background", "")}
+    write_shard(tmp_path, labels, pixels)
+    reader, steps = PhotographReader(4, tolerated=0.5), []
+    described = describe(find_photographs([tmp_path]), Columns(), reader, CPU, steps.append)
+    assert [photograph.name for photograph in described.photographs] == ["a.png", "c.png"]
+    assert described.sizes == [(28, 140), (28, 56)]
+    assert (reader.unreadable, sum(steps)) == (["b.png"], 3)
+    # Inner cells: a ramp read at the centres of 14 equal cells; its ends are held beyond the outermost centres.
+    for maps, width in zip(described.descriptors, (140, 56), strict=True):
+        centres = (np.arange(CELLS) + 0.5) * width / CELLS - 0.5
+        np.testing.assert_allclose(maps[0, 3, 1:-1].float(), centres[1:-1], atol=0.1)
+
+
+def test_what_cannot_be_learnt_from_is_said() -> None:
+    reader = PhotographReader(2, tolerated=0)
+    with pytest.raises(InputError, match="no photograph has a label"):
+        describe(
+            [Photograph("a", NOWHERE, ()), Photograph("b", NOWHERE, ("background",))], Columns(), reader, CPU, print
+        )
+    with pytest.raises(InputError, match="two photographs are called a"):
+        describe([Photograph("a", NOWHERE, ("cat",))] * 2, Columns(), reader, CPU, print)
