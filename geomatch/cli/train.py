@@ -121,6 +121,9 @@ def introspection(
         Path | None,
         typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept too."),
     ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(help="Table that `geomatch crops` wrote: learn from what lies in its boxes.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of photographs, warps and points.")] = 0,
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
@@ -205,6 +208,7 @@ def introspection(
                 device=device,
                 resume=resume,
                 classifier=classifier,
+                crops=crops,
                 max_unreadable=max_unreadable,
                 on_progress=show,
                 validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geomatch.datasets.crops import read_crops, with_crops
 from geomatch.datasets.photographs import Photograph, PhotographReader, Reading, find_photographs, with_labels
 from geomatch.device import find_device
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
@@ -306,6 +307,7 @@ def train_introspection(
     device: Device,
     resume: bool,
     classifier: Path | None = None,
+    crops: Path | None = None,
     max_unreadable: float = 0.01,
     on_progress: Callable[[Progress], None],
     validate: Callable[[IntrospectionNet], float] | None = None,
@@ -313,7 +315,9 @@ def train_introspection(
 ) -> None:
     """Train a network on photographs, from a pretrained trunk, and write its weights to ``out``.
 
-    classifier: an ImageNet MobileNet v1 that teaches beside the initial trunk.
+    classifier: an ImageNet MobileNet v1 that teaches beside the initial trunk. crops: a table of where the labelled
+    things are, which alone are then seen.
+
     Beside the weights go ``<out>.checkpoint`` and ``<out>.log.jsonl``. With ``validate``, which scores a network, the
     weights written are those of the best score, taken every ``validate_every`` steps. Under ``torchrun`` the
     processes share the batches of a step; they need the same files. Of the photographs up to the share
@@ -321,6 +325,8 @@ def train_introspection(
     """
     check_writable(out)
     photographs = find_photographs(data)
+    if crops is not None:
+        photographs = with_crops(photographs, read_crops(crops))
     if recipe.classes:
         photographs = with_labels(photographs, recipe.classes)
     reader = PhotographReader(len(photographs), max_unreadable)
@@ -343,7 +349,7 @@ def train_introspection(
             train(
                 task,
                 optimisation,
-                recipe={**asdict(recipe), "classifier": classifier and sha256_of(classifier)},
+                recipe={**asdict(recipe), "classifier": _fingerprint(classifier), "crops": _fingerprint(crops)},
                 checkpoint=out.with_name(out.name + ".checkpoint"),
                 resume=resume,
                 log=out.with_name(out.name + ".log.jsonl"),
@@ -353,3 +359,7 @@ def train_introspection(
             )
         if workers.lead and not validate:
             keep()
+
+
+def _fingerprint(file: Path | None) -> str | None:
+    return None if file is None else sha256_of(file)
