@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,8 +52,8 @@ def start_from_teacher(
     """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
 
     Ridge regression from a cell's column x to the teacher's descriptor t, over all cells of ``examples`` (1, 3, H, W);
-    the head gives the principal components of the prediction B (x - mean), so its dot products are as close to the
-    teacher's as a head of its size can come.
+    the head gives the principal components of the prediction B (x - mean), up to scale, so its cosines are as close to
+    the teacher's as a head of its size can come.
     """
 
     def moments(image: Tensor) -> Tensor:
@@ -71,7 +72,10 @@ def start_from_teacher(
     regression = torch.linalg.solve(covariance + damping, total[:size, size + 1 :] - torch.outer(x_mean, t_mean))
     predicted = regression.mT @ covariance @ regression
     components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]
-    _set_descriptor(network, (regression @ components).mT, x_mean)
+    weight = (regression @ components).mT
+    # Descriptors are normalised, so the scale is free. With that of orthonormal rows, the optimiser's steps, whose size
+    # does not depend on the gradient's, are as small beside the weights as they are in other layers.
+    _set_descriptor(network, weight * (math.sqrt(len(weight)) / weight.norm()), x_mean)
 
 
 def _set_descriptor(network: IntrospectionNet, weight: Tensor, mean: Tensor) -> None:

@@ -334,7 +334,7 @@ def train_introspection(
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
     teacher = None
     if recipe.keep_similarity > 0:
-        examples = draw_whole(photographs, reader, recipe, count=200)
+        examples = draw_whole(photographs, reader, recipe, count=120)
         teacher = appoint_teacher(deepcopy(network.trunk), classifier, recipe, examples)
         start_from_teacher(network, teacher, examples)
     else:

@@ -24,11 +24,11 @@ SHIPPED = (
         keep_similarity=200.0,
     ),
     Optimisation(
-        steps=1150,
+        steps=1100,
         batches_per_step=1,
         averaging=0.0,
         warm_up=50,
-        trunk_rate=6e-5,
+        trunk_rate=5e-5,
         head_rate=2e-4,
     ),
 )
