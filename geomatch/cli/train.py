@@ -89,6 +89,15 @@ def introspection(
             show_default=PRESETS_OWN,
         ),
     ] = None,
+    share_kept: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Keep the weights this far on the way from the start of training to its end; 1: the end.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None,
     batches: Annotated[
         Batches | None, typer.Option(help="Whether a batch's photographs share a label.", show_default=PRESETS_OWN)
     ] = None,
@@ -175,6 +184,7 @@ def introspection(
         steps=steps,
         batches_per_step=accumulate,
         averaging=average,
+        share_kept=share_kept,
         warm_up=warm_up,
         trunk_rate=trunk_rate,
         head_rate=head_rate,

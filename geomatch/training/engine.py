@@ -59,11 +59,14 @@ class Optimisation:
 
     batches_per_step: whose gradients are averaged before the weights move, one after the other or shared out among
     processes. averaging: decay a step of the moving average of the weights that is kept; 0 keeps the weights.
+    share_kept: how far the weights that are kept lie on the way from where training began to where it ended. Weights
+    on that way often do better on other data than those at its end (Wortsman et al., WiSE-FT, CVPR 2022).
     """
 
     steps: int = 2400
     batches_per_step: int = 1
     averaging: float = 0.0
+    share_kept: float = 1.0
     warm_up: int = 100
     trunk_rate: float = 3e-5
     head_rate: float = 1e-4
@@ -130,7 +133,7 @@ def train(
     validation: Validation | None = None,
     workers: Workers | None = None,
 ) -> None:
-    """Train ``task.network`` in place; afterwards it holds the average of its weights, if one is kept.
+    """Train ``task.network`` in place; afterwards it holds the weights to keep: averaged, or drawn back, if so asked.
 
     recipe: what a checkpoint must have been made with to be resumed. Every ``checkpoint_minutes``, at the end and
     when interrupted, the state goes to ``checkpoint``; every step and validation adds a line of JSON to ``log``. Of
@@ -187,7 +190,7 @@ def train(
         save_checkpoint()
         raise
     save_checkpoint()
-    state.take_average()
+    state.settle()
 
 
 @dataclass
@@ -197,6 +200,8 @@ class _State:
     network: nn.Module
     optimiser: torch.optim.Optimizer
     average: AveragedModel | None
+    start: dict[str, Tensor]
+    share_kept: float
     step: int = 0
     seconds: float = 0.0
     best: float | None = None
@@ -208,7 +213,9 @@ class _State:
             _parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay, fused=True
         )
         rule = get_ema_multi_avg_fn(optimisation.averaging)  # type: ignore[no-untyped-call]
-        return cls(network, optimiser, AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None)
+        average = AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None
+        start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        return cls(network, optimiser, average, start, optimisation.share_kept)
 
     def move(self) -> None:
         """Move the weights along their gradients: one step."""
@@ -218,18 +225,21 @@ class _State:
         self.step += 1
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the network holds the averaged weights."""
+    def settled(self) -> Iterator[None]:
+        """Inside, the network holds the weights that would be kept if training ended here."""
         kept = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
-        self.take_average()
+        self.settle()
         try:
             yield
         finally:
             self.network.load_state_dict(kept)
 
-    def take_average(self) -> None:
-        if self.average is not None:
-            self.network.load_state_dict(self.average.module.state_dict())
+    def settle(self) -> None:
+        """Give the network the weights to keep."""
+        end = self.network if self.average is None else self.average.module
+        self.network.load_state_dict(
+            {name: torch.lerp(self.start[name], tensor, self.share_kept) for name, tensor in end.state_dict().items()}
+        )
 
 
 def _find_gradients(
@@ -263,7 +273,7 @@ def _find_gradients(
 
 
 def _validate(state: _State, validation: Validation) -> float:
-    with state.averaged():
+    with state.settled():
         score = validation.score()
         if state.best is None or score > state.best:
             state.best = score

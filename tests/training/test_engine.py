@@ -44,6 +44,7 @@ def run(
     recipe: dict[str, object] | None = None,
     batches: int = 1,
     averaging: float = 0.0,
+    share_kept: float = 1.0,
     checkpoint_minutes: float = 5.0,
     validation: Validation | None = None,
 ) -> list[float]:
@@ -54,6 +55,7 @@ def run(
             steps=steps,
             batches_per_step=batches,
             averaging=averaging,
+            share_kept=share_kept,
             warm_up=3,
             trunk_rate=1e-2,
             head_rate=1e-2,
@@ -268,6 +270,18 @@ def test_averaging_survives_an_interruption(tmp_path: Path) -> None:
     run(resumed, tmp_path, averaging=0.9, resume=True)
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_weights_drawn_back_lie_between_start_and_end_also_after_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    start, whole = weights(Regression()), Regression()
+    run(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped_at(7), tmp_path, share_kept=0.7)
+    resumed = Regression()
+    run(resumed, tmp_path, share_kept=0.7, resume=True)
+    expected = {name: 0.3 * start[name] + 0.7 * tensor for name, tensor in weights(whole).items()}
+    torch.testing.assert_close(weights(resumed), expected)
 
 
 def test_the_best_validated_weights_are_kept_and_a_resumed_run_remembers_them(tmp_path: Path) -> None:
