@@ -43,7 +43,7 @@ class Hearing:
     tolerance: the difference of displacements, as a share of the images' longer sides, at which agreement falls to 1/e.
     """
 
-    fixed_sigma: float = 0.107
+    fixed_sigma: float = 0.159
     temperature: float = 0.05
     reach: float = 0.06
     tolerance: float = 0.1
