@@ -4,19 +4,17 @@ The rule: a synset belongs to a class if the class's root is among its WordNet a
 roots: airplane n02691156, bicycle n02834778, bird n01503061, boat n02858304, bottle n02876657, bus n02924116, car
 n02958343, cat n02121620, chair n03001627, cattle n02402425, dining table n03201208, dog n02084071, horse n02374451,
 motorcycle n03790512, person n00007846, plant n00017222, sheep n02411705, sofa n04256520, train n04468005, monitor
-n03782006 and television n04404412. It gives 231 synsets, those of ``pascal_ilsvrc.tsv`` (class, synset, its index
-in the sorted order of all 1,000, name), and leaves 769 as background: the division of AnchorNet's training data
-(Novotny et al., CVPR 2017).
+n03782006 and television n04404412. It gives 231 synsets, those of ``voc_synsets.txt`` (a line a class: its name, then
+its synsets), and leaves 769 as background: the division of AnchorNet's training data (Novotny et al., CVPR 2017).
 """
 
 from __future__ import annotations
 
-import csv
 import re
 from functools import cache
 from pathlib import Path
 
-TABLE = Path(__file__).with_name("pascal_ilsvrc.tsv")
+TABLE = Path(__file__).with_name("voc_synsets.txt")
 
 RIGID_CLASSES = (
     "aeroplane",
@@ -43,8 +41,8 @@ def is_synset(name: str) -> bool:
 @cache
 def synset_classes() -> dict[str, str]:
     """The VOC class of each of the 231 synsets that have one."""
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        return {row[1]: row[0] for row in csv.reader(file, delimiter="\t")}
+    lines = (line.split() for line in TABLE.read_text(encoding="utf-8").splitlines())
+    return {synset: name for name, *synsets in lines for synset in synsets}
 
 
 def named_classes(text: str) -> tuple[str, ...]:
