@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,10 +38,11 @@ from geomatch.features.resnet import load_pretrained
 from geomatch.features.weights import read_safetensors
 from geomatch.settings import Batches, Device, Precision
 from geomatch.training.engine import Optimisation, Progress, autocast, train
-from geomatch.training.introspection import IntrospectionRecipe, IntrospectionTask, appoint_teacher, draw_whole
+from geomatch.training.introspection import IntrospectionTask, appoint_teacher, draw_whole
+from geomatch.training.recipes import SHIPPED
 
 WARM_UP = 3
-RECIPES = {"the paper's loss alone": 0.0, "default, with its teacher": IntrospectionRecipe.keep_similarity}
+RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0].keep_similarity}
 
 
 class Clock(StrEnum):
@@ -93,8 +94,8 @@ class Bench:
         torch.set_num_threads(settings.threads)
         self.settings, self.device = settings, find_device(settings.device)
         batches = Batches.mixed if settings.keep_similarity == 0 else Batches.one_class
-        self.recipe = IntrospectionRecipe(
-            photographs_per_step=settings.batch, keep_similarity=settings.keep_similarity, batches=batches
+        self.recipe = replace(
+            SHIPPED[0], photographs_per_step=settings.batch, keep_similarity=settings.keep_similarity, batches=batches
         )
         self.network = IntrospectionNet(self.recipe.network)
         if settings.init:
