@@ -12,8 +12,8 @@ from torch import Tensor
 
 from geomatch.datasets.photographs import Photograph, PhotographReader
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.training.teacher import Teacher
-from geomatch.views import WarpRanges, pixel_grid, random_view, warp_image
+from geomatch.training.teacher import Teacher, WholeView
+from geomatch.views import WarpRanges, random_view, warp_image
 
 
 @torch.no_grad()
@@ -47,21 +47,20 @@ def start_from_principal_components(
 
 @torch.no_grad()
 def start_from_teacher(
-    network: IntrospectionNet, teacher: Teacher, examples: Sequence[Tensor], *, ridge: float = 1e-3
+    network: IntrospectionNet, teacher: Teacher, examples: Sequence[WholeView], *, ridge: float = 1e-3
 ) -> None:
     """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
 
-    Ridge regression from a cell's column x to the teacher's descriptor t, over all cells of ``examples`` (1, 3, H, W);
+    Ridge regression from a cell's column x to the teacher's descriptor t, over the cells that lie on a photograph;
     the head gives the principal components of the prediction B (x - mean), up to scale, so its cosines are as close to
     the teacher's as a head of its size can come.
     """
 
-    def moments(image: Tensor) -> Tensor:
+    def moments(example: WholeView) -> Tensor:
         """(x, 1) times (x, 1, t), summed over the cells."""
-        columns = network.columns(image)
-        places = network.stride * pixel_grid(columns.shape[2], columns.shape[3]).float()
-        x = F.pad(columns[0].flatten(1).double(), (0, 0, 0, 1), value=1.0)
-        return x @ torch.cat((x.mT, teacher(image, places[None])[0].double()), dim=1)
+        places, seen = example.cells(network.stride)
+        x = F.pad(network.columns(example.image)[0].flatten(1)[:, seen].double(), (0, 0, 0, 1), value=1.0)
+        return x @ torch.cat((x.mT, teacher(example.image, places[seen].float()[None])[0].double()), dim=1)
 
     size = network.descriptor.in_channels
     total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))

@@ -31,11 +31,11 @@ from geomatch.settings import Batches, Device
 from geomatch.training.ahead import Ahead
 from geomatch.training.batches import BatchSampler
 from geomatch.training.descriptor_start import start_from_principal_components, start_from_teacher
-from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, train
-from geomatch.training.teacher import Opinion, Teacher, inside, whole_view
+from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, autocast, train
+from geomatch.training.teacher import Opinion, Teacher, WholeView, inside, whole_view
 from geomatch.training.warps import ColourRanges, ViewPairs, draw_view_pairs
 from geomatch.training.workers import workers_of_torchrun
-from geomatch.views import WarpRanges, pixel_grid, warp_image
+from geomatch.views import WarpRanges, pixel_grid
 
 SAME, IGNORED, DIFFERENT = 1, 0, -1  # reckoned with as numbers below
 
@@ -167,7 +167,7 @@ class _Batch:
 
 
 def appoint_teacher(
-    trunk: Trunk, classifier: Path | None, recipe: IntrospectionRecipe, examples: Sequence[Tensor]
+    trunk: Trunk, classifier: Path | None, recipe: IntrospectionRecipe, examples: Sequence[WholeView]
 ) -> Teacher:
     """The teacher of a recipe: the initial trunk, joined by a classifier if there is one."""
     opinions = [Opinion(trunk, recipe.network.stage, 1.0)]
@@ -179,13 +179,11 @@ def appoint_teacher(
 
 def draw_whole(
     photographs: Sequence[Photograph], reader: PhotographReader, recipe: IntrospectionRecipe, count: int
-) -> list[Tensor]:
-    """Random photographs as a teacher sees them: (1, 3, T, T) each."""
-    size = recipe.teacher_size
+) -> list[WholeView]:
+    """Random photographs as a teacher sees them."""
     order = np.random.default_rng((recipe.seed, 0, 3)).permutation(len(photographs))
     pixels = reader.read((photographs[index] for index in order), count)
-    views = (warp_image(p.float() / 255, whole_view((p.shape[1], p.shape[2]), size), (size, size)) for p in pixels)
-    return [view[None].contiguous(memory_format=torch.channels_last) for view in views]
+    return [WholeView.of(each, recipe.teacher_size) for each in pixels]
 
 
 class IntrospectionTask:
@@ -332,13 +330,8 @@ def train_introspection(
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
-    teacher = None
-    if recipe.keep_similarity > 0:
-        examples = draw_whole(photographs, reader, recipe, count=120)
-        teacher = appoint_teacher(deepcopy(network.trunk), classifier, recipe, examples)
-        start_from_teacher(network, teacher, examples)
-    else:
-        start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
+    with autocast(torch.device("cpu"), optimisation.precision):
+        teacher = _start(network, photographs, reader, recipe, classifier)
 
     def keep() -> None:
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
@@ -359,6 +352,23 @@ def train_introspection(
             )
         if workers.lead and not validate:
             keep()
+
+
+def _start(
+    network: IntrospectionNet,
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    recipe: IntrospectionRecipe,
+    classifier: Path | None,
+) -> Teacher | None:
+    """Set the descriptor head of a network with its pretrained trunk, and appoint the teacher if there is to be one."""
+    if recipe.keep_similarity == 0:
+        start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
+        return None
+    examples = draw_whole(photographs, reader, recipe, count=300)
+    teacher = appoint_teacher(deepcopy(network.trunk), classifier, recipe, examples)
+    start_from_teacher(network, teacher, examples)
+    return teacher
 
 
 def _fingerprint(file: Path | None) -> str | None:

@@ -18,8 +18,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.features.resnet import Trunk
-from geomatch.geometry import read_cells
-from geomatch.views import homography_between, square_corners
+from geomatch.geometry import apply_homography, read_cells
+from geomatch.views import homography_between, pixel_grid, square_corners, warp_image
+
+
+@dataclass(frozen=True)
+class WholeView:
+    """A photograph as a teacher sees it: whole, in the middle of a square, mirrored around.
+
+    image: (1, 3, T, T) float32 in [0, 1]. photograph_size: (height, width) of the photograph.
+    """
+
+    image: Tensor
+    photograph_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, photograph: Tensor, size: int) -> WholeView:
+        """photograph: (3, H, W) uint8; size: the side T of the square, in pixels."""
+        photograph_size = (photograph.shape[1], photograph.shape[2])
+        image = warp_image(photograph.float() / 255, whole_view(photograph_size, size), (size, size))[None]
+        return cls(image.contiguous(memory_format=torch.channels_last), photograph_size)
+
+    def cells(self, stride: int) -> tuple[Tensor, Tensor]:
+        """Of a trunk's cells the centres, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
+        side = self.image.shape[-1]
+        centres = stride * pixel_grid(-(-side // stride), -(-side // stride))
+        on_photograph = apply_homography(whole_view(self.photograph_size, side), centres)
+        return centres, inside(on_photograph, self.photograph_size)
 
 
 @dataclass(frozen=True)
@@ -34,29 +59,35 @@ class Opinion:
 class Teacher(nn.Module):
     """Frozen trunks read at one stage each: images, and places on them, to descriptors of unit length.
 
-    Of every part its mean over ``examples`` is taken away, which says nothing of the place.
+    Of every part its mean over the cells of ``examples`` is taken away, which says nothing of the place.
     """
 
-    def __init__(self, opinions: Sequence[Opinion], examples: Sequence[Tensor]) -> None:
-        """examples: images (B, 3, H, W) in [0, 1] like those it will see."""
+    def __init__(self, opinions: Sequence[Opinion], examples: Sequence[WholeView]) -> None:
         super().__init__()
         self.trunks = nn.ModuleList(opinion.trunk for opinion in opinions)
         self.stages = [opinion.stage for opinion in opinions]
         self.weights = [opinion.weight for opinion in opinions]
         self.means = nn.ParameterList()
         self.eval().requires_grad_(False)
-        means = [[part.mean(dim=(0, 2, 3)) for part in self._parts(images)] for images in examples]
-        for part in zip(*means, strict=True):
-            self.means.append(nn.Parameter(torch.stack(part).mean(dim=0), requires_grad=False))
+        seen = [self._on_photograph(example) for example in examples]
+        for part in zip(*seen, strict=True):
+            self.means.append(nn.Parameter(torch.cat(part, dim=1).mean(dim=1), requires_grad=False))
 
     def forward(self, images: Tensor, places: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] and pixels (B, N, 2) of them to descriptors (B, N, C)."""
         said = []
         for index, part in enumerate(self._parts(images)):
-            stride = cast("Trunk", self.trunks[index]).strides[self.stages[index]]
-            column = F.normalize(read_cells(part, places / stride), dim=1) - self.means[index][:, None]
+            column = F.normalize(read_cells(part, places / self._stride(index)), dim=1) - self.means[index][:, None]
             said.append(self.weights[index] * F.normalize(column, dim=1))
         return torch.cat(said, dim=1).mT / math.hypot(*self.weights)
+
+    def _stride(self, index: int) -> int:
+        return cast("Trunk", self.trunks[index]).strides[self.stages[index]]
+
+    def _on_photograph(self, example: WholeView) -> list[Tensor]:
+        """What each trunk makes of the cells (C, N) that lie on a photograph, of unit length each."""
+        parts = enumerate(self._parts(example.image))
+        return [part[0].flatten(1)[:, example.cells(self._stride(index))[1]] for index, part in parts]
 
     @torch.no_grad()
     def _parts(self, images: Tensor) -> list[Tensor]:

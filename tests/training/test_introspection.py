@@ -17,7 +17,7 @@ from geomatch.training.introspection import (
     negative_log_likelihood,
     similarity_loss,
 )
-from geomatch.training.teacher import Opinion, Teacher
+from geomatch.training.teacher import Opinion, Teacher, WholeView
 from geomatch.views import pixel_grid
 
 
@@ -126,18 +126,19 @@ def test_the_head_starts_as_near_to_the_teacher_s_similarities_as_it_linearly_ca
     head's dot products are, up to scale, those of an independent least-squares fit."""
     torch.manual_seed(0)
     network = IntrospectionNet(IntrospectionConfig(stage=1, descriptor_size=256))
-    teacher = Teacher(
-        [Opinion(deepcopy(network.trunk), 1, 1.0)], examples := [torch.rand(1, 3, 97, 97) for _ in range(6)]
-    )
+    examples = [WholeView(torch.rand(1, 3, 97, 97), (97, 50)) for _ in range(6)]
+    teacher = Teacher([Opinion(deepcopy(network.trunk), 1, 1.0)], examples)
     start_from_teacher(network, teacher, examples, ridge=1e-9)
     with torch.no_grad():
-        columns = [network.columns(image)[0].flatten(1).mT.double() for image in examples]
-        cells = 4 * pixel_grid(25, 25).float()[None]
-        taught = [teacher(image, cells)[0].double() for image in examples]
+        # The photographs, 50 pixels wide, fill the columns 23.5 to 72.5 of 97, that is, the cells 6 to 18 of stride 4.
+        columns = [network.columns(each.image)[0, :, :, 6:19].flatten(1).mT.double() for each in examples]
+        cells = 4 * (pixel_grid(25, 13) + torch.tensor([6, 0])).float()[None]
+        taught = [teacher(each.image, cells)[0].double() for each in examples]
         x, t = torch.cat(columns), torch.cat(taught)
         fit = torch.linalg.lstsq(x - x.mean(dim=0), t - t.mean(dim=0), driver="gelsd").solution
         predicted = (x - x.mean(dim=0)) @ fit
-        head = torch.cat([network.descriptor(network.columns(image))[0].flatten(1).mT for image in examples]).double()
+        maps = [network.descriptor(network.columns(each.image))[0, :, :, 6:19] for each in examples]
+        head = torch.cat([each.flatten(1).mT for each in maps]).double()
     chosen = torch.arange(0, len(x), 37)
     head *= predicted.norm() / head.norm()
     torch.testing.assert_close(

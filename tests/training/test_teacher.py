@@ -3,7 +3,7 @@ import torch.nn.functional as F
 
 from geomatch.features.mobilenet import load_mobilenet
 from geomatch.geometry import apply_homography
-from geomatch.training.teacher import Opinion, Teacher, inside, whole_view
+from geomatch.training.teacher import Opinion, Teacher, WholeView, inside, whole_view
 from geomatch.views import square_corners
 from tests.features.test_mobilenet import keras_state
 
@@ -12,9 +12,15 @@ def images(seed: int) -> torch.Tensor:
     return torch.rand(2, 3, 65, 81, generator=torch.Generator().manual_seed(seed))
 
 
+def whole(seed: int) -> WholeView:
+    return WholeView(images(seed)[:1, :, :, :65], (65, 65))
+
+
 def test_the_similarity_of_two_places_is_the_weighted_mean_of_the_parts_centred_similarities() -> None:
     network = load_mobilenet(keras_state(), "file").eval()
-    teacher = Teacher([Opinion(network, 3, 1.0), Opinion(network, 5, 0.5)], [images(0), images(1)])
+    photographs = [torch.randint(0, 256, (3, 50, 81)), torch.randint(0, 256, (3, 90, 60))]
+    examples = [WholeView.of(photograph.to(torch.uint8), 65) for photograph in photographs]
+    teacher = Teacher([Opinion(network, 3, 1.0), Opinion(network, 5, 0.5)], examples)
     seen = images(2)
     cells = torch.tensor([[[0, 0], [3, 2], [4, 4]], [[1, 3], [2, 2], [0, 4]]])
     # Stride 4 at block 3 and 8 at block 5: cells of the coarser one lie on every other of the finer one's.
@@ -24,8 +30,14 @@ def test_the_similarity_of_two_places_is_the_weighted_mean_of_the_parts_centred_
     expected = torch.zeros(6, 6)
     with torch.no_grad():
         for block, weight, finer in ((3, 1.0, 2), (5, 0.5, 1)):
-            examples = torch.cat([F.normalize(network(images(seed), [block])[block], dim=1) for seed in (0, 1)])
-            tap = F.normalize(network(seen, [block])[block], dim=1) - examples.mean(dim=(0, 2, 3))[:, None, None]
+            # Photographs of 81 x 50 and 60 x 90 pixels fill the rows 12 to 52 and the columns 11 to 53 of 65.
+            on_it = [F.normalize(network(example.image, [block])[block][0], dim=0) for example in examples]
+            stride = 8 // finer
+            on_it = [
+                on_it[0][:, -(-12 // stride) : 52 // stride + 1].flatten(1),
+                on_it[1][:, :, -(-11 // stride) : 53 // stride + 1].flatten(1),
+            ]
+            tap = F.normalize(network(seen, [block])[block], dim=1) - torch.cat(on_it, dim=1).mean(dim=1)[:, None, None]
             rows = [tap[b, :, finer * y, finer * x] for b in range(2) for x, y in cells[b].tolist()]
             unit = F.normalize(torch.stack(rows), dim=1)
             expected += weight**2 * unit @ unit.mT / (1.0**2 + 0.5**2)
@@ -34,7 +46,7 @@ def test_the_similarity_of_two_places_is_the_weighted_mean_of_the_parts_centred_
 
 
 def test_a_teacher_learns_nothing() -> None:
-    teacher = Teacher([Opinion(load_mobilenet(keras_state(), "file"), 1, 1.0)], [images(0)])
+    teacher = Teacher([Opinion(load_mobilenet(keras_state(), "file"), 1, 1.0)], [whole(0)])
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not teacher(images(1), torch.zeros(2, 1, 2)).requires_grad
 
