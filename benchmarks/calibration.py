@@ -75,7 +75,7 @@ def collect(dataset: PairDataset, pipeline: Pipeline) -> list[Statement]:
 def take_statement(
     benchmark: str, pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, pipeline: Pipeline
 ) -> tuple[Tensor, Tensor]:
-    """Evidence (4, K) at a pair's source keypoints, and which of their matches are right (K,)."""
+    """Evidence (5, K) at a pair's source keypoints, and which of their matches are right (K,)."""
     how, max_bytes = pipeline.matcher.densification, pipeline.matcher.max_bytes
     source, target, partners = pipeline.matcher.search(source, target)
     points = torch.from_numpy(pair.source_points)
@@ -95,7 +95,14 @@ def fit_posterior(statements: Sequence[Statement]) -> MatchPosterior:
     """The constants under which what is right and wrong is likeliest."""
     tables = [
         torch.stack(
-            [(2 * e.score - 1) / e.sigma, 1 / e.sigma, e.concentration, e.agreement, torch.ones_like(e.score)]
+            [
+                (2 * e.score - 1) / e.sigma,
+                1 / e.sigma,
+                e.concentration,
+                e.agreement,
+                -e.crowding,
+                torch.ones_like(e.score),
+            ]
         ).mT.double()
         for e in (statement.evidence for statement in statements)
     ]
@@ -103,8 +110,8 @@ def fit_posterior(statements: Sequence[Statement]) -> MatchPosterior:
     def surprise(constants: NDArray[np.float64]) -> float:
         return mean_surprise([table @ torch.from_numpy(constants) for table in tables], statements)
 
-    bounds = [(SMALLEST_WEIGHT, None)] * 4 + [(None, None)]
-    sharpness, *others = minimize(surprise, [0.2, 0.5, 2, 2, -5], method="L-BFGS-B", bounds=bounds).x
+    bounds = [(SMALLEST_WEIGHT, None)] * 5 + [(None, None)]
+    sharpness, *others = minimize(surprise, [0.2, 0.5, 2, 2, 0.5, -5], method="L-BFGS-B", bounds=bounds).x
     return MatchPosterior(*(round(float(value), 3) for value in (1 / sharpness, *others)))
 
 
@@ -168,7 +175,7 @@ def main() -> None:
         console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}")
     else:
         fitted = fit_posterior(fitted_to)
-        console.print(fitted)
+        console.print(str(fitted), soft_wrap=True)
 
     table = Table(title=f"{options.features}, right at alpha = {CONFIDENCE_ALPHA}", title_justify="left")
     for column in ("pairs", "ranked by", "AUSE", "ECE", "of chance", "confident half", "all", "gain"):

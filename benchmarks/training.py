@@ -38,8 +38,9 @@ from geomatch.features.resnet import load_pretrained
 from geomatch.features.weights import read_safetensors
 from geomatch.settings import Batches, Device, Precision
 from geomatch.training.engine import Optimisation, Progress, autocast, train
-from geomatch.training.introspection import IntrospectionTask, appoint_teacher, draw_whole
+from geomatch.training.introspection import IntrospectionTask, appoint_teacher
 from geomatch.training.recipes import SHIPPED
+from geomatch.training.whole import draw_whole
 
 WARM_UP = 3
 RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0].keep_similarity}
@@ -104,7 +105,7 @@ class Bench:
         reader = PhotographReader(len(photographs), tolerated=0.01)
         teacher = None
         if settings.keep_similarity:
-            examples = draw_whole(photographs, reader, self.recipe, count=4)
+            examples = draw_whole(photographs, reader, self.recipe.teacher_size, 4, self.recipe.seed)
             teacher = appoint_teacher(deepcopy(self.network.trunk), None, self.recipe, examples)
         self.task = IntrospectionTask(self.recipe, self.network, photographs, reader, self.device, teacher)
         self.views: list[Tensor] = []

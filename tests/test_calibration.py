@@ -1,6 +1,7 @@
 """`benchmarks/calibration.py`, which fits the constants of confidence."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import calibration
 from calibration import Statement, fit_fixed_sigma, fit_posterior, measures
 
-TRUE = MatchPosterior(temperature=3, sureness=0.5, concentration_weight=2, agreement_weight=1, prior=-5)
+TRUE = MatchPosterior(
+    temperature=3, sureness=0.5, concentration_weight=2, agreement_weight=1, crowding_weight=0.7, prior=-5
+)
 
 
 def simulated(count: int, posterior: MatchPosterior, sigma: float | None = None, seed: int = 0) -> Statement:
     """Matches that are right as often as a posterior says."""
     random = np.random.default_rng(seed)
-    columns = random.uniform((0, 0.1, 0, 0), (1, 0.4, 1, 1), (count, 4)).T
+    columns = random.uniform((0, 0.1, 0, 0, -1), (1, 0.4, 1, 1, 1), (count, 5)).T
     if sigma:
         columns[1] = sigma
     evidence = Evidence(*torch.from_numpy(columns))
@@ -35,25 +38,22 @@ def test_the_fit_finds_the_constants_that_matches_were_drawn_with() -> None:
 
 
 def test_a_witness_that_speaks_against_what_it_stands_for_is_not_believed() -> None:
-    liar = MatchPosterior(temperature=3, sureness=0.5, concentration_weight=-2, agreement_weight=1, prior=-3)
+    liar = MatchPosterior(
+        temperature=3, sureness=0.5, concentration_weight=-2, agreement_weight=1, crowding_weight=0.7, prior=-3
+    )
     assert fit_posterior([simulated(5000, liar)]).concentration_weight == calibration.SMALLEST_WEIGHT
 
 
 def test_the_fixed_sigma_is_found_for_features_that_know_none() -> None:
     statement = simulated(30_000, TRUE, sigma=0.15)
-    blind = Evidence(
-        statement.evidence.score,
-        torch.full_like(statement.evidence.sigma, 0.07),
-        statement.evidence.concentration,
-        statement.evidence.agreement,
-    )
+    blind = replace(statement.evidence, sigma=torch.full_like(statement.evidence.sigma, 0.07))
     assert fit_fixed_sigma([Statement("blind", blind, statement.right)], TRUE) == pytest.approx(0.15, rel=0.05)
 
 
 def test_confidence_that_is_true_has_no_more_calibration_error_than_chance() -> None:
     ause, error, chance, half, everything, gain = map(float, measures(simulated(20_000, TRUE), TRUE))
     assert error < 2 * chance < 0.03
-    assert gain == pytest.approx(half - everything, abs=1e-3)
+    assert gain == pytest.approx(half - everything, abs=2e-3)  # three rounded numbers
     assert ause > 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
@@ -21,15 +22,18 @@ class Evidence:
         target turns its similarities into shares, and this is the share of those near the partner.
     agreement: in (0, 1], how well the cells around the source cell are displaced alike: the mean of
         exp(-difference / tolerance), each neighbour weighing with the cube of its score, as its vote in Hough matching.
+    crowding: log(n / e), n source cells having their partners near this one's, and e being how many would if partners
+        were spread evenly: the few places that all sorts of cells are drawn to are no true partners of most.
     """
 
     score: Tensor
     sigma: Tensor
     concentration: Tensor
     agreement: Tensor
+    crowding: Tensor
 
     def stacked(self) -> Tensor:
-        """The four witnesses in the order above, along a new first axis."""
+        """The witnesses in the order above, along a new first axis."""
         return torch.stack([getattr(self, field.name) for field in fields(self)])
 
 
@@ -59,21 +63,22 @@ class MatchPosterior:
     The likelihood of Probabilistic Introspection, p(s | y, sigma) ~ exp((1 - loss) / sigma) with loss 1 - s for points
     that correspond and s for others, gives at equal priors the log-odds (2 s - 1) / sigma. It is learnt from views of
     one photograph. For photographs of different objects it is tempered, sigma counts for itself, too, as what the
-    network thinks of the two points wherever they are matched, two more witnesses are heard, and matches picked as
+    network thinks of the two points wherever they are matched, three more witnesses are heard, and matches picked as
     best get the prior that such picks have:
 
         log-odds = (2 s - 1) / (temperature sigma) + sureness / sigma
-                   + concentration_weight concentration + agreement_weight agreement + prior
+                   + concentration_weight concentration + agreement_weight agreement - crowding_weight crowding + prior
 
     The defaults are logistic regression on the validation pairs of SPair-71k and animal-parts (nn and hough, preset
     default), as ``benchmarks/calibration.py`` prints them.
     """
 
-    temperature: float = 3.076
-    sureness: float = 0.732
-    concentration_weight: float = 1.571
-    agreement_weight: float = 2.053
-    prior: float = -6.653
+    temperature: float = 4.697
+    sureness: float = 0.624
+    concentration_weight: float = 2.367
+    agreement_weight: float = 2.445
+    crowding_weight: float = 0.493
+    prior: float = -6.518
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """Probabilities in [0, 1], of the evidence's shape."""
@@ -81,6 +86,7 @@ class MatchPosterior:
             ((2 * evidence.score - 1) / self.temperature + self.sureness) / evidence.sigma
             + self.concentration_weight * evidence.concentration
             + self.agreement_weight * evidence.agreement
+            - self.crowding_weight * evidence.crowding
             + self.prior
         )
 
@@ -105,6 +111,7 @@ def hear(
         sigma,
         _concentration(source, target, partners, how, max_bytes),
         _agreement(source, displacement, score, how, max_bytes),
+        _crowding(target, partners, how),
     )
 
 
@@ -130,3 +137,11 @@ def _agreement(source: FeatureMap, displacement: Tensor, score: Tensor, how: Hea
         weights = weight[near] * on_grid
         agreement[begin:end] = (weights * torch.exp(-difference / how.tolerance)).sum(dim=1) / weights.sum(dim=1)
     return agreement
+
+
+def _crowding(target: FeatureMap, partners: Tensor, how: Hearing) -> Tensor:
+    height, width = target.grid.shape
+    side = 2 * how.reach_in_cells(target.grid.shape) + 1
+    drawn = torch.bincount(partners, minlength=height * width).to(target.descriptors).reshape(1, 1, height, width)
+    near = F.avg_pool2d(drawn, side, stride=1, padding=side // 2, count_include_pad=False).flatten()
+    return (near[partners] * (height * width / len(partners))).log()

@@ -32,8 +32,9 @@ from geomatch.training.ahead import Ahead
 from geomatch.training.batches import BatchSampler
 from geomatch.training.descriptor_start import start_from_principal_components, start_from_teacher
 from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, autocast, train
-from geomatch.training.teacher import Opinion, Teacher, WholeView, inside, whole_view
+from geomatch.training.teacher import Opinion, Teacher
 from geomatch.training.warps import ColourRanges, ViewPairs, draw_view_pairs
+from geomatch.training.whole import WholeView, draw_whole, inside, whole_view
 from geomatch.training.workers import workers_of_torchrun
 from geomatch.views import WarpRanges, pixel_grid
 
@@ -175,15 +176,6 @@ def appoint_teacher(
         mobilenet = load_mobilenet(read_safetensors(classifier)[0], str(classifier))
         opinions.append(Opinion(mobilenet, recipe.classifier_block, recipe.classifier_weight))
     return Teacher(opinions, examples).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def draw_whole(
-    photographs: Sequence[Photograph], reader: PhotographReader, recipe: IntrospectionRecipe, count: int
-) -> list[WholeView]:
-    """Random photographs as a teacher sees them."""
-    order = np.random.default_rng((recipe.seed, 0, 3)).permutation(len(photographs))
-    pixels = reader.read((photographs[index] for index in order), count)
-    return [WholeView.of(each, recipe.teacher_size) for each in pixels]
 
 
 class IntrospectionTask:
@@ -365,7 +357,7 @@ def _start(
     if recipe.keep_similarity == 0:
         start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
         return None
-    examples = draw_whole(photographs, reader, recipe, count=300)
+    examples = draw_whole(photographs, reader, recipe.teacher_size, 300, recipe.seed)
     teacher = appoint_teacher(deepcopy(network.trunk), classifier, recipe, examples)
     start_from_teacher(network, teacher, examples)
     return teacher

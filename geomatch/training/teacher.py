@@ -18,33 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.features.resnet import Trunk
-from geomatch.geometry import apply_homography, read_cells
-from geomatch.views import homography_between, pixel_grid, square_corners, warp_image
-
-
-@dataclass(frozen=True)
-class WholeView:
-    """A photograph as a teacher sees it: whole, in the middle of a square, mirrored around.
-
-    image: (1, 3, T, T) float32 in [0, 1]. photograph_size: (height, width) of the photograph.
-    """
-
-    image: Tensor
-    photograph_size: tuple[int, int]
-
-    @classmethod
-    def of(cls, photograph: Tensor, size: int) -> WholeView:
-        """photograph: (3, H, W) uint8; size: the side T of the square, in pixels."""
-        photograph_size = (photograph.shape[1], photograph.shape[2])
-        image = warp_image(photograph.float() / 255, whole_view(photograph_size, size), (size, size))[None]
-        return cls(image.contiguous(memory_format=torch.channels_last), photograph_size)
-
-    def cells(self, stride: int) -> tuple[Tensor, Tensor]:
-        """Of a trunk's cells the centres, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
-        side = self.image.shape[-1]
-        centres = stride * pixel_grid(-(-side // stride), -(-side // stride))
-        on_photograph = apply_homography(whole_view(self.photograph_size, side), centres)
-        return centres, inside(on_photograph, self.photograph_size)
+from geomatch.geometry import read_cells
+from geomatch.training.whole import WholeView
 
 
 @dataclass(frozen=True)
@@ -96,17 +71,3 @@ class Teacher(nn.Module):
             F.normalize(trunk(images, [stage])[stage].float(), dim=1)
             for trunk, stage in zip(self.trunks, self.stages, strict=True)
         ]
-
-
-def whole_view(photograph_size: tuple[int, int], size: int) -> Tensor:
-    """The homography (3, 3) float64 from a square view to a photograph that it shows whole and unsquashed."""
-    height, width = photograph_size
-    margin = torch.tensor([width - max(height, width), height - max(height, width)], dtype=torch.float64) / 2
-    corners = (square_corners(size) + 0.5) * (max(height, width) / size) - 0.5 + margin
-    return homography_between(square_corners(size), corners)
-
-
-def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which pixels (N, 2) lie on an image of ``size`` (height, width): (N,) bool."""
-    height, width = size
-    return ((points >= -0.5) & (points <= points.new_tensor([width - 0.5, height - 0.5]))).all(dim=1)

@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -17,31 +17,40 @@ SHARE = st.floats(0, 1)
 SIGMA = st.floats(0.05, 2)
 
 
-def evidence(score: float, sigma: float, concentration: float, agreement: float) -> Evidence:
-    return Evidence(*(torch.tensor(value, dtype=torch.float64) for value in (score, sigma, concentration, agreement)))
+def evidence(*witnesses: float) -> Evidence:
+    """In the order of `Evidence`."""
+    return Evidence(*(torch.tensor(value, dtype=torch.float64) for value in witnesses))
 
 
 def test_with_no_other_witness_confidence_is_the_posterior_of_the_paper_s_likelihood() -> None:
     score, sigma, unheard = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.3, 0.4]), torch.rand(3)
     same, different = torch.exp(score / sigma), torch.exp((1 - score) / sigma)  # exp((1 - loss) / sigma)
-    paper = MatchPosterior(temperature=1, sureness=0, concentration_weight=0, agreement_weight=0, prior=0)
-    torch.testing.assert_close(paper(Evidence(score, sigma, unheard, unheard)), same / (same + different))
+    paper = MatchPosterior(
+        temperature=1, sureness=0, concentration_weight=0, agreement_weight=0, crowding_weight=0, prior=0
+    )
+    torch.testing.assert_close(paper(Evidence(score, sigma, unheard, unheard, unheard)), same / (same + different))
 
 
 def test_the_log_odds_of_a_hand_worked_match() -> None:
-    """(2 * .9 - 1) / (2 * .2) + .1 / .2 + 3 * .5 + 2 * .25 - 4 = 2 + .5 + 1.5 + .5 - 4 = .5"""
-    posterior = MatchPosterior(temperature=2, sureness=0.1, concentration_weight=3, agreement_weight=2, prior=-4)
-    assert float(posterior(evidence(0.9, 0.2, 0.5, 0.25))) == pytest.approx(1 / (1 + math.exp(-0.5)))
+    """(2 * .9 - 1) / (2 * .2) + .1 / .2 + 3 * .5 + 2 * .25 - .5 * 2 - 3 = 2 + .5 + 1.5 + .5 - 1 - 3 = .5"""
+    posterior = MatchPosterior(
+        temperature=2, sureness=0.1, concentration_weight=3, agreement_weight=2, crowding_weight=0.5, prior=-3
+    )
+    assert float(posterior(evidence(0.9, 0.2, 0.5, 0.25, 2.0))) == pytest.approx(1 / (1 + math.exp(-0.5)))
 
 
-@given(SHARE, SIGMA, SHARE, SHARE, st.sampled_from(["score", "sigma", "concentration", "agreement"]), SHARE)
-def test_every_witness_speaks_for_what_it_stands_for(
-    score: float, sigma: float, concentration: float, agreement: float, witness: str, more: float
-) -> None:
-    """Confidence never falls with score, concentration and agreement, nor rises with sigma, and is a probability."""
-    before = evidence(score, sigma, concentration, agreement)
+@given(
+    st.tuples(SHARE, SIGMA, SHARE, SHARE, st.floats(-3, 3)),
+    st.sampled_from([field.name for field in fields(Evidence)]),
+    SHARE,
+)
+def test_every_witness_speaks_for_what_it_stands_for(witnesses: tuple[float, ...], witness: str, more: float) -> None:
+    """Confidence never falls with score, concentration and agreement, nor rises with sigma and crowding, and is a
+    probability."""
+    before = evidence(*witnesses)
     after = replace(before, **{witness: getattr(before, witness) + more})
-    low, high = (float(MatchPosterior()(each)) for each in ((after, before) if witness == "sigma" else (before, after)))
+    against = witness in ("sigma", "crowding")
+    low, high = (float(MatchPosterior()(each)) for each in ((after, before) if against else (before, after)))
     assert 0 <= low <= high <= 1
 
 
@@ -53,12 +62,12 @@ def slow_evidence(
     how: Hearing,
     radii: tuple[int, int],
 ) -> np.ndarray:
-    """(4, N), one cell after the other; ``radii``: how many cells are near in source and target."""
+    """(5, N), one cell after the other; ``radii``: how many cells are near in source and target."""
     a, b = (f.descriptors.flatten(1).mT.double().numpy() for f in (source, target))
     (hs, ws), (ht, wt) = source.grid.shape, target.grid.shape
     score = np.array([max(0.0, float(a[i] @ b[j])) for i, j in enumerate(partners)])
     moved = landing / max(target.image_size) - source.grid.centres().double().numpy() / max(source.image_size)
-    found = np.zeros((4, len(partners)))
+    found = np.zeros((5, len(partners)))
     for i, j in enumerate(partners):
         sigmas = [f.inverse_confidence for f in (source, target)]
         assert sigmas[0] is not None
@@ -72,6 +81,7 @@ def slow_evidence(
             (float(sigmas[0].flatten()[i]) + float(sigmas[1].flatten()[j])) / 2,
             weights[near].sum() / weights.sum(),
             np.average(alike, weights=np.maximum(score[around], 1e-3) ** 3),
+            math.log(sum(k in near for k in partners) / (len(near) * len(partners) / (ht * wt))),
         )
     return found
 

@@ -17,7 +17,8 @@ from geomatch.training.introspection import (
     negative_log_likelihood,
     similarity_loss,
 )
-from geomatch.training.teacher import Opinion, Teacher, WholeView
+from geomatch.training.teacher import Opinion, Teacher
+from geomatch.training.whole import WholeView
 from geomatch.views import pixel_grid
 
 
