@@ -29,6 +29,14 @@ class Batches(StrEnum):
 
     one_class = "one-class"
     mixed = "mixed"
+    balanced = "balanced"  # each photograph's label is drawn first, the background being one
+
+
+class Discriminability(StrEnum):
+    """Form of AnchorNet's loss (1): as printed, which has no lower bound, or ours, which has."""
+
+    printed = "printed"
+    bounded = "bounded"
 
 
 class Recipe(StrEnum):

@@ -56,6 +56,7 @@ class Photograph:
 class Reading:
     """Pixels, (3, H, W) uint8 each, of the photographs that could be read, and what was wrong with others, by name."""
 
+    photographs: list[Photograph]
     pixels: list[Tensor]
     damaged: dict[str, InputError]
 
@@ -76,12 +77,13 @@ class PhotographReader:
 
     def attempt(self, photographs: Iterable[Photograph], count: int) -> Reading:
         """Read until there are ``count``, or too many damaged. Notes nothing, so any thread may call it at any time."""
-        reading = Reading([], {})
+        reading = Reading([], [], {})
         for photograph in photographs:
             if len(reading.pixels) == count or self._too_many(len(reading.damaged)):
                 break
             try:
                 reading.pixels.append(photograph.load())
+                reading.photographs.append(photograph)
             except InputError as error:
                 reading.damaged[photograph.name] = error
         return reading

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geomatch.errors import InputError, WeightsError
+from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.resnet import Trunk, build_trunk, load_pretrained
 from geomatch.features.weights import FORMAT, Weights, load_weights, read_safetensors, sha256_of, shipped_weights
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_features(
@@ -22,7 +30,8 @@ def load_features(
 ) -> FeatureExtractor:
     """Make an extractor ready to use.
 
-    name: ``introspection``, or ``hypercolumn`` with the stages to stack, as in ``hypercolumn:2+3`` (the default).
+    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; or ``hypercolumn``
+    with the stages to stack, as in ``hypercolumn:2+3`` (the default).
     working_size: the longer side, in pixels, that images are resized to. weights: a file of geomatch's, or for
     hypercolumns any pretrained trunk in safetensors; None takes the shipped ones.
 
@@ -42,44 +51,65 @@ def _introspection(argument: str, working_size: int, device: torch.device, path:
     return IntrospectionFeatures(network, working_size, weights.sha256)
 
 
+def _anchornet(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+    weights = load_weights(path or shipped_weights("anchornet"))
+    network = _anchor_network(weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return AnchorFeatures(network, working_size, weights.sha256, only=argument)
+
+
 def _hypercolumn(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
     try:
         stages = [int(stage) for stage in (argument or "2+3").split("+")]
     except ValueError:
         raise InputError(f"hypercolumn:{argument}: give stages as numbers joined by '+', as hypercolumn:2+3") from None
     path = path or shipped_weights("introspection")
-    trunk = _trunk_in(path).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trunk = pretrained_trunk(path)[1].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))
 
 
 _LOADERS: Mapping[str, Callable[[str, int, torch.device, Path | None], FeatureExtractor]] = {
     "introspection": _introspection,
+    "anchornet": _anchornet,
     "hypercolumn": _hypercolumn,
 }
 
 
 def _introspection_network(weights: Weights) -> IntrospectionNet:
-    if weights.feature != "introspection":
-        raise WeightsError(f"{weights.path}: weights of '{weights.feature}', not of introspection")
-    unknown = set(weights.config) - {field.name for field in fields(IntrospectionConfig)}
+    return _rebuilt("introspection", weights, IntrospectionConfig, IntrospectionNet)
+
+
+def _anchor_network(weights: Weights) -> AnchorNet:
+    return _rebuilt("anchornet", weights, AnchorConfig, AnchorNet)
+
+
+def _rebuilt(feature: str, weights: Weights, config: type[Config], network: Callable[[Config], Network]) -> Network:
+    """The network that a weights file describes and fills. Raises WeightsError if it is not ``feature``'s."""
+    if weights.feature != feature:
+        raise WeightsError(f"{weights.path}: weights of '{weights.feature}', not of {feature}")
+    unknown = set(weights.config) - {field.name for field in fields(config)}
     if unknown:
         raise WeightsError(f"{weights.path}: made by another version of geomatch (unknown setting '{min(unknown)}')")
-    network = IntrospectionNet(IntrospectionConfig(**weights.config))  # type: ignore[arg-type]
+    # JSON knows lists only, configurations tuples only.
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in weights.config.items()}
+    made = network(config(**settings))
     try:
-        network.load_state_dict(weights.state)
+        made.load_state_dict(weights.state)
     except RuntimeError as error:
         raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes") from error
-    return network
+    return made
 
 
-def _trunk_in(path: Path) -> Trunk:
-    """The trunk inside a weights file of geomatch's, or a pretrained trunk as others publish it."""
+def pretrained_trunk(path: Path) -> tuple[str, Trunk]:
+    """The trunk, with its name, inside a weights file of geomatch's, or as others publish it."""
     state, about = read_safetensors(path)
     if about.get("format") == FORMAT:
-        return _introspection_network(load_weights(path)).trunk
-    trunk = build_trunk(_recognise(state, path))
+        weights = load_weights(path)
+        network = _anchor_network(weights) if weights.feature == "anchornet" else _introspection_network(weights)
+        return network.config.trunk, network.trunk
+    name = _recognise(state, path)
+    trunk = build_trunk(name)
     load_pretrained(trunk, state, str(path))
-    return trunk
+    return name, trunk
 
 
 def _recognise(state: Mapping[str, Tensor], path: Path) -> str:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from geomatch.datasets.photographs import Photograph, PhotographReader
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.training.teacher import Teacher, WholeView
+from geomatch.training.components import principal_components, set_projection
+from geomatch.training.teacher import Teacher
+from geomatch.training.whole import WholeView
 from geomatch.views import WarpRanges, random_view, warp_image
 
 
@@ -32,17 +34,15 @@ def start_from_principal_components(
     """
     random = np.random.default_rng((seed, 0, 2))
     generator = torch.Generator().manual_seed(seed)
-    cells = []
     order = random.permutation(len(photographs))
-    for pixels in reader.read((photographs[index] for index in order), sample):
-        photograph = pixels.float() / 255
-        view = random_view((photograph.shape[1], photograph.shape[2]), view_size, WarpRanges(), generator)
-        image = warp_image(photograph, view, (view_size, view_size))[None]
-        cells.append(network.columns(image)[0].flatten(1).mT)
-    columns = torch.cat(cells).double()
-    mean = columns.mean(dim=0)
-    components = torch.linalg.eigh(torch.cov((columns - mean).mT)).eigenvectors.flip(1)
-    _set_descriptor(network, components[:, : network.config.descriptor_size].mT, mean)
+
+    def columns_of(pixels: Tensor) -> Tensor:
+        view = random_view((pixels.shape[1], pixels.shape[2]), view_size, WarpRanges(), generator)
+        image = warp_image(pixels.float() / 255, view, (view_size, view_size))[None]
+        return network.columns(image)[0].flatten(1)
+
+    columns = map(columns_of, reader.read((photographs[index] for index in order), sample))
+    set_projection(network.descriptor, *principal_components(columns, network.config.descriptor_size))
 
 
 @torch.no_grad()
@@ -74,10 +74,4 @@ def start_from_teacher(
     weight = (regression @ components).mT
     # Descriptors are normalised, so the scale is free. With that of orthonormal rows, the optimiser's steps, whose size
     # does not depend on the gradient's, are as small beside the weights as they are in other layers.
-    _set_descriptor(network, weight * (math.sqrt(len(weight)) / weight.norm()), x_mean)
-
-
-def _set_descriptor(network: IntrospectionNet, weight: Tensor, mean: Tensor) -> None:
-    """Make the descriptor head weight (D, C) times what a column exceeds the mean (C,) by."""
-    network.descriptor.weight.copy_(weight[:, :, None, None])
-    network.descriptor.bias.copy_(-weight @ mean)  # type: ignore[union-attr]
+    set_projection(network.descriptor, weight * (math.sqrt(len(weight)) / weight.norm()), x_mean)

@@ -1,0 +1,150 @@
+"""AnchorNet (Novotny, Larlus, Vedaldi, CVPR 2017, arXiv 1704.04749): the network.
+
+On a hypercolumn stand banks of 3x3 filters, one bank a class, whose responses are sparse, diverse and fire on the same
+part of every object of the class: anchors. A linear code of all banks' responses together is class-agnostic.
+`geomatch.training.anchornet` is how they are learnt, from image labels alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError
+from geomatch.features.base import FeatureExtractor, lay_out
+from geomatch.features.resnet import build_trunk
+from geomatch.geometry import Grid, read_cells
+from geomatch.views import pixel_grid
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """The shape of an AnchorNet. The paper's: resnet50, stages 1, 3 and 4, tap_size 256, stride 4, 20 classes of 200
+    filters, code_size 256.
+
+    stages: of the trunk, tapped for the hypercolumn. tap_size: principal components kept of each. stride: pixels of
+    the image between cells. filters: of each class's bank, K.
+    """
+
+    classes: tuple[str, ...]
+    trunk: str = "resnet50v2"
+    stages: tuple[int, ...] = (1, 2, 3)
+    tap_size: int = 128
+    stride: int = 8
+    filters: int = 16
+    code_size: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise InputError("an AnchorNet needs a class at least")
+        if self.code_size > self.responses:
+            raise InputError(
+                f"a code of {self.code_size} numbers is longer than the {self.responses} responses it stands for: "
+                f"{len(self.classes)} classes of {self.filters} filters"
+            )
+
+    @property
+    def column_size(self) -> int:
+        """Numbers in a hypercolumn."""
+        return len(self.stages) * self.tap_size
+
+    @property
+    def responses(self) -> int:
+        """Filters of all banks together, N K."""
+        return len(self.classes) * self.filters
+
+    def bank(self, name: str) -> slice:
+        """Which of all filters are those of a class. Raises InputError, naming those there are."""
+        if name not in self.classes:
+            raise InputError(f"no anchors of '{name}' here: the classes are {', '.join(self.classes)}")
+        first = self.classes.index(name) * self.filters
+        return slice(first, first + self.filters)
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What the anchors of an image respond: maps (N K, h, w) float32, >= 0, bank after bank, on a grid."""
+
+    maps: Tensor
+    image_size: tuple[int, int]
+    grid: Grid
+
+
+class AnchorNet(nn.Module):
+    """Images (B, 3, H, W) in [0, 1] -> activations (B, N K, h, w), bank after bank; their softplus are the responses.
+
+    Cell k of the grid is centred on pixel ``stride`` k of the image.
+    """
+
+    mean_response: Tensor
+
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = build_trunk(config.trunk, dilated=True)
+        unknown = [stage for stage in config.stages if stage not in self.trunk.channels]
+        if unknown:
+            raise InputError(
+                f"{config.trunk} has no stage {unknown[0]}: it has {', '.join(map(str, self.trunk.channels))}"
+            )
+        self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in config.stages)
+        self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1)
+        self.encoder = nn.Conv2d(config.responses, config.code_size, 1, bias=False)
+        self.mean_response = nn.Buffer(torch.zeros(config.responses))
+
+    def hypercolumn(self, images: Tensor) -> Tensor:
+        """Phi (B, column_size, h, w): each tap's principal components, read bilinearly at the cells, of unit length."""
+        stages: dict[int, Tensor] = self.trunk(images, self.config.stages)
+        height, width = (-(-side // self.config.stride) for side in images.shape[2:])
+        pixels = self.config.stride * pixel_grid(height, width).to(images)
+        columns = []
+        for stage, tap in zip(self.config.stages, self.taps, strict=True):
+            cells = (pixels / self.trunk.strides[stage]).expand(len(images), -1, -1)
+            columns.append(F.normalize(read_cells(tap(stages[stage]).float(), cells), dim=1))
+        return torch.cat(columns, dim=1).reshape(len(images), -1, height, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        activations: Tensor = self.banks(self.hypercolumn(images))
+        return activations.float()
+
+    def centred(self, responses: Tensor) -> Tensor:
+        """Responses (B, N K, h, w) less what they are on average: Gamma - mean(Gamma)."""
+        return responses - self.mean_response[:, None, None]
+
+    def encode(self, responses: Tensor) -> Tensor:
+        """The class-agnostic code (B, code_size, h, w) of all responses (B, N K, h, w): F^S * (Gamma - mean)."""
+        code: Tensor = self.encoder(self.centred(responses))
+        return code.float()
+
+
+class AnchorFeatures(FeatureExtractor):
+    """The class-agnostic code as the descriptor, or the responses of one class's bank, less their mean."""
+
+    def __init__(
+        self, network: AnchorNet, working_size: int, weights_sha256: str | None = None, *, only: str = ""
+    ) -> None:
+        """only: a class, for its bank alone. Raises InputError if the network does not know it."""
+        self.name = f"anchornet:{only}" if only else "anchornet"
+        self.network = network.eval()
+        self.bank = network.config.bank(only) if only else None
+        self.working_size = working_size
+        self.weights_sha256 = weights_sha256
+
+    @torch.inference_mode()
+    def respond(self, image: Tensor) -> Responses:
+        """What all anchors respond to an image (3, H, W) uint8."""
+        canvas, pixels = lay_out(image, self.network.trunk, self.working_size)
+        stride = self.network.config.stride
+        maps = canvas.crop(F.softplus(self.network(pixels)[0]), stride)
+        return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride))
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> FeatureMap:
+        found = self.respond(image)
+        maps = found.maps[None]
+        said = self.network.encode(maps) if self.bank is None else self.network.centred(maps)[:, self.bank]
+        return FeatureMap(F.normalize(said[0], dim=0).contiguous(), found.image_size, found.grid)

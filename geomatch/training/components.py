@@ -1,0 +1,34 @@
+"""Principal components of more columns than fit in memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def principal_components(columns: Iterable[Tensor], count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` principal directions (count, C) of columns, and their mean (C,), both float64.
+
+    columns: parts (C, N) of them, in any precision; moments are summed in float64.
+    """
+
+    def moments(part: Tensor) -> Tensor:
+        x = F.pad(part.double(), (0, 0, 0, 1), value=1.0)
+        return x @ x.mT
+
+    total = sum(map(moments, columns), start=torch.zeros((), dtype=torch.float64))
+    total = total / total[-1, -1]
+    mean = total[:-1, -1]
+    directions = torch.linalg.eigh(total[:-1, :-1] - torch.outer(mean, mean)).eigenvectors.flip(1)
+    return directions[:, :count].mT, mean
+
+
+@torch.no_grad()
+def set_projection(layer: nn.Conv2d, directions: Tensor, mean: Tensor) -> None:
+    """Make a 1x1 convolution give directions (D, C) times what a column exceeds the mean (C,) by."""
+    assert layer.bias is not None
+    layer.weight.copy_(directions[:, :, None, None])
+    layer.bias.copy_(-directions @ mean)
