@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from geomatch.errors import InputError
@@ -16,3 +18,10 @@ def find_device(choice: Device) -> torch.device:
     if not present.get(choice, True):
         raise InputError(f"--device {choice}: this machine has no such device; use --device cpu or auto")
     return torch.device(choice.value)
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory there are where a device computes: a GPU's own, else the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

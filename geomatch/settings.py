@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+
+def changed(settings: Settings, **given: object) -> Settings:
+    """Settings with those values that were given, that is, are not None."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 class Device(StrEnum):

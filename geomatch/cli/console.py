@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from geomatch.errors import GeomatchError, GeomatchWarning
+
+if TYPE_CHECKING:
+    from geomatch.training.engine import Progress
 
 INTERRUPTED = 130
 
@@ -17,6 +22,34 @@ INTERRUPTED = 130
 def stderr_console(*, quiet: bool = False) -> Console:
     """The console for progress and logs. Silent when asked to be, and when stderr is not a terminal."""
     return Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+
+
+@contextmanager
+def training_bar(*, quiet: bool) -> Iterator[Callable[[str, Progress], None]]:
+    """A bar on stderr for each thing that is learnt; inside, call with its name and how far it is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
+    with ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
+        shown = {}
+        preparing = bar.add_task("preparing", total=None, said="")
+
+        def show(what: str, progress: Progress) -> None:
+            bar.update(preparing, visible=False)
+            if what not in shown:
+                shown[what] = bar.add_task(what, said="")
+            numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
+            said = f"{numbers}  {progress.images_per_second:.1f} images/s"
+            bar.update(shown[what], total=progress.steps, completed=progress.step, said=said)
+
+        yield show
 
 
 def rendered_errors(command: Callable[[], object]) -> int:

@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from geomatch.errors import InputError
-from geomatch.settings import Device, Preset
+from geomatch.settings import Device, Precision, Preset
+
+PRESETS_OWN = "the preset's"
+"""What an option that changes a preset shows as its default."""
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -23,7 +26,12 @@ def parse_size(text: str) -> int:
 
 
 Features = Annotated[
-    str, typer.Option(metavar="NAME", help="introspection, or hypercolumn with its stages, as hypercolumn:2+3.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="introspection; anchornet, or one class's anchors, as anchornet:cat; or hypercolumn with its stages, as "
+        "hypercolumn:2+3.",
+    ),
 ]
 MatcherName = Annotated[
     str | None, typer.Option(metavar="NAME", help="nn (nearest neighbour) or hough; by default the preset's.")
@@ -35,3 +43,14 @@ WeightsFile = Annotated[
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.")]
 MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+TrainingData = Annotated[
+    list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
+]
+WeightsOut = Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
+Arithmetic = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
+CheckpointEvery = Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")]
+MaxUnreadable = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import notify, stderr_console
+from geomatch.cli.anchornet import anchornet
+from geomatch.cli.console import notify, training_bar
+from geomatch.cli.options import (
+    PRESETS_OWN,
+    Arithmetic,
+    CheckpointEvery,
+    DeviceChoice,
+    MaxUnreadable,
+    Seed,
+    TrainingData,
+    WeightsOut,
+)
 from geomatch.errors import InputError
-from geomatch.settings import Batches, Device, Precision, Recipe
+from geomatch.settings import Batches, Device, Precision, Recipe, changed
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from geomatch.datasets.pairs import PairDataset
 
 app = typer.Typer(help="Train weights from photographs.", no_args_is_help=True)
-
-PRESETS_OWN = "the preset's"
-
-Settings = TypeVar("Settings", bound="DataclassInstance")
+app.command()(anchornet)
 
 
 @app.callback(invoke_without_command=True)
@@ -47,11 +52,9 @@ def _group(
 
 @app.command()
 def introspection(
-    data: Annotated[
-        list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
-    ],
+    data: TrainingData,
     init: Annotated[Path, typer.Option(help="Pretrained trunk to start from (safetensors).")],
-    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
+    out: WeightsOut,
     preset: Annotated[
         Recipe,
         typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
@@ -133,13 +136,11 @@ def introspection(
     crops: Annotated[
         Path | None, typer.Option(help="Table that `geomatch crops` wrote: learn from what lies in its boxes.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of photographs, warps and points.")] = 0,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    checkpoint_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5.0,
-    max_unreadable: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
-    ] = 0.01,
+    seed: Seed = 0,
+    precision: Arithmetic = Precision.auto,
+    device: DeviceChoice = Device.auto,
+    checkpoint_every: CheckpointEvery = 5.0,
+    max_unreadable: MaxUnreadable = 0.01,
     val: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="Benchmark to validate on (split val, or the only one); repeatable."),
@@ -156,9 +157,6 @@ def introspection(
     Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl). Under torchrun the processes share the
     work, and the training is that of one process. With --val, OUT holds the weights of the best mean PCK@.10 so far.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as ProgressBar
-
     from geomatch.datasets.pascal_ilsvrc import named_classes
     from geomatch.evaluation.validation import validation_score
     from geomatch.training.engine import Progress
@@ -168,8 +166,8 @@ def introspection(
 
     benchmarks = [_validation_pairs(text) for text in val or ()]
     recipe, optimisation = RECIPES[preset]
-    network = _changed(recipe.network, trunk=trunk, stage=stage, descriptor_size=descriptor_size)
-    recipe = _changed(
+    network = changed(recipe.network, trunk=trunk, stage=stage, descriptor_size=descriptor_size)
+    recipe = changed(
         recipe,
         network=network,
         view_size=size,
@@ -179,7 +177,7 @@ def introspection(
         keep_similarity=keep_similarity,
         seed=seed,
     )
-    optimisation = _changed(
+    optimisation = changed(
         optimisation,
         steps=steps,
         batches_per_step=accumulate,
@@ -191,20 +189,11 @@ def introspection(
         precision=precision,
         checkpoint_minutes=checkpoint_every,
     )
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
-    )
     board = TensorBoard(tensorboard) if tensorboard else nullcontext()
-    with board as tell, ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
-        shown = bar.add_task("training", total=optimisation.steps, said="")
+    with board as tell, training_bar(quiet=quiet) as show_on_bar:
 
         def show(progress: Progress) -> None:
-            numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
-            bar.update(shown, completed=progress.step, said=f"{numbers}  {progress.images_per_second:.1f} images/s")
+            show_on_bar("training", progress)
             if tell:
                 tell(progress)
 
@@ -229,11 +218,6 @@ def introspection(
             if checkpoint.is_file():
                 notify(f"interrupted; --resume goes on from {checkpoint}")
             raise
-
-
-def _changed(settings: Settings, **given: object) -> Settings:
-    """Settings with those values that were given."""
-    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 def _draw(logs: list[Path], output: Path | None) -> None:

@@ -16,6 +16,29 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("voc_synsets.txt")
 
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
 RIGID_CLASSES = (
     "aeroplane",
     "bicycle",
@@ -46,8 +69,10 @@ def synset_classes() -> dict[str, str]:
 
 
 def named_classes(text: str) -> tuple[str, ...]:
-    """Class names separated by commas; ``rigid`` stands for `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none."""
-    every = tuple(sorted(set(synset_classes().values())))
-    groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": every}
+    """Class names separated by commas, or the path of a file with one on each line; ``rigid`` stands for
+    `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none."""
+    groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": VOC_CLASSES}
+    if Path(text).is_file():
+        text = ",".join(Path(text).read_text(encoding="utf-8").splitlines())
     names = (name.strip() for name in text.split(",") if name.strip())
     return tuple(dict.fromkeys(found for name in names for found in groups.get(name, (name,))))

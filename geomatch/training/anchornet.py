@@ -7,6 +7,7 @@ a denoising auto-encoder (L_R).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -26,8 +27,8 @@ from geomatch.datasets.photographs import (
     by_label,
     find_photographs,
 )
-from geomatch.device import find_device
-from geomatch.errors import InputError
+from geomatch.device import find_device, memory_of
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.registry import pretrained_trunk
 from geomatch.features.weights import save_weights
@@ -43,6 +44,7 @@ from geomatch.training.workers import workers_of_torchrun
 from geomatch.views import WarpRanges
 
 EXAMPLES = 300  # photographs that the principal components and mean responses are taken from
+FEW = 50  # photographs of a class
 EXAMPLE_SIZE = 321  # side of the square they are seen in, in pixels
 
 
@@ -275,7 +277,8 @@ def fit_code(network: AnchorNet, examples: Sequence[WholeView]) -> None:
 def with_known_labels(photographs: Sequence[Photograph], classes: Sequence[str]) -> list[Photograph]:
     """The photographs that show one of the classes, and those of the background, which show none.
 
-    Others, of which nothing is known, are left out. Raises InputError naming classes that no photograph shows.
+    Others, of which nothing is known, are left out. Warns of classes with fewer photographs than `FEW`, and raises
+    InputError naming those that none shows.
     """
     present = by_label(photographs)
     if missing := [name for name in classes if name not in present]:
@@ -287,6 +290,12 @@ def with_known_labels(photographs: Sequence[Photograph], classes: Sequence[str])
         replace(photograph, labels=tuple(label for label in photograph.labels if label in (*classes, BACKGROUND)))
         for photograph in photographs
     ]
+    if thin := [f"{name} ({len(present[name])})" for name in classes if len(present[name]) < FEW]:
+        warnings.warn(
+            f"few photographs of {', '.join(thin)}: their anchors will know little; --classes can leave them out",
+            GeomatchWarning,
+            stacklevel=2,
+        )
     return [photograph for photograph in kept if photograph.labels]
 
 
@@ -316,14 +325,13 @@ def train_anchornet(
     *,
     device: Device,
     resume: bool,
-    memory: int,
     max_unreadable: float = 0.01,
     on_progress: Callable[[str, Progress], None],
 ) -> None:
     """Train banks and code on labelled photographs, from a trained trunk, and write the weights to ``out``.
 
-    init: weights of geomatch's or a pretrained trunk; the recipe's trunk becomes the one in it. memory: bytes there
-    are. Beside the weights go ``<out>.banks.checkpoint`` and ``<out>.code.checkpoint``, each with its log. on_progress
+    init: weights of geomatch's or a pretrained trunk; the recipe's trunk becomes the one in it.
+    Beside the weights go ``<out>.banks.checkpoint`` and ``<out>.code.checkpoint``, each with its log. on_progress
     is told what is learnt, ``banks`` or ``code``, and how far it is.
 
     Raises InputError for what the user gave, TrainingError if a loss diverges.
@@ -331,6 +339,7 @@ def train_anchornet(
     check_writable(out)
     trunk_name, trunk = pretrained_trunk(init)
     recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
+    memory = memory_of(find_device(device))
     if (needed := bytes_needed(recipe)) > memory:
         raise InputError(
             f"{len(recipe.network.classes)} classes of {recipe.network.filters} filters need about "

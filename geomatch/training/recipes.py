@@ -1,16 +1,18 @@
-"""Recipes by name: what to learn and how, as `geomatch train introspection --preset` offers them.
+"""Recipes by name: what to learn and how, as `--preset` of `geomatch train introspection` and `anchornet` offers them.
 
 Every setting that the command line can change stands here; the paper's constants that it cannot (points, radii, the
-hardest 30) are `IntrospectionRecipe`'s.
+hardest 30; the share of channels left out) are `IntrospectionRecipe`'s and `AnchorRecipe`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES
+from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
+from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
-from geomatch.settings import Batches, Recipe
+from geomatch.settings import Batches, Discriminability, Recipe
+from geomatch.training.anchornet import AnchorRecipe
 from geomatch.training.engine import Optimisation
 from geomatch.training.introspection import IntrospectionRecipe
 
@@ -61,4 +63,46 @@ Its sources leave open, and these are ours: photographs a batch, optimiser, lear
 activation, the ranges of warps and colours, the head's start from principal components.
 """
 
+SHIPPED_ANCHORS = (
+    AnchorRecipe(
+        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 2, 3), tap_size=128, stride=8, filters=16, code_size=256),
+        view_size=225,
+        photographs_per_step=8,
+        form=Discriminability.bounded,
+        auxiliary=1.0,
+        filter_diversity=1.0,
+        response_diversity=1.0,
+        tuned=False,
+        code_steps=100,
+        code_rate=1e-4,
+    ),
+    Optimisation(steps=600, batches_per_step=1, warm_up=20, trunk_rate=0.0, head_rate=1e-3),
+)
+"""How the shipped anchors are made: on the frozen trunk of the shipped introspection weights."""
+
+PAPER_ANCHORS = (
+    AnchorRecipe(
+        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 3, 4), tap_size=256, stride=4, filters=200, code_size=256),
+        view_size=224,
+        photographs_per_step=4,
+        form=Discriminability.printed,
+        auxiliary=1.0,
+        filter_diversity=1.0,
+        response_diversity=1.0,
+        tuned=True,
+        code_steps=2000,
+        code_rate=1e-4,
+    ),
+    Optimisation(steps=10_000, batches_per_step=1, warm_up=100, trunk_rate=1e-5, head_rate=1e-4),
+)
+"""The paper's network (ResNet-50, taps res2c, res4 and res5c, 56 x 56 cells, 20 banks of 200 filters) and losses.
+
+Its sources leave open, and these are ours: the weights of the losses, photographs a batch, optimiser, rates, steps.
+"""
+
 RECIPES: Mapping[Recipe, tuple[IntrospectionRecipe, Optimisation]] = {Recipe.shipped: SHIPPED, Recipe.paper: PAPER}
+
+ANCHOR_RECIPES: Mapping[Recipe, tuple[AnchorRecipe, Optimisation]] = {
+    Recipe.shipped: SHIPPED_ANCHORS,
+    Recipe.paper: PAPER_ANCHORS,
+}

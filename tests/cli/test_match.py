@@ -149,7 +149,7 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--features", "surf"], ["surf", "introspection, hypercolumn"]),
+        (["--features", "surf"], ["surf", "introspection, anchornet, hypercolumn"]),
         (["--matcher", "ransac"], ["ransac", "nn, hough"]),
         (["--preset", "quick"], ["quick", "fast"]),
         (["--format", "exr"], ["exr", "kitti"]),

@@ -131,7 +131,7 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(real_data: P
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("surf", "introspection, hypercolumn"),
+        ("surf", "introspection, anchornet, hypercolumn"),
         ("hypercolumn:a", "numbers joined"),
         ("hypercolumn:7", "no stage 7"),
         ("introspection:x", "takes no argument"),

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,19 @@ def test_a_class_is_drawn_as_the_square_root_of_its_size() -> None:
 def test_labels_too_thin_for_a_batch_are_refused_with_what_to_do() -> None:
     with pytest.raises(InputError, match=r"no label has the 4 photographs.*--batches mixed"):
         BatchSampler(photographs(cat=3, car=3), Batches.one_class, 4, seed=0)
+
+
+def test_balanced_batches_draw_each_photograph_s_label_first_the_background_being_one() -> None:
+    sampler = BatchSampler(photographs(cat=90, car=10, background=40), Batches.balanced, 3, seed=1)
+    counted: Counter[str] = Counter()
+    for batch in range(300):
+        drawn, count, _ = sampler.draw(batch)
+        counted.update(photograph.labels[0] for photograph in islice(drawn, count))
+    roots = {"cat": 90**0.5, "car": 10**0.5, "background": 40**0.5}
+    for label, root in roots.items():
+        assert counted[label] / 900 == pytest.approx(root / sum(roots.values()), abs=0.05)
+
+
+def test_balanced_batches_need_a_label() -> None:
+    with pytest.raises(InputError, match="no photograph has a label"):
+        BatchSampler([Photograph("a", Path("a"), ())], Batches.balanced, 3, seed=1)

@@ -1,18 +1,14 @@
 """The whole training road on a small trunk and a handful of photographs."""
 
-import csv
 import json
-import tarfile
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.datasets.photographs import PhotographReader, find_photographs
@@ -22,7 +18,6 @@ from geomatch.features.weights import load_weights
 from geomatch.settings import Batches, Device, Precision
 from geomatch.training.engine import Optimisation, Progress
 from geomatch.training.introspection import IntrospectionRecipe, IntrospectionTask, train_introspection
-from tests.features.test_resnet import published_resnet50v2_state
 
 RECIPE = IntrospectionRecipe(
     network=IntrospectionConfig(stage=1, descriptor_size=16),
@@ -33,35 +28,6 @@ RECIPE = IntrospectionRecipe(
     similarity_cells=40,
     teacher_size=65,
 )
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four labelled photographs of each of two classes, and a background one, in two tar shards."""
-    folder = tmp_path_factory.mktemp("shards")
-    random = np.random.default_rng(0)
-    rows = []
-    for shard in range(2):
-        with tarfile.open(folder / f"shard-{shard}.tar", "w") as archive:
-            for index in range(shard, 9, 2):
-                name = f"{index}.png"
-                colours = random.integers(0, 256, (8, 10, 3), dtype=np.uint8)
-                Image.fromarray(colours).resize((100, 80), Image.Resampling.BICUBIC).save(folder / name)
-                archive.add(folder / name, arcname=name)
-                (folder / name).unlink()
-                rows.append({"file": name, "labels": "background" if index == 8 else ("cat", "car dog")[index % 2]})
-    with (folder / "labels.csv").open("w", newline="") as table:
-        writer = csv.DictWriter(table, ["file", "labels"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("init") / "trunk.safetensors"
-    save_file(published_resnet50v2_state(), path)
-    return path
 
 
 def run(

@@ -1,0 +1,280 @@
+"""AnchorNet's losses against loops over the paper's sums, and its training as a whole on a handful of photographs."""
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geomatch.datasets.photographs import Photograph
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.features.anchornet import AnchorConfig, AnchorNet
+from geomatch.features.registry import load_features
+from geomatch.features.weights import load_weights
+from geomatch.settings import Device, Discriminability, Precision
+from geomatch.training import anchornet
+from geomatch.training.anchornet import (
+    AnchorRecipe,
+    auxiliary_loss,
+    bytes_needed,
+    discriminability_loss,
+    filter_diversity_loss,
+    fit_code,
+    fit_taps,
+    reconstruction_loss,
+    response_diversity_loss,
+    train_anchornet,
+    with_known_labels,
+)
+from geomatch.training.engine import Optimisation, Progress
+from geomatch.training.whole import WholeView
+
+RECIPE = AnchorRecipe(
+    network=AnchorConfig(classes=("car", "cat"), stages=(1, 2), tap_size=8, stride=8, filters=4, code_size=6),
+    view_size=64,
+    photographs_per_step=2,
+    code_steps=2,
+)
+
+
+def activations(seed: int = 0) -> torch.Tensor:
+    return torch.randn(3, 2, 4, 5, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_discriminability_is_the_paper_s_sum_and_its_bounded_form_a_logistic_loss_of_every_filter() -> None:
+    z, labels = activations(), torch.tensor([[1.0, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
+    printed = discriminability_loss(z, labels, Discriminability.printed)
+    bounded = discriminability_loss(z, labels, Discriminability.bounded)
+    for image, bank in itertools.product(range(3), range(2)):
+        y = float(labels[image, bank])
+        psi = [math.log1p(math.exp(float(z[image, bank, k].max()))) for k in range(4)]
+        assert float(printed[image, bank]) == pytest.approx(-y * sum(psi))
+        logistic = [math.log1p(math.exp(-y * float(z[image, bank, k].max()))) for k in range(4)]
+        assert float(bounded[image, bank]) == pytest.approx(sum(logistic))
+
+
+def test_the_printed_form_has_no_lower_bound_for_positives_and_ours_has() -> None:
+    strong = torch.full((1, 1, 1, 1, 1), 1e4)
+    assert float(discriminability_loss(strong, torch.ones(1, 1), Discriminability.printed)) == -1e4
+    assert float(discriminability_loss(strong, torch.ones(1, 1), Discriminability.bounded)) == 0
+
+
+def test_the_auxiliary_loss_is_the_mean_over_places_of_what_is_positive() -> None:
+    z = activations()
+    found = auxiliary_loss(z)
+    for image, bank in itertools.product(range(3), range(2)):
+        expected = sum(np.maximum(z[image, bank, k].numpy(), 0).mean() for k in range(4))
+        assert float(found[image, bank]) == pytest.approx(expected)
+
+
+def test_filter_diversity_takes_the_absolute_value_of_the_sum_over_a_kernel_s_places() -> None:
+    filters = torch.randn(2, 4, 5, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = filter_diversity_loss(filters)
+    for bank in range(2):
+        expected = 0.0
+        for i, j in itertools.permutations(range(4), 2):
+            at_places = [
+                F.cosine_similarity(filters[bank, i, :, y, x], filters[bank, j, :, y, x], dim=0)
+                for y, x in itertools.product(range(3), range(3))
+            ]
+            expected += abs(float(sum(at_places)))
+        assert float(found[bank]) == pytest.approx(expected)
+
+
+def test_filters_that_are_alike_at_one_place_and_opposite_at_another_count_as_diverse() -> None:
+    filters = torch.zeros(1, 2, 1, 3, 3)
+    filters[0, :, 0, 0, 0] = 1
+    filters[0, :, 0, 2, 2] = torch.tensor([1.0, -1.0])
+    assert float(filter_diversity_loss(filters)) == 0
+
+
+def test_response_diversity_is_the_sum_of_squared_cosines_of_whole_maps() -> None:
+    responses = F.softplus(activations(2))[0]
+    found = response_diversity_loss(responses)
+    for bank in range(2):
+        maps = responses[bank].flatten(1)
+        pairs = itertools.permutations(range(4), 2)
+        expected = sum(float(F.cosine_similarity(maps[i], maps[j], dim=0)) ** 2 for i, j in pairs)
+        assert float(found[bank]) == pytest.approx(expected)
+
+
+def test_reconstruction_compares_whole_tensors_through_the_transposed_convolution_of_the_same_filters() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 5, 3, 4, generator=generator)
+    kept = (torch.rand(2, 5, generator=generator) > 0.3).float()
+    filters = torch.randn(3, 5, generator=generator)
+    expected = 0.0
+    for image in range(2):
+        left_out = x[image : image + 1] * kept[image, None, :, None, None]
+        kernels = filters[:, :, None, None]
+        restored = F.conv_transpose2d(F.conv2d(left_out, kernels), kernels)[0]
+        expected += float((x[image] / x[image].norm() - restored / restored.norm()).square().sum()) / 2
+    assert float(reconstruction_loss(x, kept, filters)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_code_of_orthonormal_filters_that_span_the_responses_loses_nothing() -> None:
+    mixing = torch.linalg.qr(torch.randn(6, 3, generator=torch.Generator().manual_seed(4))).Q
+    x = torch.einsum("rl,blhw->brhw", mixing, torch.randn(2, 3, 4, 4))
+    assert float(reconstruction_loss(x, torch.ones(2, 6), mixing.mT)) == pytest.approx(0, abs=1e-6)
+
+
+def small_network(seed: int = 0) -> AnchorNet:
+    torch.manual_seed(seed)
+    return AnchorNet(RECIPE.network).eval()
+
+
+EXAMPLES = [
+    WholeView(torch.rand(1, 3, 65, 65, generator=torch.Generator().manual_seed(seed)), (65, 65)) for seed in range(3)
+]
+
+
+def test_the_taps_give_centred_uncorrelated_components_in_falling_order() -> None:
+    network = small_network()
+    fit_taps(network, EXAMPLES)
+    with torch.no_grad():
+        maps = [network.trunk(example.image, [2])[2] for example in EXAMPLES]
+        components = torch.cat([network.taps[1](each)[0].flatten(1) for each in maps], dim=1).double()
+    covariance = torch.cov(components)
+    spread = covariance.diagonal()
+    assert float(components.mean(dim=1).abs().max()) < 1e-3 * float(spread.max().sqrt())
+    assert torch.equal(spread.sort(descending=True).values, spread)
+    assert float((covariance - covariance.diag().diag()).abs().max()) < 1e-3 * float(spread.max())
+
+
+def test_the_code_starts_from_the_mean_and_principal_directions_of_the_responses() -> None:
+    network = small_network()
+    fit_code(network, EXAMPLES)
+    with torch.no_grad():
+        responses = torch.cat([F.softplus(network(example.image))[0].flatten(1) for example in EXAMPLES], dim=1)
+    torch.testing.assert_close(network.mean_response, responses.mean(dim=1), rtol=1e-4, atol=1e-5)
+    x = (responses - responses.mean(dim=1, keepdim=True)).double().numpy()
+    left = np.linalg.svd(x, full_matrices=False)[0][:, : RECIPE.network.code_size]
+    filters = network.encoder.weight[:, :, 0, 0].detach().double().numpy()
+    np.testing.assert_allclose(filters.T @ filters, left @ left.T, atol=1e-4)
+
+
+def photographs(**counts: int) -> list[Photograph]:
+    return [Photograph(f"{label}/{n}", Path(label), (label,)) for label, count in counts.items() for n in range(count)]
+
+
+def test_photographs_of_other_things_are_left_out_and_thin_classes_are_named() -> None:
+    everything = [*photographs(cat=60, car=3, bird=2, background=4), Photograph("both", Path("x"), ("cat", "bird"))]
+    with pytest.warns(GeomatchWarning, match=r"few photographs of car \(3\).*--classes"):
+        kept = with_known_labels(everything, ("car", "cat"))
+    assert len(kept) == 60 + 3 + 4 + 1
+    assert kept[-1].labels == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [({"cat": 60}, "no photograph is labelled car: the labels are cat"), ({"background": 3}, "none has a label")],
+)
+def test_classes_without_a_photograph_are_refused(counts: dict[str, int], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        with_known_labels(photographs(**counts), ("car", "cat"))
+
+
+def learn(
+    data: Path,
+    start: Path,
+    out: Path,
+    recipe: AnchorRecipe = RECIPE,
+    *,
+    resume: bool = False,
+    stop: tuple[str, int] | None = None,
+) -> list[tuple[str, Progress]]:
+    told: list[tuple[str, Progress]] = []
+
+    def on_progress(what: str, progress: Progress) -> None:
+        told.append((what, progress))
+        if (what, progress.step) == stop:
+            raise KeyboardInterrupt
+
+    how = Optimisation(steps=3, warm_up=1, head_rate=1e-2, trunk_rate=0, precision=Precision.fp32)
+    train_anchornet([data], start, out, recipe, how, device=Device.cpu, resume=resume, on_progress=on_progress)
+    return told
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:few photographs")
+
+
+def test_banks_are_learnt_then_the_code_and_the_weights_give_descriptors(
+    shards: Path,
+    init: Path,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "anchors.safetensors"
+    told = learn(shards, init, out)
+    assert [(what, progress.step) for what, progress in told] == [
+        ("banks", 1), ("banks", 2), ("banks", 3), ("code", 1), ("code", 2),
+    ]  # fmt: skip
+    assert all(math.isfinite(value) for _, progress in told for value in progress.report.values())
+    image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    for name, size in (("anchornet", 6), ("anchornet:cat", 4)):
+        found = load_features(name, working_size=96, device=torch.device("cpu"), weights=out)(image)
+        assert found.descriptors.shape == (size, 8, 12)
+        torch.testing.assert_close(found.descriptors.norm(dim=0), torch.ones(8, 12))
+    with pytest.raises(InputError, match="no anchors of 'dog' here: the classes are car, cat"):
+        load_features("anchornet:dog", working_size=96, device=torch.device("cpu"), weights=out)
+
+
+def test_the_trunk_stays_as_it_was_unless_it_is_tuned(shards: Path, init: Path, tmp_path: Path) -> None:
+    weights = {}
+    for tuned in (False, True):
+        out = tmp_path / f"{tuned}.safetensors"
+        train_anchornet(
+            [shards],
+            init,
+            out,
+            replace(RECIPE, tuned=tuned),
+            Optimisation(steps=1, warm_up=0, trunk_rate=1e-2, precision=Precision.fp32),
+            device=Device.cpu,
+            resume=False,
+            on_progress=lambda *_: None,
+        )
+        weights[tuned] = load_weights(out).state["trunk.stem.conv.weight"]
+    network = load_features("hypercolumn:1", working_size=64, device=torch.device("cpu"), weights=init)
+    before = network.trunk.stem["conv"].weight  # type: ignore[attr-defined]
+    assert torch.equal(weights[False], before.half().float())
+    assert not torch.equal(weights[True], weights[False])
+
+
+@pytest.mark.parametrize("stop", [("banks", 2), ("code", 1)])
+def test_training_stopped_in_either_stage_goes_on_as_if_never_stopped(
+    shards: Path,
+    init: Path,
+    tmp_path: Path,
+    stop: tuple[str, int],
+) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    learn(shards, init, whole)
+    with pytest.raises(KeyboardInterrupt):
+        learn(shards, init, parts, stop=stop)
+    assert not parts.exists()
+    learn(shards, init, parts, resume=True)
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_more_filters_than_fit_in_memory_are_refused_with_the_estimate(
+    shards: Path,
+    init: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(anchornet, "memory_of", lambda _: 1 << 30)
+    big = replace(RECIPE, network=replace(RECIPE.network, filters=200_000))
+    with pytest.raises(InputError, match=r"2 classes of 200000 filters need about .* GiB .* there are 1\.0.*--filters"):
+        learn(shards, init, tmp_path / "big.safetensors", big)
+
+
+def test_the_estimate_grows_with_filters_classes_and_views() -> None:
+    paper = AnchorConfig(tuple(map(str, range(20))), stages=(1, 3, 4), tap_size=256, stride=4, filters=200)
+    fewer = [replace(paper, filters=100), replace(paper, classes=paper.classes[:10]), replace(paper, stride=8)]
+    needed = bytes_needed(replace(RECIPE, network=paper, view_size=224))
+    # The filters, their gradients and two moments alone: 4 x 4 bytes x 20 x 200 x 9 x 768.
+    assert needed > 16 * 20 * 200 * 9 * 768
+    assert all(bytes_needed(replace(RECIPE, network=each, view_size=224)) < needed for each in fewer)
