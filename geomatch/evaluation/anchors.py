@@ -72,11 +72,12 @@ def coverage(box: Box, maps: Tensor, grid: Grid) -> float:
 
 
 def class_scores(maps: Tensor, classes: int) -> Tensor:
-    """How surely an image shows each class: the mean over its bank of each filter's strongest response (...,  N).
+    """How surely an image shows each class: the mean over its bank of each filter's strongest response (..., N).
 
     maps: (..., N K, h, w), bank after bank. It is what equation (1), as printed, pushes up and down.
     """
-    return maps.amax(dim=(-2, -1)).unflatten(-1, (classes, -1)).mean(dim=-1)
+    strongest = maps.amax(dim=(-2, -1))
+    return strongest.reshape(*strongest.shape[:-1], classes, -1).mean(dim=-1)
 
 
 def strongest_channels(maxima: Tensor, count: int) -> list[int]:
