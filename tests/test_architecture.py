@@ -96,6 +96,7 @@ def test_only_the_shim_imports_torchvision() -> None:
         ["datasets", "--help"],
         ["train", "introspection", "--help"],
         ["show", "confidence", "--help"],
+        ["show", "responses", "--help"],
         ["crops", "--help"],
     ],
 )

@@ -7,6 +7,7 @@ cell where it responds most, of equals the first. All functions are pure functio
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def peaks(maps: Tensor) -> Tensor:
     return maps.flatten(-2).argmax(dim=-1)
 
 
-def peaks_in(boxes: list[Box], maps: Tensor, grid: Grid) -> float:
+def peaks_in(boxes: Sequence[Box], maps: Tensor, grid: Grid) -> float:
     """The share of the channels (K, h, w) whose peak, its cell's centre, lies in one of the boxes, in pixels."""
     inside = torch.stack([_within(box, grid) for box in boxes]).any(dim=0)
     return float(inside[peaks(maps).cpu()].double().mean())

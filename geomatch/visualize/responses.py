@@ -20,7 +20,7 @@ GAP = 6
 CAPTION = 24
 HEADING = 72
 
-_ABOUT = "dot: where a filter responds most; colour: its response, from the median to the largest in its column"
+_ABOUT = "dot: where a filter responds most; colour: its response, from the median of its column to the largest"
 _OPAQUE = 0.9
 """How much of a channel's colour, at its strongest, hides the grey photograph below it."""
 _LIGHT = 0.3
@@ -53,30 +53,23 @@ def draw_response_sheet(title: str, channels: Sequence[str], rows: Sequence[Resp
     responses, full colour at the strongest of them.
     """
     colours = keypoint_colours(len(channels))
-    scales = response_scales(rows)
-    column = max(row.photograph.width for row in rows) + GAP
-    heights = [row.photograph.height + CAPTION for row in rows]
-    width = (1 + len(channels)) * column - GAP
-    sheet = Image.new("RGB", (width + 2 * MARGIN, HEADING + sum(heights) + MARGIN), PAPER)
+    column = max(row.photograph.width for row in rows)
+    lefts = [MARGIN + number * (column + GAP) for number in range(1 + len(channels))]
+    height = sum(row.photograph.height + CAPTION for row in rows)
+    sheet = Image.new("RGB", (lefts[-1] + column + MARGIN, HEADING + height + MARGIN - GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN + 14), title, fill=INK, font=lettering(20), anchor="ls")
-    about = MARGIN + draw.textlength(title, font=lettering(20)) + 12
-    draw.text((about, MARGIN + 14), _ABOUT, fill=FAINT, font=lettering(), anchor="ls")
-    for number, (name, colour) in enumerate(zip(channels, colours, strict=True), 1):
-        draw.rectangle((left := MARGIN + number * column, HEADING - 8, left + column - GAP - 1, HEADING - 5), colour)
+    _draw_heading(draw, title)
+    for left, name, colour in zip(lefts[1:], channels, colours, strict=True):
         draw.text((left, HEADING - 28), name, fill=INK, font=lettering())
+        draw.rectangle((left, HEADING - 8, left + column - 1, HEADING - 5), fill=colour)
+    scales = response_scales(rows)
     top = HEADING
-    for row, height in zip(rows, heights, strict=True):
-        pictures = [
-            with_peaks(row, colours),
-            *(tinted(row, *each) for each in zip(range(len(colours)), colours, scales, strict=True)),
-        ]
-        for number, picture in enumerate(pictures):
-            sheet.paste(picture, (MARGIN + number * column, top))
-        draw.text(
-            (MARGIN, top + row.photograph.height + 3), fitting(draw, row.name, column - GAP), FAINT, lettering(12)
-        )
-        top += height
+    for row in rows:
+        tiles = [tinted(row, number, colours[number], scales[number]) for number in range(len(channels))]
+        for left, picture in zip(lefts, [with_peaks(row, colours), *tiles], strict=True):
+            sheet.paste(picture, (left + (column - picture.width) // 2, top))
+        top += row.photograph.height + CAPTION
+        draw.text((MARGIN, top - CAPTION + 3), fitting(draw, row.name, column), fill=FAINT, font=lettering())
     return sheet
 
 
@@ -108,3 +101,10 @@ def with_peaks(row: ResponseRow, colours: Sequence[Colour]) -> Image.Image:
         draw.circle(centre, (_DOT + 1.2) * _OVERSAMPLING, fill=(255, 255, 255, 255))
         draw.circle(centre, _DOT * _OVERSAMPLING, fill=colour)
     return Image.alpha_composite(row.photograph.convert("RGBA"), dots.reduce(_OVERSAMPLING)).convert("RGB")
+
+
+def _draw_heading(draw: ImageDraw.ImageDraw, title: str) -> None:
+    baseline = MARGIN + 14
+    draw.text((MARGIN, baseline), title, fill=INK, font=lettering(20), anchor="ls")
+    after = MARGIN + draw.textlength(title, font=lettering(20)) + 12
+    draw.text((after, baseline), _ABOUT, fill=FAINT, font=lettering(), anchor="ls")
