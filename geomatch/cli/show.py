@@ -84,15 +84,15 @@ def responses(
     device: DeviceChoice = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Draw where on each photograph AnchorNet's filters for a class respond: a row a photograph, a column a filter.
+    """Draw where on each photograph AnchorNet's filters for a class respond: rows are photographs, columns filters.
 
-    Without --class it is the class whose filters' strongest responses are, in the mean over filters, summed over the
-    photographs, the largest. Drawn are the filters whose strongest response is, in the mean over photographs, largest.
+    An image's score for a class is the mean of its filters' strongest responses. Without --class the class is the one
+    with the largest sum of scores. Drawn are the filters whose strongest response, in the mean over photographs, is
+    largest.
 
-    Prints for each image one line of JSON: the class, its score (the mean of its filters' strongest responses), the
-    diversity of all its filters (mean cosine of two maps; less is more diverse), and of each filter drawn its strongest
-    response, where that is, in pixels, and its sparsity (share of the squared response in the best 5 % of cells). On a
-    terminal, a table.
+    Prints for each image one line of JSON: class and score, diversity of all its filters (mean cosine of two maps; less
+    is more diverse), and of each filter drawn its strongest response, where that is, in pixels, and its sparsity (share
+    of the squared response in the best 5 % of cells). On a terminal, a table of means.
     """
     from dataclasses import replace
 
@@ -186,15 +186,18 @@ def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
 
 
 def _print_measures(name: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
+    from statistics import mean
+
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{name}: sparsity of its filters, and diversity of them all", title_justify="left")
-    table.add_column("photograph", overflow="fold")
-    for column in ("score", *map(str, drawn), "diversity"):
+    table = Table(title=f"{name}, mean over photographs", title_justify="left")
+    for column in ("filter", "strongest response", "sparsity"):
         table.add_column(column, justify="right")
-    for record in records:
-        shares = (f"{each['sparsity']:.2f}" for each in record["filters"])
-        alike = "" if record["diversity"] is None else f"{record['diversity']:.2f}"
-        table.add_row(Path(record["image"]).name, f"{record['score']:.2f}", *shares, alike)
+    for place, number in enumerate(drawn):
+        row = (mean(record["filters"][place][what] for record in records) for what in ("response", "sparsity"))
+        table.add_row(str(number), *(f"{each:.2f}" for each in row))
     Console().print(table)
+    alike = [record["diversity"] for record in records if record["diversity"] is not None]
+    if alike:
+        typer.echo(f"diversity of all its filters {mean(alike):.2f}")

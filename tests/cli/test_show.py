@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from geomatch.cli.show import _print_measures
 from geomatch.features.anchornet import AnchorFeatures, Responses
 from geomatch.features.registry import load_features
 from geomatch.io.images import load_image
@@ -132,6 +133,18 @@ def test_a_class_that_the_weights_lack_is_refused_with_those_they_have(
     assert "no anchors of 'unicorn'" in done.stderr
     assert "cat, dog, teapot" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_terminal_a_filter_s_means_over_photographs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def record(response: float, sparsity: float, diversity: float | None) -> dict[str, object]:
+        return {"diversity": diversity, "filters": [{"filter": 7, "response": response, "sparsity": sparsity}]}
+
+    _print_measures("cat", [7], [record(1, 0.25, 0.5), record(3, 0.75, 0.25)])
+    said = capsys.readouterr().out
+    assert [cell.strip() for cell in said.splitlines()[4].split("│")[1:-1]] == ["7", "2.00", "0.50"]
+    assert "diversity of all its filters 0.38" in said
+    _print_measures("cat", [7], [record(1, 0.25, None)])
+    assert "diversity" not in capsys.readouterr().out
 
 
 def respond(path: Path, weights: Path) -> Responses:
