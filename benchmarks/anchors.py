@@ -5,12 +5,18 @@
 DIR: a folder of tar shards beside a labels.csv with true boxes, or one of its shards, best one that was held out of the
 training. ``count`` photographs are drawn so that labels take turns, those with true boxes first.
 
-Of each class, the mean over its photographs that have true boxes: sparsity (share of a map's squared response in its
-best 5 % of cells, mean over filters), diversity (mean cosine of two maps; less is more diverse), coverage (share of the
-largest true box near the peak of some filter), peaks in a true box, beside the boxes' share of the photograph, which
-peaks by chance would reach; and CorLoc (share of photographs with IoU >= .5) of the one box in which the bank's
-responses exceed their mean most. From all photographs drawn: the average precision (AP) of the class's score, the mean
-over filters of the strongest response; a photograph counts as showing what it is labelled with and nothing else.
+Of each class, the mean over its photographs that have true boxes:
+
+- sparsity: share of a map's squared response in its best 5 % of cells, mean over filters
+- diversity: mean cosine of two maps; less is more diverse
+- coverage: share of the largest true box that is near the peak of some filter
+- peaks in box: share of the filters whose peak lies in a true box, beside the boxes' share of the photograph, which
+  peaks anywhere would reach
+- CorLoc: share of photographs with IoU >= .5 of the one box in which the bank's responses exceed their mean most,
+  beside that of the whole photograph
+
+From all photographs drawn: the average precision (AP) of the class's score, the mean over its filters of the strongest
+response. A photograph counts as showing what it is labelled with and nothing else.
 """
 
 from __future__ import annotations
@@ -46,7 +52,10 @@ TrueBoxes = Mapping[tuple[str, str], list[Box]]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a bank does on one photograph. peaks: the share in true boxes; chance: those boxes' share of its pixels."""
+    """What a bank does on one photograph. peaks: the share in true boxes; chance: those boxes' share of its pixels.
+
+    corloc, whole: whether the box found, and the whole photograph, are correct.
+    """
 
     sparsity: float
     diversity: float
@@ -54,6 +63,7 @@ class Measured:
     peaks: float
     chance: float
     corloc: float
+    whole: float
 
 
 def take_turns(photographs: Sequence[Photograph], true: TrueBoxes, count: int, seed: int) -> list[Photograph]:
@@ -84,14 +94,15 @@ def take_turns(photographs: Sequence[Photograph], true: TrueBoxes, count: int, s
 def measure(bank: Tensor, grid: Grid, image_size: tuple[int, int], boxes: Sequence[Box]) -> Measured:
     """A bank's maps (K, h, w) against the true boxes of its class on an image of (height, width)."""
     largest = max(boxes, key=_area)
-    found = Localisation("", find_box(bank, grid, image_size), boxes)
+    whole = (-0.5, -0.5, image_size[1] - 0.5, image_size[0] - 0.5)
     return Measured(
         float(sparsity(bank).mean()),
         float(diversity(bank)),
         coverage(largest, bank, grid),
         peaks_in(boxes, bank, grid),
         covered(boxes, image_size),
-        float(is_correct(found)),
+        float(is_correct(Localisation("", find_box(bank, grid, image_size), boxes))),
+        float(is_correct(Localisation("", whole, boxes))),
     )
 
 
@@ -162,8 +173,8 @@ def main() -> None:
 
     table = Table(title=f"{options.weights.name} on {len(photographs)} photographs", title_justify="left")
     table.add_column("class")
-    columns = ("sparsity", "diversity", "coverage", "peaks in box", "by chance", "CorLoc", "AP")
-    for column in ("with boxes", "labelled", *columns):
+    columns = ("sparsity", "diversity", "coverage", "peaks in box", "by chance", "CorLoc", "of whole", "AP")
+    for column in ("boxed", "labelled", *columns):
         table.add_column(column, justify="right")
     rows = []
     for index, (name, each) in enumerate(measured.items()):

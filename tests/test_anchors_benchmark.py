@@ -53,6 +53,7 @@ def test_a_bank_that_fires_on_the_object_is_measured_as_such() -> None:
     assert found.chance == pytest.approx((56 * 28 + 6 * 10) / 140**2)  # edges belong to the box
     assert found.coverage == pytest.approx(3 / 12)  # cells 10 apart, 5.6 are near: the peaks themselves
     assert 0.9 < found.sparsity <= 1
+    assert (found.corloc, found.whole) == (1, 0)
 
 
 def test_the_box_found_is_in_pixels_of_a_photograph_of_any_shape() -> None:
@@ -90,7 +91,7 @@ def test_the_whole_table_is_printed_for_the_weights_classes(
     }
     assert list(cells) == ["cat", "dog", "teapot", "mean"]
     assert cells["cat"][:2] == ["1", "2"]
-    assert cells["dog"][:8] == ["0", "1", "", "", "", "", "", ""]
-    assert cells["teapot"] == ["0", "0"] + [""] * 7
-    assert cells["mean"][2:8] == cells["cat"][2:8]
-    assert float(cells["mean"][8]) == pytest.approx((float(cells["cat"][8]) + float(cells["dog"][8])) / 2, abs=1e-3)
+    assert cells["dog"][:9] == ["0", "1"] + [""] * 7
+    assert cells["teapot"] == ["0", "0"] + [""] * 8
+    assert cells["mean"][2:9] == cells["cat"][2:9]
+    assert float(cells["mean"][9]) == pytest.approx((float(cells["cat"][9]) + float(cells["dog"][9])) / 2, abs=1e-3)
