@@ -17,6 +17,7 @@ from geomatch.settings import PRESETS, Device, Preset
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from geomatch.features.anchornet import AnchorFeatures
     from geomatch.geometry import Grid
 
 app = typer.Typer(help="Draw what the features make of photographs.", no_args_is_help=True)
@@ -94,14 +95,9 @@ def responses(
     is more diverse), and of each filter drawn its strongest response, where that is, in pixels, and its sparsity (share
     of the squared response in the best 5 % of cells). On a terminal, a table of means.
     """
-    from dataclasses import replace
-
     import torch
 
-    from geomatch.device import find_device
     from geomatch.evaluation.anchors import class_scores, strongest_channels
-    from geomatch.features.anchornet import AnchorFeatures
-    from geomatch.features.registry import load_features
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import load_image, png_bytes
     from geomatch.pipeline import out_of_memory_named
@@ -109,41 +105,50 @@ def responses(
 
     _check_output(output, images)
     with stderr_console(quiet=quiet).status("loading weights") as status, out_of_memory_named():
-        size, place = PRESETS[preset].working_size, find_device(device)
-        extractor = load_features("anchornet", working_size=size, device=place, weights=weights)
-        assert isinstance(extractor, AnchorFeatures)
+        extractor = _anchor_features(preset, weights, device)
         config = extractor.network.config
         if only:
             config.bank(only)  # to refuse an unknown class before the work
-        pictures, found = [], []
+        pictures, maps, grids = [], [], []
         for number, path in enumerate(images, 1):
             status.update(f"describing {number} of {len(images)}")
             pictures.append(load_image(path))
-            answer = extractor.respond(pictures[-1])
-            found.append(replace(answer, maps=answer.maps.cpu()))
-        scores = torch.stack([class_scores(each.maps, len(config.classes)) for each in found])
+            found = extractor.respond(pictures[-1])
+            maps.append(found.maps.cpu())
+            grids.append(found.grid)
+        scores = torch.stack([class_scores(each, len(config.classes)) for each in maps])
         name = only or config.classes[int(scores.sum(dim=0).argmax())]
-        banks = [each.maps[config.bank(name)] for each in found]
-        drawn = strongest_channels(torch.stack([maps.amax(dim=(1, 2)) for maps in banks]), channels)
+        banks = [each[config.bank(name)] for each in maps]
+        drawn = strongest_channels(torch.stack([bank.amax(dim=(1, 2)) for bank in banks]), channels)
         status.update("drawing")
         rows = [
-            ResponseRow.of(path.name, picture, maps[drawn], each.grid)
-            for path, picture, maps, each in zip(images, pictures, banks, found, strict=True)
+            ResponseRow.of(path.name, picture, bank[drawn], grid)
+            for path, picture, bank, grid in zip(images, pictures, banks, grids, strict=True)
         ]
         write_atomically(output, png_bytes(draw_response_sheet(name, [f"filter {each}" for each in drawn], rows)))
     if quiet:
         return
-    chosen = scores[:, config.classes.index(name)].tolist()
     records = [
-        {"image": str(path), "class": name, "score": round(score, 4), **_measures(maps, drawn, each.grid)}
-        for path, score, maps, each in zip(images, chosen, banks, found, strict=True)
+        {"image": str(path), "class": name, **_measures(bank, drawn, grid), "output": str(output)}
+        for path, bank, grid in zip(images, banks, grids, strict=True)
     ]
     if sys.stdout.isatty():
         _print_measures(name, drawn, records)
         typer.echo(f"{output}: {len(drawn)} filters of {name} on {_photographs(images)}")
     else:
         for record in records:
-            typer.echo(json.dumps(record | {"output": str(output)}, ensure_ascii=False))
+            typer.echo(json.dumps(record, ensure_ascii=False))
+
+
+def _anchor_features(preset: Preset, weights: Path | None, device: Device) -> AnchorFeatures:
+    from geomatch.device import find_device
+    from geomatch.features.anchornet import AnchorFeatures
+    from geomatch.features.registry import load_features
+
+    size = PRESETS[preset].working_size
+    extractor = load_features("anchornet", working_size=size, device=find_device(device), weights=weights)
+    assert isinstance(extractor, AnchorFeatures), "that is what the name stands for"
+    return extractor
 
 
 def _check_output(output: Path, images: list[Path]) -> None:
@@ -167,11 +172,12 @@ def _statistics(sigma: Tensor) -> dict[str, float]:
 
 def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
     """What is told of a bank (K, h, w) on one photograph, and of those of its filters that are drawn."""
-    from geomatch.evaluation.anchors import diversity, peaks, sparsity
+    from geomatch.evaluation.anchors import class_scores, diversity, peaks, sparsity
 
     peak = grid.centres()[peaks(maps)].tolist()
     strongest, shares = maps.amax(dim=(1, 2)).tolist(), sparsity(maps).tolist()
     return {
+        "score": round(float(class_scores(maps, 1)), 4),
         "diversity": round(float(diversity(maps)), 4) if len(maps) > 1 else None,
         "filters": [
             {
