@@ -66,12 +66,12 @@ class Pipeline:
 
     def describe(self, image: Tensor) -> FeatureMap:
         """Features of an image (3, H, W) uint8. Raises OutOfMemoryError."""
-        with _out_of_memory_named():
+        with out_of_memory_named():
             return self.extractor(image)
 
     def match(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
         """Where every source pixel lies in the target. Raises OutOfMemoryError."""
-        with _out_of_memory_named():
+        with out_of_memory_named():
             return self.matcher(source, target)
 
 
@@ -82,7 +82,8 @@ def match(source: Path, target: Path, pipeline: Pipeline | None = None) -> Corre
 
 
 @contextmanager
-def _out_of_memory_named() -> Iterator[None]:
+def out_of_memory_named() -> Iterator[None]:
+    """Raises OutOfMemoryError, with advice, where torch or Python finds no memory."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:

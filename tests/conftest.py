@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from geomatch.correspondence import FeatureMap
+from geomatch.features.anchornet import AnchorConfig, AnchorNet
+from geomatch.features.weights import save_weights
 from geomatch.geometry import Grid
 from tests.datasets.layouts import write_spair, write_willow
 
@@ -53,6 +56,18 @@ def spair(tmp_path: Path) -> Path:
 def teapots() -> Path:
     """Two rendered teapots, ``a.png`` and ``b.png``."""
     return ROOT / "examples" / "teapots"
+
+
+@pytest.fixture(scope="session")
+def anchor_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An AnchorNet of random weights that knows cats, dogs and teapots by 4 filters each."""
+    torch.manual_seed(0)
+    config = AnchorConfig(("cat", "dog", "teapot"), stages=(1, 2), tap_size=16, filters=4, code_size=8)
+    network = AnchorNet(config)
+    torch.nn.init.normal_(network.banks.weight, std=0.2)
+    path = tmp_path_factory.mktemp("weights") / "anchors.safetensors"
+    save_weights(path, "anchornet", asdict(config), network.state_dict())
+    return path
 
 
 def random_features(

@@ -26,7 +26,18 @@ SAME_FLOOR = {("datasets", "io"), ("features", "io"), ("record", "evaluation")}
 
 PURE = {
     f"evaluation/{name}.py"
-    for name in ("bootstrap", "certainty", "dense", "localisation", "metrics", "protocols", "regions", "scoreboard")
+    for name in (
+        "anchors",
+        "bootstrap",
+        "certainty",
+        "dense",
+        "localisation",
+        "metrics",
+        "protocols",
+        "regions",
+        "retrieval",
+        "scoreboard",
+    )
 }
 
 
@@ -85,6 +96,7 @@ def test_only_the_shim_imports_torchvision() -> None:
         ["datasets", "--help"],
         ["train", "introspection", "--help"],
         ["show", "confidence", "--help"],
+        ["show", "responses", "--help"],
         ["crops", "--help"],
     ],
 )

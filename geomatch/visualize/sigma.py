@@ -7,23 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.geometry import read_cells, rescale_position
-from geomatch.visualize.overview import confidence_picture, to_picture
+from geomatch.visualize.overview import confidence_picture
+from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, fit_photograph, fitting, lettering, read_small
 
 PICTURE = (220, 200)
 """Width and height, in pixels, that each photograph is fitted into."""
-MARGIN = 16
 CAPTION = 24
 LEGEND = 56
 COLUMNS_AT_MOST = 4
 
-_PAPER, _INK, _FAINT = (255, 255, 255), (40, 44, 52), (120, 126, 136)
 _VEIL = 0.7
 """How much of the colour, and how little of the grey photograph below it, is seen."""
 _ENDS = (1, 99)
@@ -43,17 +40,9 @@ class SigmaTile:
         """image: (3, H, W) uint8, which ``features`` were computed from. Raises ValueError if they know no sigma."""
         if features.inverse_confidence is None:
             raise ValueError("these features know no sigma")
-        picture = to_picture(image)
-        scale = min(PICTURE[0] / picture.width, PICTURE[1] / picture.height)
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        x, y = (
-            rescale_position(torch.arange(small, dtype=torch.float32), small, full)
-            for small, full in zip(size, picture.size, strict=True)
-        )
-        pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-        sigma = features.inverse_confidence.cpu()[None, None]
-        read = read_cells(sigma, features.grid.to_cells(pixels)[None])[0, 0]
-        return cls(name, picture.resize(size, Image.Resampling.LANCZOS), read.numpy())
+        photograph = fit_photograph(image, PICTURE)
+        maps = features.inverse_confidence[None]
+        return cls(name, photograph, read_small(maps, features.grid, features.image_size, photograph.size)[0])
 
 
 def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
@@ -65,7 +54,7 @@ def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
     columns = min(len(tiles), COLUMNS_AT_MOST, math.ceil(math.sqrt(len(tiles))))
     width, height = 2 * PICTURE[0] + 2 * MARGIN, PICTURE[1] + CAPTION + MARGIN
     rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * width + MARGIN, LEGEND + rows * height + MARGIN), _PAPER)
+    sheet = Image.new("RGB", (columns * width + MARGIN, LEGEND + rows * height + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_legend(sheet, draw, scale)
     for number, tile in enumerate(tiles):
@@ -73,8 +62,8 @@ def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
         for shift, picture in ((0, tile.photograph), (PICTURE[0] + MARGIN // 2, veiled(tile, scale))):
             sheet.paste(picture, (left + shift, top + PICTURE[1] - picture.height))
         mean = f"mean sigma {tile.sigma.mean():.3f}"
-        draw.text((left + PICTURE[0] + MARGIN // 2, top + PICTURE[1] + 5), mean, fill=_FAINT, font=_font())
-        draw.text((left, top + PICTURE[1] + 5), _fitting(draw, tile.name), fill=_INK, font=_font())
+        draw.text((left + PICTURE[0] + MARGIN // 2, top + PICTURE[1] + 5), mean, fill=FAINT, font=lettering())
+        draw.text((left, top + PICTURE[1] + 5), fitting(draw, tile.name, PICTURE[0]), fill=INK, font=lettering())
     return sheet
 
 
@@ -95,19 +84,7 @@ def veiled(tile: SigmaTile, scale: tuple[float, float]) -> Image.Image:
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: tuple[float, float]) -> None:
     bar = confidence_picture(np.tile(np.linspace(1, 0, PICTURE[0], dtype=np.float32), (14, 1)))
     sheet.paste(bar, (MARGIN, MARGIN))
-    draw.rectangle((MARGIN, MARGIN, MARGIN + bar.width - 1, MARGIN + bar.height - 1), outline=_FAINT)
+    draw.rectangle((MARGIN, MARGIN, MARGIN + bar.width - 1, MARGIN + bar.height - 1), outline=FAINT)
     below = MARGIN + bar.height + 3
-    draw.text((MARGIN, below), f"sigma {scale[0]:.3f}: sure", fill=_INK, font=_font())
-    draw.text((MARGIN + bar.width, below), f"{scale[1]:.3f}: unsure", fill=_INK, font=_font(), anchor="ra")
-
-
-def _fitting(draw: ImageDraw.ImageDraw, name: str) -> str:
-    """The name, cut at its beginning if it is too long to stand below its photograph."""
-    cut = name
-    while len(cut) > 1 and draw.textlength(cut if cut == name else "..." + cut, font=_font()) > PICTURE[0]:
-        cut = cut[1:]
-    return cut if cut == name else "..." + cut
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=13)
+    draw.text((MARGIN, below), f"sigma {scale[0]:.3f}: sure", fill=INK, font=lettering())
+    draw.text((MARGIN + bar.width, below), f"{scale[1]:.3f}: unsure", fill=INK, font=lettering(), anchor="ra")

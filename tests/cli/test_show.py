@@ -4,10 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from geomatch.cli.show import _print_measures
+from geomatch.features.anchornet import AnchorFeatures, Responses
+from geomatch.features.registry import load_features
 from geomatch.io.images import load_image
 from geomatch.pipeline import Pipeline
+from geomatch.settings import PRESETS, Preset
 from tests.cli.test_match import geomatch
 
 
@@ -34,6 +39,7 @@ def test_the_same_command_gives_the_same_picture_and_quiet_says_nothing(teapots:
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
+@pytest.mark.parametrize("command", ["confidence", "responses"])
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -46,12 +52,13 @@ def test_the_same_command_gives_the_same_picture_and_quiet_says_nothing(teapots:
     ],
 )
 def test_what_cannot_be_used_is_named_and_nothing_is_written(
-    arguments: list[str], said: str, teapots: Path, tmp_path: Path
+    arguments: list[str], said: str, command: str, teapots: Path, anchor_weights: Path, tmp_path: Path
 ) -> None:
     shutil.copy(teapots / "a.png", tmp_path / "photo.png")
     (tmp_path / "noise.png").write_bytes(b"no picture")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    done = geomatch("show", "confidence", *arguments, cwd=tmp_path)
+    own = ["--weights", anchor_weights] if command == "responses" and "--weights" not in arguments else []
+    done = geomatch("show", command, *arguments, *own, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert said in done.stderr
@@ -59,7 +66,89 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_no_photograph_at_all_is_a_usage_error(tmp_path: Path) -> None:
-    done = geomatch("show", "confidence", cwd=tmp_path)
+@pytest.mark.parametrize("command", ["confidence", "responses"])
+def test_no_photograph_at_all_is_a_usage_error(command: str, tmp_path: Path) -> None:
+    done = geomatch("show", command, cwd=tmp_path)
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_responses_are_drawn_and_measured_for_each_photograph(
+    teapots: Path, anchor_weights: Path, tmp_path: Path
+) -> None:
+    paths = [teapots / "a.png", teapots / "b.png"]
+    arguments = ("--weights", anchor_weights, "--class", "teapot", "--channels", "3")
+    done = geomatch("show", "responses", *paths, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["responses.png"]
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["image"], each["class"], each["output"]) for each in records] == [
+        (str(path), "teapot", "responses.png") for path in paths
+    ]
+
+    found = [respond(path, anchor_weights) for path in paths]
+    banks = [each.maps[8:].double().numpy() for each in found]
+    strongest = np.array([bank.max(axis=(1, 2)) for bank in banks])
+    drawn = np.argsort(-strongest.mean(axis=0))[:3]
+    for record, each, bank, responses in zip(records, found, banks, strongest, strict=True):
+        assert record["score"] == pytest.approx(responses.mean(), abs=1e-4)
+        unit = bank.reshape(4, -1) / np.linalg.norm(bank.reshape(4, -1), axis=1, keepdims=True)
+        assert record["diversity"] == pytest.approx((unit @ unit.T)[np.triu_indices(4, 1)].mean(), abs=1e-4)
+        assert [one["filter"] for one in record["filters"]] == drawn.tolist()
+        for one in record["filters"]:
+            energy = np.sort(bank[one["filter"]].ravel() ** 2)[::-1]
+            assert one["sparsity"] == pytest.approx(energy[: round(len(energy) / 20)].sum() / energy.sum(), abs=1e-4)
+            assert one["response"] == pytest.approx(responses[one["filter"]], abs=1e-4)
+            x, y = each.grid.centres()[bank[one["filter"]].argmax()].tolist()
+            assert one["at"] == pytest.approx([x, y], abs=0.06)
+
+
+def test_without_a_class_the_one_that_responds_most_to_all_photographs_together_is_taken(
+    teapots: Path, anchor_weights: Path, tmp_path: Path
+) -> None:
+    paths = [teapots / "a.png", teapots / "b.png"]
+    done = geomatch("show", "responses", *paths, "--weights", anchor_weights, cwd=tmp_path)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    strongest = sum(respond(path, anchor_weights).maps.amax(dim=(1, 2)).reshape(3, 4).mean(dim=1) for path in paths)
+    assert {each["class"] for each in records} == {("cat", "dog", "teapot")[int(strongest.argmax())]}
+    assert all(len(each["filters"]) == 4 for each in records)  # of 8 asked for, all there are
+
+
+def test_the_same_command_draws_the_same_responses_and_quiet_says_nothing(
+    teapots: Path, anchor_weights: Path, tmp_path: Path
+) -> None:
+    for name in ("one.png", "two.png"):
+        arguments = (teapots / "a.png", "--weights", anchor_weights, "-o", name, "--preset", "fast", "--quiet")
+        done = geomatch("show", "responses", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_a_class_that_the_weights_lack_is_refused_with_those_they_have(
+    teapots: Path, anchor_weights: Path, tmp_path: Path
+) -> None:
+    arguments = (teapots / "a.png", "--weights", anchor_weights, "--class", "unicorn")
+    done = geomatch("show", "responses", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no anchors of 'unicorn'" in done.stderr
+    assert "cat, dog, teapot" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_terminal_a_filter_s_means_over_photographs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def record(response: float, sparsity: float, diversity: float | None) -> dict[str, object]:
+        return {"diversity": diversity, "filters": [{"filter": 7, "response": response, "sparsity": sparsity}]}
+
+    _print_measures("cat", [7], [record(1, 0.25, 0.5), record(3, 0.75, 0.25)])
+    said = capsys.readouterr().out
+    assert [cell.strip() for cell in said.splitlines()[4].split("│")[1:-1]] == ["7", "2.00", "0.50"]
+    assert "diversity of all its filters 0.38" in said
+    _print_measures("cat", [7], [record(1, 0.25, None)])
+    assert "diversity" not in capsys.readouterr().out
+
+
+def respond(path: Path, weights: Path) -> Responses:
+    working_size = PRESETS[Preset.default].working_size
+    extractor = load_features("anchornet", working_size=working_size, device=torch.device("cpu"), weights=weights)
+    assert isinstance(extractor, AnchorFeatures)
+    return extractor.respond(load_image(path))
