@@ -1,9 +1,10 @@
 """Measure on labelled photographs with true boxes what AnchorNet claims of each class's bank of filters.
 
-    python benchmarks/anchors.py --photographs DIR --weights FILE [--count 300]
+    python benchmarks/anchors.py --photographs DIR --weights FILE [--count 300] [--held-out 0.05]
 
-DIR: a folder of tar shards beside a labels.csv with true boxes, or one of its shards, best one that was held out of the
-training. ``count`` photographs are drawn so that labels take turns, those with true boxes first.
+DIR: a folder of tar shards beside a labels.csv with true boxes, the one the weights were trained on. Of it the share of
+photographs is seen that `geomatch train anchornet` kept back, and of these ``count`` are drawn so that labels take
+turns, those with true boxes first.
 
 Of each class, the mean over its photographs that have true boxes:
 
@@ -15,8 +16,8 @@ Of each class, the mean over its photographs that have true boxes:
 - CorLoc: share of photographs with IoU >= .5 of the one box in which the bank's responses exceed their mean most,
   beside that of the whole photograph
 
-From all photographs drawn: the average precision (AP) of the class's score, the mean over its filters of the strongest
-response. A photograph counts as showing what it is labelled with and nothing else.
+From all photographs drawn: the average precision (AP) of the class's score, the mean over its filters of how far the
+strongest response exceeds the threshold. A photograph counts as showing what it is labelled with and nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from torch import Tensor
 
 from geomatch.datasets.crops import read_true_boxes
 from geomatch.datasets.pairs import Box
-from geomatch.datasets.photographs import Photograph, find_photographs
+from geomatch.datasets.photographs import Photograph, find_photographs, hold_out
 from geomatch.device import find_device
 from geomatch.evaluation.anchors import class_scores, coverage, diversity, object_evidence, peaks_in, sparsity
 from geomatch.evaluation.localisation import Localisation, is_correct
@@ -137,7 +138,7 @@ def survey(
     for row, photograph in zip(scores, track(photographs, "responding", console=Console(stderr=True)), strict=True):
         found = extractor.respond(photograph.load())
         maps = found.maps.cpu()
-        row[:] = class_scores(maps, len(config.classes))
+        row[:] = class_scores(maps, extractor.network.response_thresholds(), len(config.classes))
         for name in config.classes:
             if boxes := true.get((photograph.name, name)):
                 measured[name].append(measure(maps[config.bank(name)], found.grid, found.image_size, boxes))
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--held-out", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -168,7 +170,8 @@ def main() -> None:
     extractor = load_features("anchornet", working_size=size, device=place, weights=options.weights)
     assert isinstance(extractor, AnchorFeatures)
     true = read_true_boxes([options.photographs])
-    photographs = take_turns(find_photographs([options.photographs]), true, options.count, options.seed)
+    _, unseen = hold_out(find_photographs([options.photographs]), options.held_out)
+    photographs = take_turns(unseen, true, options.count, options.seed)
     scores, measured = survey(extractor, photographs, true)
 
     table = Table(title=f"{options.weights.name} on {len(photographs)} photographs", title_justify="left")

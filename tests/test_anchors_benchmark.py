@@ -82,7 +82,7 @@ def test_the_whole_table_is_printed_for_the_weights_classes(
     labels = {"0.png": ("cat", boxes), "1.png": ("cat", ""), "2.png": ("dog", ""), "3.png": ("background", "")}
     write_shard(tmp_path, labels, pixels)
     assert len(find_photographs([tmp_path])) == 4
-    arguments = ["anchors.py", "--photographs", str(tmp_path), "--weights", str(anchor_weights)]
+    arguments = ["anchors.py", "--photographs", str(tmp_path), "--weights", str(anchor_weights), "--held-out", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     anchors.main()
     lines = capsys.readouterr().out.splitlines()

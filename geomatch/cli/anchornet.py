@@ -90,6 +90,12 @@ def anchornet(
     size: Annotated[
         int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
     ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=0.9, help="Share of the photographs kept back, for measuring.", show_default=PRESETS_OWN
+        ),
+    ] = None,
     seed: Seed = 0,
     precision: Arithmetic = Precision.auto,
     device: DeviceChoice = Device.auto,
@@ -127,6 +133,7 @@ def anchornet(
         response_diversity=response_diversity,
         tuned=None if trunk_rate is None else trunk_rate > 0,
         code_steps=code_steps,
+        held_out=held_out,
         seed=seed,
     )
     optimisation = changed(

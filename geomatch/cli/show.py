@@ -87,9 +87,9 @@ def responses(
 ) -> None:
     """Draw where on each photograph AnchorNet's filters for a class respond: rows are photographs, columns filters.
 
-    An image's score for a class is the mean of its filters' strongest responses. Without --class the class is the one
-    with the largest sum of scores. Drawn are the filters whose strongest response, in the mean over photographs, is
-    largest.
+    An image's score for a class is how far its filters' strongest responses exceed their thresholds, on average.
+    Without --class the class is the one with the largest sum of scores. Drawn are the filters whose strongest response,
+    in the mean over photographs, is largest.
 
     Prints for each image one line of JSON: class and score, diversity of all its filters (mean cosine of two maps; less
     is more diverse), and of each filter drawn its strongest response, where that is, in pixels, and its sparsity (share
@@ -116,7 +116,8 @@ def responses(
             found = extractor.respond(pictures[-1])
             maps.append(found.maps.cpu())
             grids.append(found.grid)
-        scores = torch.stack([class_scores(each, len(config.classes)) for each in maps])
+        thresholds = extractor.network.response_thresholds()
+        scores = torch.stack([class_scores(each, thresholds, len(config.classes)) for each in maps])
         name = only or config.classes[int(scores.sum(dim=0).argmax())]
         banks = [each[config.bank(name)] for each in maps]
         drawn = strongest_channels(torch.stack([bank.amax(dim=(1, 2)) for bank in banks]), channels)
@@ -129,8 +130,14 @@ def responses(
     if quiet:
         return
     records = [
-        {"image": str(path), "class": name, **_measures(bank, drawn, grid), "output": str(output)}
-        for path, bank, grid in zip(images, banks, grids, strict=True)
+        {
+            "image": str(path),
+            "class": name,
+            "score": round(float(score[config.classes.index(name)]), 4),
+            **_measures(bank, drawn, grid),
+            "output": str(output),
+        }
+        for path, score, bank, grid in zip(images, scores, banks, grids, strict=True)
     ]
     if sys.stdout.isatty():
         _print_measures(name, drawn, records)
@@ -172,12 +179,11 @@ def _statistics(sigma: Tensor) -> dict[str, float]:
 
 def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
     """What is told of a bank (K, h, w) on one photograph, and of those of its filters that are drawn."""
-    from geomatch.evaluation.anchors import class_scores, diversity, peaks, sparsity
+    from geomatch.evaluation.anchors import diversity, peaks, sparsity
 
     peak = grid.centres()[peaks(maps)].tolist()
     strongest, shares = maps.amax(dim=(1, 2)).tolist(), sparsity(maps).tolist()
     return {
-        "score": round(float(class_scores(maps, 1)), 4),
         "diversity": round(float(diversity(maps)), 4) if len(maps) > 1 else None,
         "filters": [
             {

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -154,6 +155,16 @@ def with_labels(photographs: Sequence[Photograph], labels: Sequence[str]) -> lis
         )
     kept = ((photograph, tuple(label for label in photograph.labels if label in labels)) for photograph in photographs)
     return [replace(photograph, labels=found) for photograph, found in kept if found]
+
+
+def hold_out(photographs: Sequence[Photograph], share: float) -> tuple[list[Photograph], list[Photograph]]:
+    """Photographs to learn from, and a share of them to measure on: always the same ones, by a checksum of the name."""
+    bound = round(share * 2**32)
+    held = [zlib.crc32(photograph.name.encode()) < bound for photograph in photographs]
+    return (
+        [photograph for photograph, out in zip(photographs, held, strict=True) if not out],
+        [photograph for photograph, out in zip(photographs, held, strict=True) if out],
+    )
 
 
 def label_table(shard: Path) -> Path:

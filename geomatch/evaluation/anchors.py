@@ -72,12 +72,13 @@ def coverage(box: Box, maps: Tensor, grid: Grid) -> float:
     return float(near.any(dim=1).double().mean())
 
 
-def class_scores(maps: Tensor, classes: int) -> Tensor:
-    """How surely an image shows each class: the mean over its bank of each filter's strongest response (..., N).
+def class_scores(maps: Tensor, thresholds: Tensor, classes: int) -> Tensor:
+    """How surely an image shows each class: the mean over its bank of how far each filter's strongest response exceeds
+    its threshold, (..., N).
 
-    maps: (..., N K, h, w), bank after bank. It is what equation (1), as printed, pushes up and down.
+    maps: (..., N K, h, w), bank after bank. thresholds: (N K,).
     """
-    strongest = maps.amax(dim=(-2, -1))
+    strongest = maps.amax(dim=(-2, -1)) - thresholds
     return strongest.reshape(*strongest.shape[:-1], classes, -1).mean(dim=-1)
 
 

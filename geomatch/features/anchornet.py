@@ -27,7 +27,9 @@ class AnchorConfig:
     filters, code_size 256.
 
     stages: of the trunk, tapped for the hypercolumn. tap_size: principal components kept of each. stride: pixels of
-    the image between cells. filters: of each class's bank, K.
+    the image between cells. filters: of each class's bank, K. mean_share: how much of their mean is taken from the
+    responses before they are coded: all of it in the paper, 1; none of it by default, since descriptors that keep the
+    mean match much better (docs/training.md).
     """
 
     classes: tuple[str, ...]
@@ -37,6 +39,7 @@ class AnchorConfig:
     stride: int = 8
     filters: int = 16
     code_size: int = 256
+    mean_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -77,7 +80,8 @@ class Responses:
 class AnchorNet(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> activations (B, N K, h, w), bank after bank; their softplus are the responses.
 
-    Cell k of the grid is centred on pixel ``stride`` k of the image.
+    Cell k of the grid is centred on pixel ``stride`` k of the image. thresholds: (N K,), the activations above which
+    filters say that an image shows their class; responses know nothing of them.
     """
 
     mean_response: Tensor
@@ -92,7 +96,8 @@ class AnchorNet(nn.Module):
                 f"{config.trunk} has no stage {unknown[0]}: it has {', '.join(map(str, self.trunk.channels))}"
             )
         self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in config.stages)
-        self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1)
+        self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1, bias=False)
+        self.thresholds = nn.Parameter(torch.zeros(config.responses))
         self.encoder = nn.Conv2d(config.responses, config.code_size, 1, bias=False)
         self.mean_response = nn.Buffer(torch.zeros(config.responses))
 
@@ -112,17 +117,22 @@ class AnchorNet(nn.Module):
         return activations.float()
 
     def centred(self, responses: Tensor) -> Tensor:
-        """Responses (B, N K, h, w) less what they are on average: Gamma - mean(Gamma)."""
-        return responses - self.mean_response[:, None, None]
+        """Responses (B, N K, h, w) less ``mean_share`` of what they are on average; all: Gamma - mean(Gamma)."""
+        return responses - self.config.mean_share * self.mean_response[:, None, None]
 
     def encode(self, responses: Tensor) -> Tensor:
-        """The class-agnostic code (B, code_size, h, w) of all responses (B, N K, h, w): F^S * (Gamma - mean)."""
+        """The class-agnostic code (B, code_size, h, w) of all responses (B, N K, h, w): F^S * Gamma, centred."""
         code: Tensor = self.encoder(self.centred(responses))
         return code.float()
 
+    @torch.no_grad()
+    def response_thresholds(self) -> Tensor:
+        """The responses above which filters say that an image shows their class: (N K,), on the CPU."""
+        return F.softplus(self.thresholds).cpu()
+
 
 class AnchorFeatures(FeatureExtractor):
-    """The class-agnostic code as the descriptor, or the responses of one class's bank, less their mean."""
+    """The class-agnostic code as the descriptor, or the responses of one class's bank, centred alike."""
 
     def __init__(
         self, network: AnchorNet, working_size: int, weights_sha256: str | None = None, *, only: str = ""

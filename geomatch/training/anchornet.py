@@ -26,6 +26,7 @@ from geomatch.datasets.photographs import (
     Reading,
     by_label,
     find_photographs,
+    hold_out,
 )
 from geomatch.device import find_device, memory_of
 from geomatch.errors import GeomatchWarning, InputError
@@ -45,7 +46,6 @@ from geomatch.views import WarpRanges
 
 EXAMPLES = 300  # photographs that the principal components and mean responses are taken from
 FEW = 50  # photographs of a class
-EXAMPLE_SIZE = 321  # side of the square they are seen in, in pixels
 
 
 @dataclass(frozen=True)
@@ -54,37 +54,42 @@ class AnchorRecipe:
 
     The weights of the losses are ours, the paper has none; they multiply means over filters and pairs of filters, so
     that they do not depend on K. tuned: whether trunk and principal components learn too. code_steps, code_rate: of
-    the auto-encoder. dropped: the share of channels it must do without.
+    the auto-encoder. dropped: the share of channels it must do without. held_out: the share of the photographs that is
+    kept back, for measuring. example_size: side of the square, in pixels, that whole photographs are seen in by `fit_taps`
+    and `fit_code`.
     """
 
     network: AnchorConfig
     view_size: int = 225
     photographs_per_step: int = 8
     form: Discriminability = Discriminability.bounded
-    auxiliary: float = 1.0
+    auxiliary: float = 0.3
     filter_diversity: float = 1.0
     response_diversity: float = 1.0
     dropped: float = 0.25
     tuned: bool = False
     code_steps: int = 100
     code_rate: float = 1e-4
+    held_out: float = 0.05
+    example_size: int = 321
     warps: WarpRanges = field(default_factory=WarpRanges)
     colours: ColourRanges = field(default_factory=ColourRanges)
     seed: int = 0
 
 
-def discriminability_loss(activations: Tensor, labels: Tensor, form: Discriminability) -> Tensor:
+def discriminability_loss(activations: Tensor, labels: Tensor, thresholds: Tensor, form: Discriminability) -> Tensor:
     """Equation (1): whether each filter's strongest response tells if an image shows its class. (B, N).
 
     activations: (B, N, K, h, w), F_k * Phi. labels: (B, N), 1 where the image shows the class and -1 where not.
+    thresholds: (N, K), b.
 
     As printed, - y sum_k gmax psi_k with psi = softplus, which a positive can lower without end; bounded, ours:
-    sum_k softplus(-y gmax F_k * Phi).
+    sum_k softplus(-y (gmax F_k * Phi - b_k)).
     """
     highest = activations.amax(dim=(3, 4))
     if form is Discriminability.printed:
         return -labels * F.softplus(highest).sum(dim=2)
-    return F.softplus(-labels[:, :, None] * highest).sum(dim=2)
+    return F.softplus(-labels[:, :, None] * (highest - thresholds)).sum(dim=2)
 
 
 def auxiliary_loss(activations: Tensor) -> Tensor:
@@ -189,6 +194,7 @@ class BankTask:
         self.network, self.views, self.recipe = network, views, views.recipe
         network.requires_grad_(self.recipe.tuned)
         network.banks.requires_grad_(requires_grad=True)
+        network.thresholds.requires_grad_()
         network.encoder.requires_grad_(requires_grad=False)
 
     def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
@@ -200,7 +206,8 @@ class BankTask:
         count = config.filters
         activations = activations.reshape(len(views), len(config.classes), count, *activations.shape[2:])
         showing = labels > 0
-        telling = discriminability_loss(activations, labels, self.recipe.form) / count
+        thresholds = self.network.thresholds.reshape(-1, count)
+        telling = discriminability_loss(activations, labels, thresholds, self.recipe.form) / count
         parts = {
             "discriminability": (_mean(telling[showing]) + _mean(telling[~showing])) / 2,
             "auxiliary": _mean(auxiliary_loss(activations[~showing])) / count,
@@ -269,7 +276,8 @@ def fit_code(network: AnchorNet, examples: Sequence[WholeView]) -> None:
         seen = example.cells(network.config.stride)[1]
         return F.softplus(network(example.image.to(device)))[0].flatten(1)[:, seen].cpu()
 
-    directions, mean = principal_components(map(responses, examples), network.config.code_size)
+    config = network.config
+    directions, mean = principal_components(map(responses, examples), config.code_size, mean_share=config.mean_share)
     network.mean_response.copy_(mean)
     network.encoder.weight.copy_(directions[:, :, None, None])
 
@@ -309,11 +317,12 @@ def bytes_needed(recipe: AnchorRecipe) -> int:
 
 
 def _draw_banks(network: AnchorNet, seed: int) -> None:
-    """Random filters whose activations are of order 1 on hypercolumns, none of which fires at first."""
+    """Random filters, small, so that what they come to respond to is learnt and not drawn; their strongest activations
+    on hypercolumns are about the thresholds at first."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        network.banks.weight.normal_(0, 0.2, generator=generator)
-        network.banks.bias.fill_(-1.0)  # type: ignore[union-attr]
+        network.banks.weight.normal_(0, 0.02, generator=generator)
+        network.thresholds.fill_(0.3)
 
 
 def train_anchornet(
@@ -346,12 +355,13 @@ def train_anchornet(
             f"{needed / 2**30:.1f} GiB to learn and there are {memory / 2**30:.1f}: "
             "fewer --filters, --classes or a smaller --batch"
         )
-    photographs = with_known_labels(find_photographs(data), recipe.network.classes)
+    photographs, _ = hold_out(find_photographs(data), recipe.held_out)
+    photographs = with_known_labels(photographs, recipe.network.classes)
     reader = PhotographReader(len(photographs), max_unreadable)
     network = AnchorNet(recipe.network)
     _draw_banks(network, recipe.seed)
     network.trunk.load_state_dict(trunk.state_dict())
-    examples = draw_whole(photographs, reader, EXAMPLE_SIZE, EXAMPLES, recipe.seed)
+    examples = draw_whole(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed)
     with workers_of_torchrun(find_device(device)) as workers:
 
         def learn(what: str, task_of: Callable[[AnchorNet, LabelledViews], Task], how: Optimisation) -> None:

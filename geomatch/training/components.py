@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def principal_components(columns: Iterable[Tensor], count: int) -> tuple[Tensor, Tensor]:
+def principal_components(columns: Iterable[Tensor], count: int, *, mean_share: float = 1.0) -> tuple[Tensor, Tensor]:
     """The first ``count`` principal directions (count, C) of columns, and their mean (C,), both float64.
 
-    columns: parts (C, N) of them, in any precision; moments are summed in float64.
+    columns: parts (C, N) of them, in any precision; moments are summed in float64. mean_share: how much of the mean is
+    taken from the columns first.
     """
 
     def moments(part: Tensor) -> Tensor:
@@ -22,7 +23,9 @@ def principal_components(columns: Iterable[Tensor], count: int) -> tuple[Tensor,
     total = sum(map(moments, columns), start=torch.zeros((), dtype=torch.float64))
     total = total / total[-1, -1]
     mean = total[:-1, -1]
-    directions = torch.linalg.eigh(total[:-1, :-1] - torch.outer(mean, mean)).eigenvectors.flip(1)
+    # The second moments of x - a m are those of x less a (2 - a) m m'.
+    taken = mean_share * (2 - mean_share) * torch.outer(mean, mean)
+    directions = torch.linalg.eigh(total[:-1, :-1] - taken).eigenvectors.flip(1)
     return directions[:, :count].mT, mean
 
 

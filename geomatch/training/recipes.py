@@ -69,14 +69,15 @@ SHIPPED_ANCHORS = (
         view_size=225,
         photographs_per_step=8,
         form=Discriminability.bounded,
-        auxiliary=1.0,
+        auxiliary=0.3,
         filter_diversity=1.0,
         response_diversity=1.0,
         tuned=False,
         code_steps=100,
         code_rate=1e-4,
+        held_out=0.05,
     ),
-    Optimisation(steps=600, batches_per_step=1, warm_up=20, trunk_rate=0.0, head_rate=1e-3),
+    Optimisation(steps=600, batches_per_step=1, warm_up=20, trunk_rate=0.0, head_rate=1e-2),
 )
 """How the shipped anchors are made: on the frozen trunk of the shipped introspection weights."""
 
@@ -92,6 +93,7 @@ PAPER_ANCHORS = (
         tuned=True,
         code_steps=2000,
         code_rate=1e-4,
+        held_out=0.0,
     ),
     Optimisation(steps=10_000, batches_per_step=1, warm_up=100, trunk_rate=1e-5, head_rate=1e-4),
 )

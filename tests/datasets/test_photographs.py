@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.datasets.photographs import Photograph, PhotographReader
+from geomatch.datasets.photographs import Photograph, PhotographReader, hold_out
 from geomatch.errors import InputError
 
 
@@ -22,6 +22,7 @@ def test_others_stand_in_for_what_cannot_be_read_in_their_order(tmp_path: Path) 
     reader = PhotographReader(len(photographs), tolerated=0.5)
     reading = reader.attempt(photographs, 3)
     assert [int(pixels[0, 0, 0]) for pixels in reading.pixels] == [0, 1, 2]  # b, d, e
+    assert [photograph.name for photograph in reading.photographs] == ["b", "d", "e"]
     assert list(reading.damaged) == ["a", "c"]
 
 
@@ -50,3 +51,12 @@ def test_a_batch_of_which_nothing_can_be_read_is_an_error_even_where_all_is_tole
     reader = PhotographReader(len(photographs), tolerated=1)
     with pytest.raises(InputError, match="none of the photographs of a batch can be read: b was the last"):
         reader.read(photographs, 2)
+
+
+def test_what_is_held_out_depends_on_the_name_alone_and_is_about_the_share_asked_for() -> None:
+    photographs = [Photograph(f"{number}.jpg", Path("x"), ()) for number in range(2000)]
+    kept, held = hold_out(photographs, 0.1)
+    assert sorted(kept + held, key=lambda each: int(each.name[:-4])) == photographs
+    assert len(held) == pytest.approx(200, abs=45)
+    assert hold_out(photographs[::-3], 0.1)[1] == [each for each in photographs[::-3] if each in held]
+    assert hold_out(photographs, 0) == (photographs, [])

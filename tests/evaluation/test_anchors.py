@@ -109,11 +109,12 @@ def test_coverage_counts_a_place_once_and_no_cell_outside_the_box() -> None:
     assert math.isnan(coverage((1, 1, 2, 2), firing_on((0, 0)), grid))
 
 
-def test_a_class_s_score_is_the_mean_of_the_strongest_responses_of_its_own_filters() -> None:
+def test_a_class_s_score_is_how_far_its_own_filters_strongest_responses_exceed_their_thresholds_on_average() -> None:
     maps = torch.zeros(4, 3, 3)
     maps[0, 0, 0], maps[1, 2, 2], maps[1, 0, 1], maps[3, 1, 1] = 4, 2, 1, 5
-    assert class_scores(maps, 2).tolist() == [3, 2.5]
-    assert class_scores(torch.stack([maps, 2 * maps]), 2).tolist() == [[3, 2.5], [6, 5]]
+    thresholds = torch.tensor([1.0, 3, 0, 0])
+    assert class_scores(maps, thresholds, 2).tolist() == [1, 2.5]
+    assert class_scores(torch.stack([maps, 2 * maps]), thresholds, 2).tolist() == [[1, 2.5], [4, 5]]
 
 
 def test_channels_are_ranked_by_their_mean_over_images_and_of_equals_the_first_comes_first() -> None:

@@ -38,6 +38,8 @@ RECIPE = AnchorRecipe(
     view_size=64,
     photographs_per_step=2,
     code_steps=2,
+    held_out=0,
+    example_size=65,
 )
 
 
@@ -47,20 +49,21 @@ def activations(seed: int = 0) -> torch.Tensor:
 
 def test_discriminability_is_the_paper_s_sum_and_its_bounded_form_a_logistic_loss_of_every_filter() -> None:
     z, labels = activations(), torch.tensor([[1.0, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
-    printed = discriminability_loss(z, labels, Discriminability.printed)
-    bounded = discriminability_loss(z, labels, Discriminability.bounded)
+    b = torch.randn(2, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    printed = discriminability_loss(z, labels, b, Discriminability.printed)
+    bounded = discriminability_loss(z, labels, b, Discriminability.bounded)
     for image, bank in itertools.product(range(3), range(2)):
         y = float(labels[image, bank])
         psi = [math.log1p(math.exp(float(z[image, bank, k].max()))) for k in range(4)]
         assert float(printed[image, bank]) == pytest.approx(-y * sum(psi))
-        logistic = [math.log1p(math.exp(-y * float(z[image, bank, k].max()))) for k in range(4)]
+        logistic = [math.log1p(math.exp(-y * float(z[image, bank, k].max() - b[bank, k]))) for k in range(4)]
         assert float(bounded[image, bank]) == pytest.approx(sum(logistic))
 
 
 def test_the_printed_form_has_no_lower_bound_for_positives_and_ours_has() -> None:
     strong = torch.full((1, 1, 1, 1, 1), 1e4)
-    assert float(discriminability_loss(strong, torch.ones(1, 1), Discriminability.printed)) == -1e4
-    assert float(discriminability_loss(strong, torch.ones(1, 1), Discriminability.bounded)) == 0
+    assert float(discriminability_loss(strong, torch.ones(1, 1), torch.zeros(1, 1), Discriminability.printed)) == -1e4
+    assert float(discriminability_loss(strong, torch.ones(1, 1), torch.zeros(1, 1), Discriminability.bounded)) == 0
 
 
 def test_the_auxiliary_loss_is_the_mean_over_places_of_what_is_positive() -> None:
@@ -122,9 +125,9 @@ def test_a_code_of_orthonormal_filters_that_span_the_responses_loses_nothing() -
     assert float(reconstruction_loss(x, torch.ones(2, 6), mixing.mT)) == pytest.approx(0, abs=1e-6)
 
 
-def small_network(seed: int = 0) -> AnchorNet:
-    torch.manual_seed(seed)
-    return AnchorNet(RECIPE.network).eval()
+def small_network(mean_share: float = 0) -> AnchorNet:
+    torch.manual_seed(0)
+    return AnchorNet(replace(RECIPE.network, mean_share=mean_share)).eval()
 
 
 EXAMPLES = [
@@ -145,13 +148,14 @@ def test_the_taps_give_centred_uncorrelated_components_in_falling_order() -> Non
     assert float((covariance - covariance.diag().diag()).abs().max()) < 1e-3 * float(spread.max())
 
 
-def test_the_code_starts_from_the_mean_and_principal_directions_of_the_responses() -> None:
-    network = small_network()
+@pytest.mark.parametrize("mean_share", [0, 0.5, 1])
+def test_the_code_starts_from_the_mean_and_principal_directions_of_the_responses(mean_share: float) -> None:
+    network = small_network(mean_share)
     fit_code(network, EXAMPLES)
     with torch.no_grad():
         responses = torch.cat([F.softplus(network(example.image))[0].flatten(1) for example in EXAMPLES], dim=1)
     torch.testing.assert_close(network.mean_response, responses.mean(dim=1), rtol=1e-4, atol=1e-5)
-    x = (responses - responses.mean(dim=1, keepdim=True)).double().numpy()
+    x = (responses - mean_share * responses.mean(dim=1, keepdim=True)).double().numpy()
     left = np.linalg.svd(x, full_matrices=False)[0][:, : RECIPE.network.code_size]
     filters = network.encoder.weight[:, :, 0, 0].detach().double().numpy()
     np.testing.assert_allclose(filters.T @ filters, left @ left.T, atol=1e-4)
