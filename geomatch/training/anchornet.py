@@ -55,8 +55,8 @@ class AnchorRecipe:
     The weights of the losses are ours, the paper has none; they multiply means over filters and pairs of filters, so
     that they do not depend on K. tuned: whether trunk and principal components learn too. code_steps, code_rate: of
     the auto-encoder. dropped: the share of channels it must do without. held_out: the share of the photographs that is
-    kept back, for measuring. example_size: side of the square, in pixels, that whole photographs are seen in by `fit_taps`
-    and `fit_code`.
+    kept back, for measuring. example_size: side of the square, in pixels, in which `fit_taps` and `fit_code` see whole
+    photographs.
     """
 
     network: AnchorConfig
