@@ -45,6 +45,15 @@ def anchornet(
     code_size: Annotated[
         int | None, typer.Option(min=1, help="Length of the class-agnostic code.", show_default=PRESETS_OWN)
     ] = None,
+    mean_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="How much of their mean is taken from responses before they are coded; 1: the paper's.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None,
     tap_size: Annotated[
         int | None, typer.Option(min=1, help="Principal components of each tap.", show_default=PRESETS_OWN)
     ] = None,
@@ -119,6 +128,7 @@ def anchornet(
         classes=None if classes is None else named_classes(classes),
         filters=filters,
         code_size=code_size,
+        mean_share=mean_share,
         tap_size=tap_size,
         stride=stride,
     )

@@ -163,3 +163,55 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(arguments: list[str], said: 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("plot*"))
+
+
+ANCHORS = ("--classes", "cat", "--filters", 3, "--code-size", 2, "--tap-size", 4, "--size", 64, "--batch", 2,
+           "--steps", 1, "--code-steps", 1, "--device", "cpu", "--precision", "fp32", "--held-out", 0)  # fmt: skip
+
+
+def test_anchors_trained_at_the_command_line_describe_and_show_pictures(workshop: Path, teapots: Path) -> None:
+    places = ("--data", "photographs", "--init", "init.safetensors", "--out", "anchors.safetensors")
+    done = geomatch("train", "anchornet", *places, *ANCHORS, cwd=workshop)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == [
+        "geomatch: note: few photographs of cat (3): their anchors will know little; --classes can leave them out"
+    ]
+    logs = [workshop / f"anchors.safetensors.{what}.log.jsonl" for what in ("banks", "code")]
+    assert [len(log.read_text().splitlines()) for log in logs] == [1, 1]
+    assert geomatch("train", "--plot", *logs[:1], "-o", "log.html", cwd=workshop).returncode == 0
+    own = ("--weights", "anchors.safetensors")
+    pictures = (teapots / "a.png", teapots / "b.png")
+    done = geomatch("match", *pictures, *own, "--features", "anchornet:cat", "--preset", "fast", cwd=workshop)
+    assert (done.returncode, json.loads(done.stdout)["features"]) == (0, "anchornet:cat")
+    assert geomatch("show", "responses", pictures[0], *own, "--class", "cat", cwd=workshop).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"--classes": "cat,unicorn"}, ["labelled unicorn", "the labels are cat"]),
+        ({"--data": "unlabelled"}, ["labelled cat", "none has a label"]),
+        ({"--classes": ""}, ["needs a class"]),
+        ({"--filters": "900000000"}, ["1 classes of 900000000 filters need about", "GiB", "--filters"]),
+        ({"--code-size": "9"}, ["code of 9 numbers", "3 responses"]),
+        ({"--init": "none.safetensors"}, ["none.safetensors", "no such"]),
+        ({"--resume": ""}, ["anchors.safetensors.banks.checkpoint", "no checkpoint"]),
+    ],
+)
+def test_anchors_that_cannot_be_learnt_are_refused_in_one_sentence(
+    changes: dict[str, str], said: list[str], workshop: Path, tmp_path: Path
+) -> None:
+    options = {
+        "--data": "photographs",
+        "--init": "init.safetensors",
+        "--out": str(tmp_path / "anchors.safetensors"),
+        **dict(zip(ANCHORS[::2], ANCHORS[1::2], strict=True)),
+        **changes,
+    }
+    line = [part for option in options.items() for part in option if part != "" or option == ("--classes", "")]
+    done = geomatch("train", "anchornet", *line, cwd=workshop)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert all(words in done.stderr for words in said), done.stderr
+    assert len([each for each in done.stderr.splitlines() if "note:" not in each]) == 1
+    assert list(tmp_path.iterdir()) == []
