@@ -1,6 +1,7 @@
 """`geomatch train` as a user meets it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from geomatch.features.weights import load_weights
 from tests.cli.test_match import geomatch
+from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
 SMALL = ("--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2, "--device", "cpu", "--precision", "fp32")
@@ -215,3 +217,19 @@ def test_anchors_that_cannot_be_learnt_are_refused_in_one_sentence(
     assert all(words in done.stderr for words in said), done.stderr
     assert len([each for each in done.stderr.splitlines() if "note:" not in each]) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_learn_the_anchors_that_one_does(workshop: Path) -> None:
+    def command(out: str) -> list[str]:
+        places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
+        return [str(word) for word in ("-m", "geomatch", "train", "anchornet", *places, *ANCHORS, "--accumulate", 2)]
+
+    def losses(out: str, what: str) -> list[float]:
+        return [json.loads(line)["loss"] for line in (workshop / f"{out}.{what}.log.jsonl").read_text().splitlines()]
+
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *command("one")], cwd=workshop, env=environment, check=True, timeout=200)
+    subprocess.run([*launcher, *command("two")], cwd=workshop, env=environment, check=True, timeout=200)
+    for what in ("banks", "code"):
+        assert losses("two", what) == pytest.approx(losses("one", what), rel=1e-5)
