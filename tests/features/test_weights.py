@@ -105,14 +105,21 @@ def test_shipped_weights_are_checked_against_the_manifest(
         shipped_weights("introspection")
 
 
-def test_the_weights_that_come_along_are_whole_and_small_enough() -> None:
-    path = shipped_weights("introspection")
-    assert load_weights(path).feature == "introspection"
+SHIPPED = ("introspection", "anchornet")
+
+
+@pytest.mark.parametrize("feature", SHIPPED)
+def test_the_weights_that_come_along_are_whole_small_enough_and_have_a_card_that_names_them(feature: str) -> None:
+    path = shipped_weights(feature)
+    weights = load_weights(path)
+    assert weights.feature == feature
     assert path.stat().st_size <= 50_000_000
+    assert weights.sha256 in path.with_suffix(".md").read_text()
 
 
 @pytest.mark.realdata
-def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(real_data: Path) -> None:
+@pytest.mark.parametrize("feature", SHIPPED)
+def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(feature: str, real_data: Path) -> None:
     from safetensors.torch import load_file
 
     from geomatch.features.resnet import build_trunk, load_pretrained
@@ -122,7 +129,7 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(real_data: P
         pytest.skip("the initial weights are not here")
     trunk = build_trunk("resnet50v2")
     load_pretrained(trunk, load_file(initial_file), str(initial_file))
-    shipped = load_weights(shipped_weights("introspection")).state
+    shipped = load_weights(shipped_weights(feature)).state
     for name, initial in trunk.state_dict().items():
         rounded = initial.half().float() if initial.ndim > 1 else initial
         assert not torch.equal(shipped[f"trunk.{name}"], rounded), name

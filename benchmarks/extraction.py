@@ -1,0 +1,76 @@
+"""What describing an image costs: processor time and peak memory of each feature, beside introspection's.
+
+    python benchmarks/extraction.py [--threads 1] [--rounds 3] [--features NAME ...]
+
+Each feature describes a random image of 640 x 480 pixels, preset `default`, in a process of its own, in turn with the
+others; a round's time is the median of seven, and the table shows the median of the rounds. Time is the processor's, so
+that other work on the machine counts little. Memory is the peak of the whole process once it has described the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from multiprocessing.connection import Connection
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from geomatch.features.registry import load_features
+from geomatch.settings import PRESETS, Preset
+
+REFERENCE = "introspection"
+
+
+def measure(name: str, threads: int, out: Connection) -> None:
+    """In a child process: send (seconds, bytes)."""
+    torch.set_num_threads(threads)
+    size = PRESETS[Preset.default].working_size
+    extractor = load_features(name, working_size=size, device=torch.device("cpu"))
+    image = torch.randint(0, 256, (3, 480, 640), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extractor(image)
+    times = []
+    for _ in range(7):
+        began = time.process_time()
+        extractor(image)
+        times.append(time.process_time() - began)
+    out.send((statistics.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def in_own_process(name: str, threads: int) -> tuple[float, int]:
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=measure, args=(name, threads, send))
+    child.start()
+    send.close()
+    result: tuple[float, int] = receive.recv()
+    child.join()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--features", nargs="+", default=["anchornet", "hypercolumn"])
+    options = parser.parse_args()
+
+    names = [REFERENCE, *options.features]
+    rounds = [{name: in_own_process(name, options.threads) for name in names} for _ in range(options.rounds)]
+    seconds = {name: statistics.median(each[name][0] for each in rounds) for name in names}
+    table = Table()
+    for column in ("features", "ms an image", f"of {REFERENCE}'s", "peak memory, MiB"):
+        table.add_column(column, justify="left" if column == "features" else "right")
+    for name in names:
+        memory = statistics.median(each[name][1] for each in rounds)
+        share = seconds[name] / seconds[REFERENCE]
+        table.add_row(name, f"{1e3 * seconds[name]:.0f}", f"{share:.2f}", f"{memory / 2**20:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
