@@ -34,6 +34,7 @@ check: lint test
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,baselines]'
 	$(BIN)/python benchmarks/nearest.py
+	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/command.py
 	$(BIN)/python benchmarks/warps.py
 	$(BIN)/python benchmarks/evaluation.py
