@@ -183,7 +183,8 @@ def test_anchors_trained_at_the_command_line_describe_and_show_pictures(workshop
     assert geomatch("train", "--plot", *logs[:1], "-o", "log.html", cwd=workshop).returncode == 0
     own = ("--weights", "anchors.safetensors")
     pictures = (teapots / "a.png", teapots / "b.png")
-    done = geomatch("match", *pictures, *own, "--features", "anchornet:cat", "--preset", "fast", cwd=workshop)
+    chosen = ("--features", "anchornet:cat", "--preset", "fast", "-o", "anchored")
+    done = geomatch("match", *pictures, *own, *chosen, cwd=workshop)
     assert (done.returncode, json.loads(done.stdout)["features"]) == (0, "anchornet:cat")
     assert geomatch("show", "responses", pictures[0], *own, "--class", "cat", cwd=workshop).returncode == 0
 
