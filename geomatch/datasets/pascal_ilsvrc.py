@@ -14,6 +14,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from geomatch.errors import InputError
+
 TABLE = Path(__file__).with_name("voc_synsets.txt")
 
 VOC_CLASSES = (
@@ -70,9 +72,15 @@ def synset_classes() -> dict[str, str]:
 
 def named_classes(text: str) -> tuple[str, ...]:
     """Class names separated by commas, or the path of a file with one on each line; ``rigid`` stands for
-    `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none."""
+    `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none.
+
+    Raises InputError if the file cannot be read.
+    """
     groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": VOC_CLASSES}
     if Path(text).is_file():
-        text = ",".join(Path(text).read_text(encoding="utf-8").splitlines())
+        try:
+            text = ",".join(Path(text).read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{text}: cannot be read as a list of classes, one on each line ({error})") from error
     names = (name.strip() for name in text.split(",") if name.strip())
     return tuple(dict.fromkeys(found for name in names for found in groups.get(name, (name,))))

@@ -195,6 +195,7 @@ def test_anchors_trained_at_the_command_line_describe_and_show_pictures(workshop
         ({"--classes": "cat,unicorn"}, ["labelled unicorn", "the labels are cat"]),
         ({"--data": "unlabelled"}, ["labelled cat", "none has a label"]),
         ({"--classes": ""}, ["needs a class"]),
+        ({"--classes": "init.safetensors"}, ["init.safetensors", "list of classes"]),
         ({"--filters": "900000000"}, ["1 classes of 900000000 filters need about", "GiB", "--filters"]),
         ({"--code-size": "9"}, ["code of 9 numbers", "3 responses"]),
         ({"--init": "none.safetensors"}, ["none.safetensors", "no such"]),
