@@ -11,11 +11,15 @@ from geomatch.cli.console import notify, training_bar
 from geomatch.cli.options import (
     PRESETS_OWN,
     Arithmetic,
+    BatchesPerStep,
     CheckpointEvery,
     DeviceChoice,
     MaxUnreadable,
+    PhotographsPerBatch,
+    RecipeChoice,
     Seed,
     TrainingData,
+    ViewSize,
     WeightsOut,
 )
 from geomatch.settings import Device, Discriminability, Precision, Recipe, changed
@@ -27,10 +31,7 @@ def anchornet(
         Path, typer.Option(help="Trunk to stand on: weights of geomatch's, or a pretrained trunk (safetensors).")
     ],
     out: WeightsOut,
-    preset: Annotated[
-        Recipe,
-        typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
-    ] = Recipe.shipped,
+    preset: RecipeChoice = Recipe.shipped,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -85,20 +86,9 @@ def anchornet(
         float | None,
         typer.Option(min=0, help="Peak learning rate of the trunk; 0 leaves it as it is.", show_default=PRESETS_OWN),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
-    ] = None,
-    accumulate: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Batches whose gradients make one step; shared out among torchrun's processes.",
-            show_default=PRESETS_OWN,
-        ),
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
-    ] = None,
+    batch: PhotographsPerBatch = None,
+    accumulate: BatchesPerStep = None,
+    size: ViewSize = None,
     held_out: Annotated[
         float | None,
         typer.Option(

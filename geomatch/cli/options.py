@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from geomatch.errors import InputError
-from geomatch.settings import Device, Precision, Preset
+from geomatch.settings import Device, Precision, Preset, Recipe
 
 PRESETS_OWN = "the preset's"
 """What an option that changes a preset shows as its default."""
@@ -54,3 +54,21 @@ MaxUnreadable = Annotated[
     float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
+RecipeChoice = Annotated[
+    Recipe,
+    typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
+]
+PhotographsPerBatch = Annotated[
+    int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
+]
+BatchesPerStep = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Batches whose gradients make one step; shared out among torchrun's processes.",
+        show_default=PRESETS_OWN,
+    ),
+]
+ViewSize = Annotated[
+    int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
+]

@@ -13,11 +13,15 @@ from geomatch.cli.console import notify, training_bar
 from geomatch.cli.options import (
     PRESETS_OWN,
     Arithmetic,
+    BatchesPerStep,
     CheckpointEvery,
     DeviceChoice,
     MaxUnreadable,
+    PhotographsPerBatch,
+    RecipeChoice,
     Seed,
     TrainingData,
+    ViewSize,
     WeightsOut,
 )
 from geomatch.errors import InputError
@@ -55,10 +59,7 @@ def introspection(
     data: TrainingData,
     init: Annotated[Path, typer.Option(help="Pretrained trunk to start from (safetensors).")],
     out: WeightsOut,
-    preset: Annotated[
-        Recipe,
-        typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
-    ] = Recipe.shipped,
+    preset: RecipeChoice = Recipe.shipped,
     trunk: Annotated[
         str | None, typer.Option(help="resnet50v2, resnet50 or resnet101.", show_default=PRESETS_OWN)
     ] = None,
@@ -72,17 +73,8 @@ def introspection(
     warm_up: Annotated[
         int | None, typer.Option(min=0, help="Steps of linear warm-up.", show_default=PRESETS_OWN)
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
-    ] = None,
-    accumulate: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Batches whose gradients make one step; shared out among torchrun's processes.",
-            show_default=PRESETS_OWN,
-        ),
-    ] = None,
+    batch: PhotographsPerBatch = None,
+    accumulate: BatchesPerStep = None,
     average: Annotated[
         float | None,
         typer.Option(
@@ -112,9 +104,7 @@ def introspection(
             show_default=PRESETS_OWN,
         ),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
-    ] = None,
+    size: ViewSize = None,
     trunk_rate: Annotated[
         float | None, typer.Option(min=0, help="Peak learning rate of the trunk.", show_default=PRESETS_OWN)
     ] = None,

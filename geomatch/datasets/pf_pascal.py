@@ -21,31 +21,10 @@ from geomatch.datasets.base import (
     unpacked,
 )
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair, common_points, mirror_points
+from geomatch.datasets.pascal_ilsvrc import VOC_CLASSES
 from geomatch.errors import GeomatchWarning, InputError
 
 FOLDER = "PF-dataset-PASCAL"
-VOC_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
 LISTS = {
     "trn": ("train_pairs.csv", "trn_pairs.csv", "train_pairs_pf_pascal.csv", "trn_pairs_pf_pascal.csv"),
     "val": ("val_pairs.csv", "val_pairs_pf_pascal.csv"),
