@@ -61,7 +61,10 @@ def rendered_errors(command: Callable[[], object]) -> int:
     except GeomatchError as error:
         _say("error", str(error))
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns a Ctrl-C into a silent exit.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
         print("geomatch: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
