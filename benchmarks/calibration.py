@@ -38,9 +38,9 @@ from geomatch.evaluation.feature_cache import FeatureCache
 from geomatch.evaluation.protocols import Transfer, house_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.geometry import read_cells
-from geomatch.matching.base import MATCHERS
 from geomatch.matching.confidence import Evidence, MatchPosterior, hear
-from geomatch.matching.densify import densify, refine
+from geomatch.matching.densify import densify
+from geomatch.matching.matcher import METHODS
 from geomatch.pipeline import Pipeline
 
 SMALLEST_WEIGHT = 0.01
@@ -60,7 +60,7 @@ def collect(dataset: PairDataset, pipeline: Pipeline) -> list[Statement]:
     """One statement a matcher. An image's features are computed once."""
     images = [image for pair in dataset.pairs for image in (pair.source, pair.target)]
     features = FeatureCache(lambda image: pipeline.describe(image.load()), images)
-    read: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in MATCHERS}
+    read: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in METHODS}
     for pair in track(dataset.pairs, dataset.name, console=Console(stderr=True)):
         described = features(pair.source), features(pair.target)
         for name, pairs in read.items():
@@ -77,11 +77,13 @@ def take_statement(
 ) -> tuple[Tensor, Tensor]:
     """Evidence (5, K) at a pair's source keypoints, and which of their matches are right (K,)."""
     how, max_bytes = pipeline.matcher.densification, pipeline.matcher.max_bytes
-    source, target, partners = pipeline.matcher.search(source, target)
+    source, target, there, back = pipeline.matcher.place(source, target)
     points = torch.from_numpy(pair.source_points)
-    forward = densify(source, target, partners, how, max_bytes).transfer(points.to(source.descriptors)).double().cpu()
-    landing = target.grid.to_pixels(refine(source, target, partners.forward, how, max_bytes))
-    evidence = hear(source, target, partners.forward, landing, how.hearing, max_bytes).stacked()
+    forward = (
+        densify(source, target, there, back, how, max_bytes).transfer(points.to(source.descriptors)).double().cpu()
+    )
+    landing = there.at(source.grid.centres(there.positions.device))
+    evidence = hear(source, target, landing, how.hearing, max_bytes).stacked()
     maps = evidence.reshape(1, -1, *source.grid.shape).cpu()
     at_points = read_cells(maps, source.grid.to_cells(points.float())[None])[0]
     sent = forward.numpy()

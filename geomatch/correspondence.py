@@ -19,12 +19,16 @@ class FeatureMap:
     grid: where the cells lie on that image.
     inverse_confidence: (h, w) float32, positive, small where the descriptor is to be trusted (the sigma of
         Probabilistic Introspection); None for features that do not know.
+    image: (3, H, W) uint8, the image itself, where the matcher wants to see it; see `matching.base.Method.prepare`.
+    boxes: (B, 4) float32, left, top, right, bottom in pixels: regions that things may fill, likewise.
     """
 
     descriptors: Tensor
     image_size: tuple[int, int]
     grid: Grid
     inverse_confidence: Tensor | None = None
+    image: Tensor | None = None
+    boxes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:

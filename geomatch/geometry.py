@@ -81,6 +81,11 @@ class Grid:
         cells = y.clamp(0, self.height - 1) * self.width + x.clamp(0, self.width - 1)
         return cells.flatten(1), on_grid.flatten(1)
 
+    def nearest(self, pixels: Tensor) -> Tensor:
+        """The cell nearest to each of the pixels (N, 2), numbered in row-major order: (N,) int64."""
+        x, y = self.to_cells(pixels).round().long().unbind(dim=1)
+        return y.clamp(0, self.height - 1) * self.width + x.clamp(0, self.width - 1)
+
     def to_pixels(self, cells: Tensor) -> Tensor:
         """Cell coordinates (..., 2) to pixels (..., 2)."""
         return cells * cells.new_tensor(self.pitch) + cells.new_tensor(self.origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.registry import load_features
 from geomatch.io.images import load_image
-from geomatch.matching.base import Matcher
 from geomatch.matching.densify import Densification
+from geomatch.matching.matcher import Matcher
 from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
 
 
@@ -35,6 +35,7 @@ class Pipeline:
         *,
         features: str = "introspection",
         matcher: str | None = None,
+        parameters: Mapping[str, str] | None = None,
         preset: Preset = Preset.default,
         weights: Path | None = None,
         device: Device = Device.auto,
@@ -44,6 +45,7 @@ class Pipeline:
         """Put a pipeline together.
 
         features, weights: as in `geomatch.features.registry.load_features`. matcher: a name, None for the preset's.
+        parameters: those of the matcher to change, as texts by name.
         max_memory: bytes the matcher may work in, besides the features and its result. min_confidence: what a match
         needs to be valid.
 
@@ -52,13 +54,19 @@ class Pipeline:
         chosen, place = PRESETS[preset], find_device(device)
         return cls(
             load_features(features, working_size=chosen.working_size, device=place, weights=weights),
-            Matcher(matcher or chosen.matcher, chosen.cells, max_memory, Densification(min_confidence=min_confidence)),
+            replace(
+                Matcher.named(matcher or chosen.matcher, parameters),
+                cells=chosen.cells,
+                max_bytes=max_memory,
+                densification=Densification(min_confidence=min_confidence),
+            ),
             place,
         )
 
-    def with_matcher(self, name: str) -> Pipeline:
-        """The same features under another matcher. Raises InputError for an unknown name."""
-        return replace(self, matcher=replace(self.matcher, name=name))
+    def with_matcher(self, name: str, parameters: Mapping[str, str] | None = None) -> Pipeline:
+        """The same features under another matcher. Raises InputError for an unknown name or parameter."""
+        named = Matcher.named(name, parameters)
+        return replace(self, matcher=replace(self.matcher, name=named.name, method=named.method))
 
     def settings(self) -> dict[str, object]:
         """Everything that was chosen, resolved, for the record."""
@@ -67,7 +75,11 @@ class Pipeline:
     def describe(self, image: Tensor) -> FeatureMap:
         """Features of an image (3, H, W) uint8. Raises OutOfMemoryError."""
         with out_of_memory_named():
-            return self.extractor(image)
+            return self.prepare(self.extractor(image), image)
+
+    def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
+        """Add to an image's features what the matcher needs of the image (3, H, W) uint8 itself."""
+        return self.matcher.method.prepare(features, image)
 
     def match(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
         """Where every source pixel lies in the target. Raises OutOfMemoryError."""

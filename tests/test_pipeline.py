@@ -7,7 +7,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.io.images import load_image
-from geomatch.matching.base import Matcher
+from geomatch.matching.matcher import Matcher
 from geomatch.pipeline import Pipeline, match
 from geomatch.settings import Device, Preset
 
@@ -32,13 +32,13 @@ class Failing(FeatureExtractor):
     ],
 )
 def test_running_out_of_memory_names_the_options_that_help(error: Exception) -> None:
-    pipeline = Pipeline(Failing(error), Matcher(), torch.device("cpu"))
+    pipeline = Pipeline(Failing(error), Matcher.named("nn"), torch.device("cpu"))
     with pytest.raises(OutOfMemoryError, match=r"--max-memory.*--preset"):
         pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
-    pipeline = Pipeline(Failing(RuntimeError("a bug")), Matcher(), torch.device("cpu"))
+    pipeline = Pipeline(Failing(RuntimeError("a bug")), Matcher.named("nn"), torch.device("cpu"))
     with pytest.raises(RuntimeError, match="a bug"):
         pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
 

@@ -12,16 +12,18 @@ from geomatch.cli.console import notify, stderr_console
 from geomatch.cli.options import (
     DeviceChoice,
     MaxMemory,
+    Parameters,
     PresetChoice,
     Quiet,
     WeightsFile,
+    parse_parameters,
     parse_size,
 )
 from geomatch.errors import InputError
 from geomatch.settings import Device, Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from geomatch.datasets.pairs import PairDataset
     from geomatch.evaluation.protocols import Protocol
@@ -49,6 +51,7 @@ def evaluate(
     matcher: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="nn or hough; repeatable; by default the preset's.")
     ] = None,
+    parameters: Parameters = None,
     protocol: Annotated[
         list[str], typer.Option(metavar="NAME", help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.")
     ] = ["geomatch"],  # noqa: B006
@@ -90,7 +93,15 @@ def evaluate(
     pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
     pipelines = [
-        _pipelines(name, matcher, preset=preset, weights=weights, device=device, max_memory=parse_size(max_memory))
+        _pipelines(
+            name,
+            matcher,
+            parameters=parse_parameters(parameters or []),
+            preset=preset,
+            weights=weights,
+            device=device,
+            max_memory=parse_size(max_memory),
+        )
         for name in dict.fromkeys(features)
     ]
     outcomes = _run(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
@@ -149,6 +160,7 @@ def _pipelines(
     features: str,
     matchers: list[str] | None,
     *,
+    parameters: Mapping[str, str],
     preset: Preset,
     weights: Path | None,
     device: Device,
@@ -158,9 +170,15 @@ def _pipelines(
 
     first, *others = dict.fromkeys(matchers or [None])  # type: ignore[list-item]
     pipeline = Pipeline.build(
-        features=features, matcher=first, preset=preset, weights=weights, device=device, max_memory=max_memory
+        features=features,
+        matcher=first,
+        parameters=parameters,
+        preset=preset,
+        weights=weights,
+        device=device,
+        max_memory=max_memory,
     )
-    return [pipeline, *(pipeline.with_matcher(name) for name in others if name)]
+    return [pipeline, *(pipeline.with_matcher(name, parameters) for name in others if name)]
 
 
 def _run(

@@ -14,9 +14,11 @@ from geomatch.cli.options import (
     Features,
     MatcherName,
     MaxMemory,
+    Parameters,
     PresetChoice,
     Quiet,
     WeightsFile,
+    parse_parameters,
     parse_size,
 )
 from geomatch.settings import Device, FlowFormat, Preset
@@ -30,6 +32,7 @@ def match(
     ] = None,
     features: Features = "introspection",
     matcher: MatcherName = None,
+    parameters: Parameters = None,
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
     formats: Annotated[list[FlowFormat], typer.Option("--format", help="Flow file to write; repeatable.")] = [  # noqa: B006 (Typer copies it)
@@ -65,6 +68,7 @@ def match(
             pipeline = Pipeline.build(
                 features=features,
                 matcher=matcher,
+                parameters=parse_parameters(parameters or []),
                 preset=preset,
                 weights=weights,
                 device=device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,17 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
+    """The matcher's parameters by name that ``--set NAME=VALUE`` gave. Raises InputError."""
+    given = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise InputError(f"--set {text}: write it as NAME=VALUE")
+        given[name] = value
+    return given
+
+
 Features = Annotated[
     str,
     typer.Option(
@@ -35,6 +47,9 @@ Features = Annotated[
 ]
 MatcherName = Annotated[
     str | None, typer.Option(metavar="NAME", help="nn (nearest neighbour) or hough; by default the preset's.")
+]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.")
 ]
 PresetChoice = Annotated[Preset, typer.Option(help="How much work a match is worth.")]
 WeightsFile = Annotated[

@@ -48,5 +48,5 @@ class FeatureCache:
 
 
 def _bytes(features: FeatureMap) -> int:
-    sigma = features.inverse_confidence
-    return features.descriptors.nbytes + (0 if sigma is None else sigma.nbytes)
+    held = (features.descriptors, features.inverse_confidence, features.image, features.boxes)
+    return sum(each.nbytes for each in held if each is not None)

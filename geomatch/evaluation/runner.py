@@ -91,7 +91,7 @@ class _Features:
 
     def __init__(self, pairs: Sequence[AnnotatedPair], selections: Sequence[_Selection]) -> None:
         self.watch = Stopwatch()
-        self.pipeline = selections[0].pipeline
+        self.pipelines = [selection.pipeline for selection in selections]
         self.missing = set[int]().union(*(selection.missing for selection in selections))
         used = [pairs[index] for index in sorted(self.missing)]
         self.cache = FeatureCache(self._describe, [image for pair in used for image in (pair.source, pair.target)])
@@ -103,7 +103,10 @@ class _Features:
         with self.watch.stage("reading"):
             pixels = image.load()
         with self.watch.stage("extraction"):
-            return self.pipeline.describe(pixels)
+            described = self.pipelines[0].describe(pixels)
+            for pipeline in self.pipelines[1:]:
+                described = pipeline.prepare(described, pixels)
+            return described
 
 
 class _Selection:

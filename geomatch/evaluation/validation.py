@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation.protocols import house_protocol
 from geomatch.evaluation.runner import run
 from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
-from geomatch.matching.base import Matcher
+from geomatch.matching.matcher import Matcher
 from geomatch.pipeline import Pipeline
-from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Preset
+from geomatch.settings import PRESETS, Preset
 
 ALPHA = 0.1
 
@@ -20,7 +21,7 @@ def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset
     settings = PRESETS[Preset.default]
     pipeline = Pipeline(
         IntrospectionFeatures(network, settings.working_size),
-        Matcher("nn", settings.cells, DEFAULT_MAX_MEMORY),
+        replace(Matcher.named("nn"), cells=settings.cells),
         next(network.parameters()).device,
     )
     scores = [_house_score(benchmark, pipeline) for benchmark in benchmarks]

@@ -1,47 +1,50 @@
-"""The contract of a matcher, and the registry of them."""
+"""What goes in and out of a matching method."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
-from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.errors import InputError
-from geomatch.matching.densify import Densification, densify
-from geomatch.matching.hough import hough_partners
-from geomatch.matching.nearest import nearest_partners
-from geomatch.matching.search import Partners
+from torch import Tensor
 
-# source features, target features, bytes of working memory -> partners
-PartnerSearch = Callable[[FeatureMap, FeatureMap, int], Partners]
-
-MATCHERS: dict[str, PartnerSearch] = {"nn": nearest_partners, "hough": hough_partners}
+from geomatch.correspondence import FeatureMap
+from geomatch.geometry import Grid, read_cells
 
 
 @dataclass(frozen=True)
-class Matcher:
-    """Two feature maps to a correspondence: find partners, then make them dense.
+class Placement:
+    """Where the points of a lattice over one image lie in another.
 
-    name: one of MATCHERS. cells: about how many cells, at least, partners are sought on along an image's longer side;
-    coarser features are interpolated to a whole multiple of their grid. max_bytes: bound on the memory that the search
-    takes besides features and result.
+    grid: the lattice, in pixels of its own image. positions: (grid.height * grid.width, 2) float32, x then y, in
+    pixels of the other image, in row-major order. found: (grid.height * grid.width,) bool, which of them were matched
+    themselves, and not merely placed by their neighbours; None stands for all.
     """
 
-    name: str = "nn"
-    cells: int = 0
-    max_bytes: int = 2 << 30
-    densification: Densification = field(default_factory=Densification)
+    grid: Grid
+    positions: Tensor
+    found: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        if self.name not in MATCHERS:
-            raise InputError(f"unknown matcher '{self.name}': the known ones are {', '.join(MATCHERS)}")
+    def displacements(self) -> Tensor:
+        """(grid.height * grid.width, 2) float32: how far each point moves, in pixels."""
+        return self.positions - self.grid.centres(self.positions.device)
 
-    def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
-        """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
-        return densify(*self.search(source, target), self.densification, self.max_bytes)
+    def at(self, pixels: Tensor) -> Tensor:
+        """Where any points (N, 2) of the image lie in the other: (N, 2), displacements read bilinearly."""
+        moves = self.displacements().mT.reshape(1, 2, *self.grid.shape)
+        return pixels + read_cells(moves, self.grid.to_cells(pixels)[None])[0].mT
 
-    def search(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap, Partners]:
-        """The features on the grids that partners are sought on, and the partners. Raises OutOfMemoryError."""
-        factor = max(1, round(self.cells / max(source.grid.shape)))
-        source, target = source.upsampled(factor), target.upsampled(factor)
-        return source, target, MATCHERS[self.name](source, target, self.max_bytes)
+
+class Method(ABC):
+    """A way to match, and its parameters: a frozen dataclass whose fields ``--set`` changes by name."""
+
+    @abstractmethod
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+        """Where the source lies in the target, and the target in the source.
+
+        max_bytes: bound on the memory that the search takes besides features and result; raises OutOfMemoryError when
+        it cannot hold even the smallest piece of work.
+        """
+
+    def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:  # noqa: ARG002
+        """Add to an image's features what the method needs of the image (3, H, W) uint8 itself: nothing, mostly."""
+        return features

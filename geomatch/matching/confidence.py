@@ -91,14 +91,14 @@ class MatchPosterior:
         )
 
 
-def hear(
-    source: FeatureMap, target: FeatureMap, partners: Tensor, landing: Tensor, how: Hearing, max_bytes: int
-) -> Evidence:
+def hear(source: FeatureMap, target: FeatureMap, landing: Tensor, how: Hearing, max_bytes: int) -> Evidence:
     """The evidence for each source cell's match.
 
-    partners: (N,) target cell of each source cell. landing: (N, 2), where in the target it lies, in pixels x, y.
-    Returns evidence of shape (N,), float32. Raises OutOfMemoryError when ``max_bytes`` cannot hold a row of scores.
+    landing: (N, 2), where in the target each source cell lies, in pixels x, y; the target's cell nearest to it is what
+    the source cell is held against. Returns evidence of shape (N,), float32. Raises OutOfMemoryError when
+    ``max_bytes`` cannot hold a row of scores.
     """
+    partners = target.grid.nearest(landing)
     a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
     score = (a * b[:, partners]).sum(dim=0).relu_()
     sigma = torch.full_like(score, how.fixed_sigma)

@@ -8,6 +8,7 @@ a pair's score is its similarity times the votes for its displacement.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,45 +16,66 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
-from geomatch.matching.search import Partners, best_partners
-
-SHARPNESS = 3  # power of the similarity a pair votes with
-BLUR = 0.06  # standard deviation of the smoothing, as a share of the grid's mean side
+from geomatch.matching.base import Method, Placement
+from geomatch.matching.search import Partners, best_partners, place
 
 
-def hough_partners(source: FeatureMap, target: FeatureMap, max_bytes: int) -> Partners:
-    """Best partners by z_ij = s_ij * H[displacement of i, j], s = max(0, cosine); displacements are in cells."""
-    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
-    (hs, ws), (ht, wt) = source.grid.shape, target.grid.shape
-    if 16 * ws * b.shape[1] > max_bytes:
-        raise OutOfMemoryError(
-            f"voting over {hs}x{ws} cells does not fit into {max_bytes} bytes: "
-            "raise --max-memory or choose a faster --preset"
-        )
-    blur = BLUR * (hs * ws * ht * wt) ** 0.25
-    votes = displacement_votes(a, b, source.grid.shape, target.grid.shape, blur)
-    windows = votes.unfold(0, ht, 1).unfold(1, wt, 1)
+@dataclass(frozen=True)
+class HoughVoting(Method):
+    """Best partners by z_ij = s_ij * H[displacement of i, j], s = max(0, cosine).
 
-    def score_rows(start: int, stop: int) -> Tensor:
-        cells = torch.arange(start, stop, device=a.device)
-        weights = windows[hs - 1 - cells // ws, ws - 1 - cells % ws].flatten(1)
-        return (a[:, start:stop].mT @ b).relu_().mul_(weights)
+    sharpness: power of the similarity a pair votes with. blur: standard deviation of the smoothing of votes, as a
+    share of the grids' mean side. window, temperature: of the refinement below a cell, as for nearest neighbours.
+    """
 
-    return best_partners(score_rows, (a.shape[1], b.shape[1]), max_bytes, a.device)
+    sharpness: float = 3.0
+    blur: float = 0.06
+    window: int = 1
+    temperature: float = 0.05
+
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+        partners = self.partners(source, target, max_bytes)
+        return place(source, target, partners, self.window, self.temperature, max_bytes)
+
+    def partners(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> Partners:
+        """The best partners both ways; displacements are counted in cells. Raises OutOfMemoryError."""
+        a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+        (hs, ws), (ht, wt) = source.grid.shape, target.grid.shape
+        if 16 * ws * b.shape[1] > max_bytes:
+            raise OutOfMemoryError(
+                f"voting over {hs}x{ws} cells does not fit into {max_bytes} bytes: "
+                "raise --max-memory or choose a faster --preset"
+            )
+        blur = self.blur * (hs * ws * ht * wt) ** 0.25
+        votes = displacement_votes(a, b, source.grid.shape, target.grid.shape, self.sharpness, blur)
+        windows = votes.unfold(0, ht, 1).unfold(1, wt, 1)
+
+        def score_rows(start: int, stop: int) -> Tensor:
+            cells = torch.arange(start, stop, device=a.device)
+            weights = windows[hs - 1 - cells // ws, ws - 1 - cells % ws].flatten(1)
+            return (a[:, start:stop].mT @ b).relu_().mul_(weights)
+
+        return best_partners(score_rows, (a.shape[1], b.shape[1]), max_bytes, a.device)
 
 
 def displacement_votes(
-    a: Tensor, b: Tensor, source_shape: tuple[int, int], target_shape: tuple[int, int], blur: float
+    a: Tensor,
+    b: Tensor,
+    source_shape: tuple[int, int],
+    target_shape: tuple[int, int],
+    sharpness: float,
+    blur: float,
 ) -> Tensor:
     """Smoothed votes H (hs + ht - 1, ws + wt - 1) for the displacements of all pairs of cells.
 
     a: (C, hs * ws), b: (C, ht * wt). The displacement (dy, dx) = target cell - source cell has its bin at
-    (dy + hs - 1, dx + ws - 1); ``blur`` is the smoothing's standard deviation in bins.
+    (dy + hs - 1, dx + ws - 1); ``sharpness`` is the power of a similarity that votes, ``blur`` the
+    smoothing's standard deviation in bins.
     """
     (hs, ws), (ht, wt) = source_shape, target_shape
     votes = a.new_zeros(hs + ht - 1, ws + wt - 1)
     for row in range(hs):
-        scores = (a[:, row * ws : (row + 1) * ws].mT @ b).relu_().pow_(SHARPNESS).reshape(ws, ht, wt)
+        scores = (a[:, row * ws : (row + 1) * ws].mT @ b).relu_().pow_(sharpness).reshape(ws, ht, wt)
         # Shift source column x by ws - 1 - x to the right, so that equal displacements stand in one column: rows
         # padded to wt + ws and cut anew at wt + ws - 1 each slip one further than the one before.
         padded = F.pad(scores.flip(0).transpose(0, 1), (0, ws)).reshape(ht, -1)

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.search import Partners, best_partners
+from geomatch.matching.base import Method, Placement
+from geomatch.matching.search import Partners, best_partners, place
+
+
+@dataclass(frozen=True)
+class NearestNeighbours(Method):
+    """Every cell's most similar cell.
+
+    window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
+    temperature: of the soft-argmax over that neighbourhood, in units of cosine similarity.
+    """
+
+    window: int = 1
+    temperature: float = 0.05
+
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+        partners = nearest_partners(source, target, max_bytes)
+        return place(source, target, partners, self.window, self.temperature, max_bytes)
 
 
 def nearest_partners(source: FeatureMap, target: FeatureMap, max_bytes: int) -> Partners:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
+from geomatch.matching.base import Placement
 
 # Rows are taken a few at a time so that a block of scores stays in cache while it is swept, but not so few that
 # reading the other image's descriptors anew for each block costs more than multiplying them.
@@ -66,6 +68,36 @@ def best_partners(
             best[better] = highest[better]
             backward[better] = start + _argmax_of_rows(scores[:, better].mT.contiguous())
     return Partners(forward, backward)
+
+
+def place(
+    source: FeatureMap, target: FeatureMap, partners: Partners, window: int, temperature: float, max_bytes: int
+) -> tuple[Placement, Placement]:
+    """Partners of cells, refined below a cell (see `refine`), as placements of either image in the other."""
+    there = refine(source, target, partners.forward, window, temperature, max_bytes)
+    back = refine(target, source, partners.backward, window, temperature, max_bytes)
+    return Placement(source.grid, target.grid.to_pixels(there)), Placement(target.grid, source.grid.to_pixels(back))
+
+
+def refine(
+    source: FeatureMap, target: FeatureMap, partners: Tensor, window: int, temperature: float, max_bytes: int
+) -> Tensor:
+    """Move each partner to the soft-argmax of similarity over the cells around it.
+
+    partners: (N,) target cell of each source cell. window: how many cells around, in each direction. temperature: of
+    the softmax, in units of cosine similarity. Returns fractional target cells (N, 2), x then y. Cells of the window
+    that fall off the grid have no weight.
+    """
+    a, b = (features.descriptors.flatten(1).mT.contiguous() for features in (source, target))
+    position = target.grid.cells(a.device)
+    refined = torch.empty(len(partners), 2, device=a.device)
+    for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], max_bytes):
+        near, on_grid = target.grid.around(partners[begin:end], window)
+        windows = b.index_select(0, near.flatten()).reshape(*near.shape, -1)
+        scores = (a[begin:end, None] * windows).sum(dim=2)
+        weights = torch.softmax(scores.masked_fill(~on_grid, -torch.inf) / temperature, dim=1)
+        refined[begin:end] = torch.einsum("nk,nkd->nd", weights, position[near])
+    return refined
 
 
 def _argmax_of_rows(scores: Tensor) -> Tensor:

@@ -150,7 +150,10 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
     ("arguments", "said"),
     [
         (["--features", "surf"], ["surf", "introspection, anchornet, hypercolumn"]),
-        (["--matcher", "ransac"], ["ransac", "nn, hough"]),
+        (["--matcher", "ransac"], ["ransac", "nn, mutual, hough"]),
+        (["--set", "window=wide"], ["window", "'wide' is no int"]),
+        (["--set", "blur=1"], ["nn has no parameter 'blur'", "window, temperature"]),
+        (["--set", "blur"], ["--set blur", "NAME=VALUE"]),
         (["--preset", "quick"], ["quick", "fast"]),
         (["--format", "exr"], ["exr", "kitti"]),
         (["--max-memory", "lots"], ["--max-memory lots", "2GiB"]),

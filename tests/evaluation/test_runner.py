@@ -16,7 +16,7 @@ from geomatch.evaluation.protocols import EVERY, HOUSE, find_protocols
 from geomatch.evaluation.results import to_record
 from geomatch.evaluation.runner import Outcome, run, selection_file
 from geomatch.features.base import FeatureExtractor
-from geomatch.matching.base import Matcher
+from geomatch.matching.matcher import Matcher
 from geomatch.pipeline import Pipeline
 from tests.conftest import random_features
 
@@ -53,7 +53,7 @@ def dataset(tmp_path: Path) -> PairDataset:
 
 
 def make_pipelines(*matchers: str) -> list[Pipeline]:
-    first = Pipeline(Counting(), Matcher(matchers[0]), torch.device("cpu"))
+    first = Pipeline(Counting(), Matcher.named(matchers[0]), torch.device("cpu"))
     return [first, *(first.with_matcher(name) for name in matchers[1:])]
 
 
@@ -123,7 +123,7 @@ def test_another_program_keeps_its_predictions_elsewhere(
 ) -> None:
     pipeline = make_pipelines("nn")[0]
     before = selection_file(tmp_path, dataset, pipeline)
-    assert selection_file(tmp_path, dataset, replace(pipeline, matcher=Matcher("nn", cells=9))) != before
+    assert selection_file(tmp_path, dataset, replace(pipeline, matcher=replace(Matcher.named("nn"), cells=9))) != before
     monkeypatch.setattr(runner, "_program_sha256", lambda: "another")
     assert selection_file(tmp_path, dataset, pipeline) != before
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,10 +8,11 @@ from scipy.ndimage import map_coordinates
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.geometry import Grid
-from geomatch.matching.base import Matcher
+from geomatch.matching.base import Placement
 from geomatch.matching.confidence import Hearing, hear
-from geomatch.matching.densify import Densification, Spread, densify, refine
-from geomatch.matching.search import Partners
+from geomatch.matching.densify import Densification, Spread, densify
+from geomatch.matching.matcher import Matcher
+from geomatch.matching.search import refine
 from tests.conftest import random_features
 
 
@@ -34,9 +37,8 @@ def test_spreading_over_pixels_agrees_with_scipy() -> None:
 
 def test_refinement_is_the_soft_argmax_over_the_window() -> None:
     source, target = random_features(2, 2), random_features(5, 6, seed=1)
-    how = Densification(window=1, temperature=0.2)
     partner = torch.tensor([2 * 6 + 3, 0, 29, 17])  # in the middle, in two corners, on an edge
-    refined = refine(source, target, partner, how, 1 << 20)
+    refined = refine(source, target, partner, 1, 0.2, 1 << 20)
     for index, cell in enumerate(partner.tolist()):
         weights, sums = 0.0, np.zeros(2)
         for y in range(cell // 6 - 1, cell // 6 + 2):
@@ -50,27 +52,27 @@ def test_refinement_is_the_soft_argmax_over_the_window() -> None:
 
 def test_identical_images_match_to_themselves() -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
-    found = Matcher("nn", densification=Densification(window=0))(features, features)
+    found = Matcher.named("nn", {"window": "0"})(features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
 
 def test_confidence_at_a_cell_s_centre_is_the_posterior_of_its_evidence() -> None:
     source, target = random_features(5, 7, cell=9, sigma=0.2), random_features(6, 5, cell=11, seed=1, sigma=0.1)
-    how = Densification(window=0)
+    how = Densification()
     partners = torch.from_numpy(np.random.default_rng(0).integers(0, 30, 35))
-    back = torch.zeros(30, dtype=torch.int64)
-    found = densify(source, target, Partners(partners, back), how, 1 << 20)
     landing = target.grid.centres()[partners]
-    posterior = how.posterior(hear(source, target, partners, landing, Hearing(), 1 << 20))
+    back = Placement(target.grid, torch.zeros(30, 2))
+    found = densify(source, target, Placement(source.grid, landing), back, how, 1 << 20)
+    posterior = how.posterior(hear(source, target, landing, Hearing(), 1 << 20))
     torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), posterior)
 
 
 def test_a_match_of_less_confidence_than_asked_for_is_not_valid() -> None:
     source, target = random_features(6, 7, sigma=0.3), random_features(6, 7, seed=1, sigma=0.3)
-    anyhow = Matcher("nn")(source, target)
+    anyhow = Matcher.named("nn")(source, target)
     half = float(anyhow.confidence[anyhow.valid].median())
-    sure = Matcher("nn", densification=Densification(min_confidence=half))(source, target)
+    sure = replace(Matcher.named("nn"), densification=Densification(min_confidence=half))(source, target)
     assert torch.equal(sure.valid, anyhow.valid & (anyhow.confidence >= half))
     assert 0 < sure.valid.sum() < anyhow.valid.sum()
 
@@ -93,7 +95,7 @@ def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(cells: int) -> N
     values = torch.nn.functional.normalize(torch.cos(2 * np.pi * moved @ frequencies.mT + phases), dim=1)
     target = FeatureMap(values.mT.reshape(64, *target_grid.shape), target_size, target_grid)
 
-    found = Matcher("nn", cells)(source, target)
+    found = replace(Matcher.named("nn"), cells=cells)(source, target)
     y, x = torch.meshgrid(torch.arange(313.0), torch.arange(471.0), indexing="ij")
     pixels = torch.stack((x, y), dim=-1)
     truth = (pixels @ warp.mT + offset - pixels).permute(2, 0, 1)
@@ -104,9 +106,9 @@ def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(cells: int) -> N
 
 def test_a_match_that_does_not_lead_back_is_invalid() -> None:
     source, target = random_features(4, 4), random_features(4, 4, seed=1)
-    cells = torch.arange(16)
-    astray = Partners(forward=cells, backward=torch.full((16,), 15))
-    found = densify(source, target, astray, Densification(window=0, cycle_tolerance=0.1), 1 << 20)
+    there = Placement(source.grid, target.grid.centres())
+    astray = Placement(target.grid, source.grid.centres()[15].expand(16, 2))
+    found = densify(source, target, there, astray, Densification(cycle_tolerance=0.1), 1 << 20)
     assert not found.valid[:20, :20].any()
     assert found.valid[-5:, -5:].all()
 
@@ -114,12 +116,34 @@ def test_a_match_that_does_not_lead_back_is_invalid() -> None:
 def test_positions_outside_the_target_are_invalid() -> None:
     source = FeatureMap(random_features(4, 4).descriptors, (40, 40), Grid.over((40, 40), 4, 4))
     small = FeatureMap(random_features(4, 4).descriptors, (20, 20), Grid(4, 4, origin=(4.5, 4.5), pitch=(10.0, 10.0)))
-    cells = torch.arange(16)
-    found = densify(source, small, Partners(cells, cells), Densification(window=0), 1 << 20)
+    there, back = Placement(source.grid, small.grid.centres()), Placement(small.grid, source.grid.centres())
+    found = densify(source, small, there, back, Densification(), 1 << 20)
     assert found.valid[:20, :20].all()
     assert not found.valid[20:].any()
 
 
 def test_an_unknown_matcher_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="nn, hough"):
-        Matcher("sift-flow")
+    with pytest.raises(InputError, match="nn, mutual, hough"):
+        Matcher.named("sift-flow")
+    with pytest.raises(InputError, match="nn has no parameter 'blur': it has window, temperature"):
+        Matcher.named("nn", {"blur": "1"})
+    with pytest.raises(InputError, match="'wide' is no int"):
+        Matcher.named("nn", {"window": "wide"})
+
+
+def test_what_was_not_matched_itself_is_not_valid() -> None:
+    features = random_features(4, 4)
+    centres = features.grid.centres()
+    found = torch.ones(16, dtype=torch.bool)
+    found[:8] = False
+    there, back = Placement(features.grid, centres, found), Placement(features.grid, centres)
+    correspondence = densify(features, features, there, back, Densification(), 1 << 20)
+    assert not correspondence.valid[:15].any()
+    assert correspondence.valid[-15:].all()
+
+
+def test_a_placement_is_read_between_its_points() -> None:
+    grid = Grid(2, 2, origin=(4.5, 4.5), pitch=(10.0, 10.0))
+    placement = Placement(grid, grid.centres() + torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0], [4.0, 8.0]]))
+    read = placement.at(torch.tensor([[9.5, 9.5], [0.0, 0.0]]))
+    torch.testing.assert_close(read, torch.tensor([[11.5, 13.5], [0.0, 0.0]]))

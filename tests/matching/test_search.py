@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from geomatch.errors import OutOfMemoryError
 from geomatch.matching import search
-from geomatch.matching.hough import displacement_votes, hough_partners
+from geomatch.matching.hough import HoughVoting, displacement_votes
 from geomatch.matching.nearest import nearest_partners
 from geomatch.matching.search import best_partners, row_blocks
 from tests.conftest import random_features
@@ -46,7 +46,7 @@ def test_a_bound_too_small_for_one_row_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
         nearest_partners(random_features(9, 9), random_features(9, 9), 100)
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
-        hough_partners(random_features(9, 9), random_features(9, 9), 100)
+        HoughVoting()(random_features(9, 9), random_features(9, 9), 100)
 
 
 def test_displacement_votes_equal_a_count_over_all_pairs() -> None:
@@ -58,7 +58,7 @@ def test_displacement_votes_equal_a_count_over_all_pairs() -> None:
         for yt, xt in np.ndindex(ht, wt):
             score = max(0.0, float(a[:, ys, xs] @ b[:, yt, xt]))
             counted[yt - ys + hs - 1, xt - xs + ws - 1] += score**3
-    votes = displacement_votes(a.flatten(1), b.flatten(1), (hs, ws), (ht, wt), blur=1e-3)
+    votes = displacement_votes(a.flatten(1), b.flatten(1), (hs, ws), (ht, wt), sharpness=3, blur=1e-3)
     torch.testing.assert_close(votes, counted)
 
 
@@ -78,4 +78,4 @@ def test_voting_finds_a_shift_that_most_single_matches_miss() -> None:
         return float((partners.reshape(14, 14)[:13, :12] == true).float().mean())
 
     assert share_right(nearest_partners(source, target, 1 << 30).forward) < 0.75
-    assert share_right(hough_partners(source, target, 1 << 30).forward) > 0.95
+    assert share_right(HoughVoting().partners(source, target, 1 << 30).forward) > 0.95

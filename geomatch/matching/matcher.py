@@ -1,0 +1,66 @@
+"""Matchers by name, and the road from two feature maps to a correspondence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.errors import InputError
+from geomatch.matching.base import Method, Placement
+from geomatch.matching.densify import Densification, densify
+from geomatch.matching.hough import HoughVoting
+from geomatch.matching.mutual import MutualNeighbours
+from geomatch.matching.nearest import NearestNeighbours
+
+METHODS: Mapping[str, Method] = {
+    "nn": NearestNeighbours(),
+    "mutual": MutualNeighbours(),
+    "hough": HoughVoting(),
+}
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Two feature maps to a correspondence: place the cells of either in the other, then make that dense.
+
+    name: one of METHODS. method: its parameters, METHODS[name] unless changed. cells: about how many cells, at least,
+    are matched along an image's longer side; coarser features are interpolated to a whole multiple of their grid.
+    max_bytes: bound on the memory that the search takes besides features and result.
+    """
+
+    name: str
+    method: Method
+    cells: int = 0
+    max_bytes: int = 2 << 30
+    densification: Densification = field(default_factory=Densification)
+
+    @classmethod
+    def named(cls, name: str, parameters: Mapping[str, str] | None = None) -> Matcher:
+        """A matcher, its method's parameters as texts by name. Raises InputError for an unknown name or value."""
+        if name not in METHODS:
+            raise InputError(f"unknown matcher '{name}': the known ones are {', '.join(METHODS)}")
+        return cls(name, _with_parameters(name, METHODS[name], parameters or {}))
+
+    def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
+        """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
+        return densify(*self.place(source, target), self.densification, self.max_bytes)
+
+    def place(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap, Placement, Placement]:
+        """The features on the grids that are matched, and where either image lies in the other."""
+        factor = max(1, round(self.cells / max(source.grid.shape)))
+        source, target = source.upsampled(factor), target.upsampled(factor)
+        return source, target, *self.method(source, target, self.max_bytes)
+
+
+def _with_parameters(name: str, method: Method, parameters: Mapping[str, str]) -> Method:
+    known = {each.name: type(getattr(method, each.name)) for each in fields(method)}  # type: ignore[arg-type]
+    values = {}
+    for key, text in parameters.items():
+        if key not in known:
+            raise InputError(f"matcher {name} has no parameter '{key}': it has {', '.join(known) or 'none'}")
+        try:
+            values[key] = known[key](text)
+        except ValueError:
+            raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {known[key].__name__}") from None
+    return replace(method, **values)  # type: ignore[type-var]
