@@ -85,6 +85,8 @@ class AnchorNet(nn.Module):
     """
 
     mean_response: Tensor
+    mean_code: Tensor
+    mean_bank: Tensor
 
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
@@ -100,6 +102,8 @@ class AnchorNet(nn.Module):
         self.thresholds = nn.Parameter(torch.zeros(config.responses))
         self.encoder = nn.Conv2d(config.responses, config.code_size, 1, bias=False)
         self.mean_response = nn.Buffer(torch.zeros(config.responses))
+        self.mean_code = nn.Buffer(torch.zeros(config.code_size))
+        self.mean_bank = nn.Buffer(torch.zeros(config.responses))
 
     def hypercolumn(self, images: Tensor) -> Tensor:
         """Phi (B, column_size, h, w): each tap's principal components, read bilinearly at the cells, of unit length."""
@@ -125,6 +129,25 @@ class AnchorNet(nn.Module):
         code: Tensor = self.encoder(self.centred(responses))
         return code.float()
 
+    def unit_code(self, responses: Tensor) -> Tensor:
+        """The code (B, code_size, h, w) of all responses (B, N K, h, w), of unit length at every cell."""
+        return F.normalize(self.encode(responses), dim=1)
+
+    def unit_banks(self, responses: Tensor) -> Tensor:
+        """Responses (B, N K, h, w), centred, each class's of unit length at every cell."""
+        banks = self.centred(responses).unflatten(1, (-1, self.config.filters))  # type: ignore[no-untyped-call]
+        return F.normalize(banks, dim=2).flatten(1, 2)
+
+    def descriptors(self, responses: Tensor, bank: slice | None) -> Tensor:
+        """What cells are told apart by, (B, C, h, w) of unit length: the code, or the responses of one bank.
+
+        Responses are positive, so that all cells look much alike; what unit codes have in common, their mean over
+        photographs, is taken away (ours).
+        """
+        if bank is None:
+            return F.normalize(self.unit_code(responses) - self.mean_code[:, None, None], dim=1)
+        return F.normalize(self.unit_banks(responses)[:, bank] - self.mean_bank[bank, None, None], dim=1)
+
     @torch.no_grad()
     def response_thresholds(self) -> Tensor:
         """The responses above which filters say that an image shows their class: (N K,), on the CPU."""
@@ -132,7 +155,7 @@ class AnchorNet(nn.Module):
 
 
 class AnchorFeatures(FeatureExtractor):
-    """The class-agnostic code as the descriptor, or the responses of one class's bank, centred alike."""
+    """The class-agnostic code as the descriptor, or the responses of one class's bank."""
 
     def __init__(
         self, network: AnchorNet, working_size: int, weights_sha256: str | None = None, *, only: str = ""
@@ -155,6 +178,6 @@ class AnchorFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         found = self.respond(image)
-        maps = found.maps[None]
-        said = self.network.encode(maps) if self.bank is None else self.network.centred(maps)[:, self.bank]
-        return FeatureMap(F.normalize(said[0], dim=0).contiguous(), found.image_size, found.grid)
+        return FeatureMap(
+            self.network.descriptors(found.maps[None], self.bank)[0].contiguous(), found.image_size, found.grid
+        )

@@ -282,6 +282,21 @@ def fit_code(network: AnchorNet, examples: Sequence[WholeView]) -> None:
     network.encoder.weight.copy_(directions[:, :, None, None])
 
 
+@torch.no_grad()
+def fit_means(network: AnchorNet, examples: Sequence[WholeView]) -> None:
+    """Set what unit codes and unit banks are on average, over the cells that lie on photographs."""
+    code, bank = torch.zeros_like(network.mean_code), torch.zeros_like(network.mean_bank)
+    cells = 0
+    for example in examples:
+        seen = example.cells(network.config.stride)[1].to(code.device)
+        responses = F.softplus(network(example.image.to(code.device)))
+        code += network.unit_code(responses)[0].flatten(1)[:, seen].sum(dim=1)
+        bank += network.unit_banks(responses)[0].flatten(1)[:, seen].sum(dim=1)
+        cells += int(seen.sum())
+    network.mean_code.copy_(code / cells)
+    network.mean_bank.copy_(bank / cells)
+
+
 def with_known_labels(photographs: Sequence[Photograph], classes: Sequence[str]) -> list[Photograph]:
     """The photographs that show one of the classes, and those of the background, which show none.
 
@@ -386,5 +401,7 @@ def train_anchornet(
         with autocast(workers.device, optimisation.precision):
             fit_code(network, examples)
         learn("code", CodeTask, replace(optimisation, steps=recipe.code_steps, head_rate=recipe.code_rate, warm_up=0))
+        with autocast(workers.device, optimisation.precision):
+            fit_means(network, examples)
         if workers.lead:
             save_weights(out, "anchornet", asdict(recipe.network), network.state_dict())

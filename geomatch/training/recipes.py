@@ -77,7 +77,7 @@ SHIPPED_ANCHORS = (
         code_rate=1e-4,
         held_out=0.05,
     ),
-    Optimisation(steps=400, batches_per_step=1, warm_up=20, trunk_rate=0.0, head_rate=1e-2),
+    Optimisation(steps=1200, batches_per_step=1, warm_up=20, trunk_rate=0.0, head_rate=1e-2),
 )
 """How the shipped anchors are made: on the frozen trunk of the shipped introspection weights."""
 

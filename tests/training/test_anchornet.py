@@ -24,6 +24,7 @@ from geomatch.training.anchornet import (
     discriminability_loss,
     filter_diversity_loss,
     fit_code,
+    fit_means,
     fit_taps,
     reconstruction_loss,
     response_diversity_loss,
@@ -159,6 +160,21 @@ def test_the_code_starts_from_the_mean_and_principal_directions_of_the_responses
     left = np.linalg.svd(x, full_matrices=False)[0][:, : RECIPE.network.code_size]
     filters = network.encoder.weight[:, :, 0, 0].detach().double().numpy()
     np.testing.assert_allclose(filters.T @ filters, left @ left.T, atol=1e-4)
+
+
+def test_what_unit_codes_and_unit_banks_have_in_common_is_taken_from_the_descriptors() -> None:
+    network = small_network()
+    fit_code(network, EXAMPLES)
+    fit_means(network, EXAMPLES)
+    bank = slice(RECIPE.network.filters, 2 * RECIPE.network.filters)
+    with torch.no_grad():
+        responses = [F.softplus(network(example.image)) for example in EXAMPLES]
+        for only, said in ((None, network.encode), (bank, lambda all_responses: all_responses[:, bank])):
+            units = [F.normalize(said(each), dim=1)[0].flatten(1) for each in responses]
+            common = torch.cat(units, dim=1).mean(dim=1, keepdim=True)
+            expected = F.normalize(units[0] - common, dim=0)
+            found = network.descriptors(responses[0], only)[0].flatten(1)
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def photographs(**counts: int) -> list[Photograph]:
