@@ -64,7 +64,7 @@ def normalised_cells(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     height, width = (length - length % SPACING for length in pixels.shape[:2])
     hog = cv2.HOGDescriptor(
         (width, height), (2 * CELL,) * 2, (SPACING,) * 2, (CELL,) * 2, ORIENTATIONS,
-        _winSigma=_EVENLY, _signedGradient=True,
+        _winSigma=_EVENLY, _gammaCorrection=False, _signedGradient=True,
     )  # fmt: skip
     rows, columns = (1 + (length - 2 * CELL) // SPACING for length in (height, width))
     blocks = hog.compute(np.ascontiguousarray(pixels[:height, :width]))

@@ -31,7 +31,8 @@ def selective_search(image: Tensor, at_most: int) -> Tensor:
     search.switchToSelectiveSearchFast()
     left, top, width, height = np.unique(np.asarray(search.process()), axis=0).T
     order = np.lexsort((width, top, left, -width * height))
-    kept = order[np.linspace(0, len(order) - 1, min(at_most, len(order))).round().astype(int)]
+    count = min(at_most, len(order))
+    kept = order[np.arange(count) * len(order) // count]
     edges = torch.from_numpy(np.stack((left, top, left + width, top + height), axis=1)[kept]) - 0.5
     across, down = edges[:, 0::2], edges[:, 1::2]
     across = rescale_position(across, canvas.working_size[1], canvas.image_size[1])
