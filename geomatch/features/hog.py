@@ -46,45 +46,47 @@ class HogFeatures(FeatureExtractor):
 
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = lay_out_bytes(image, self.working_size)
-        cells = condense(normalised_cells(pixels))
-        # Cell k covers the pixels from SPACING * k on; that of the first block's far corner is the first with four.
-        offset, reach = (CELL - 1) / 2, CELL // SPACING
-        grid, first = canvas.grid(SPACING, offset), canvas.first_cell(SPACING, offset) - reach
-        cells = cells[first : first + grid.height, first : first + grid.width]
-        return FeatureMap(unit_descriptors(cells).to(self.device), canvas.image_size, grid)
+        cells = condense(cells_in_blocks(pixels))
+        # Cells are SPACING apart, the first one begins at pixel 0; those that have only some of the blocks are missing.
+        offset, missing = (CELL - 1) / 2, CELL // SPACING
+        grid, first = canvas.grid(SPACING, offset), canvas.first_cell(SPACING, offset) - missing
+        on_image = cells[first : first + grid.height, first : first + grid.width]
+        return FeatureMap(unit_descriptors(on_image).to(self.device), canvas.image_size, grid)
 
 
-def normalised_cells(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Histograms of the cells of an image (h, w, 3) uint8, SPACING pixels apart, that lie in four blocks.
+def cells_in_blocks(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What four blocks make of each cell of an image (h, w, 3) uint8 whose four blocks all lie on the image.
 
-    Returns (rows, columns, 2, 2, 18) float32, for the blocks in which the cell is the lower, upper; right, left one.
-    The first cell's upper left pixel is (CELL, CELL).
+    Cells are SPACING apart; the first one's upper left pixel is (CELL, CELL). Returns (rows, columns, 4, 18) float32:
+    the cell's histogram in the blocks in which it is the lower right, lower left, upper right and upper left one.
     """
-    cv2 = opencv("hog")
+    cv2 = opencv(HogFeatures.name)
     height, width = (length - length % SPACING for length in pixels.shape[:2])
     hog = cv2.HOGDescriptor(
-        (width, height), (2 * CELL,) * 2, (SPACING,) * 2, (CELL,) * 2, ORIENTATIONS,
-        _winSigma=_EVENLY, _gammaCorrection=False, _signedGradient=True,
-    )  # fmt: skip
-    rows, columns = (1 + (length - 2 * CELL) // SPACING for length in (height, width))
-    blocks = hog.compute(np.ascontiguousarray(pixels[:height, :width]))
-    # OpenCV's order: columns of blocks, in each its columns of cells.
-    blocks = blocks.reshape(columns, rows, 2, 2, ORIENTATIONS).transpose(1, 0, 3, 2, 4)
-    reach = CELL // SPACING
-    lower, upper = slice(0, rows - reach), slice(reach, rows)
-    right, left = slice(0, columns - reach), slice(reach, columns)
-    return np.stack(
-        [
-            np.stack([blocks[lower, right, 1, 1], blocks[lower, left, 1, 0]], axis=2),
-            np.stack([blocks[upper, right, 0, 1], blocks[upper, left, 0, 0]], axis=2),
-        ],
-        axis=2,
+        (width, height),
+        (2 * CELL, 2 * CELL),
+        (SPACING, SPACING),
+        (CELL, CELL),
+        ORIENTATIONS,
+        _winSigma=_EVENLY,
+        _gammaCorrection=False,
+        _signedGradient=True,
     )
+    rows, columns = (1 + (length - 2 * CELL) // SPACING for length in (height, width))
+    blocks: NDArray[np.float32] = hog.compute(np.ascontiguousarray(pixels[:height, :width]))
+    # OpenCV goes down the columns: of blocks, and of the cells in each.
+    blocks = blocks.reshape(columns, rows, 2, 2, ORIENTATIONS).transpose(1, 0, 3, 2, 4)
+    step = CELL // SPACING
+
+    def blocks_with_cell_at(row: int, column: int) -> NDArray[np.float32]:
+        return blocks[step * (1 - row) : rows - step * row, step * (1 - column) : columns - step * column, row, column]
+
+    return np.stack([blocks_with_cell_at(row, column) for row in (1, 0) for column in (1, 0)], axis=2)
 
 
 def condense(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The 31 numbers (rows, columns, 31) of cells (rows, columns, 2, 2, 18)."""
-    sensitive = cells.sum(axis=(2, 3)) / 2
+    """The 31 numbers (rows, columns, 31) of cells (rows, columns, 4, 18)."""
+    sensitive = cells.sum(axis=2) / 2
     insensitive = sensitive[..., : ORIENTATIONS // 2] + sensitive[..., ORIENTATIONS // 2 :]
-    texture = cells.sum(axis=4).reshape(*cells.shape[:2], 4) / np.sqrt(np.float32(ORIENTATIONS))
+    texture = cells.sum(axis=3) / np.sqrt(np.float32(ORIENTATIONS))
     return np.concatenate((sensitive, insensitive, texture), axis=2)

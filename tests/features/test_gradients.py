@@ -24,7 +24,9 @@ def features(name: str, working_size: int = 128) -> FeatureExtractor:
 
 @both
 @pytest.mark.parametrize("size", [(96, 96), (313, 471), (64, 640), (257, 60)])
-def test_any_size_and_shape_gives_unit_descriptors_evenly_over_the_whole_image(name: str, size: tuple[int, int]) -> None:
+def test_any_size_and_shape_gives_unit_descriptors_evenly_over_the_whole_image(
+    name: str, size: tuple[int, int]
+) -> None:
     found = features(name)(photograph(*size))
     assert found.image_size == size
     assert found.descriptors.dtype == torch.float32

@@ -83,9 +83,7 @@ def test_descriptors_equal_a_slow_computation() -> None:
     for row, column in [(0, 0), (1, 2), (3, 4)]:
         centre = found.grid.centres()[row * found.grid.width + column].tolist()
         left, top = (round(15 + position - 3.5) for position in centre)
-        cells = [
-            slow_block(padded, left + 8 * (j - 1), top + 8 * (i - 1))[1 - i, 1 - j] for i, j in np.ndindex(2, 2)
-        ]
+        cells = [slow_block(padded, left + 8 * (j - 1), top + 8 * (i - 1))[1 - i, 1 - j] for i, j in np.ndindex(2, 2)]
         sensitive = sum(cells) / 2
         texture = [cell.sum() / np.sqrt(18) for cell in cells]
         expected = np.concatenate((sensitive, sensitive[:9] + sensitive[9:], texture))
