@@ -42,7 +42,7 @@ Features = Annotated[
     typer.Option(
         metavar="NAME",
         help="introspection; anchornet, or one class's anchors, as anchornet:cat; hypercolumn with its stages, as "
-        "hypercolumn:2+3; or sift or hog (they need OpenCV: pip install 'geomatch[baselines]').",
+        "hypercolumn:2+3; or sift or hog, which need the extra baselines.",
     ),
 ]
 MatcherName = Annotated[
