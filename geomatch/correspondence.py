@@ -48,6 +48,23 @@ class FeatureMap:
             inverse_confidence=None if sigma is None else read_cells(sigma[None, None], cells)[0, 0],
         )
 
+    def pooled(self, factor: int) -> FeatureMap:
+        """The same features averaged over ``factor`` x ``factor`` cells; those at the lower and right edge may be
+        averaged over fewer."""
+        if factor == 1:
+            return self
+
+        def averaged(maps: Tensor) -> Tensor:
+            return F.avg_pool2d(maps[None], factor, ceil_mode=True, count_include_pad=False)[0]
+
+        sigma = self.inverse_confidence
+        return replace(
+            self,
+            descriptors=F.normalize(averaged(self.descriptors), dim=0),
+            grid=self.grid.pooled(factor),
+            inverse_confidence=None if sigma is None else averaged(sigma[None])[0],
+        )
+
 
 @dataclass(frozen=True)
 class Correspondence:

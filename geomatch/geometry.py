@@ -60,6 +60,17 @@ class Grid:
             pitch=(self.pitch[0] / factor, self.pitch[1] / factor),
         )
 
+    def pooled(self, factor: int) -> Grid:
+        """The grid whose cells stand in the middle of ``factor`` x ``factor`` cells of this one, as many as it takes to
+        cover them all."""
+        shift = (factor - 1) / 2
+        return Grid(
+            -(-self.height // factor),
+            -(-self.width // factor),
+            origin=(self.origin[0] + self.pitch[0] * shift, self.origin[1] + self.pitch[1] * shift),
+            pitch=(self.pitch[0] * factor, self.pitch[1] * factor),
+        )
+
     def cells(self, device: torch.device | str = "cpu") -> Tensor:
         """Cell coordinates (x, y) of every cell in row-major order: (height * width, 2) float32."""
         index = torch.arange(self.height * self.width, device=device)

@@ -34,3 +34,16 @@ def test_upsampled_features_stay_of_unit_length_and_keep_what_was_at_the_centres
     torch.testing.assert_close(fine.descriptors[:, 1::3, 1::3], features.descriptors, atol=1e-5, rtol=0)
     torch.testing.assert_close(fine.descriptors.norm(dim=0), torch.ones(12, 15))
     torch.testing.assert_close(fine.inverse_confidence, torch.full((12, 15), 0.3))
+
+
+def test_pooled_features_are_means_of_their_cells_and_stand_in_their_middle() -> None:
+    features = random_features(5, 7, sigma=0.2)
+    pooled = features.pooled(3)
+    assert pooled.grid.shape == (2, 3)
+    torch.testing.assert_close(
+        pooled.grid.centres()[0], features.grid.centres().reshape(5, 7, 2)[:3, :3].reshape(-1, 2).mean(dim=0)
+    )
+    mean = features.descriptors[:, 3:5, 6:7].mean(dim=(1, 2))
+    torch.testing.assert_close(pooled.descriptors[:, 1, 2], mean / mean.norm())
+    assert pooled.inverse_confidence is not None
+    torch.testing.assert_close(pooled.inverse_confidence, torch.full((2, 3), 0.2))

@@ -1,8 +1,9 @@
-"""Hough voting on feature grids: matches agree on a displacement before they are chosen.
+"""Hough voting on feature grids: matches agree with those around them on a displacement before they are chosen.
 
-The dense cousin of Proposal Flow's probabilistic Hough matching, as in Hyperpixel Flow (Min et al., ICCV 2019,
-section 3.3): every pair of cells votes, with its sharpened similarity, for its displacement; the votes are smoothed;
-a pair's score is its similarity times the votes for its displacement.
+The dense cousin of Proposal Flow's probabilistic Hough matching (Ham et al., CVPR 2016, section 3), as in Hyperpixel
+Flow (Min et al., ICCV 2019, section 3.3), where all pairs of cells of two images vote for one displacement. Ours votes
+anew around every source cell, so that scale and pose may change over the image; each pair votes with how much its cells
+prefer each other; and the votes of neighbours are heard, too, as they would be if the target were mirrored.
 """
 
 from __future__ import annotations
@@ -11,84 +12,102 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
+from geomatch.geometry import Grid, read_cells
 from geomatch.matching.base import Method, Placement
-from geomatch.matching.search import Partners, best_partners, place
+from geomatch.matching.search import best_partners, place
 
 
 @dataclass(frozen=True)
 class HoughVoting(Method):
-    """Best partners by z_ij = s_ij * H[displacement of i, j], s = max(0, cosine).
+    """Best partners by z_ij = <a_i, b_j> + weight log H_ij, both ways.
 
-    sharpness: power of the similarity a pair votes with. blur: standard deviation of the smoothing of votes, as a
-    share of the grids' mean side. window, temperature: of the refinement below a cell, as for nearest neighbours.
+    H_ij is the sum of preferences p_kl over pairs k, l of cells, weighed with Gaussians of the distance from i to k and
+    of the difference between the displacements from i to j and from k to l; of the latter both as they are and
+    mirrored left to right. p_kl is the softmax of similarity over l times that over k. Votes are counted on grids of
+    ``cells`` at most along the longer side, and their logarithm is read bilinearly.
+
+    weight: of the votes against the similarity. preference: temperature of the two softmaxes. reach, blur: deviations
+    of the two Gaussians, as shares of the ``cells``. window, temperature: of the refinement below a cell, as for
+    nearest neighbours.
     """
 
-    sharpness: float = 3.0
-    blur: float = 0.06
+    weight: float = 0.2
+    preference: float = 0.1
+    reach: float = 1.0
+    blur: float = 0.2
+    cells: int = 20
     window: int = 1
     temperature: float = 0.05
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
-        partners = self.partners(source, target, max_bytes)
+        coarse = source.pooled(self._factor(source.grid)), target.pooled(self._factor(target.grid))
+        votes = self._log_votes(*coarse, max_bytes)
+        a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+        there = interpolation(coarse[0].grid, source.grid, a.device)
+        votes = self.weight * votes @ interpolation(coarse[1].grid, target.grid, b.device).mT
+
+        def score_rows(start: int, stop: int) -> Tensor:
+            return torch.addmm(there[start:stop] @ votes, a[:, start:stop].mT, b)
+
+        partners = best_partners(score_rows, (a.shape[1], b.shape[1]), max_bytes, a.device)
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 
-    def partners(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> Partners:
-        """The best partners both ways; displacements are counted in cells. Raises OutOfMemoryError."""
-        a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    def _factor(self, grid: Grid) -> int:
+        return math.ceil(max(grid.shape) / self.cells)
+
+    def _log_votes(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> Tensor:
         (hs, ws), (ht, wt) = source.grid.shape, target.grid.shape
-        if 16 * ws * b.shape[1] > max_bytes:
+        if 12 * hs * ws * (hs + ht) * (ws + wt) > max_bytes:
             raise OutOfMemoryError(
                 f"voting over {hs}x{ws} cells does not fit into {max_bytes} bytes: "
                 "raise --max-memory or choose a faster --preset"
             )
-        blur = self.blur * (hs * ws * ht * wt) ** 0.25
-        votes = displacement_votes(a, b, source.grid.shape, target.grid.shape, self.sharpness, blur)
-        windows = votes.unfold(0, ht, 1).unfold(1, wt, 1)
+        similarity = source.descriptors.flatten(1).mT @ target.descriptors.flatten(1)
+        preferences = torch.softmax(similarity / self.preference, dim=1) * torch.softmax(
+            similarity / self.preference, dim=0
+        )
+        preferences = preferences.reshape(hs, ws, ht, wt)
+        reach, blur = self.reach * self.cells, self.blur * self.cells
+        votes = neighbours_votes(preferences, reach, blur)
+        votes = votes + neighbours_votes(preferences.flip(3), reach, blur).flip(3)
+        return votes.clamp_(min=torch.finfo(votes.dtype).tiny).log_().reshape(hs * ws, ht * wt)
 
-        def score_rows(start: int, stop: int) -> Tensor:
-            cells = torch.arange(start, stop, device=a.device)
-            weights = windows[hs - 1 - cells // ws, ws - 1 - cells % ws].flatten(1)
-            return (a[:, start:stop].mT @ b).relu_().mul_(weights)
 
-        return best_partners(score_rows, (a.shape[1], b.shape[1]), max_bytes, a.device)
+def neighbours_votes(preferences: Tensor, reach: float, blur: float) -> Tensor:
+    """H (hs, ws, ht, wt) of preferences p of the same shape: how the pairs around each pair are displaced.
 
-
-def displacement_votes(
-    a: Tensor,
-    b: Tensor,
-    source_shape: tuple[int, int],
-    target_shape: tuple[int, int],
-    sharpness: float,
-    blur: float,
-) -> Tensor:
-    """Smoothed votes H (hs + ht - 1, ws + wt - 1) for the displacements of all pairs of cells.
-
-    a: (C, hs * ws), b: (C, ht * wt). The displacement (dy, dx) = target cell - source cell has its bin at
-    (dy + hs - 1, dx + ws - 1); ``sharpness`` is the power of a similarity that votes, ``blur`` the
-    smoothing's standard deviation in bins.
+    H_ij = sum_kl p_kl exp(-|i - k|^2 / 2 reach^2) exp(-|(j - i) - (l - k)|^2 / 2 blur^2), everything in cells.
     """
-    (hs, ws), (ht, wt) = source_shape, target_shape
-    votes = a.new_zeros(hs + ht - 1, ws + wt - 1)
-    for row in range(hs):
-        scores = (a[:, row * ws : (row + 1) * ws].mT @ b).relu_().pow_(sharpness).reshape(ws, ht, wt)
-        # Shift source column x by ws - 1 - x to the right, so that equal displacements stand in one column: rows
-        # padded to wt + ws and cut anew at wt + ws - 1 each slip one further than the one before.
-        padded = F.pad(scores.flip(0).transpose(0, 1), (0, ws)).reshape(ht, -1)
-        slipped = padded[:, : ws * (wt + ws - 1)].reshape(ht, ws, wt + ws - 1)
-        votes[hs - 1 - row : hs - 1 - row + ht] += slipped.sum(dim=1)
-    return _blur(votes, blur)
+    hs, ws, ht, wt = preferences.shape
+    votes = by_displacement(preferences)
+    for axis, deviation in enumerate((reach, reach, blur, blur)):
+        kernel = _gaussian(votes.shape[axis], deviation, votes)
+        votes = torch.tensordot(votes, kernel, dims=([axis], [0])).movedim(-1, axis)
+    y, x, v, u = torch.meshgrid(*(torch.arange(n, device=votes.device) for n in (hs, ws, ht, wt)), indexing="ij")
+    return votes[y, x, v - y + hs - 1, u - x + ws - 1]
 
 
-def _blur(values: Tensor, deviation: float) -> Tensor:
-    """Gaussian smoothing of (H, W), zero beyond the border."""
-    radius = max(1, math.ceil(3 * deviation))
-    offsets = torch.arange(-radius, radius + 1, device=values.device)
-    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
-    kernel = kernel / kernel.sum()
-    blurred = F.conv2d(values[None, None], kernel.reshape(1, 1, -1, 1), padding=(radius, 0))
-    return F.conv2d(blurred, kernel.reshape(1, 1, 1, -1), padding=(0, radius))[0, 0]
+def by_displacement(values: Tensor) -> Tensor:
+    """Values (hs, ws, ht, wt) of pairs of cells as (hs, ws, hs + ht - 1, ws + wt - 1): that of the pair (y, x), (v, u)
+    stands at y, x, v - y + hs - 1, u - x + ws - 1; 0 where there is no pair."""
+    hs, ws, ht, wt = values.shape
+    sheared = values.new_zeros(hs, ws, hs + ht - 1, ws + wt - 1)
+    y, x, v, u = torch.meshgrid(*(torch.arange(n, device=values.device) for n in (hs, ws, ht, wt)), indexing="ij")
+    sheared[y, x, v - y + hs - 1, u - x + ws - 1] = values
+    return sheared
+
+
+def interpolation(coarse: Grid, fine: Grid, device: torch.device) -> Tensor:
+    """The weights (N, n) with which bilinear reading at the cells of one grid hears the n cells of another."""
+    count = coarse.height * coarse.width
+    maps = torch.eye(count, device=device).reshape(1, count, *coarse.shape)
+    return read_cells(maps, coarse.to_cells(fine.centres(device))[None])[0].mT
+
+
+def _gaussian(length: int, deviation: float, like: Tensor) -> Tensor:
+    offsets = torch.arange(length, device=like.device)
+    return torch.exp(-0.5 * ((offsets[:, None] - offsets) / deviation) ** 2).to(like)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from geomatch.errors import OutOfMemoryError
 from geomatch.matching import search
-from geomatch.matching.hough import HoughVoting, displacement_votes
 from geomatch.matching.nearest import nearest_partners
 from geomatch.matching.search import best_partners, row_blocks
 from tests.conftest import random_features
@@ -45,37 +44,3 @@ def test_no_block_of_scores_exceeds_the_memory_bound(monkeypatch: pytest.MonkeyP
 def test_a_bound_too_small_for_one_row_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
         nearest_partners(random_features(9, 9), random_features(9, 9), 100)
-    with pytest.raises(OutOfMemoryError, match="--max-memory"):
-        HoughVoting()(random_features(9, 9), random_features(9, 9), 100)
-
-
-def test_displacement_votes_equal_a_count_over_all_pairs() -> None:
-    """Without smoothing, against the double loop; smoothing conserves the total and is tested by it."""
-    (hs, ws), (ht, wt) = (3, 4), (5, 2)
-    a, b = random_features(hs, ws).descriptors, random_features(ht, wt, seed=1).descriptors
-    counted = torch.zeros(hs + ht - 1, ws + wt - 1)
-    for ys, xs in np.ndindex(hs, ws):
-        for yt, xt in np.ndindex(ht, wt):
-            score = max(0.0, float(a[:, ys, xs] @ b[:, yt, xt]))
-            counted[yt - ys + hs - 1, xt - xs + ws - 1] += score**3
-    votes = displacement_votes(a.flatten(1), b.flatten(1), (hs, ws), (ht, wt), sharpness=3, blur=1e-3)
-    torch.testing.assert_close(votes, counted)
-
-
-def test_voting_finds_a_shift_that_most_single_matches_miss() -> None:
-    """A map shifted by (2, 1) cells, drowned in noise: few nearest neighbours are right, nearly all votes are."""
-    clean = random_features(14, 14, channels=32, seed=3).descriptors
-    shifted = torch.roll(clean, (1, 2), dims=(1, 2))
-    noisy = random_features(14, 14, channels=32, seed=4).descriptors
-    source = random_features(14, 14, channels=32)
-    target = random_features(14, 14, channels=32)
-    source.descriptors.copy_(clean)
-    target.descriptors.copy_(torch.nn.functional.normalize(shifted * 0.5 + noisy, dim=0))
-    cells = torch.arange(196).reshape(14, 14)
-    true = torch.roll(cells, (-1, -2), dims=(0, 1))[:13, :12]
-
-    def share_right(partners: torch.Tensor) -> float:
-        return float((partners.reshape(14, 14)[:13, :12] == true).float().mean())
-
-    assert share_right(nearest_partners(source, target, 1 << 30).forward) < 0.75
-    assert share_right(HoughVoting().partners(source, target, 1 << 30).forward) > 0.95
