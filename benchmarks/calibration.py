@@ -5,8 +5,8 @@
 
 At every source keypoint of the validation pairs the evidence for its match is read, and whether the match is right at
 alpha = .1, house protocol. Logistic regression, in which every benchmark and matcher weighs the same, gives the
-constants of `geomatch.matching.confidence.MatchPosterior`; for features that know no sigma the one constant is
-`Hearing.fixed_sigma`. They are printed as they stand in the code, for its defaults.
+constants of `geomatch.matching.confidence.MatchPosterior`, printed as they stand in the code; for features that know no
+sigma `Hearing.fixed_sigma` stands for it, and the best such constant is printed, too.
 
 The table compares the score alone, confidence with the constants in the code, and with those fitted. AUSE: area between
 the sparsification curve and the best possible one. ECE: mean gap between confidence and share right, 15 bins; "of
@@ -56,11 +56,11 @@ class Statement:
     right: Tensor
 
 
-def collect(dataset: PairDataset, pipeline: Pipeline) -> list[Statement]:
+def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -> list[Statement]:
     """One statement a matcher. An image's features are computed once."""
     images = [image for pair in dataset.pairs for image in (pair.source, pair.target)]
     features = FeatureCache(lambda image: pipeline.describe(image.load()), images)
-    read: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in METHODS}
+    read: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in matchers}
     for pair in track(dataset.pairs, dataset.name, console=Console(stderr=True)):
         described = features(pair.source), features(pair.target)
         for name, pairs in read.items():
@@ -162,22 +162,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=named_folder, action="append", required=True, metavar="NAME=DIR")
     parser.add_argument("--also", type=named_folder, action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--matcher", choices=METHODS, action="append", help="by default nn and hough")
     parser.add_argument("--features", default="introspection")
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
 
+    matchers = options.matcher or ["nn", "hough"]
     pipeline = Pipeline.build(features=options.features, weights=options.weights)
-    fitted_to = [t for name, root in options.dataset for t in collect(load_dataset(name, root, split="val"), pipeline)]
-    others = [t for name, root in options.also for t in collect(load_dataset(name, root), pipeline)]
+    fitted_to = [
+        t for name, root in options.dataset for t in collect(load_dataset(name, root, split="val"), pipeline, matchers)
+    ]
+    others = [t for name, root in options.also for t in collect(load_dataset(name, root), pipeline, matchers)]
     shipped = pipeline.matcher.densification.posterior
     console = Console(width=120)
-    fitted = shipped
     fixed_sigma = torch.tensor(pipeline.matcher.densification.hearing.fixed_sigma)
     if all(torch.allclose(t.evidence.sigma, fixed_sigma) for t in fitted_to):
-        console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}")
-    else:
-        fitted = fit_posterior(fitted_to)
-        console.print(str(fitted), soft_wrap=True)
+        console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}, the constants staying as they are")
+    fitted = fit_posterior(fitted_to)
+    console.print(str(fitted), soft_wrap=True)
 
     table = Table(title=f"{options.features}, right at alpha = {CONFIDENCE_ALPHA}", title_justify="left")
     for column in ("pairs", "ranked by", "AUSE", "ECE", "of chance", "confident half", "all", "gain"):
