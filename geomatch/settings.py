@@ -85,9 +85,9 @@ class PresetSettings:
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(working_size=224, cells=28, matcher="nn"),
-    Preset.default: PresetSettings(working_size=320, cells=40, matcher="nn"),
-    Preset.precise: PresetSettings(working_size=400, cells=50, matcher="nn"),
+    Preset.fast: PresetSettings(working_size=224, cells=28, matcher="hough"),
+    Preset.default: PresetSettings(working_size=320, cells=40, matcher="hough"),
+    Preset.precise: PresetSettings(working_size=400, cells=50, matcher="hough"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30
