@@ -5,15 +5,16 @@ It looks for the labels l_i of all nodes that make the energy small:
     E = sum_i D_i(l_i) + sum_(i,j) V(l_i, l_j),    V(l, l') = sum over axes of min(slope |l - l'|, truncation)
 
 The edges (i, j) join every node with its four children and with its neighbours in its level, right, left, below and
-above.
+above. Nodes are numbered level by level from the whole image on, each level's 2^level x 2^level in row-major order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Edge = tuple[int, int]
@@ -30,35 +31,39 @@ class Smoothness:
 def find_labels(costs: Tensor, levels: int, smoothness: Sequence[Smoothness], iterations: int) -> Tensor:
     """The labels that belief propagation settles on.
 
-    costs: D (nodes, L1, L2, ...) float32, finite, what each label costs each node; nodes in the order of
-    `node_number`. smoothness: one for each axis of labels. iterations: after how many to stop, if two in succession
-    do not agree on all labels before; with 0 every node has its own cheapest label. Returns (nodes,) int64, labels
-    numbered in row-major order. Ties go to the lowest.
+    costs: D (nodes, L1, L2, ...) float32, finite: what each label costs each node. smoothness: one for each axis of
+    labels. iterations: how many at most; the first that changes no label is the last, and with 0 every node has its
+    own cheapest label. Returns (nodes,) int64, labels numbered in row-major order. Ties go to the lowest.
+
+    In each iteration every node i tells every joined node j, in the order of `rounds_of_messages`,
+
+        m_ij(l) = min over l' of D_i(l') + V(l, l') + sum over k != j of m_ki(l'),    less its minimum over l,
+
+    and then has the label for which D_i(l) + sum over k of m_ki(l) is smallest.
     """
-    rounds = list(rounds_of_messages(levels))
+    rounds = rounds_of_messages(levels)
     edges = [edge for batch in rounds for edge in batch]
-    # What node i tells j rests on all that i is told by others than j. The last message is for ever silent: it fills
-    # up the rows of nodes with few neighbours.
-    senders = torch.tensor([i for i, _ in edges], dtype=torch.int64, device=costs.device)
     arriving: list[list[int]] = [[] for _ in costs]
-    for number, (_, j) in enumerate(edges):
-        arriving[j].append(number)
-    heard_by_node = _padded(arriving, costs.device)
-    heard_by_edge = _padded([[k for k in arriving[i] if edges[k][0] != j] for i, j in edges], costs.device)
+    for number, (_, receiver) in enumerate(edges):
+        arriving[receiver].append(number)
+    # The last message is for ever silent: it stands where a node has fewer neighbours than others.
     messages = costs.new_zeros(len(edges) + 1, *costs.shape[1:])
+    heard = _table([[k for k in arriving[i] if edges[k][0] != j] for i, j in edges], len(edges), costs.device)
+    heard_in_all = _table(arriving, len(edges), costs.device)
+    senders = torch.tensor([i for i, _ in edges], dtype=torch.int64, device=costs.device)
 
     labels = costs.flatten(1).argmin(dim=1)
     for _ in range(iterations):
         start = 0
         for batch in rounds:
             now = slice(start, start + len(batch))
-            sent = costs[senders[now]] + messages[heard_by_edge[now]].sum(dim=1)
+            sent = costs[senders[now]] + _sums(messages, heard[now])
             for axis, each in enumerate(smoothness, start=1):
                 sent = smallest_around(sent, axis, each)
-            # Only differences count, and what goes round in circles would grow without bound.
-            messages[now] = sent - sent.flatten(1).amin(dim=1).reshape(-1, *[1] * len(smoothness))
+            # Only differences count; the rest would go round in circles and grow without bound.
+            messages[now] = sent - sent.amin(dim=tuple(range(1, sent.ndim)), keepdim=True)
             start = now.stop
-        before, labels = labels, (costs + messages[heard_by_node].sum(dim=1)).flatten(1).argmin(dim=1)
+        before, labels = labels, (costs + _sums(messages, heard_in_all)).flatten(1).argmin(dim=1)
         if torch.equal(before, labels):
             break
     return labels
@@ -75,51 +80,60 @@ def smallest_around(costs: Tensor, axis: int, smoothness: Smoothness) -> Tensor:
     ramp = smoothness.slope * torch.arange(costs.shape[axis], dtype=costs.dtype, device=costs.device).reshape(shape)
     from_below = (costs - ramp).cummin(dim=axis).values + ramp
     from_above = (costs + ramp).flip(axis).cummin(dim=axis).values.flip(axis) - ramp
-    anywhere = costs.amin(dim=axis, keepdim=True) + smoothness.truncation
-    return from_below.minimum(from_above).minimum(anywhere)
+    from_anywhere = costs.amin(dim=axis, keepdim=True) + smoothness.truncation
+    return from_below.minimum(from_above).minimum(from_anywhere)
 
 
-def node_number(level: int, row: int, column: int) -> int:
-    """Nodes are numbered level by level from the whole image on, each level's 2^level x 2^level in row-major order."""
-    return (4**level - 1) // 3 + (row << level) + column
+def rounds_of_messages(levels: int) -> list[list[Edge]]:
+    """One iteration's messages (from, to); those of a round do not wait for each other, and are sent together.
 
-
-def rounds_of_messages(levels: int) -> Iterator[list[Edge]]:
-    """One iteration's messages (from, to); those of a round do not hear each other, and are sent together.
-
-    Parents to children from the top down; children to parents from the bottom up; forward to the neighbours on the
-    right and below, diagonal after diagonal, all levels at once; and backward.
+    From parents to children, top down; from children to parents, bottom up; forward to the neighbours on the right and
+    below, diagonal after diagonal, in all levels at once; and the same way backward.
     """
     down = [
-        [(node_number(level - 1, y // 2, x // 2), node_number(level, y, x)) for y, x in _places(level)]
+        [(_number(level - 1, y // 2, x // 2), _number(level, y, x)) for y, x in _places(level)]
         for level in range(1, levels)
     ]
-    yield from down
-    yield from (_reversed(batch) for batch in reversed(down))
     forward = [
         [
-            (node_number(level, y, x), node_number(level, to_y, to_x))
+            (_number(level, y, x), _number(level, *neighbour))
             for level in range(levels)
             for y, x in _places(level)
-            for to_y, to_x in ((y, x + 1), (y + 1, x))
-            if y + x == diagonal and max(to_y, to_x) < 1 << level
+            for neighbour in ((y, x + 1), (y + 1, x))
+            if y + x == diagonal and max(neighbour) < 1 << level
         ]
-        for diagonal in range(2 * (1 << levels - 1) - 2)
+        for diagonal in range(2 * (1 << (levels - 1)) - 2)
     ]
-    yield from forward
-    yield from (_reversed(batch) for batch in reversed(forward))
+    return [*down, *_turned_round(down), *forward, *_turned_round(forward)]
+
+
+def count_nodes(levels: int) -> int:
+    return (4**levels - 1) // 3
+
+
+def count_messages(levels: int) -> int:
+    return sum(len(batch) for batch in rounds_of_messages(levels))
+
+
+def _number(level: int, row: int, column: int) -> int:
+    return count_nodes(level) + (row << level) + column
 
 
 def _places(level: int) -> list[tuple[int, int]]:
-    return [(y, x) for y in range(1 << level) for x in range(1 << level)]
+    return [(row, column) for row in range(1 << level) for column in range(1 << level)]
 
 
-def _reversed(batch: list[Edge]) -> list[Edge]:
-    return [(j, i) for i, j in batch]
+def _turned_round(rounds: list[list[Edge]]) -> list[list[Edge]]:
+    return [[(j, i) for i, j in batch] for batch in reversed(rounds)]
 
 
-def _padded(lists: list[list[int]], device: torch.device) -> Tensor:
-    """Rows of numbers of one length, filled up with -1."""
-    length = max((len(each) for each in lists), default=0)
-    rows = [each + [-1] * (length - len(each)) for each in lists]
-    return torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(rows), length)
+def _table(rows: list[list[int]], filler: int, device: torch.device) -> Tensor:
+    """Rows of numbers, filled up to one length, and with one filler at least: (N, K) int64."""
+    length = max((len(row) for row in rows), default=0) + 1
+    filled = [row + [filler] * (length - len(row)) for row in rows]
+    return torch.tensor(filled, dtype=torch.int64, device=device).reshape(len(rows), length)
+
+
+def _sums(messages: Tensor, chosen: Tensor) -> Tensor:
+    """Sums of the messages (E, ...) chosen by number in each row of (N, K): (N, ...)."""
+    return F.embedding_bag(chosen, messages.flatten(1), mode="sum").reshape(-1, *messages.shape[1:])
