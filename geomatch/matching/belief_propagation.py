@@ -108,7 +108,7 @@ def rounds_of_messages(levels: int) -> list[list[Edge]]:
 
 
 def count_nodes(levels: int) -> int:
-    return (4**levels - 1) // 3
+    return ((1 << 2 * levels) - 1) // 3
 
 
 def count_messages(levels: int) -> int:

@@ -7,7 +7,8 @@ then each cell looks for its partner about where the smallest nodes around it go
 
 - Nodes consist of cells of the features' grid, and descriptors have unit length; so the constants are others.
 - The paper moves pixels within one frame. Here a cell starts from where it would lie if the target were the same
-  picture, that is, from the same place relative to both grids, and is displaced by whole cells of the target from there.
+  picture, that is, from the same place relative to both grids, and is displaced from there by whole cells of the
+  target.
 - Children speak to their parents, too. In the authors' released code a shadowed variable keeps them silent.
 - Displacements are interpolated between the centres of the smallest nodes, so that the flow has no edges at their
   borders.
@@ -43,10 +44,10 @@ class SpatialPyramid(Method):
     between two nodes' displacements costs, either axis for itself, where a node's mean cost is one [.005], up to
     smoothness_truncation [.25]; node costs of learnt features vary less than those of SIFT. scale_smoothness: what the
     next scale costs. iterations: of message passing, at most [50]; a few do.
-    cell_reach: how far, in cells along either axis, a cell's partner may be from where the nodes place it [20 pixels, or
-    about 2 cells]. cell_weight: what each of these cells costs, in units of distance [2.5 of 512 a pixel, or about .05].
-    window, temperature: of the refinement below a cell, as for nearest neighbours, in place of the paper's second,
-    finer search.
+    cell_reach: how far, in cells along either axis, a cell's partner may be from where the nodes place it [20 pixels,
+    or about 2 cells]. cell_weight: what each of these cells costs, in units of distance [2.5 of 512 a pixel, or about
+    .05]. window, temperature: of the refinement below a cell, as for nearest neighbours, in place of the paper's
+    second, finer search.
     """
 
     levels: int = 4
