@@ -43,7 +43,8 @@ class SpatialPyramid(Method):
     [500 of 512, or .98]; between most cells of learnt features it is sqrt(2). smoothness: what a difference of one cell
     between two nodes' displacements costs, either axis for itself, where a node's mean cost is one [.005], up to
     smoothness_truncation [.25]; node costs of learnt features vary less than those of SIFT. scale_smoothness: what the
-    next scale costs. iterations: of message passing, at most [50]; a few do.
+    next scale costs. iterations: of message passing, at most [50]; more find other labels, but no
+    better matches.
     cell_reach: how far, in cells along either axis, a cell's partner may be from where the nodes place it [20 pixels,
     or about 2 cells]. cell_weight: what each of these cells costs, in units of distance [2.5 of 512 a pixel, or about
     .05]. window, temperature: of the refinement below a cell, as for nearest neighbours, in place of the paper's
@@ -57,7 +58,7 @@ class SpatialPyramid(Method):
     smoothness: float = 0.001
     smoothness_truncation: float = 0.05
     scale_smoothness: float = 0.002
-    iterations: int = 10
+    iterations: int = 3
     cell_reach: int = 10
     cell_weight: float = 0.02
     window: int = 1
