@@ -12,11 +12,13 @@ from geomatch.matching.densify import Densification, densify
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
+from geomatch.matching.spatial_pyramid import SpatialPyramid
 
 METHODS: Mapping[str, Method] = {
     "nn": NearestNeighbours(),
     "mutual": MutualNeighbours(),
     "hough": HoughVoting(),
+    "dsp": SpatialPyramid(),
 }
 
 
