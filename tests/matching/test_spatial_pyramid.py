@@ -195,7 +195,9 @@ def test_a_bound_too_small_names_the_option(method: SpatialPyramid) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("levels", "0"), ("levels", "9"), ("scales", "big"), ("scales", "1,0"), ("scales", "1,")]
+    ("name", "text"),
+    [("levels", "0"), ("levels", "9"), ("reach", "nan"), ("cell_reach", "-1")]
+    + [("scales", text) for text in ("big", "1,0", "1,")],
 )
 def test_a_pyramid_that_cannot_be_built_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(InputError, match=f"parameter {name} of matcher dsp"):
