@@ -14,6 +14,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, Box, Points
 from geomatch.evaluation import dense, regions
 from geomatch.geometry import read_cells
+from geomatch.matching.proposals import sliding_windows
 
 FLOW_ACCURACY_ALPHA = 0.05
 FLOW_SAMPLES = 1000
@@ -153,7 +154,7 @@ def _mask_measures(pair: AnnotatedPair, flow: NDArray[np.float32]) -> dict[str, 
 
 def _region_curves(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[Values, Values]:
     """PCR and mIoU@k of the boxes that the flow induces, against those that a spline through the keypoints gives."""
-    boxes = regions.sliding_windows(correspondence.source_size)
+    boxes = sliding_windows(correspondence.source_size)
     object_box = pair.source_box or _extent_box(pair.source_points)
     boxes = boxes[regions.valid_boxes(boxes, object_box, pair.source_points)]
     height, width = correspondence.target_size
