@@ -12,11 +12,15 @@ from geomatch.matching.densify import Densification, densify
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
+from geomatch.matching.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
 
 METHODS: Mapping[str, Method] = {
     "nn": NearestNeighbours(),
     "mutual": MutualNeighbours(),
     "hough": HoughVoting(),
+    "pf-nam": NaiveAppearance(),
+    "pf-phm": ProbabilisticHough(),
+    "pf-lom": LocalOffsets(),
 }
 
 
