@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,baselines]'
 	touch $@
 
 demo: setup
@@ -32,7 +32,6 @@ lint: setup
 check: lint test
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,baselines]'
 	$(BIN)/python benchmarks/nearest.py
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/command.py

@@ -8,6 +8,7 @@ Everywhere in geomatch a position is ``(x, y)`` in pixels with pixel *centres* a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import TypeVar
 
 import torch
@@ -120,17 +121,20 @@ class Canvas:
         resized = F.interpolate(image[None], size=self.working_size, mode="bilinear", antialias=True)
         return F.pad(resized.float() / 255, (self.margin,) * 4, mode="reflect")
 
-    def first_cell(self, stride: int) -> int:
-        """Index of the first cell, in either axis, whose centre lies on the image."""
-        return -(-self.margin // stride)
+    def first_cell(self, stride: int, offset: float = 0.0) -> int:
+        """Index of the first cell, in either axis, whose centre lies on the image; see `grid`."""
+        return ceil((self.margin - offset) / stride)
 
-    def grid(self, stride: int) -> Grid:
-        """The lattice, in pixels of the image, of those cells of stride ``stride`` whose centres lie on it."""
-        first = self.first_cell(stride)
+    def grid(self, stride: int, offset: float = 0.0) -> Grid:
+        """The lattice, in pixels of the image, of those cells whose centres lie on it.
+
+        The centre of cell ``k`` lies on pixel ``offset + stride * k`` of the canvas.
+        """
+        first = self.first_cell(stride, offset)
         counts, origin, pitch = [], [], []
         for full, working in zip(self.image_size, self.working_size, strict=True):
-            counts.append((self.margin + working - 1) // stride - first + 1)
-            origin.append(rescale_position(float(first * stride - self.margin), working, full))
+            counts.append(floor((self.margin + working - 1 - offset) / stride) - first + 1)
+            origin.append(rescale_position(offset + first * stride - self.margin, working, full))
             pitch.append(stride * full / working)
         return Grid(counts[0], counts[1], origin=(origin[1], origin[0]), pitch=(pitch[1], pitch[0]))
 

@@ -41,8 +41,8 @@ Features = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="introspection; anchornet, or one class's anchors, as anchornet:cat; or hypercolumn with its stages, as "
-        "hypercolumn:2+3.",
+        help="introspection; anchornet, or one class's anchors, as anchornet:cat; hypercolumn with its stages, as "
+        "hypercolumn:2+3; or sift or hog, which need the extra baselines.",
     ),
 ]
 MatcherName = Annotated[

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from geomatch.errors import InputError, WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor
+from geomatch.features.hog import HogFeatures
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.resnet import Trunk, build_trunk, load_pretrained
+from geomatch.features.sift import SiftFeatures
 from geomatch.features.weights import FORMAT, Weights, load_weights, read_safetensors, sha256_of, shipped_weights
 
 if TYPE_CHECKING:
@@ -30,12 +32,13 @@ def load_features(
 ) -> FeatureExtractor:
     """Make an extractor ready to use.
 
-    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; or ``hypercolumn``
-    with the stages to stack, as in ``hypercolumn:2+3`` (the default).
+    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``hypercolumn``
+    with the stages to stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``, which have no weights.
     working_size: the longer side, in pixels, that images are resized to. weights: a file of geomatch's, or for
     hypercolumns any pretrained trunk in safetensors; None takes the shipped ones.
 
-    Raises InputError for an unknown name or argument, WeightsError for weights that cannot be used.
+    Raises InputError for an unknown name or argument, for weights where there are none, and for a missing library;
+    WeightsError for weights that cannot be used.
     """
     kind, _, argument = name.partition(":")
     if kind not in _LOADERS:
@@ -44,8 +47,7 @@ def load_features(
 
 
 def _introspection(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
-    if argument:
-        raise InputError(f"introspection takes no argument; '{argument}' was given")
+    _refuse_argument("introspection", argument)
     weights = load_weights(path or shipped_weights("introspection"))
     network = _introspection_network(weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return IntrospectionFeatures(network, working_size, weights.sha256)
@@ -67,10 +69,34 @@ def _hypercolumn(argument: str, working_size: int, device: torch.device, path: P
     return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))
 
 
+def _sift(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+    _refuse_argument("sift", argument)
+    _refuse_weights("sift", path)
+    return SiftFeatures(working_size, device)
+
+
+def _hog(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+    _refuse_argument("hog", argument)
+    _refuse_weights("hog", path)
+    return HogFeatures(working_size, device)
+
+
+def _refuse_argument(feature: str, argument: str) -> None:
+    if argument:
+        raise InputError(f"{feature} takes no argument; '{argument}' was given")
+
+
+def _refuse_weights(feature: str, path: Path | None) -> None:
+    if path is not None:
+        raise InputError(f"{feature} has no weights; leave out --weights {path}")
+
+
 _LOADERS: Mapping[str, Callable[[str, int, torch.device, Path | None], FeatureExtractor]] = {
     "introspection": _introspection,
     "anchornet": _anchornet,
     "hypercolumn": _hypercolumn,
+    "sift": _sift,
+    "hog": _hog,
 }
 
 

@@ -1,0 +1,52 @@
+"""What the features made with OpenCV share: the library, the lattice, and what they make of nothing."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomatch.errors import InputError
+from geomatch.geometry import Canvas
+
+SPACING = 4
+"""Pixels of the resized image from one descriptor to the next: finer than the cells of any preset, so that nothing is
+interpolated, and about the step of the pixel layer of a deformable spatial pyramid."""
+
+MARGIN = 14
+"""Pixels mirrored round the image: as far as a descriptor at the border reaches, and half a spacing more than a
+multiple of SPACING, so that the lattice lies evenly on the image."""
+
+
+def opencv(purpose: str) -> ModuleType:
+    """The library, which comes with the extra ``baselines``. Raises InputError, naming ``purpose``, without it."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError(f"{purpose} needs OpenCV: pip install 'geomatch[baselines]'") from error
+    return cv2
+
+
+def lay_out_bytes(image: Tensor, working_size: int) -> tuple[Canvas, NDArray[np.uint8]]:
+    """Put an image (3, H, W) uint8 on a canvas: its longer side ``working_size`` pixels, mirrored all round by MARGIN.
+
+    Returns the canvas and its pixels as OpenCV takes them, (h, w, 3) uint8, but in the order RGB.
+    """
+    canvas = Canvas.fit((image.shape[1], image.shape[2]), working_size, MARGIN)
+    pixels = (255 * canvas.draw(image)[0]).round().byte()
+    return canvas, np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def unit_descriptors(histograms: NDArray[np.float32]) -> Tensor:
+    """Histograms (h, w, C) of gradients as descriptors (C, h, w) float32 of unit length.
+
+    Where there is no gradient at all every orientation counts the same, C^-1/2: such cells are alike, and neither
+    very like nor quite unlike any other.
+    """
+    numbers = torch.from_numpy(histograms).permute(2, 0, 1)
+    without_gradient = (numbers == 0).all(dim=0)
+    return F.normalize(torch.where(without_gradient, 1.0, numbers), dim=0)
