@@ -29,9 +29,10 @@ from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.matching.base import Method, Placement
 from geomatch.matching.pooling import pool
-from geomatch.matching.proposals import sliding_windows, uniform_boxes, whole_image
+from geomatch.matching.proposals import inside_border, sliding_windows, uniform_boxes, whole_image
 from geomatch.matching.region_flow import flow_from_regions, lattice_over, lay_over
 from geomatch.matching.search import argmax_of_rows, row_blocks
+from geomatch.matching.selective_search import selective_search
 
 IMAGE_SIDE: Final = 300.0
 """Pixels of the longer side of the images that the methods' constants are made for."""
@@ -45,6 +46,7 @@ class Proposals(StrEnum):
 
     sliding = "sliding"
     uniform = "uniform"
+    selective_search = "selective-search"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,11 @@ class ProposalFlow(Method):
         """z_ij (N, M) float32, not negative, of similarities s_ij (N, M), which are zero for what is not admissible."""
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
-        return features if features.image is not None else replace(features, image=image)
+        if features.image is None:
+            features = replace(features, image=image)
+        if self.proposals is Proposals.selective_search and features.boxes is None:
+            features = replace(features, boxes=selective_search(image, self.count).to(features.descriptors))
+        return features
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
         boxes = [self.boxes(features) for features in (source, target)]
@@ -135,6 +141,10 @@ class ProposalFlow(Method):
                 boxes = sliding_windows(size, stride=stride)
             case Proposals.uniform:
                 boxes = uniform_boxes(size, self.count, self.seed)
+            case Proposals.selective_search:
+                if features.boxes is None:
+                    raise ValueError("selective search needs the image: prepare the features first")
+                boxes = inside_border(features.boxes.double().cpu().numpy(), size)
         return torch.from_numpy(np.concatenate((boxes, whole_image(size)))).to(features.descriptors)
 
     def match(
