@@ -1,8 +1,8 @@
 """Smoothing a flow up to the edges of its image and of itself, and filling its holes.
 
 The filter with joint static and dynamic guidance of Ham, Cho and Ponce (CVPR 2015), with which Proposal Flow cleans
-its dense flow: each channel u of the flow f is the solution of (C + lambda L) u = C f, with C = diag(1 where f is known,
-0 in holes) and L the Laplacian of the lattice's 4-neighbour graph, whose edges weigh
+its dense flow: each channel u of the flow f is the solution of (C + lambda L) u = C f, with C = diag(1 where f is
+known, 0 in holes) and L the Laplacian of the lattice's 4-neighbour graph, whose edges weigh
 exp(-30 d_Lab) exp(-15 d_u). A distance d is the squared difference of the two ends, brought to [0, 1] over all edges;
 d_u is that of the solution before, at first of a constant.
 """
@@ -41,8 +41,6 @@ class Edges:
         across = (np.diff(values, axis=2) ** 2).sum(axis=0)
         down = (np.diff(values, axis=1) ** 2).sum(axis=0)
         every = np.concatenate((across.ravel(), down.ravel()))
-        if every.size == 0:  # a single point
-            return cls(across, down)
         least, span = every.min(), np.ptp(every) or 1.0
         return cls(*(np.exp(-bandwidth * (each - least) / span) + _LEAST_WEIGHT for each in (across, down)))
 
@@ -60,9 +58,11 @@ def smooth_to_edges(flow: Tensor, known: Tensor, image: Tensor | None, smoothnes
     it no edge of the image stops the smoothing. smoothness: lambda.
     """
     given, certain = flow.double().cpu().numpy(), known.double().cpu().numpy()
-    colours = np.zeros((1, *given.shape[1:])) if image is None else to_lab(image.double().cpu().numpy())
-    static = Edges.weights(colours, _STATIC)
-    smooth = _solve(static, certain, given, smoothness)
+    if known.numel() == 1:
+        return flow
+    constant = np.ones((1, *known.shape))
+    static = Edges.weights(constant if image is None else to_lab(image.double().cpu().numpy()), _STATIC)
+    smooth = _solve(static * Edges.weights(constant, _DYNAMIC), certain, given, smoothness)
     for _ in range(_STEPS - 1):
         smooth = np.concatenate(
             [

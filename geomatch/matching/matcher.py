@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
@@ -66,5 +67,9 @@ def _with_parameters(name: str, method: Method, parameters: Mapping[str, str]) -
         try:
             values[key] = known[key](text)
         except ValueError:
+            if issubclass(known[key], StrEnum):
+                *others, last = known[key]
+                choice = f"{', '.join(others)} or {last}"
+                raise InputError(f"parameter {key} of matcher {name} is {choice}, not '{text}'") from None
             raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {known[key].__name__}") from None
     return replace(method, **values)  # type: ignore[type-var]

@@ -191,10 +191,10 @@ class NaiveAppearance(ProposalFlow):
 class ProbabilisticHough(ProposalFlow):
     """z_ij = s_ij H[bin of i, j], after Cho et al. (CVPR 2015).
 
-    A pair of boxes says where the lower right corner of image A lies in B, and the logarithm (base 2) of how much larger
-    things are there. The place is counted over twice the width and height of B, in square cells, of which there are
-    about CELLS unless they became smaller than LEAST_CELL pixels; the scale in SCALES bins from -LARGEST_SCALE to
-    LARGEST_SCALE. What lies outside neither votes nor matches.
+    A pair of boxes says where the lower right corner of image A lies in B, and how much larger things are there, as the
+    base-2 logarithm of the ratio of areas. The place is counted over twice the width and height of B, in square cells,
+    of which there are about CELLS unless they became smaller than LEAST_CELL pixels; the scale in SCALES bins from
+    -LARGEST_SCALE to LARGEST_SCALE. What lies outside neither votes nor matches.
     """
 
     def scores(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> Tensor:  # noqa: ARG002
@@ -276,7 +276,7 @@ class LocalOffsets(ProposalFlow):
 
 
 def neighbours_median(offsets: Tensor, around: Tensor, max_bytes: int) -> Tensor:
-    """The median of offsets (C, N) over the neighbours of each box, around (N, N) bool: (C, N), one coordinate at a time.
+    """The median of offsets (C, N) over the neighbours of each box, around (N, N) bool: (C, N), each coordinate's own.
 
     By 20 steps of iteratively re-weighted least squares from the mean, as the released code, which starts from 1, where
     areas of windows of one size would keep it. Zero without neighbours.

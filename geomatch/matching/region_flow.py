@@ -22,7 +22,7 @@ from geomatch.matching.search import argmax_of_rows
 
 
 def lattice_over(image_size: tuple[int, int], longer_side: int) -> Grid:
-    """Points spread over an image of (height, width) with at most ``longer_side``, and no more than pixels, along it."""
+    """Points spread over an image of (height, width), ``longer_side`` along that, but no more than there are pixels."""
     scale = min(1.0, longer_side / max(image_size))
     return Grid.over(image_size, *(max(1, round(length * scale)) for length in image_size))
 
@@ -56,9 +56,9 @@ def lay_over(regions: RegionMatches, source: Grid, target: Grid) -> Placement:
 
 
 def first_holder(boxes: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """The first of boxes (R, 4) that holds each point of a lattice of P, (P,) int64, and whether there is one, (P,) bool.
+    """The first of boxes (R, 4) that holds each of a lattice's P points, (P,) int64, and whether one does, (P,) bool.
 
-    Without one it is the box 0.
+    Where none does it is box 0.
     """
     centres = grid.centres(boxes.device).reshape(*grid.shape, 2)
     x, y = centres[0, :, 0, None], centres[:, 0, 1, None]
