@@ -49,7 +49,8 @@ def evaluate(
         list[str], typer.Option(metavar="NAME", help="introspection, or hypercolumn:2+3 and the like; repeatable.")
     ] = ["introspection"],  # noqa: B006 (Typer copies it)
     matcher: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="nn or hough; repeatable; by default the preset's.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable; by default the preset's."),
     ] = None,
     parameters: Parameters = None,
     protocol: Annotated[

@@ -46,7 +46,11 @@ Features = Annotated[
     ),
 ]
 MatcherName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="nn (nearest neighbour) or hough; by default the preset's.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="nn, mutual or hough, of cells; pf-nam, pf-phm or pf-lom, of boxes; by default the preset's.",
+    ),
 ]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.")

@@ -67,9 +67,7 @@ def _with_parameters(name: str, method: Method, parameters: Mapping[str, str]) -
         try:
             values[key] = known[key](text)
         except ValueError:
-            if issubclass(known[key], StrEnum):
-                *others, last = known[key]
-                choice = f"{', '.join(others)} or {last}"
-                raise InputError(f"parameter {key} of matcher {name} is {choice}, not '{text}'") from None
-            raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {known[key].__name__}") from None
+            kind = known[key]
+            wanted = " | ".join(kind) if issubclass(kind, StrEnum) else kind.__name__
+            raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {wanted}") from None
     return replace(method, **values)  # type: ignore[type-var]

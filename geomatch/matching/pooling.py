@@ -47,6 +47,7 @@ def _read_along(first: Tensor, last: Tensor, bins: int, cells: int) -> tuple[Ten
     position = torch.lerp(first[:, None], last[:, None], share).clamp(0, cells - 1)
     lower = position.floor().clamp(max=max(cells - 2, 0))
     upper = (lower + 1).clamp(max=cells - 1)
-    read = torch.stack((lower, upper), dim=-1).long().unflatten(1, (bins, SAMPLES)).flatten(2)
-    above = position - lower
-    return read, torch.stack((1 - above, above), dim=-1).unflatten(1, (bins, SAMPLES)).flatten(2) / SAMPLES
+    read = torch.stack((lower, upper), dim=-1).long()
+    weights = torch.stack((1 - (position - lower), position - lower), dim=-1) / SAMPLES
+    shape = len(first), bins, 2 * SAMPLES
+    return read.reshape(shape), weights.reshape(shape)

@@ -1,7 +1,9 @@
 """Proposal Flow: boxes of two images are matched by what they show and by how matches agree (Ham et al., PAMI 2018).
 
-Boxes i of image A and j of image B are compared by their pooled features, s_ij = max(0, <f_i, f_j>), if the ratio of
-their aspects lies between 1/2 and 2; otherwise s_ij = 0. Box i goes to the j of largest z_ij, which is
+Boxes i of image A and j of image B are compared by their pooled features, s_ij = max(0, <f_i, f_j>)^p, if the ratio of
+their aspects lies between 1/2 and 2; otherwise s_ij = 0. The paper has p = 1, and HOG freed of its mean and covariance;
+of learnt features, which are alike all over an image, the mean is taken away, and p is 3 as in Hough voting.
+Box i goes to the j of largest z_ij, which is
 
 - s_ij alone: naive appearance matching (`NaiveAppearance`);
 - s_ij H[bin of i, j]: probabilistic Hough matching (`ProbabilisticHough`), H being votes of all pairs for where image A
@@ -37,7 +39,9 @@ from geomatch.matching.selective_search import selective_search
 IMAGE_SIDE: Final = 300.0
 """Pixels of the longer side of the images that the methods' constants are made for."""
 
-_WINDOWS_AT_FULL_STRIDE: Final = 500
+WINDOW_SCALES: Final = (0.1, 0.15, 0.225, 0.34, 0.5, 0.75)
+"""Sides of the windows to match, which are square, as shares of the geometric mean of the image's sides."""
+
 _ROUNDING: Final = 1e-4
 
 
@@ -51,11 +55,13 @@ class Proposals(StrEnum):
 
 @dataclass(frozen=True)
 class Regions:
-    """Boxes of an image scaled to IMAGE_SIDE, its upper left corner being (0, 0).
+    """Boxes of an image, as they are and scaled to IMAGE_SIDE, where the image's upper left corner is (0, 0).
 
-    corner: (N, 2), upper left. size: (N, 2). Both x then y. span: (width, height) of the image.
+    boxes: (N, 4) float32, left, top, right, bottom in pixels of the image. corner: (N, 2), upper left, and size (N, 2),
+    both x then y and scaled. span: (width, height) of the scaled image.
     """
 
+    boxes: Tensor
     corner: Tensor
     size: Tensor
     span: tuple[float, float]
@@ -65,7 +71,7 @@ class Regions:
         """From boxes (N, 4) in pixels of an image of (height, width)."""
         scale = IMAGE_SIDE / max(image_size)
         corner, size = (boxes[:, :2] + 0.5) * scale, (boxes[:, 2:] - boxes[:, :2]) * scale
-        return cls(corner, size, (image_size[1] * scale, image_size[0] * scale))
+        return cls(boxes, corner, size, (image_size[1] * scale, image_size[0] * scale))
 
     @property
     def centre(self) -> Tensor:
@@ -93,13 +99,17 @@ class ProposalFlow(Method):
     """What the three ways of matching share.
 
     proposals: where boxes come from. count: about how many of them. seed: of random ones. bins: along either axis, that
-    features are pooled into. lattice: points along the longer side of the dense flow. smoothness: lambda of its filter.
+    features are pooled into. centring: how much of the pair's mean descriptor is taken away from all, 1 being all of
+    it. sharpness: the power p of the similarity. lattice: points along the longer side of the dense flow. smoothness:
+    lambda of its filter.
     """
 
     proposals: Proposals = Proposals.sliding
-    count: int = 500
+    count: int = 600
     seed: int = 0
     bins: int = 4
+    centring: float = 1.0
+    sharpness: float = 3.0
     lattice: int = 160
     smoothness: float = 20.0
 
@@ -122,53 +132,42 @@ class ProposalFlow(Method):
         return features
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
-        boxes = [self.boxes(features) for features in (source, target)]
-        self._check_memory(source.descriptors.shape[0], len(boxes[0]), len(boxes[1]), max_bytes)
-        a, b = (
-            pool(features, each, self.bins, max_bytes) for features, each in zip((source, target), boxes, strict=True)
-        )
-        similarity = (a @ b.mT).relu_()
-        there = self.match(similarity, *boxes, source.image_size, target.image_size, max_bytes)
-        back = self.match(similarity.mT, *reversed(boxes), target.image_size, source.image_size, max_bytes)
+        a, b = self.regions(source), self.regions(target)
+        self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), max_bytes)
+        features = centred(source, target, self.centring)
+        shown = [pool(each, of.boxes, self.bins, max_bytes) for each, of in zip(features, (a, b), strict=True)]
+        similarity = (shown[0] @ shown[1].mT).relu_().pow_(self.sharpness)
+        there, back = self.match(similarity, a, b, max_bytes), self.match(similarity.mT, b, a, max_bytes)
         return self._flow(there, source, target), self._flow(back, target, source)
 
-    def boxes(self, features: FeatureMap) -> Tensor:
-        """The boxes (N, 4) float32 of an image, the last being the whole of it, on the device of its features."""
+    def regions(self, features: FeatureMap) -> Regions:
+        """The boxes of an image, the last being the whole of it, on the device of its features."""
         size = features.image_size
         match self.proposals:
             case Proposals.sliding:
-                stride = 0.45 * (_WINDOWS_AT_FULL_STRIDE / self.count) ** 0.5
-                boxes = sliding_windows(size, stride=stride)
+                boxes = sliding_windows(size, WINDOW_SCALES, (1.0,), stride=0.5 * (600 / self.count) ** 0.5)
             case Proposals.uniform:
                 boxes = uniform_boxes(size, self.count, self.seed)
             case Proposals.selective_search:
                 if features.boxes is None:
                     raise ValueError("selective search needs the image: prepare the features first")
                 boxes = inside_border(features.boxes.double().cpu().numpy(), size)
-        return torch.from_numpy(np.concatenate((boxes, whole_image(size)))).to(features.descriptors)
+        every = np.concatenate((boxes, whole_image(size)))
+        return Regions.of(torch.from_numpy(every).to(features.descriptors), size)
 
-    def match(
-        self,
-        similarity: Tensor,
-        source: Tensor,
-        target: Tensor,
-        source_size: tuple[int, int],
-        target_size: tuple[int, int],
-        max_bytes: int,
-    ) -> RegionMatches:
-        """The best match of each of boxes source (N, 4) among target (M, 4), of similarities (N, M)."""
-        a, b = Regions.of(source, source_size), Regions.of(target, target_size)
-        scores = self.scores(similarity * a.admits(b), a, b, max_bytes)
+    def match(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> RegionMatches:
+        """The best match of each of N boxes among M others, of similarities (N, M), whether admissible or not."""
+        scores = self.scores(similarity * source.admits(target), source, target, max_bytes)
         partners = argmax_of_rows(scores.contiguous())
         best = scores.gather(1, partners[:, None])[:, 0]
         order = best.argsort(descending=True, stable=True)
-        return RegionMatches(source[order], target[partners[order]], best[order])
+        return RegionMatches(source.boxes[order], target.boxes[partners[order]], best[order])
 
     def _flow(self, regions: RegionMatches, source: FeatureMap, target: FeatureMap) -> Placement:
-        lattices = [lattice_over(features.image_size, self.lattice) for features in (source, target)]
+        here, there = (lattice_over(features.image_size, self.lattice) for features in (source, target))
         if bool((regions.score > 0).any()):
-            return flow_from_regions(regions, *lattices, source.image, self.smoothness)
-        return lay_over(regions, *lattices)
+            return flow_from_regions(regions, here, there, source.image, self.smoothness)
+        return lay_over(regions, here, there)
 
     def _check_memory(self, channels: int, n: int, m: int, max_bytes: int) -> None:
         needed = 4 * ((n + m) * self.bins**2 * channels + 16 * n * m)
@@ -177,6 +176,15 @@ class ProposalFlow(Method):
                 f"matching {n} boxes with {m} takes some {needed} bytes, and {max_bytes} are allowed: "
                 "raise --max-memory, or take fewer boxes or bins (--set count=..., --set bins=...)"
             )
+
+
+def centred(source: FeatureMap, target: FeatureMap, share: float) -> list[FeatureMap]:
+    """Two images' features without a ``share`` of the mean descriptor of both, of unit length again."""
+    common = (source.descriptors.mean(dim=(1, 2)) + target.descriptors.mean(dim=(1, 2))) * (share / 2)
+    return [
+        replace(features, descriptors=F.normalize(features.descriptors - common[:, None, None], dim=0))
+        for features in (source, target)
+    ]
 
 
 @dataclass(frozen=True)

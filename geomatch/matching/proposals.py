@@ -6,6 +6,7 @@ round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -88,8 +89,9 @@ def uniform_boxes(image_size: tuple[int, int], count: int, seed: int) -> Boxes:
     """
     height, width = image_size
     random = np.random.default_rng(seed)
-    centre = random.uniform(-0.5, np.array([width, height]) - 0.5, (20 * count, 2))
+    centre = random.random((20 * count, 2)) * (width, height) - 0.5
     side = random.uniform(*SAMPLED_SCALES, (20 * count, 1)) * np.sqrt(height * width)
-    stretch = np.exp(random.uniform(*np.log(SAMPLED_ASPECTS), (20 * count, 1)) / 2)
+    narrow, wide = map(math.log, SAMPLED_ASPECTS)
+    stretch = np.exp(random.uniform(narrow, wide, (20 * count, 1)) / 2)
     half = np.hstack((side * stretch, side / stretch)) / 2
     return inside_border(np.hstack((centre - half, centre + half)), image_size)[:count]

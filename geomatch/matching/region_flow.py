@@ -49,9 +49,8 @@ def flow_from_regions(
 
 def lay_over(regions: RegionMatches, source: Grid, target: Grid) -> Placement:
     """The whole source stretched over the whole target, for want of a match: nothing counts as found."""
-    corners = torch.stack([_outline(grid) for grid in (source, target)]).to(regions.source)
     centres = source.centres(regions.source.device)
-    positions = send(centres, *corners[:, None])
+    positions = send(centres, _outline(source).to(centres), _outline(target).to(centres))
     return Placement(source, positions, torch.zeros_like(positions[:, 0], dtype=torch.bool), regions)
 
 
@@ -86,9 +85,9 @@ def survivors(landing: Tensor, rank: Tensor) -> Tensor:
 
 
 def _outline(grid: Grid) -> Tensor:
-    """The box (4,) that the cells of a grid fill."""
+    """The box (1, 4) that the cells of a grid fill."""
     ends = grid.to_pixels(torch.tensor([[-0.5, -0.5], [grid.width - 0.5, grid.height - 0.5]]))
-    return ends.flatten()
+    return ends.reshape(1, 4)
 
 
 def _seen_at(image: Tensor, grid: Grid) -> Tensor:

@@ -13,6 +13,7 @@ from geomatch.matching.pooling import pool
 from geomatch.matching.proposal_flow import (
     LocalOffsets,
     ProbabilisticHough,
+    ProposalFlow,
     Regions,
     hough_bins,
     hough_votes,
@@ -131,6 +132,12 @@ def as_regions(a: np.ndarray, b: np.ndarray) -> tuple[Regions, Regions]:
     return Regions.of(torch.from_numpy(a), SIZES[0]), Regions.of(torch.from_numpy(b), SIZES[1])
 
 
+def flow_method(name: str, **parameters: str) -> ProposalFlow:
+    method = Matcher.named(name, parameters).method
+    assert isinstance(method, ProposalFlow)
+    return method
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_hough_votes_and_scores_agree_with_a_slow_loop(seed: int) -> None:
     a, b, s = problem(seed)
@@ -181,7 +188,7 @@ def test_the_median_of_neighbours_is_near_the_true_one_whatever_the_memory() -> 
     found = neighbours_median(offsets, around, 1 << 20)
     exact = torch.stack([torch.stack([values[members].median() for members in around]) for values in offsets])
     assert (found - exact).abs().median() < 0.05
-    assert torch.equal(neighbours_median(offsets, around, 12 * 41), found)
+    torch.testing.assert_close(neighbours_median(offsets, around, 12 * 41), found, atol=1e-4, rtol=0)
     assert neighbours_median(offsets, torch.zeros_like(around), 1 << 20).abs().max() == 0
 
 
@@ -194,16 +201,15 @@ def test_boxes_are_admissible_within_a_factor_of_two_in_aspect() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_best_partner_is_taken_and_the_best_match_comes_first(name: str) -> None:
     a, b, s = problem(0)
-    boxes = torch.from_numpy(a), torch.from_numpy(b)
-    method = Matcher.named(name).method
-    matched = method.match(torch.from_numpy(s), *boxes, *SIZES, 1 << 20)  # type: ignore[attr-defined]
     source, target = as_regions(a, b)
-    scores = method.scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)  # type: ignore[attr-defined]
+    method = flow_method(name)
+    matched = method.match(torch.from_numpy(s), source, target, 1 << 20)
+    scores = method.scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)
     assert (matched.score.diff() <= 0).all()
     for box, partner, score in zip(matched.source, matched.target, matched.score, strict=True):
-        row = scores[(boxes[0] == box).all(dim=1)][0]
+        row = scores[(source.boxes == box).all(dim=1)][0]
         assert score == row.max()
-        assert (partner == boxes[1][row.argmax()]).all()
+        assert (partner == target.boxes[row.argmax()]).all()
         if score > 0:
             assert admissible(box.numpy(), partner.numpy())
 
@@ -228,8 +234,8 @@ def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
     truth = torch.stack((0.2 * x + 15, 0.2 * y + 10))
     error = (found.flow - truth).norm(dim=0)
     inside = (1.2 * x + 15 < 330) & (1.2 * y + 10 < 250) & (x > 10) & (y > 10)
-    assert error[inside].median() < 10
-    assert error[inside].quantile(0.8) < 20
+    assert error[inside].median() < 15  # the shift is 15 to 78
+    assert error[inside].quantile(0.8) < 25
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -245,12 +251,12 @@ def test_identical_images_match_to_themselves_again_and_again(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_without_texture_get_a_flow_of_little_confidence(name: str) -> None:
-    plain = FeatureMap(torch.full((4, 6, 8), 0.5), (60, 80), Grid.over((60, 80), 6, 8))
-    other = FeatureMap(torch.full((4, 5, 5), 0.5), (50, 50), Grid.over((50, 50), 5, 5))
-    found = Matcher.named(name)(plain, other)
+def test_images_without_texture_get_a_flow_of_less_confidence_than_a_texture_that_matches_itself(name: str) -> None:
+    size = (200, 300)
+    plain = FeatureMap(torch.full((4, 20, 30), 0.5), size, Grid.over(size, 20, 30))
+    found, surer = Matcher.named(name)(plain, plain), Matcher.named(name)(textured(size), textured(size))
     assert bool(found.flow.isfinite().all())
-    assert found.confidence.max() < 0.5
+    assert found.confidence.max() < 0.9 < surer.confidence.min()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -285,41 +291,42 @@ def test_selective_search_is_done_once_and_its_boxes_keep_off_the_border() -> No
     pytest.importorskip("cv2")
     image = torch.full((3, 120, 160), 40, dtype=torch.uint8)
     image[0, 30:80, 40:100] = 220
-    method = Matcher.named("pf-lom", {"proposals": "selective-search"}).method
+    method = flow_method("pf-lom", proposals="selective-search")
     prepared = method.prepare(random_features(12, 16), image)
     assert prepared.boxes is not None
     assert method.prepare(prepared, image) is prepared
-    boxes = method.boxes(prepared)  # type: ignore[attr-defined]
+    boxes = method.regions(prepared).boxes
     assert boxes[-1].tolist() == [-0.5, -0.5, 159.5, 119.5]
     assert (boxes[:-1] > 0).all()
     assert (boxes - torch.tensor([39.5, 29.5, 99.5, 79.5])).abs().amax(dim=1).min() < 4
     with pytest.raises(ValueError, match="prepare"):
-        method.boxes(random_features(12, 16))  # type: ignore[attr-defined]
+        method.regions(random_features(12, 16))
 
 
 def test_boxes_are_about_as_many_as_asked_for() -> None:
     for count in (300, 500, 1000):
         for proposals in ("sliding", "uniform"):
-            method = Matcher.named("pf-nam", {"proposals": proposals, "count": str(count)}).method
-            boxes = method.boxes(random_features(15, 20))  # type: ignore[attr-defined]
+            method = flow_method("pf-nam", proposals=proposals, count=str(count))
+            boxes = method.regions(random_features(15, 20)).boxes
             assert 0.75 * count <= len(boxes) <= 1.25 * count + 1
 
 
-def test_similarity_of_boxes_is_the_cosine_of_what_they_show_and_never_negative() -> None:
+def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_show_without_the_mean() -> None:
     source, target = random_features(6, 8, channels=5), random_features(7, 6, channels=5, seed=1)
-    method = Matcher.named("pf-nam").method
-    *_, there, _ = Matcher.named("pf-nam").place(source, target)
+    parameters = {"bins": "3", "centring": "0.5", "sharpness": "2"}
+    *_, there, _ = Matcher.named("pf-nam", parameters).place(source, target)
     assert there.regions is not None
     best = there.regions.found()
-    pooled = pool(source, best.source, 4, 1 << 30), pool(target, best.target, 4, 1 << 30)
-    torch.testing.assert_close(best.score, (pooled[0] * pooled[1]).sum(dim=1), atol=1e-5, rtol=0)
-    assert method.bins == 4  # type: ignore[attr-defined]
+    mean = np.mean([f.descriptors.numpy().mean(axis=(1, 2)) for f in (source, target)], axis=0)
+    pooled = []
+    for features, boxes in ((source, best.source), (target, best.target)):
+        less = features.descriptors - 0.5 * torch.from_numpy(mean)[:, None, None]
+        pooled.append(pool(replace(features, descriptors=less / less.norm(dim=0)), boxes, 3, 1 << 30))
+    torch.testing.assert_close(best.score, (pooled[0] * pooled[1]).sum(dim=1) ** 2, atol=1e-5, rtol=0)
 
 
 def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
-    with pytest.raises(
-        InputError, match="proposals of matcher pf-phm is sliding, uniform or selective-search, not 'ed"
-    ):
+    with pytest.raises(InputError, match=r"'edges' is no sliding \| uniform \| selective-search"):
         Matcher.named("pf-phm", {"proposals": "edges"})
     with pytest.raises(InputError, match="bins of Proposal Flow is 0: it must be at least 1"):
         Matcher.named("pf-phm", {"bins": "0"})
