@@ -2,7 +2,7 @@
 
 Boxes i of image A and j of image B are compared by their pooled features, s_ij = max(0, <f_i, f_j>)^p, if the ratio of
 their aspects lies between 1/2 and 2; otherwise s_ij = 0. The paper has p = 1, and HOG freed of its mean and covariance;
-of learnt features, which are alike all over an image, the mean is taken away, and p is 3 as in Hough voting.
+of learnt features, which are alike all over an image, the mean is taken away and p is 6.
 Box i goes to the j of largest z_ij, which is
 
 - s_ij alone: naive appearance matching (`NaiveAppearance`);
@@ -101,7 +101,8 @@ class ProposalFlow(Method):
     proposals: where boxes come from. count: about how many of them. seed: of random ones. bins: along either axis, that
     features are pooled into. centring: how much of the pair's mean descriptor is taken away from all, 1 being all of
     it. sharpness: the power p of the similarity. lattice: points along the longer side of the dense flow. smoothness:
-    lambda of its filter.
+    lambda of its filter for a point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so
+    that the flow is smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
     """
 
     proposals: Proposals = Proposals.sliding
@@ -109,9 +110,9 @@ class ProposalFlow(Method):
     seed: int = 0
     bins: int = 4
     centring: float = 1.0
-    sharpness: float = 3.0
-    lattice: int = 160
-    smoothness: float = 20.0
+    sharpness: float = 6.0
+    lattice: int = 100
+    smoothness: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("count", "bins", "lattice"):
@@ -166,7 +167,8 @@ class ProposalFlow(Method):
     def _flow(self, regions: RegionMatches, source: FeatureMap, target: FeatureMap) -> Placement:
         here, there = (lattice_over(features.image_size, self.lattice) for features in (source, target))
         if bool((regions.score > 0).any()):
-            return flow_from_regions(regions, here, there, source.image, self.smoothness)
+            smoothness = self.smoothness * (max(here.shape) / IMAGE_SIDE) ** 2
+            return flow_from_regions(regions, here, there, source.image, smoothness)
         return lay_over(regions, here, there)
 
     def _check_memory(self, channels: int, n: int, m: int, max_bytes: int) -> None:

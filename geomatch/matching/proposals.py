@@ -24,10 +24,10 @@ WINDOW_SCALES: Final = (0.2, 0.3, 0.45, 0.675)
 WINDOW_ASPECTS: Final = (0.5, 1.0, 2.0)
 """Width over height of sliding windows."""
 
-SAMPLED_SCALES: Final = (0.1, 0.9)
+SAMPLED_SCALES: Final = (0.08, 0.8)
 """Range of the square root of a random box's area, as a share of that of the image's."""
 
-SAMPLED_ASPECTS: Final = (1 / 3, 3.0)
+SAMPLED_ASPECTS: Final = (2 / 3, 3 / 2)
 """Range of width over height of random boxes."""
 
 
@@ -84,14 +84,15 @@ def _window_starts(length: int, window: float, stride: float, border: float) -> 
 def uniform_boxes(image_size: tuple[int, int], count: int, seed: int) -> Boxes:
     """At most ``count`` random boxes (B, 4) of an image of (height, width); the same for the same seed.
 
-    Centre, square root of the area and logarithm of the aspect are drawn uniformly, as the "uniform" proposals of
-    Hosang et al. (PAMI 2016, section 2.3); what touches the outer border is drawn again, up to 20 times as many.
+    Their centres are spread evenly, and so are the logarithms of the square root of their areas and of their aspects;
+    what touches the outer border is drawn again, up to 20 times as many. (Those of Hosang et al., PAMI 2016, have the
+    square root itself spread evenly, and are mostly too large to tell a thing's parts from it.)
     """
     height, width = image_size
     random = np.random.default_rng(seed)
     centre = random.random((20 * count, 2)) * (width, height) - 0.5
-    side = random.uniform(*SAMPLED_SCALES, (20 * count, 1)) * np.sqrt(height * width)
-    narrow, wide = map(math.log, SAMPLED_ASPECTS)
+    (smallest, largest), (narrow, wide) = map(math.log, SAMPLED_SCALES), map(math.log, SAMPLED_ASPECTS)
+    side = np.exp(random.uniform(smallest, largest, (20 * count, 1))) * math.sqrt(height * width)
     stretch = np.exp(random.uniform(narrow, wide, (20 * count, 1)) / 2)
     half = np.hstack((side * stretch, side / stretch)) / 2
     return inside_border(np.hstack((centre - half, centre + half)), image_size)[:count]

@@ -234,8 +234,9 @@ def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
     truth = torch.stack((0.2 * x + 15, 0.2 * y + 10))
     error = (found.flow - truth).norm(dim=0)
     inside = (1.2 * x + 15 < 330) & (1.2 * y + 10 < 250) & (x > 10) & (y > 10)
-    assert error[inside].median() < 15  # the shift is 15 to 78
-    assert error[inside].quantile(0.8) < 25
+    still = truth.norm(dim=0)[inside]
+    assert error[inside].median() < still.median() / 3  # large windows are few, and off by their stride
+    assert error[inside].quantile(0.8) < still.median() / 2
 
 
 @pytest.mark.parametrize("name", NAMES)

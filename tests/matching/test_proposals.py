@@ -49,7 +49,7 @@ def test_random_boxes_have_the_stated_sizes_and_shapes_and_keep_off_the_border(s
     assert (inside_border(boxes, size) == boxes).all()
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     scale, aspect = np.sqrt(width * height / (size[0] * size[1])), width / height
-    assert (scale >= SAMPLED_SCALES[0]).all()
+    assert (scale >= SAMPLED_SCALES[0] - 1e-9).all()
     assert (scale <= SAMPLED_SCALES[1]).all()
     assert (aspect >= SAMPLED_ASPECTS[0]).all()
     assert (aspect <= SAMPLED_ASPECTS[1]).all()
