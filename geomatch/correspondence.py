@@ -1,4 +1,4 @@
-"""The two values every room of the house trades in: FeatureMap and Correspondence."""
+"""The values every room of the house trades in: FeatureMap and Correspondence, with its RegionMatches."""
 
 from __future__ import annotations
 
@@ -67,6 +67,26 @@ class FeatureMap:
 
 
 @dataclass(frozen=True)
+class RegionMatches:
+    """Boxes of a source image and the boxes of a target that mean the same, best first.
+
+    source, target: (R, 4) float32, left, top, right, bottom in pixels of their own image; sides lie between pixels, so
+        that a box round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
+    score: (R,) float32, falling, comparable within one pair of images only. Zero: no box of the target would do, and
+        the one that stands there is none.
+    """
+
+    source: Tensor
+    target: Tensor
+    score: Tensor
+
+    def found(self) -> RegionMatches:
+        """Without the boxes that have no match."""
+        matched = self.score > 0
+        return RegionMatches(self.source[matched], self.target[matched], self.score[matched])
+
+
+@dataclass(frozen=True)
 class Correspondence:
     """For every pixel of a source image, the place in a target image that means the same.
 
@@ -77,6 +97,7 @@ class Correspondence:
     valid: (H, W) bool: the position lies inside the target, and matching back from there returns to the pixel
         within the matcher's stated tolerance.
     source_size, target_size: (height, width) in pixels.
+    regions: the matches of boxes that the flow was made from, where the matcher matches boxes.
     """
 
     flow: Tensor
@@ -84,6 +105,7 @@ class Correspondence:
     valid: Tensor
     source_size: tuple[int, int]
     target_size: tuple[int, int]
+    regions: RegionMatches | None = None
 
     def __post_init__(self) -> None:
         if self.flow.shape != (2, *self.source_size):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from geomatch import __version__
-from geomatch.correspondence import Correspondence
+from geomatch.correspondence import Correspondence, RegionMatches
 from geomatch.features.weights import sha256_of
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.io.images import png_bytes
@@ -23,7 +23,7 @@ from geomatch.visualize.warp import pull
 def match_files(
     source: Tensor, target: Tensor, correspondence: Correspondence, formats: Sequence[str]
 ) -> dict[str, bytes]:
-    """The files of a match by name: the flow in each of ``formats``, warp, confidence and overview.
+    """The files of a match by name: the flow in each of ``formats``, warp, confidence, overview, and regions, if any.
 
     source, target: (3, H, W) uint8.
     """
@@ -35,7 +35,19 @@ def match_files(
         Image.fromarray(np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16))
     )
     files["overview.png"] = png_bytes(draw_overview(source, target, warped, correspondence))
+    if correspondence.regions is not None:
+        files["regions.json"] = to_json(region_record(correspondence.regions)).encode() + b"\n"
     return files
+
+
+def region_record(regions: RegionMatches) -> list[dict[str, object]]:
+    """The boxes that have a match, best first: source and target as left, top, right, bottom in pixels, and score."""
+    found = regions.found()
+    boxes = [[[round(side, 2) for side in box] for box in each.tolist()] for each in (found.source, found.target)]
+    return [
+        {"source": source, "target": target, "score": float(f"{score:.6g}")}
+        for source, target, score in zip(*boxes, found.score.tolist(), strict=True)
+    ]
 
 
 def match_record(source: Path, target: Path, pipeline: Pipeline, correspondence: Correspondence) -> dict[str, object]:
@@ -53,7 +65,7 @@ def match_record(source: Path, target: Path, pipeline: Pipeline, correspondence:
     }
 
 
-def to_json(record: dict[str, object], *, indent: int | None = None) -> str:
+def to_json(record: dict[str, object] | list[dict[str, object]], *, indent: int | None = None) -> str:
     return json.dumps(record, indent=indent, ensure_ascii=False)
 
 

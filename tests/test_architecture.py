@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
-    {"correspondence", "device", "timing", "views"},
+    {"correspondence", "device", "opencv", "timing", "views"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},

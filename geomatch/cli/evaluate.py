@@ -50,7 +50,7 @@ def evaluate(
     ] = ["introspection"],  # noqa: B006 (Typer copies it)
     matcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="nn, mutual, hough or dsp; repeatable; by default the preset's."),
+        typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable; by default the preset's."),
     ] = None,
     parameters: Parameters = None,
     protocol: Annotated[

@@ -48,8 +48,8 @@ def match(
 ) -> None:
     """Find for every pixel of SOURCE the place in TARGET that means the same.
 
-    Writes flow.flo, warped.png, confidence.png, overview.png and match.json; prints the record as one line of JSON, or
-    a summary on a terminal.
+    Writes flow.flo, warped.png, confidence.png, overview.png and match.json, and regions.json with a matcher of boxes;
+    prints the record as one line of JSON, or a summary on a terminal.
     """
     from geomatch.io.atomic import check_new_folder, write_folder_atomically
     from geomatch.io.images import load_image

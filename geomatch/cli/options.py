@@ -47,7 +47,10 @@ Features = Annotated[
 ]
 MatcherName = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="nn (nearest neighbour), mutual, hough or dsp; by default the preset's."),
+    typer.Option(
+        metavar="NAME",
+        help="nn, mutual, hough or dsp, of cells; pf-nam, pf-phm or pf-lom, of boxes; by default the preset's.",
+    ),
 ]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.")

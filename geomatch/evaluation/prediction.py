@@ -14,6 +14,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, Box, Points
 from geomatch.evaluation import dense, regions
 from geomatch.geometry import read_cells
+from geomatch.matching.proposals import Boxes, sliding_windows
 
 FLOW_ACCURACY_ALPHA = 0.05
 FLOW_SAMPLES = 1000
@@ -152,20 +153,35 @@ def _mask_measures(pair: AnnotatedPair, flow: NDArray[np.float32]) -> dict[str, 
 
 
 def _region_curves(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[Values, Values]:
-    """PCR and mIoU@k of the boxes that the flow induces, against those that a spline through the keypoints gives."""
-    boxes = regions.sliding_windows(correspondence.source_size)
+    """PCR and mIoU@k of the source's boxes on the object, against where a spline through the keypoints takes them."""
+    boxes, predicted, confidence = _matched_boxes(correspondence)
     object_box = pair.source_box or _extent_box(pair.source_points)
-    boxes = boxes[regions.valid_boxes(boxes, object_box, pair.source_points)]
+    on_object = regions.valid_boxes(boxes, object_box, pair.source_points)
     height, width = correspondence.target_size
     spline = regions.ThinPlateSpline.fit(pair.source_points, pair.target_points)
-    truth = regions.warp_boxes(boxes, lambda corners: np.clip(spline(corners), 0, (width - 1, height - 1)))
-    predicted = regions.warp_boxes(boxes, lambda corners: _send(correspondence, corners))
-    ious = regions.box_iou(predicted, truth)
-    confidence = regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes)
+    truth = regions.warp_boxes(boxes[on_object], lambda corners: np.clip(spline(corners), 0, (width - 1, height - 1)))
+    ious = regions.box_iou(predicted[on_object], truth)
     return (
         regions.probability_of_correct_regions(ious),
-        regions.mean_iou_at_k(ious, confidence, LARGEST_K),
+        regions.mean_iou_at_k(ious, confidence[on_object], LARGEST_K),
     )
+
+
+def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values]:
+    """Boxes (B, 4) of the source, where they lie in the target, and how sure that is (B,).
+
+    Of a matcher of boxes, its own; of others, sliding windows that go where the flow takes their corners, as sure as
+    their pixels are on average. A box without a match is put where it overlaps nothing.
+    """
+    if correspondence.regions is not None:
+        matched = correspondence.regions
+        source, target, score = (
+            each.double().cpu().numpy() for each in (matched.source, matched.target, matched.score)
+        )
+        return source, np.where(score[:, None] > 0, target, 0.0), score
+    boxes = sliding_windows(correspondence.source_size)
+    predicted = regions.warp_boxes(boxes, lambda corners: _send(correspondence, corners))
+    return boxes, predicted, regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes)
 
 
 def _extent_box(points: Points) -> Box:

@@ -6,7 +6,7 @@ All functions are pure functions of arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,17 +16,10 @@ from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
 from geomatch.datasets.pairs import Box, Points
-
-Boxes = NDArray[np.float64]
+from geomatch.matching.proposals import Boxes
 
 REGION_THRESHOLDS: Final = tuple(step / 100 for step in range(101))
 """The 1 - IoU below which a region counts as correct, along a PCR curve: 0, .01, ... 1."""
-
-WINDOW_SCALES: Final = (0.2, 0.3, 0.45, 0.675)
-"""Sides of square sliding windows, as shares of the geometric mean of the image's sides."""
-
-WINDOW_ASPECTS: Final = (0.5, 1.0, 2.0)
-"""Width over height of sliding windows."""
 
 _SINGULAR: Final = 1e-10
 """Singular values of a spline's equations, over the largest, below which points count as coinciding or on a line."""
@@ -90,42 +83,6 @@ def _least_squares_similarity(centred: Points, target: Points) -> NDArray[np.flo
     length = float(np.vdot(z, z).real)
     turn = complex(np.vdot(z, wanted)) / length if length > 0 else 1 + 0j
     return np.vstack((target.mean(axis=0), (turn.real, turn.imag), (-turn.imag, turn.real)))
-
-
-def sliding_windows(
-    image_size: tuple[int, int],
-    scales: Sequence[float] = WINDOW_SCALES,
-    aspects: Sequence[float] = WINDOW_ASPECTS,
-    stride: float = 0.45,
-    border: float = 0.01,
-) -> Boxes:
-    """Boxes (B, 4) of several sizes and shapes spread evenly over an image of (height, width); B is about 500.
-
-    A window of scale s and aspect a is s L sqrt(a) wide and s L / sqrt(a) high, with L = sqrt(height width). Along
-    either axis windows are spaced evenly, by at most ``stride`` of their side, from one edge to the other of the image
-    less a ``border``, a share of each side: Proposal Flow drops boxes that touch the outer 1 %. Windows larger than
-    that are left out. Order: by scale, aspect, top, left.
-    """
-    height, width = image_size
-    side = float(np.sqrt(height * width))
-    boxes: list[Boxes] = [np.zeros((0, 4))]
-    for scale in scales:
-        for aspect in aspects:
-            window = side * scale * np.sqrt(aspect), side * scale / np.sqrt(aspect)
-            left = _window_starts(width, window[0], stride, border)
-            top = _window_starts(height, window[1], stride, border)
-            y, x = (grid.ravel() for grid in np.meshgrid(top, left, indexing="ij"))
-            boxes.append(np.stack((x, y, x + window[0], y + window[1]), axis=1))
-    return np.concatenate(boxes)
-
-
-def _window_starts(length: int, window: float, stride: float, border: float) -> NDArray[np.float64]:
-    """Where windows of one size begin along an axis of ``length`` pixels; none if it does not fit."""
-    free = length * (1 - 2 * border) - window
-    first = length * border - 0.5
-    if free < 0:
-        return np.zeros(0)
-    return np.linspace(first, first + free, 1 + int(np.ceil(free / (stride * window))))
 
 
 def valid_boxes(boxes: Boxes, object_box: Box, points: Points) -> NDArray[np.bool_]:

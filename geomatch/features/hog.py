@@ -9,7 +9,8 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.opencv import SPACING, lay_out_bytes, opencv, unit_descriptors
+from geomatch.features.opencv import SPACING, lay_out_bytes, unit_descriptors
+from geomatch.opencv import opencv
 
 CELL = 8
 """Side of a cell in pixels of the resized image: twice SPACING, so cells overlap by half."""

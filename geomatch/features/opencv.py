@@ -1,8 +1,6 @@
-"""What the features made with OpenCV share: the library, the lattice, and what they make of nothing."""
+"""What the features made with OpenCV share: the lattice, and what they make of nothing."""
 
 from __future__ import annotations
-
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -10,7 +8,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomatch.errors import InputError
 from geomatch.geometry import Canvas
 
 SPACING = 4
@@ -20,15 +17,6 @@ interpolated, and about the step of the pixel layer of a deformable spatial pyra
 MARGIN = 14
 """Pixels mirrored round the image: as far as a descriptor at the border reaches, and half a spacing more than a
 multiple of SPACING, so that the lattice lies evenly on the image."""
-
-
-def opencv(purpose: str) -> ModuleType:
-    """The library, which comes with the extra ``baselines``. Raises InputError, naming ``purpose``, without it."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise InputError(f"{purpose} needs OpenCV: pip install 'geomatch[baselines]'") from error
-    return cv2
 
 
 def lay_out_bytes(image: Tensor, working_size: int) -> tuple[Canvas, NDArray[np.uint8]]:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.opencv import SPACING, lay_out_bytes, opencv, unit_descriptors
+from geomatch.features.opencv import SPACING, lay_out_bytes, unit_descriptors
+from geomatch.opencv import opencv
 
 CELL = 4
 """Side of each of a descriptor's 4 x 4 cells, in pixels of the resized image."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.geometry import Grid, read_cells
 
 
@@ -17,12 +17,14 @@ class Placement:
 
     grid: the lattice, in pixels of its own image. positions: (grid.height * grid.width, 2) float32, x then y, in
     pixels of the other image, in row-major order. found: (grid.height * grid.width,) bool, which of them were matched
-    themselves, and not merely placed by their neighbours; None stands for all.
+    themselves, and not merely placed by their neighbours; None stands for all. regions: the matches of boxes that they
+    were placed by, if they were.
     """
 
     grid: Grid
     positions: Tensor
     found: Tensor | None = None
+    regions: RegionMatches | None = None
 
     def displacements(self) -> Tensor:
         """(grid.height * grid.width, 2) float32: how far each point moves, in pixels."""

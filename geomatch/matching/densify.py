@@ -58,6 +58,7 @@ def densify(
         valid=valid & (confidence >= how.min_confidence),
         source_size=source.image_size,
         target_size=target.image_size,
+        regions=forward.regions,
     )
 
 

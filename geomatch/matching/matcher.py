@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
@@ -12,6 +13,7 @@ from geomatch.matching.densify import Densification, densify
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
+from geomatch.matching.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
 from geomatch.matching.spatial_pyramid import SpatialPyramid
 
 METHODS: Mapping[str, Method] = {
@@ -19,6 +21,9 @@ METHODS: Mapping[str, Method] = {
     "mutual": MutualNeighbours(),
     "hough": HoughVoting(),
     "dsp": SpatialPyramid(),
+    "pf-nam": NaiveAppearance(),
+    "pf-phm": ProbabilisticHough(),
+    "pf-lom": LocalOffsets(),
 }
 
 
@@ -64,5 +69,7 @@ def _with_parameters(name: str, method: Method, parameters: Mapping[str, str]) -
         try:
             values[key] = known[key](text)
         except ValueError:
-            raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {known[key].__name__}") from None
+            kind = known[key]
+            wanted = " | ".join(kind) if issubclass(kind, StrEnum) else kind.__name__
+            raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {wanted}") from None
     return replace(method, **values)  # type: ignore[type-var]

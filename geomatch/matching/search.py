@@ -61,12 +61,12 @@ def best_partners(
     best = torch.full((columns,), -torch.inf, device=device)
     for start, stop in row_blocks(rows, columns, max_bytes):
         scores = score_rows(start, stop)
-        forward[start:stop] = _argmax_of_rows(scores)
+        forward[start:stop] = argmax_of_rows(scores)
         highest = scores.amax(dim=0)
         better = (highest > best).nonzero()[:, 0]
         if len(better):
             best[better] = highest[better]
-            backward[better] = start + _argmax_of_rows(scores[:, better].mT.contiguous())
+            backward[better] = start + argmax_of_rows(scores[:, better].mT.contiguous())
     return Partners(forward, backward)
 
 
@@ -100,7 +100,8 @@ def refine(
     return refined
 
 
-def _argmax_of_rows(scores: Tensor) -> Tensor:
+def argmax_of_rows(scores: Tensor) -> Tensor:
+    """The first maximum of each row of (N, M): (N,) int64."""
     # Both return the first of equal maxima; on a CPU numpy's is vectorised and several times faster.
     if scores.device.type == "cpu":
         return torch.from_numpy(scores.numpy().argmax(axis=1))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile
 from geomatch.evaluation.prediction import FLOW_SAMPLES, Prediction, Wanted, predict
 from geomatch.geometry import Grid
@@ -98,6 +98,23 @@ def test_regions_that_move_as_the_keypoints_do_are_right() -> None:
     wrong = predicted(make_pair(target_points=POINTS + np.array([20, 4])), Wanted(backward=False, regions=True))
     assert wrong.pcr[10] == 0
     assert 0 < wrong.miou.mean() < 0.6
+
+
+def test_a_matcher_s_own_boxes_are_scored_by_their_own_matches() -> None:
+    """Three boxes on the object go where they should, half a width beside, and nowhere; the fourth is off it."""
+    boxes = torch.tensor([[8.0, 18, 28, 38], [32.0, 22, 52, 42], [30.0, 20, 62, 52], [0.0, 0, 79, 59]])
+    moved = boxes + torch.tensor([*SHIFT, *SHIFT])
+    moved[1] += torch.tensor([10.0, 0, 10, 0])
+    own = RegionMatches(boxes, moved, torch.tensor([3.0, 2, 0, 1]))
+
+    def match(source: FeatureMap, target: FeatureMap) -> Correspondence:
+        return replace(shift(source, target), regions=own)
+
+    pair = make_pair(source_box=(5.0, 15.0, 65.0, 55.0))
+    found = predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), match, Wanted(backward=False, regions=True))
+    third = 1 / 3  # the IoU of two squares half a side apart
+    assert found.miou[:4].tolist() == pytest.approx([1, (1 + third) / 2, (1 + third) / 3, (1 + third) / 3])
+    assert found.pcr[[1, 66, 67, 100]].tolist() == pytest.approx([third, third, 2 * third, 2 * third])
 
 
 def test_what_is_kept_comes_back_as_it_was() -> None:

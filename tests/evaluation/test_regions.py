@@ -14,7 +14,6 @@ from geomatch.evaluation.regions import (
     mean_in_boxes,
     mean_iou_at_k,
     probability_of_correct_regions,
-    sliding_windows,
     valid_boxes,
     warp_boxes,
 )
@@ -103,30 +102,6 @@ def test_coinciding_points_go_to_the_mean_of_their_targets() -> None:
 def test_a_spline_through_no_points_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         ThinPlateSpline.fit(np.zeros((0, 2)), np.zeros((0, 2)))
-
-
-@pytest.mark.parametrize("size", [(300, 300), (300, 400), (500, 333), (480, 640), (200, 500)])
-def test_windows_are_about_five_hundred_and_keep_off_the_border(size: tuple[int, int]) -> None:
-    boxes = sliding_windows(size)
-    height, width = size
-    assert 400 <= len(boxes) <= 600
-    assert (boxes[:, :2] >= np.array([width, height]) * 0.01 - 0.5 - 1e-9).all()
-    assert (boxes[:, 2:] <= np.array([width, height]) * 0.99 - 0.5 + 1e-9).all()
-    assert len(np.unique(boxes, axis=0)) == len(boxes)
-
-
-def test_windows_of_one_shape_tile_the_image_with_the_stride() -> None:
-    """Usable width 98 for windows of 40 at steps of at most 20: four of them, 58 / 3 apart."""
-    boxes = sliding_windows((100, 100), scales=[0.4], aspects=[1.0], stride=0.5)
-    starts = [0.5 + step * 58 / 3 for step in range(4)]
-    assert boxes == pytest.approx(np.array([[x, y, x + 40, y + 40] for y in starts for x in starts]))
-
-
-def test_windows_have_the_asked_areas_and_aspects_and_too_large_ones_are_left_out() -> None:
-    wide = sliding_windows((100, 400), scales=[0.25], aspects=[4.0])
-    sides = wide[:, 2:] - wide[:, :2]
-    assert sides == pytest.approx(np.tile([100.0, 25.0], (len(wide), 1)))
-    assert len(sliding_windows((100, 400), scales=[0.6], aspects=[1.0])) == 0
 
 
 def test_a_valid_box_lies_three_quarters_on_the_object_and_holds_a_keypoint() -> None:

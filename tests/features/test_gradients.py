@@ -9,7 +9,7 @@ import torch
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.registry import load_features
-from geomatch.features.selective_search import selective_search
+from geomatch.matching.selective_search import selective_search
 from tests.features.test_extractors import photograph
 
 CPU = torch.device("cpu")

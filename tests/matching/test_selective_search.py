@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from geomatch.features.selective_search import selective_search
+from geomatch.matching.selective_search import selective_search
 from tests.features.test_extractors import photograph
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geomatch.features.opencv import opencv
 from geomatch.geometry import Canvas, rescale_position
+from geomatch.opencv import opencv
 
 WORKING_SIZE = 400
 """The longer side, in pixels, that images are resized to first; segments have at least some 100 pixels there."""

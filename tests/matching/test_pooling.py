@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import OutOfMemoryError
+from geomatch.geometry import Grid
+from geomatch.matching.pooling import SAMPLES, pool
+from tests.conftest import random_features
+
+
+def slow_pool(features: FeatureMap, box: np.ndarray, bins: int) -> np.ndarray:
+    """One box, bin after bin and point after point."""
+    grid, values = features.grid, features.descriptors.numpy().astype(np.float64)
+    left, top, right, bottom = box
+    out = np.zeros((bins, bins, len(values)))
+    for row, column in np.ndindex(bins, bins):
+        for down, across in np.ndindex(SAMPLES, SAMPLES):
+            x = left + (right - left) * (column + (across + 0.5) / SAMPLES) / bins
+            y = top + (bottom - top) * (row + (down + 0.5) / SAMPLES) / bins
+            cell = (y - grid.origin[1]) / grid.pitch[1], (x - grid.origin[0]) / grid.pitch[0]
+            for channel, value in enumerate(values):
+                read = map_coordinates(value, np.array(cell)[:, None], order=1, mode="nearest")[0]
+                out[row, column, channel] += read / SAMPLES**2
+    return out.ravel() / np.linalg.norm(out)
+
+
+@pytest.mark.parametrize("bins", [1, 3])
+@pytest.mark.parametrize("max_bytes", [12 * 9 * 21, 1 << 30])
+def test_pooling_agrees_with_a_slow_loop_whatever_the_memory(bins: int, max_bytes: int) -> None:
+    random = np.random.default_rng(0)
+    features = random_features(6, 8, channels=5)
+    features = FeatureMap(features.descriptors, (67, 91), Grid(6, 8, origin=(5.3, 4.1), pitch=(11.7, 10.2)))
+    corners = np.sort(random.uniform(-0.5, 66.5, (20, 2, 2)), axis=1)
+    boxes = corners.reshape(20, 4).astype(np.float32)
+    found = pool(features, torch.from_numpy(boxes), bins, max_bytes)
+    np.testing.assert_allclose(found, [slow_pool(features, box, bins) for box in boxes], atol=2e-5)
+
+
+def test_a_map_of_one_value_everywhere_pools_to_it_repeated() -> None:
+    features = FeatureMap(torch.tensor([0.6, 0.8])[:, None, None].expand(2, 4, 5), (40, 50), Grid.over((40, 50), 4, 5))
+    found = pool(features, torch.tensor([[3.0, 5.0, 30.0, 17.0], [-0.5, -0.5, 49.5, 39.5]]), 2, 1 << 20)
+    torch.testing.assert_close(found, torch.tensor([[0.3, 0.4] * 4] * 2))
+
+
+def test_a_bound_too_small_for_one_box_names_the_option() -> None:
+    with pytest.raises(OutOfMemoryError, match="--max-memory"):
+        pool(random_features(4, 4), torch.tensor([[0.0, 0.0, 9.0, 9.0]]), 4, 100)

@@ -1,0 +1,341 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError, OutOfMemoryError
+from geomatch.geometry import Grid
+from geomatch.matching.matcher import Matcher
+from geomatch.matching.pooling import pool
+from geomatch.matching.proposal_flow import (
+    LocalOffsets,
+    ProbabilisticHough,
+    ProposalFlow,
+    Regions,
+    hough_bins,
+    hough_votes,
+    neighbours_median,
+    smoothed,
+)
+from tests.conftest import random_features
+
+NAMES = ("pf-nam", "pf-phm", "pf-lom")
+SIZES = (180, 240), (300, 200)
+
+
+def random_boxes(count: int, size: tuple[int, int], seed: int) -> np.ndarray:
+    """Of at least some pixels a side, so that aspects stay within reach of each other."""
+    random = np.random.default_rng(seed)
+    corner = random.uniform(0, 0.6, (count, 2)) * size[::-1]
+    return np.hstack((corner, corner + random.uniform(0.1, 0.4, (count, 2)) * min(size))).astype(np.float32)
+
+
+def problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes of two images of SIZES and what they have in common, some of it nothing."""
+    a, b = random_boxes(14, SIZES[0], seed), random_boxes(17, SIZES[1], seed + 1000)
+    similarity = np.random.default_rng(seed).uniform(-0.3, 1, (14, 17)).clip(0).astype(np.float32)
+    return a, b, similarity
+
+
+def scaled(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """In an image whose longer side is 300 pixels and that begins at 0."""
+    return (boxes.astype(np.float64) + 0.5) * 300 / max(size)
+
+
+def admissible(first: np.ndarray, second: np.ndarray) -> bool:
+    aspects = [(box[2] - box[0]) / (box[3] - box[1]) for box in (first, second)]
+    return 0.5 < aspects[0] / aspects[1] < 2
+
+
+def area(box: np.ndarray) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def centre(box: np.ndarray) -> np.ndarray:
+    return (box[:2] + box[2:]) / 2
+
+
+def slow_hough(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Votes and scores z, pair after pair."""
+    (height_a, width_a), (height_b, width_b) = (np.array(size) * 300 / max(size) for size in SIZES)
+    cell = max(math.sqrt(4 * width_b * height_b / 8000), 5)
+    columns, rows = round(2 * width_b / cell), round(2 * height_b / cell)
+    votes, bins = np.zeros((20, rows, columns)), {}
+    for i, box in enumerate(a):
+        best: dict[tuple[int, int, int], float] = {}
+        for j, partner in enumerate(b):
+            if not admissible(box, partner) or s[i, j] == 0:
+                continue
+            x = partner[0] + (width_a - box[0]) / (box[2] - box[0]) * (partner[2] - partner[0])
+            y = partner[1] + (height_a - box[1]) / (box[3] - box[1]) * (partner[3] - partner[1])
+            scale = math.log2(area(partner) / area(box))
+            at = (
+                math.floor((scale + 4) / 8 * 20),
+                math.floor(y / (2 * height_b) * rows),
+                math.floor(x / (2 * width_b) * columns),
+            )
+            if all(0 <= k < length for k, length in zip(at, votes.shape, strict=True)):
+                bins[i, j] = at
+                best[at] = max(best.get(at, 0), float(s[i, j]))
+        for at, vote in best.items():
+            votes[at] += vote
+    scores = np.zeros(s.shape)
+    for (i, j), at in bins.items():
+        smooth = weight = 0.0
+        for shift in np.ndindex(5, 5, 5):
+            kernel = math.exp(-sum((k - 2) ** 2 for k in shift) / (2 * (5 / (4 * math.sqrt(2 * math.log(2)))) ** 2))
+            near = tuple(k + step - 2 for k, step in zip(at, shift, strict=True))
+            weight += kernel
+            if all(0 <= k < length for k, length in zip(near, votes.shape, strict=True)):
+                smooth += kernel * votes[near]
+        scores[i, j] = s[i, j] * smooth / weight
+    return votes, scores
+
+
+def slow_median(values: list[float]) -> float:
+    """20 steps of re-weighted least squares from the mean."""
+    median = sum(values) / len(values)
+    for _ in range(20):
+        weights = [1 / max(abs(value - median), 1e-6) for value in values]
+        median = sum(w * value for w, value in zip(weights, values, strict=True)) / sum(weights)
+    return median
+
+
+def slow_local_offsets(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> np.ndarray:
+    s = np.array([[s[i, j] if admissible(a[i], b[j]) else 0.0 for j in range(len(b))] for i in range(len(a))])
+
+    def offset(i: int, j: int) -> tuple[float, float, float]:
+        return (*(centre(a[i]) - centre(b[j])).tolist(), area(a[i]) / area(b[j]))
+
+    best = s.max(axis=1)
+    scores = np.zeros(s.shape)
+    for i, box in enumerate(a):
+        overlapping = [
+            n for n, other in enumerate(a) if (np.minimum(box[2:], other[2:]) > np.maximum(box[:2], other[:2])).all()
+        ]
+        matched = [n for n in overlapping if best[n] > 0]
+        if not matched:
+            continue
+        offsets = [offset(n, int(s[n].argmax())) for n in matched]
+        medians = [slow_median(list(values)) for values in zip(*offsets, strict=True)]
+        support = sum(best[n] for n in overlapping) / sum(best)
+        for j in range(len(b)):
+            x, y, scale = (value - median for value, median in zip(offset(i, j), medians, strict=True))
+            scores[i, j] = s[i, j] * math.exp(-0.05 * math.hypot(x, y) - 0.3 * abs(scale)) * support
+    return scores
+
+
+def as_regions(a: np.ndarray, b: np.ndarray) -> tuple[Regions, Regions]:
+    return Regions.of(torch.from_numpy(a), SIZES[0]), Regions.of(torch.from_numpy(b), SIZES[1])
+
+
+def flow_method(name: str, **parameters: str) -> ProposalFlow:
+    method = Matcher.named(name, parameters).method
+    assert isinstance(method, ProposalFlow)
+    return method
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hough_votes_and_scores_agree_with_a_slow_loop(seed: int) -> None:
+    a, b, s = problem(seed)
+    votes, scores = slow_hough(scaled(a, SIZES[0]), scaled(b, SIZES[1]), s)
+    source, target = as_regions(a, b)
+    similarity = torch.from_numpy(s) * source.admits(target)
+    bins, shape = hough_bins(source, target)
+    found = hough_votes(similarity, torch.where(similarity > 0, bins, -1), shape)
+    assert (votes > 0).sum() > 50
+    np.testing.assert_allclose(found, votes, atol=1e-5)
+    found = ProbabilisticHough().scores(similarity, source, target, 1 << 20)
+    np.testing.assert_allclose(found, scores, atol=1e-5)
+
+
+def test_a_box_votes_once_for_a_bin_with_the_best_that_vote_for_it() -> None:
+    similarity, bins = torch.tensor([[0.2, 0.7, 0.4], [0.5, 0.9, 0.1]]), torch.tensor([[3, 3, 0], [3, -1, 5]])
+    votes = hough_votes(similarity, bins, (1, 2, 3))
+    torch.testing.assert_close(votes, torch.tensor([[[0.4, 0, 0], [0.7 + 0.5, 0, 0.1]]]))
+
+
+def test_smoothing_keeps_the_sum_and_spreads_over_two_bins_each_way() -> None:
+    votes = torch.zeros(9, 9, 9)
+    votes[4, 4, 4] = 8
+    found = smoothed(votes)
+    assert float(found.sum()) == pytest.approx(8)
+    assert (found[2:7, 2:7, 2:7] > 0).all()
+    assert int((found > 0).sum()) == 125
+    assert float(found[4, 4, 5] / found[4, 4, 4]) == pytest.approx(math.exp(-0.5 / 1.0617**2), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_local_offsets_agree_with_a_slow_loop(seed: int) -> None:
+    a, b, s = problem(seed)
+    expected = slow_local_offsets(scaled(a, SIZES[0]), scaled(b, SIZES[1]), s)
+    source, target = as_regions(a, b)
+    found = LocalOffsets().scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)
+    assert (expected > 0).sum() > 50
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_median_of_neighbours_is_near_the_true_one_whatever_the_memory() -> None:
+    """Odd numbers of members, for which the median is one of them."""
+    random = np.random.default_rng(0)
+    offsets = torch.from_numpy(random.normal(size=(3, 41))).float() * 20
+    around = torch.zeros(41, 41, dtype=torch.bool)
+    for row in around:
+        row[torch.from_numpy(random.permutation(41)[: 2 * random.integers(2, 20) + 1])] = True
+    found = neighbours_median(offsets, around, 1 << 20)
+    exact = torch.stack([torch.stack([values[members].median() for members in around]) for values in offsets])
+    assert (found - exact).abs().median() < 0.05
+    torch.testing.assert_close(neighbours_median(offsets, around, 12 * 41), found, atol=1e-4, rtol=0)
+    assert neighbours_median(offsets, torch.zeros_like(around), 1 << 20).abs().max() == 0
+
+
+def test_boxes_are_admissible_within_a_factor_of_two_in_aspect() -> None:
+    square, wide, wider = [0.0, 0, 40, 40], [0.0, 0, 40, 24], [0.0, 0, 40, 20]
+    regions = Regions.of(torch.tensor([square, wide, wider]), (100, 100))
+    assert regions.admits(regions).tolist() == [[True, True, False], [True, True, True], [False, True, True]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_partner_is_taken_and_the_best_match_comes_first(name: str) -> None:
+    a, b, s = problem(0)
+    source, target = as_regions(a, b)
+    method = flow_method(name)
+    matched = method.match(torch.from_numpy(s), source, target, 1 << 20)
+    scores = method.scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)
+    assert (matched.score.diff() <= 0).all()
+    for box, partner, score in zip(matched.source, matched.target, matched.score, strict=True):
+        row = scores[(source.boxes == box).all(dim=1)][0]
+        assert score == row.max()
+        assert (partner == target.boxes[row.argmax()]).all()
+        if score > 0:
+            assert admissible(box.numpy(), partner.numpy())
+
+
+def textured(size: tuple[int, int], scale: float = 1.0, shift: tuple[float, float] = (0, 0)) -> FeatureMap:
+    """Features of a texture seen ``scale`` times as large and moved by ``shift``; cells of ten pixels."""
+    grid = Grid.over(size, size[0] // 10, size[1] // 10)
+    random = np.random.default_rng(0)
+    frequencies = torch.from_numpy(random.normal(size=(48, 2)) / 60).float()
+    phases = torch.from_numpy(random.uniform(0, 2 * np.pi, 48)).float()
+    places = (grid.centres() - torch.tensor(shift)) / scale
+    values = torch.nn.functional.normalize(torch.cos(2 * np.pi * places @ frequencies.mT + phases), dim=1)
+    return FeatureMap(values.mT.reshape(48, *grid.shape), size, grid)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("proposals", ["sliding", "uniform"])
+def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
+    source, target = textured((200, 300)), textured((260, 340), 1.2, (15.0, 10.0))
+    found = Matcher.named(name, {"proposals": proposals})(source, target)
+    y, x = torch.meshgrid(torch.arange(200.0), torch.arange(300.0), indexing="ij")
+    truth = torch.stack((0.2 * x + 15, 0.2 * y + 10))
+    error = (found.flow - truth).norm(dim=0)
+    inside = (1.2 * x + 15 < 330) & (1.2 * y + 10 < 250) & (x > 10) & (y > 10)
+    still = truth.norm(dim=0)[inside]
+    assert error[inside].median() < still.median() / 3  # large windows are few, and off by their stride
+    assert error[inside].quantile(0.8) < still.median() / 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_identical_images_match_to_themselves_again_and_again(name: str) -> None:
+    features = textured((150, 200))
+    matcher = Matcher.named(name)
+    found, again = matcher(features, features), matcher(features, features)
+    assert found.flow.abs().max() < 1e-3
+    assert bool(found.valid.all())
+    assert torch.equal(found.flow, again.flow)
+    assert found.regions is not None
+    assert torch.equal(found.regions.source, found.regions.target)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_without_texture_get_a_flow_of_less_confidence_than_a_texture_that_matches_itself(name: str) -> None:
+    size = (200, 300)
+    plain = FeatureMap(torch.full((4, 20, 30), 0.5), size, Grid.over(size, 20, 30))
+    found, surer = Matcher.named(name)(plain, plain), Matcher.named(name)(textured(size), textured(size))
+    assert bool(found.flow.isfinite().all())
+    assert found.confidence.max() < 0.9 < surer.confidence.min()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_an_admissible_pair_one_image_is_laid_over_the_other_and_nothing_is_valid(name: str) -> None:
+    """An image one pixel wide has but itself as a box, and nothing in a square one is of that shape."""
+    line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
+    square = random_features(10, 10, channels=3)
+    for source, target in ((line, square), (square, line)):
+        found = Matcher.named(name)(source, target)
+        assert bool(found.flow.isfinite().all())
+        assert not found.valid.any()
+        assert found.regions is not None
+        assert len(found.regions.found().score) == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_images_one_pixel_wide_match_from_end_to_end(name: str) -> None:
+    line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
+    assert Matcher.named(name)(line, line).flow.abs().max() < 1e-3
+
+
+def test_the_image_is_kept_once_and_boxes_only_if_they_are_searched_for_in_it() -> None:
+    features, image = random_features(4, 5), torch.zeros(3, 40, 50, dtype=torch.uint8)
+    method = Matcher.named("pf-lom").method
+    prepared = method.prepare(features, image)
+    assert prepared.image is image
+    assert prepared.boxes is None
+    assert method.prepare(prepared, image) is prepared
+
+
+def test_selective_search_is_done_once_and_its_boxes_keep_off_the_border() -> None:
+    pytest.importorskip("cv2")
+    image = torch.full((3, 120, 160), 40, dtype=torch.uint8)
+    image[0, 30:80, 40:100] = 220
+    method = flow_method("pf-lom", proposals="selective-search")
+    prepared = method.prepare(random_features(12, 16), image)
+    assert prepared.boxes is not None
+    assert method.prepare(prepared, image) is prepared
+    boxes = method.regions(prepared).boxes
+    assert boxes[-1].tolist() == [-0.5, -0.5, 159.5, 119.5]
+    assert (boxes[:-1] > 0).all()
+    assert (boxes - torch.tensor([39.5, 29.5, 99.5, 79.5])).abs().amax(dim=1).min() < 4
+    with pytest.raises(ValueError, match="prepare"):
+        method.regions(random_features(12, 16))
+
+
+def test_boxes_are_about_as_many_as_asked_for() -> None:
+    for count in (300, 500, 1000):
+        for proposals in ("sliding", "uniform"):
+            method = flow_method("pf-nam", proposals=proposals, count=str(count))
+            boxes = method.regions(random_features(15, 20)).boxes
+            assert 0.75 * count <= len(boxes) <= 1.25 * count + 1
+
+
+def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_show_without_the_mean() -> None:
+    source, target = random_features(6, 8, channels=5), random_features(7, 6, channels=5, seed=1)
+    parameters = {"bins": "3", "centring": "0.5", "sharpness": "2"}
+    *_, there, _ = Matcher.named("pf-nam", parameters).place(source, target)
+    assert there.regions is not None
+    best = there.regions.found()
+    mean = np.mean([f.descriptors.numpy().mean(axis=(1, 2)) for f in (source, target)], axis=0)
+    pooled = []
+    for features, boxes in ((source, best.source), (target, best.target)):
+        less = features.descriptors - 0.5 * torch.from_numpy(mean)[:, None, None]
+        pooled.append(pool(replace(features, descriptors=less / less.norm(dim=0)), boxes, 3, 1 << 30))
+    torch.testing.assert_close(best.score, (pooled[0] * pooled[1]).sum(dim=1) ** 2, atol=1e-5, rtol=0)
+
+
+def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"'edges' is no sliding \| uniform \| selective-search"):
+        Matcher.named("pf-phm", {"proposals": "edges"})
+    with pytest.raises(InputError, match="bins of Proposal Flow is 0: it must be at least 1"):
+        Matcher.named("pf-phm", {"bins": "0"})
+    with pytest.raises(InputError, match="smoothness"):
+        Matcher.named("pf-phm", {"smoothness": "0"})
+
+
+def test_a_bound_too_small_for_the_boxes_names_the_option() -> None:
+    matcher = replace(Matcher.named("pf-lom"), max_bytes=100_000)
+    with pytest.raises(OutOfMemoryError, match="--max-memory"):
+        matcher(random_features(9, 9), random_features(9, 9))

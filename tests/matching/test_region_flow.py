@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+from geomatch.correspondence import RegionMatches
+from geomatch.geometry import Grid
+from geomatch.matching.region_flow import first_holder, flow_from_regions, lattice_over, lay_over, send, survivors
+
+
+def random_boxes(count: int, width: float, height: float, seed: int) -> np.ndarray:
+    corners = np.sort(np.random.default_rng(seed).uniform(-0.5, 1, (count, 2, 2)) * (width, height), axis=1)
+    return corners.reshape(count, 4).astype(np.float32)
+
+
+def test_a_lattice_is_no_finer_than_the_pixels_and_never_empty() -> None:
+    assert lattice_over((300, 400), 200).shape == (150, 200)
+    assert lattice_over((30, 40), 200).shape == (30, 40)
+    assert lattice_over((2000, 1), 200).shape == (200, 1)
+
+
+def test_a_point_goes_where_the_box_goes_worked_by_hand() -> None:
+    """A quarter from the left and half-way down a box of 20 x 40, which becomes one of 8 x 8."""
+    moved = send(torch.tensor([[15.0, 40.0]]), torch.tensor([[10.0, 20, 30, 60]]), torch.tensor([[100.0, 0, 108, 8]]))
+    assert moved.tolist() == [[102, 4]]
+
+
+def slow_flow(source: np.ndarray, target: np.ndarray, grid: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (P, 2), and which of them hold (P,), box after box and point after point."""
+    centres = grid.centres().numpy()
+    positions, score = np.full((len(centres), 2), np.nan), np.full(len(centres), -1)
+    for rank, (box, partner) in enumerate(zip(source, target, strict=True)):
+        for point, (x, y) in enumerate(centres):
+            if score[point] < 0 and box[0] <= x <= box[2] and box[1] <= y <= box[3]:
+                positions[point, 0] = partner[0] + (x - box[0]) * (partner[2] - partner[0]) / (box[2] - box[0])
+                positions[point, 1] = partner[1] + (y - box[1]) * (partner[3] - partner[1]) / (box[3] - box[1])
+                score[point] = len(source) - rank
+    taken: dict[tuple[int, int], int] = {}
+    known = score > 0
+    for point in np.flatnonzero(known):
+        cell = np.round((positions[point] - other.origin) / other.pitch)
+        place = tuple(np.clip(cell, 0, (other.width - 1, other.height - 1)).astype(int).tolist())
+        if place in taken and score[taken[place]] >= score[point]:
+            known[point] = False
+        else:
+            if place in taken:
+                known[taken[place]] = False
+            taken[place] = point
+    return positions, known
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boxes_and_conflicts_agree_with_a_slow_loop(seed: int) -> None:
+    grid, other = Grid.over((50, 70), 10, 14), Grid.over((80, 60), 12, 9)
+    source, target = random_boxes(12, 70, 50, seed), random_boxes(12, 60, 80, seed + 100)
+    expected, kept = slow_flow(source, target, grid, other)
+    holder, held = first_holder(torch.from_numpy(source), grid)
+    positions = send(grid.centres(), torch.from_numpy(source)[holder], torch.from_numpy(target)[holder])
+    known = held & survivors(other.nearest(positions), torch.where(held, holder, 12))
+    assert (held.numpy() == np.isfinite(expected[:, 0])).all()
+    np.testing.assert_allclose(positions[held], expected[held], atol=1e-4)
+    assert 0 < kept.sum() < held.sum()
+    assert (known.numpy() == kept).all()
+
+
+def test_what_no_box_holds_follows_what_one_holds() -> None:
+    """The left half moves by (6, 2); no match tells of the right half, so it goes along."""
+    grid = Grid.over((40, 60), 20, 30)
+    box = torch.tensor([[-0.5, -0.5, 29.5, 39.5]])
+    regions = RegionMatches(
+        box.repeat(2, 1), torch.cat((box + torch.tensor([6.0, 2, 6, 2]), box)), torch.tensor([1, 0.0])
+    )
+    placed = flow_from_regions(regions, grid, grid, None, smoothness=20)
+    torch.testing.assert_close(placed.displacements(), torch.tensor([6.0, 2.0]).expand(600, 2), atol=1e-3, rtol=0)
+    assert placed.found is None
+
+
+def test_for_want_of_a_match_the_whole_is_laid_over_the_whole_and_nothing_is_found() -> None:
+    grid, other = Grid.over((40, 60), 4, 6), Grid.over((20, 90), 2, 9)
+    regions = RegionMatches(torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1))
+    placed = lay_over(regions, grid, other)
+    assert placed.found is not None
+    assert not placed.found.any()
+    torch.testing.assert_close(placed.positions + 0.5, (grid.centres() + 0.5) * torch.tensor([1.5, 0.5]))
