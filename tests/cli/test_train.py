@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from geomatch.features.weights import load_weights
-from tests.cli.test_match import geomatch
+from tests.cli.command import geomatch
 from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
@@ -100,25 +100,26 @@ def test_with_validation_the_output_holds_the_weights_of_the_best_score(workshop
 
 
 def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(workshop: Path) -> None:
-    def command(out: str, *more: object) -> list[str]:
+    def words(out: str) -> list[str]:
         places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
-        words = ("train", "introspection", *places, *SMALL, "--steps", 12, "--checkpoint-every", 0, *more)
-        return [sys.executable, "-m", "geomatch", *map(str, words)]
+        return [
+            str(word) for word in ("train", "introspection", *places, *SMALL, "--steps", 8, "--checkpoint-every", 0)
+        ]
 
     def told(out: str) -> list[dict[str, float]]:
         lines = map(json.loads, (workshop / f"{out}.log.jsonl").read_text().splitlines())
         return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
-    subprocess.run(command("whole"), cwd=workshop, check=True)
+    assert geomatch(*words("whole"), cwd=workshop).returncode == 0
     log = workshop / "killed.log.jsonl"
-    with subprocess.Popen(command("killed"), cwd=workshop) as process:
-        while not log.is_file() or log.read_bytes().count(b"\n") < 4:
+    with subprocess.Popen([sys.executable, "-m", "geomatch", *words("killed")], cwd=workshop) as process:
+        while not log.is_file() or log.read_bytes().count(b"\n") < 3:
             assert process.poll() is None
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (workshop / "killed").exists()
-    subprocess.run(command("killed", "--resume"), cwd=workshop, check=True)
+    assert geomatch(*words("killed"), "--resume", cwd=workshop).returncode == 0
     assert told("killed") == told("whole")
     assert (workshop / "killed").read_bytes() == (workshop / "whole").read_bytes()
 
@@ -222,16 +223,17 @@ def test_anchors_that_cannot_be_learnt_are_refused_in_one_sentence(
 
 
 def test_two_processes_learn_the_anchors_that_one_does(workshop: Path) -> None:
-    def command(out: str) -> list[str]:
+    def words(out: str) -> list[str]:
         places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
-        return [str(word) for word in ("-m", "geomatch", "train", "anchornet", *places, *ANCHORS, "--accumulate", 2)]
+        return [str(word) for word in ("train", "anchornet", *places, *ANCHORS, "--accumulate", 2)]
 
     def losses(out: str, what: str) -> list[float]:
         return [json.loads(line)["loss"] for line in (workshop / f"{out}.{what}.log.jsonl").read_text().splitlines()]
 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, *command("one")], cwd=workshop, env=environment, check=True, timeout=200)
-    subprocess.run([*launcher, *command("two")], cwd=workshop, env=environment, check=True, timeout=200)
+    command = [*launcher, "-m", "geomatch", *words("two")]
+    subprocess.run(command, cwd=workshop, env=environment, check=True, timeout=200)
+    assert geomatch(*words("one"), cwd=workshop).returncode == 0
     for what in ("banks", "code"):
         assert losses("two", what) == pytest.approx(losses("one", what), rel=1e-5)
