@@ -1,15 +1,18 @@
 """The command as a user types it, run in this process: a process of its own loads torch, which takes seconds."""
 
 import io
+import os
 import subprocess
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from geomatch.cli.app import main
+from tests.conftest import ROOT
 
 
 def geomatch(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -29,6 +32,15 @@ def geomatch(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -
     code = ended.value.code
     assert code is None or isinstance(code, int), code
     return subprocess.CompletedProcess(words, code or 0, out.getvalue(), err.getvalue())
+
+
+def own_process(*arguments: object) -> dict[str, Any]:
+    """What `subprocess` needs to start the command, of the code that is tested, where a process is the point."""
+    return {
+        "args": [sys.executable, "-m", "geomatch", *map(str, arguments)],
+        "env": os.environ | {"PYTHONPATH": str(ROOT)},
+        "text": True,
+    }
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *said: str, folder: Path, status: int = 2) -> None:

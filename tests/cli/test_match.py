@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from PIL import Image
 
 from geomatch.io.flow import read_flow
-from tests.cli.command import assert_refused, geomatch
+from tests.cli.command import assert_refused, geomatch, own_process
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,8 @@ def matched(teapots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """The folder and the record of one match, by a process of its own."""
     folder = tmp_path_factory.mktemp("match")
     formats = ("--format", "flo", "--format", "npz", "--format", "kitti")
-    command = [sys.executable, "-m", "geomatch", "match", teapots / "a.png", teapots / "b.png", *formats]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = own_process("match", teapots / "a.png", teapots / "b.png", *formats)
+    done = subprocess.run(**command, cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder / "a--b", json.loads(done.stdout)
@@ -186,11 +185,10 @@ def test_ctrl_c_is_said_in_a_sentence_and_leaves_nothing_behind(tmp_path: Path) 
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
     process = subprocess.Popen(
-        [sys.executable, "-m", "geomatch", "match", pipe, pipe],
+        **own_process("match", pipe, pipe),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         # A test runner in the background may have been started deaf to it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
@@ -218,7 +216,6 @@ def opened_for_writing(pipe: Path, reader: subprocess.Popen[str]) -> int:
 def test_a_reader_that_has_gone_away_is_no_catastrophe(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [sys.executable, "-m", "geomatch", *arguments]
-    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(**own_process(*arguments), stdout=write_end, stderr=subprocess.PIPE, check=False)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (1, "")
