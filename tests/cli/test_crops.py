@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from geomatch.datasets.crops import read_crops
-from tests.cli.test_match import assert_refused, geomatch
+from tests.cli.command import assert_refused, geomatch
 from tests.datasets.layouts import png, write_shard
 
 

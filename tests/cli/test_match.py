@@ -1,45 +1,29 @@
 """`geomatch match` as a user meets it: a process, its streams, its exit status and its files."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from geomatch.io.flow import read_flow
-
-
-def geomatch(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "geomatch", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | (env or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], *said: str, folder: Path, status: int = 2) -> None:
-    assert done.returncode == status, done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    for text in said:
-        assert text in done.stderr
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == [], "something was written"
+from tests.cli.command import assert_refused, geomatch, own_process
 
 
 @pytest.fixture(scope="module")
 def matched(teapots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """The folder and the record of one match, by a process of its own."""
     folder = tmp_path_factory.mktemp("match")
     formats = ("--format", "flo", "--format", "npz", "--format", "kitti")
-    done = geomatch("match", teapots / "a.png", teapots / "b.png", *formats, cwd=folder)
+    command = own_process("match", teapots / "a.png", teapots / "b.png", *formats)
+    done = subprocess.run(**command, cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder / "a--b", json.loads(done.stdout)
@@ -124,7 +108,7 @@ def test_the_teapots_parts_come_together_where_the_match_is_confident(
     assert medians[0] < 0.5 * medians[3]
 
 
-def test_matching_again_gives_the_same_bytes(
+def test_matching_again_in_another_process_gives_the_same_bytes(
     matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
 ) -> None:
     done = geomatch("match", teapots / "a.png", teapots / "b.png", "-o", "again", "--quiet", cwd=tmp_path)
@@ -179,9 +163,11 @@ def test_images_that_cannot_be_read_are_named(content: bytes | None, said: str, 
     assert_refused(done, "bad.png", said, folder=tmp_path)
 
 
-def test_a_gpu_that_is_not_there_is_not_silently_replaced(teapots: Path, tmp_path: Path) -> None:
-    arguments = ("match", teapots / "a.png", teapots / "b.png", "--device", "cuda")
-    done = geomatch(*arguments, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
+def test_a_gpu_that_is_not_there_is_not_silently_replaced(
+    teapots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", "--device", "cuda", cwd=tmp_path)
     assert_refused(done, "--device cuda", "--device cpu", folder=tmp_path)
 
 
@@ -194,27 +180,42 @@ def test_an_animation_is_matched_by_its_first_frame_and_that_is_said(teapots: Pa
     assert "first frame" in done.stderr
 
 
-def test_ctrl_c_leaves_nothing_behind(teapots: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    # Large enough to keep the process busy for seconds after the signal is sent.
-    large = tmp_path_factory.mktemp("large") / "a.jpg"
-    Image.open(teapots / "a.png").resize((4000, 3000)).save(large)
+def test_ctrl_c_is_said_in_a_sentence_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """It comes while the process waits for an image that a pipe does not give it."""
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
     process = subprocess.Popen(
-        [sys.executable, "-m", "geomatch", "match", large, large, "--preset", "precise"],
+        **own_process("match", pipe, pipe),
         cwd=tmp_path,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         # A test runner in the background may have been started deaf to it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    time.sleep(1.5)
+    writer = opened_for_writing(pipe, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
+    said = process.communicate(timeout=60)
+    os.close(writer)
+    assert (process.returncode, *said) == (130, "", "geomatch: interrupted\n")
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
-def test_a_reader_that_goes_away_is_no_catastrophe(teapots: Path, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m geomatch match {teapots / 'a.png'} {teapots / 'b.png'} --preset fast | true"
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+def opened_for_writing(pipe: Path, reader: subprocess.Popen[str]) -> int:
+    """The descriptor of a pipe as soon as the process reads from it."""
+    while reader.poll() is None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads yet
+                raise
+            time.sleep(0.01)
+    raise AssertionError("the process has ended without reading")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_a_reader_that_has_gone_away_is_no_catastrophe(arguments: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(**own_process(*arguments), stdout=write_end, stderr=subprocess.PIPE, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (1, "")

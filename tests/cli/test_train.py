@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from geomatch.datasets.pairs import PairDataset
+from geomatch.evaluation import validation
+from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import load_weights
-from tests.cli.test_match import geomatch
+from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
@@ -82,43 +86,76 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(changes: dict[str, str], s
     assert not list(workshop.glob("other*"))
 
 
-def test_with_validation_the_output_holds_the_weights_of_the_best_score(workshop: Path, willow: Path) -> None:
+@pytest.fixture
+def shifted(spair: Path, teapots: Path) -> Path:
+    """Pairs in SPair's layout whose second picture shows what lies 10 pixels further right and down in the first."""
+    picture = Image.open(teapots / "a.png").convert("RGB").resize((100, 80))
+    for path in (spair / "JPEGImages").rglob("*.jpg"):
+        left = 0 if path.name == "x.jpg" else 10
+        picture.crop((left, left, left + 80, left + 60)).save(path)
+    points = [[x, y] for x in range(12, 80, 6) for y in range(12, 60, 6)]
+    for path in (spair / "PairAnnotation").rglob("*.json"):
+        known = json.loads(path.read_text())
+        moved = {"src_kps": points, "trg_kps": [[x - 10, y - 10] for x, y in points], "trg_bndbox": [0, 0, 79, 59]}
+        path.write_text(json.dumps(known | moved))
+    return spair
+
+
+def test_with_validation_the_output_holds_the_weights_of_the_best_score(
+    workshop: Path, shifted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two validations, the score of the second of which is halved."""
+    tried: list[torch.Tensor] = []
+
+    def worse_and_worse(network: IntrospectionNet, benchmarks: list[PairDataset]) -> float:
+        tried.append(network.state_dict()["trunk.stem.conv.weight"].half())
+        return score(network, benchmarks) / len(tried)
+
+    score = validation.validation_score
+    monkeypatch.setattr(validation, "validation_score", worse_and_worse)
     places = ("--data", "photographs", "--init", "init.safetensors", "--out", "best.safetensors")
-    options = ("--steps", 3, "--val", f"pf-willow={willow}", "--val-every", 2)
-    done = geomatch("train", "introspection", *places, *SMALL, *options, cwd=workshop)
+    options = ("--steps", 3, "--trunk-rate", 0.01, "--keep-similarity", 0)
+    validated = ("--val", f"animal-parts={shifted}", "--val-every", 2)
+    done = geomatch("train", "introspection", *places, *SMALL, *options, *validated, cwd=workshop)
     assert done.returncode == 0, done.stderr
     log = [json.loads(line) for line in (workshop / "best.safetensors.log.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["validation"] for line in log if "validation" in line}
     assert list(scores) == [2, 3]
+    assert scores[3] < scores[2]
+    kept = load_weights(workshop / "best.safetensors").state["trunk.stem.conv.weight"].half()
+    assert torch.equal(kept, tried[0])
+    assert not torch.equal(kept, tried[1])
+
     weights = ("--weights", "best.safetensors", "--matcher", "nn", "--device", "cpu")
-    again = geomatch("eval", "--dataset", "pf-willow", "--root", willow, *weights, "--json", cwd=workshop)
+    dataset = ("--dataset", "animal-parts", "--root", shifted, "--split", "val")
+    again = geomatch("eval", *dataset, *weights, "--json", cwd=workshop)
     assert again.returncode == 0, again.stderr
     results = json.loads(again.stdout)["results"]
     # The file holds half precision.
-    best = max(scores.values())
-    assert next(r["pck"] for r in results if r["alpha"] == 0.1) == pytest.approx(best, abs=0.1)
+    assert next(r["pck"] for r in results if r["alpha"] == 0.1) == pytest.approx(scores[2], abs=0.1)
 
 
 def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(workshop: Path) -> None:
-    def command(out: str, *more: object) -> list[str]:
+    often = ("--steps", 6, "--checkpoint-every", 0, "--keep-similarity", 0)
+
+    def words(out: str) -> list[str]:
         places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
-        words = ("train", "introspection", *places, *SMALL, "--steps", 12, "--checkpoint-every", 0, *more)
-        return [sys.executable, "-m", "geomatch", *map(str, words)]
+        return [str(word) for word in ("train", "introspection", *places, *SMALL, *often)]
 
     def told(out: str) -> list[dict[str, float]]:
         lines = map(json.loads, (workshop / f"{out}.log.jsonl").read_text().splitlines())
         return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
-    subprocess.run(command("whole"), cwd=workshop, check=True)
+    assert geomatch(*words("whole"), cwd=workshop).returncode == 0
     log = workshop / "killed.log.jsonl"
-    with subprocess.Popen(command("killed"), cwd=workshop) as process:
-        while not log.is_file() or log.read_bytes().count(b"\n") < 4:
+    with subprocess.Popen(**own_process(*words("killed")), cwd=workshop) as process:
+        while not log.is_file() or log.read_bytes().count(b"\n") < 2:
             assert process.poll() is None
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (workshop / "killed").exists()
-    subprocess.run(command("killed", "--resume"), cwd=workshop, check=True)
+    assert geomatch(*words("killed"), "--resume", cwd=workshop).returncode == 0
     assert told("killed") == told("whole")
     assert (workshop / "killed").read_bytes() == (workshop / "whole").read_bytes()
 
@@ -222,16 +259,17 @@ def test_anchors_that_cannot_be_learnt_are_refused_in_one_sentence(
 
 
 def test_two_processes_learn_the_anchors_that_one_does(workshop: Path) -> None:
-    def command(out: str) -> list[str]:
+    def words(out: str) -> list[str]:
         places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
-        return [str(word) for word in ("-m", "geomatch", "train", "anchornet", *places, *ANCHORS, "--accumulate", 2)]
+        return [str(word) for word in ("train", "anchornet", *places, *ANCHORS, "--accumulate", 2)]
 
     def losses(out: str, what: str) -> list[float]:
         return [json.loads(line)["loss"] for line in (workshop / f"{out}.{what}.log.jsonl").read_text().splitlines()]
 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, *command("one")], cwd=workshop, env=environment, check=True, timeout=200)
-    subprocess.run([*launcher, *command("two")], cwd=workshop, env=environment, check=True, timeout=200)
+    command = [*launcher, "-m", "geomatch", *words("two")]
+    subprocess.run(command, cwd=workshop, env=environment, check=True, timeout=200)
+    assert geomatch(*words("one"), cwd=workshop).returncode == 0
     for what in ("banks", "code"):
         assert losses("two", what) == pytest.approx(losses("one", what), rel=1e-5)

@@ -128,18 +128,21 @@ def test_the_dilated_last_stage_stays_at_stride_16_and_dilates_all_its_3x3_kerne
     assert [(kernel.stride, kernel.dilation) for kernel in kernels] == [((1, 1), (2, 2))] * 3
 
 
-@pytest.mark.parametrize(("name", "stage"), [("resnet50v2", 2), ("resnet50v2", 3), ("resnet50", 4)])
-def test_a_cell_s_receptive_field_is_centred_on_a_multiple_of_the_stride(name: str, stage: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "stage", "side"), [("resnet50v2", 2, 256), ("resnet50v2", 3, 384), ("resnet50", 4, 640)]
+)
+def test_a_cell_s_receptive_field_is_centred_on_a_multiple_of_the_stride(name: str, stage: int, side: int) -> None:
     """With equal positive weights everywhere, the gradient of one cell is symmetric about its centre."""
     trunk = build_trunk(name, dilated=True)
     _make_uniform(trunk)
-    side = 640
     images = torch.full((1, 3, side, side), 0.9, requires_grad=True)
     output = trunk(images, [stage])[stage]
     row, column = output.shape[2] // 2, output.shape[3] // 2 + 1
     output[0, 0, row, column].backward()
     assert images.grad is not None
     weight = images.grad[0].sum(dim=0).double()
+    assert not weight[[0, -1]].any(), "the picture should be larger than the field"
+    assert not weight[:, [0, -1]].any(), "the picture should be larger than the field"
     positions = torch.arange(side, dtype=torch.float64)
     centre_y = float((weight.sum(dim=1) * positions).sum() / weight.sum())
     centre_x = float((weight.sum(dim=0) * positions).sum() / weight.sum())

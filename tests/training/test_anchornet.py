@@ -204,6 +204,7 @@ def learn(
     out: Path,
     recipe: AnchorRecipe = RECIPE,
     *,
+    steps: int = 3,
     resume: bool = False,
     stop: tuple[str, int] | None = None,
 ) -> list[tuple[str, Progress]]:
@@ -214,7 +215,7 @@ def learn(
         if (what, progress.step) == stop:
             raise KeyboardInterrupt
 
-    how = Optimisation(steps=3, warm_up=1, head_rate=1e-2, trunk_rate=0, precision=Precision.fp32)
+    how = Optimisation(steps=steps, warm_up=1, head_rate=1e-2, trunk_rate=1e-2, precision=Precision.fp32)
     train_anchornet([data], start, out, recipe, how, device=Device.cpu, resume=resume, on_progress=on_progress)
     return told
 
@@ -222,13 +223,19 @@ def learn(
 pytestmark = pytest.mark.filterwarnings("ignore:few photographs")
 
 
+@pytest.fixture(scope="module")
+def learnt(
+    shards: Path, init: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[tuple[str, Progress]]]:
+    """The weights of a whole training, and what was told of it."""
+    out = tmp_path_factory.mktemp("learnt") / "anchors.safetensors"
+    return out, learn(shards, init, out)
+
+
 def test_banks_are_learnt_then_the_code_and_the_weights_give_descriptors(
-    shards: Path,
-    init: Path,
-    tmp_path: Path,
+    learnt: tuple[Path, list[tuple[str, Progress]]],
 ) -> None:
-    out = tmp_path / "anchors.safetensors"
-    told = learn(shards, init, out)
+    out, told = learnt
     assert [(what, progress.step) for what, progress in told] == [
         ("banks", 1), ("banks", 2), ("banks", 3), ("code", 1), ("code", 2),
     ]  # fmt: skip
@@ -242,41 +249,27 @@ def test_banks_are_learnt_then_the_code_and_the_weights_give_descriptors(
         load_features("anchornet:dog", working_size=96, device=torch.device("cpu"), weights=out)
 
 
-def test_the_trunk_stays_as_it_was_unless_it_is_tuned(shards: Path, init: Path, tmp_path: Path) -> None:
-    weights = {}
-    for tuned in (False, True):
-        out = tmp_path / f"{tuned}.safetensors"
-        train_anchornet(
-            [shards],
-            init,
-            out,
-            replace(RECIPE, tuned=tuned),
-            Optimisation(steps=1, warm_up=0, trunk_rate=1e-2, precision=Precision.fp32),
-            device=Device.cpu,
-            resume=False,
-            on_progress=lambda *_: None,
-        )
-        weights[tuned] = load_weights(out).state["trunk.stem.conv.weight"]
-    network = load_features("hypercolumn:1", working_size=64, device=torch.device("cpu"), weights=init)
-    before = network.trunk.stem["conv"].weight  # type: ignore[attr-defined]
-    assert torch.equal(weights[False], before.half().float())
-    assert not torch.equal(weights[True], weights[False])
-
-
-@pytest.mark.parametrize("stop", [("banks", 2), ("code", 1)])
-def test_training_stopped_in_either_stage_goes_on_as_if_never_stopped(
-    shards: Path,
-    init: Path,
-    tmp_path: Path,
-    stop: tuple[str, int],
+def test_the_trunk_stays_as_it_was_unless_it_is_tuned(
+    learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
-    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    learn(shards, init, whole)
-    with pytest.raises(KeyboardInterrupt):
-        learn(shards, init, parts, stop=stop)
-    assert not parts.exists()
+    tuned = tmp_path / "tuned.safetensors"
+    learn(shards, init, tuned, replace(RECIPE, tuned=True, code_steps=0), steps=1)
+    network = load_features("hypercolumn:1", working_size=64, device=torch.device("cpu"), weights=init)
+    before = network.trunk.stem["conv"].weight.half().float()  # type: ignore[attr-defined]
+    assert torch.equal(load_weights(learnt[0]).state["trunk.stem.conv.weight"], before)
+    assert not torch.equal(load_weights(tuned).state["trunk.stem.conv.weight"], before)
+
+
+def test_training_stopped_in_each_stage_goes_on_as_if_never_stopped(
+    learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts.safetensors"
+    for stop in (("banks", 2), ("code", 1)):
+        with pytest.raises(KeyboardInterrupt):
+            learn(shards, init, parts, stop=stop, resume=stop[0] == "code")
+        assert not parts.exists()
     learn(shards, init, parts, resume=True)
-    assert parts.read_bytes() == whole.read_bytes()
+    assert parts.read_bytes() == learnt[0].read_bytes()
 
 
 def test_more_filters_than_fit_in_memory_are_refused_with_the_estimate(

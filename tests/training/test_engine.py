@@ -16,6 +16,7 @@ from geomatch.errors import InputError, TrainingError
 from geomatch.io import atomic
 from geomatch.settings import Precision
 from geomatch.training.engine import Optimisation, StepLoss, Validation, rate_at, train
+from geomatch.training.workers import Workers
 
 
 class Regression:
@@ -47,6 +48,7 @@ def run(
     share_kept: float = 1.0,
     checkpoint_minutes: float = 5.0,
     validation: Validation | None = None,
+    workers: Workers | None = None,
 ) -> list[float]:
     log = folder / "log.jsonl"
     train(
@@ -68,6 +70,7 @@ def run(
         resume=resume,
         log=log,
         on_progress=lambda _: None,
+        workers=workers,
     )
     lines = map(json.loads, log.read_text().splitlines())
     return [line["loss"] for line in lines if "loss" in line]

@@ -60,35 +60,43 @@ def run(
     return told
 
 
+@pytest.fixture(scope="module")
+def trained(shards: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    """The weights of a whole training of three steps, and what was told of it."""
+    out = tmp_path_factory.mktemp("trained") / "out.safetensors"
+    return out, run(shards, init, out)
+
+
 def test_training_writes_weights_in_which_every_layer_that_is_used_has_moved(
-    shards: Path, init: Path, tmp_path: Path
+    trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
-    told = run(shards, init, tmp_path / "out.safetensors")
+    out, told = trained
     run(shards, init, tmp_path / "start.safetensors", steps=1)  # warm-up: barely moved
     assert [progress.step for progress in told] == [1, 2, 3]
     assert set(told[0].report) == {"loss", "likelihood", "sigma", "similarity"}
-    trained, start = (load_weights(tmp_path / f"{name}.safetensors").state for name in ("out", "start"))
-    used = [name for name in trained if not name.startswith(("trunk.stages.2", "trunk.stages.3", "trunk.final_bn"))]
-    still = [name for name in used if torch.equal(trained[name], start[name])]
+    ended, start = (load_weights(path).state for path in (out, tmp_path / "start.safetensors"))
+    used = [name for name in ended if not name.startswith(("trunk.stages.2", "trunk.stages.3", "trunk.final_bn"))]
+    still = [name for name in used if torch.equal(ended[name], start[name])]
     assert still == ["trunk.stages.2.0.bn1.weight"] or not still
-    log = [json.loads(line) for line in (tmp_path / "out.safetensors.log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in out.with_name("out.safetensors.log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [0, 1, 2]
-    assert (tmp_path / "out.safetensors.checkpoint").is_file()
+    assert out.with_name("out.safetensors.checkpoint").is_file()
 
 
-def test_the_same_command_gives_the_same_bytes(shards: Path, init: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        run(shards, init, tmp_path / name)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+def test_the_same_command_gives_the_same_bytes_also_interrupted_and_resumed_and_leaves_no_thread_behind(
+    trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
+) -> None:
+    def still_reading() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
-
-def test_interrupted_training_resumes_to_the_same_weights(shards: Path, init: Path, tmp_path: Path) -> None:
-    run(shards, init, tmp_path / "whole", steps=4)
+    again = tmp_path / "again"
     with pytest.raises(KeyboardInterrupt):
-        run(shards, init, tmp_path / "parts", steps=4, interrupt_after=2)
-    assert not (tmp_path / "parts").exists()
-    assert [progress.step for progress in run(shards, init, tmp_path / "parts", steps=4, resume=True)] == [3, 4]
-    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+        run(shards, init, again, interrupt_after=1)
+    assert not again.exists()
+    assert still_reading() == []
+    assert [progress.step for progress in run(shards, init, again, resume=True)] == [2, 3]
+    assert still_reading() == []
+    assert again.read_bytes() == trained[0].read_bytes()
 
 
 def test_a_batch_is_the_same_read_ahead_in_its_turn_or_out_of_the_blue(shards: Path) -> None:
@@ -108,13 +116,6 @@ def test_a_batch_is_the_same_read_ahead_in_its_turn_or_out_of_the_blue(shards: P
     assert losses([6], 1) == in_turn[6:7]
     assert losses([1, 4, 7], 3) == in_turn[1::3]
     assert losses([5, 2, 2], 1) == [in_turn[batch] for batch in (5, 2, 2)]
-
-
-def test_training_leaves_no_thread_behind_however_it_ends(shards: Path, init: Path, tmp_path: Path) -> None:
-    run(shards, init, tmp_path / "out", steps=1)
-    with pytest.raises(KeyboardInterrupt):
-        run(shards, init, tmp_path / "interrupted", interrupt_after=1)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_a_plain_folder_of_photographs_without_labels_trains_mixed_batches_only(init: Path, tmp_path: Path) -> None:
