@@ -136,7 +136,7 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
         (["--features", "surf"], ["surf", "introspection, anchornet, hypercolumn"]),
         (["--matcher", "ransac"], ["ransac", "nn, mutual, hough"]),
         (["--set", "window=wide"], ["window", "'wide' is no int"]),
-        (["--set", "blur=1"], ["nn has no parameter 'blur'", "window, temperature"]),
+        (["--set", "radius=1"], ["hough has no parameter 'radius'", "weight, preference"]),
         (["--set", "blur"], ["--set blur", "NAME=VALUE"]),
         (["--preset", "quick"], ["quick", "fast"]),
         (["--format", "exr"], ["exr", "kitti"]),
