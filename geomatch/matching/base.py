@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Final
 
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap, RegionMatches
+from geomatch.errors import InputError
 from geomatch.geometry import Grid, read_cells
 
 
@@ -36,8 +39,25 @@ class Placement:
         return pixels + read_cells(moves, self.grid.to_cells(pixels)[None])[0].mT
 
 
+Limits = Mapping[str, tuple[float, float]]
+
+REFINEMENT_LIMITS: Final[Limits] = {"window": (0, 10), "temperature": (1e-3, 100)}
+"""Of the refinement of partners below a cell."""
+
+
 class Method(ABC):
-    """A way to match, and its parameters: a frozen dataclass whose fields ``--set`` changes by name."""
+    """A way to match, and its parameters: a frozen dataclass whose fields ``--set`` changes by name.
+
+    limits: the least and the most that each number may be. Raises InputError for others.
+    """
+
+    limits: ClassVar[Limits]
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in self.limits.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(f"matcher's parameter {name} is {value}: it must be between {least:g} and {most:g}")
 
     @abstractmethod
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:

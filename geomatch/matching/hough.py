@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry import Grid, read_cells
-from geomatch.matching.base import Method, Placement
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
 from geomatch.matching.search import best_partners, place
 
 
@@ -34,6 +35,15 @@ class HoughVoting(Method):
     of the two Gaussians, as shares of the ``cells``. window, temperature: of the refinement below a cell, as for
     nearest neighbours.
     """
+
+    limits: ClassVar[Limits] = {
+        "weight": (0, 1e3),
+        "preference": (1e-3, 1e3),
+        "reach": (1e-3, 1e3),
+        "blur": (1e-3, 1e3),
+        "cells": (1, 1000),
+        **REFINEMENT_LIMITS,
+    }
 
     weight: float = 0.2
     preference: float = 0.1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.base import Method, Placement
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
 from geomatch.matching.nearest import nearest_partners
 from geomatch.matching.search import place
 
@@ -22,6 +23,8 @@ class MutualNeighbours(Method):
     matched; 0 keeps those that are each other's best alone. window, temperature: of the refinement below a cell, as
     for nearest neighbours.
     """
+
+    limits: ClassVar[Limits] = {"slack": (0, 1000), **REFINEMENT_LIMITS}
 
     slack: int = 1
     window: int = 1

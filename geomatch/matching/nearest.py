@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.base import Method, Placement
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
 from geomatch.matching.search import Partners, best_partners, place
 
 
@@ -16,6 +17,8 @@ class NearestNeighbours(Method):
     window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
     temperature: of the soft-argmax over that neighbourhood, in units of cosine similarity.
     """
+
+    limits: ClassVar[Limits] = REFINEMENT_LIMITS
 
     window: int = 1
     temperature: float = 0.05

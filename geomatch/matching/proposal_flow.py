@@ -20,7 +20,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap, RegionMatches
-from geomatch.errors import InputError, OutOfMemoryError
-from geomatch.matching.base import Method, Placement
+from geomatch.errors import OutOfMemoryError
+from geomatch.matching.base import Limits, Method, Placement
 from geomatch.matching.pooling import pool
 from geomatch.matching.proposals import inside_border, sliding_windows, uniform_boxes, whole_image
 from geomatch.matching.region_flow import flow_from_regions, lattice_over, lay_over
@@ -105,6 +105,16 @@ class ProposalFlow(Method):
     that the flow is smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
     """
 
+    limits: ClassVar[Limits] = {
+        "count": (1, 10_000),
+        "seed": (0, 2**31),
+        "bins": (1, 32),
+        "centring": (0, 1),
+        "sharpness": (1e-3, 100),
+        "lattice": (1, 2000),
+        "smoothness": (1e-6, 1e6),
+    }
+
     proposals: Proposals = Proposals.sliding
     count: int = 600
     seed: int = 0
@@ -113,13 +123,6 @@ class ProposalFlow(Method):
     sharpness: float = 6.0
     lattice: int = 100
     smoothness: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name in ("count", "bins", "lattice"):
-            if getattr(self, name) < 1:
-                raise InputError(f"parameter {name} of Proposal Flow is {getattr(self, name)}: it must be at least 1")
-        if self.smoothness <= 0:
-            raise InputError(f"parameter smoothness of Proposal Flow is {self.smoothness}: it must be above 0")
 
     @abstractmethod
     def scores(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> Tensor:
@@ -268,6 +271,8 @@ class LocalOffsets(ProposalFlow):
     o_ij = (difference of the centres, area of i / area of j). N(i) are the boxes that overlap i, m(i) the median of the
     offsets of their best matches by s.
     """
+
+    limits: ClassVar[Limits] = {**ProposalFlow.limits, "distance_weight": (0, 1e3), "scale_weight": (0, 1e3)}
 
     distance_weight: float = 0.05
     scale_weight: float = 0.3

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry import Grid, read_cells, rescale_position
-from geomatch.matching.base import Method, Placement
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
 from geomatch.matching.belief_propagation import Smoothness, count_messages, count_nodes, find_labels
 from geomatch.matching.search import Partners, place, row_blocks
 
@@ -55,6 +56,19 @@ class SpatialPyramid(Method):
         finer search.
     """
 
+    limits: ClassVar[Limits] = {
+        "levels": (1, 6),
+        "reach": (0, 1),
+        "truncation": (0, 1e3),
+        "smoothness": (0, 1e3),
+        "smoothness_truncation": (0, 1e3),
+        "scale_smoothness": (0, 1e3),
+        "iterations": (0, 1000),
+        "cell_reach": (0, 100),
+        "cell_weight": (0, 1e3),
+        **REFINEMENT_LIMITS,
+    }
+
     levels: int = 4
     reach: float = 0.5
     scales: str = "1"
@@ -70,10 +84,7 @@ class SpatialPyramid(Method):
 
     def __post_init__(self) -> None:
         """Raises InputError for a pyramid that cannot be built."""
-        for name, least, most in (("levels", 1, 6), ("reach", 0, 1), ("iterations", 0, 1000), ("cell_reach", 0, 100)):
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise InputError(f"parameter {name} of matcher dsp: {value} is not between {least} and {most}")
+        super().__post_init__()
         self.scale_labels()
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from geomatch.geometry import Grid
 from geomatch.matching.base import Placement
 from geomatch.matching.confidence import Hearing, hear
 from geomatch.matching.densify import Densification, Spread, densify
-from geomatch.matching.matcher import Matcher
+from geomatch.matching.matcher import METHODS, Matcher
 from geomatch.matching.search import refine
 from tests.conftest import random_features
 
@@ -129,6 +129,21 @@ def test_an_unknown_matcher_is_answered_with_the_known_ones() -> None:
         Matcher.named("nn", {"blur": "1"})
     with pytest.raises(InputError, match="'wide' is no int"):
         Matcher.named("nn", {"window": "wide"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_number_of_every_matcher_has_limits_that_hold_its_default_and_refuse_others(name: str) -> None:
+    method = METHODS[name]
+    numbers = {each.name for each in fields(method) if isinstance(getattr(method, each.name), int | float)}
+    assert set(method.limits) == numbers
+    for parameter, (least, most) in method.limits.items():
+        assert least <= getattr(method, parameter) <= most
+        outside = [str(least - 1), str(int(most) + 1)]
+        if isinstance(getattr(method, parameter), float):
+            outside.append("nan")
+        for value in outside:
+            with pytest.raises(InputError, match=rf"{parameter} is .* it must be between"):
+                Matcher.named(name, {parameter: value})
 
 
 def test_what_was_not_matched_itself_is_not_valid() -> None:

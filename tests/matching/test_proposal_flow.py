@@ -329,7 +329,7 @@ def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_sho
 def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match=r"'edges' is no sliding \| uniform \| selective-search"):
         Matcher.named("pf-phm", {"proposals": "edges"})
-    with pytest.raises(InputError, match="bins of Proposal Flow is 0: it must be at least 1"):
+    with pytest.raises(InputError, match="bins is 0: it must be between 1 and 32"):
         Matcher.named("pf-phm", {"bins": "0"})
     with pytest.raises(InputError, match="smoothness"):
         Matcher.named("pf-phm", {"smoothness": "0"})
