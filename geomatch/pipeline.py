@@ -16,6 +16,7 @@ from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.registry import load_features
 from geomatch.io.images import load_image
+from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.densify import Densification
 from geomatch.matching.matcher import Matcher
 from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
@@ -52,13 +53,14 @@ class Pipeline:
         Raises InputError for unknown names, WeightsError for weights that cannot be used.
         """
         chosen, place = PRESETS[preset], find_device(device)
+        posterior = POSTERIORS.get(features.partition(":")[0], MatchPosterior())
         return cls(
             load_features(features, working_size=chosen.working_size, device=place, weights=weights),
             replace(
                 Matcher.named(matcher or chosen.matcher, parameters),
                 cells=chosen.cells,
                 max_bytes=max_memory,
-                densification=Densification(min_confidence=min_confidence),
+                densification=Densification(posterior=posterior, min_confidence=min_confidence),
             ),
             place,
         )

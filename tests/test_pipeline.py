@@ -7,6 +7,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.io.images import load_image
+from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.matcher import Matcher
 from geomatch.pipeline import Pipeline, match
 from geomatch.settings import Device, Preset
@@ -51,3 +52,9 @@ def test_one_call_matches_two_files_as_the_parts_do_one_by_one(teapots: Path) ->
     assert torch.equal(whole.flow, parts.flow)
     assert whole.source_size == whole.target_size == (360, 480)
     assert pipeline.settings()["working_size"] == 224
+
+
+def test_each_feature_s_confidence_rests_on_constants_of_its_own() -> None:
+    built = Pipeline.build(features="anchornet:cat", preset=Preset.fast, device=Device.cpu)
+    assert built.matcher.densification.posterior == POSTERIORS["anchornet"] != MatchPosterior()
+    assert Pipeline.build(device=Device.cpu).matcher.densification.posterior == MatchPosterior()
