@@ -132,6 +132,10 @@ class Canvas:
         resized = F.interpolate(image[None], size=self.working_size, mode="bilinear", antialias=True)
         return F.pad(resized.float() / 255, (self.margin,) * 4, mode="reflect")
 
+    def draw_bytes(self, image: Tensor) -> Tensor:
+        """The same as `draw`, as other libraries take images: (h + 2 margin, w + 2 margin, 3) uint8 on the CPU."""
+        return (255 * self.draw(image)[0]).round().byte().permute(1, 2, 0).cpu()
+
     def first_cell(self, stride: int, offset: float = 0.0) -> int:
         """Index of the first cell, in either axis, whose centre lies on the image; see `grid`."""
         return ceil((self.margin - offset) / stride)

@@ -45,9 +45,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only one there.")
     ] = None,
-    features: Annotated[
-        list[str], typer.Option(metavar="NAME", help="introspection, or hypercolumn:2+3 and the like; repeatable.")
-    ] = ["introspection"],  # noqa: B006 (Typer copies it)
+    features: Annotated[list[str], typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable.")] = [  # noqa: B006 (Typer copies it)
+        "introspection"
+    ],
     matcher: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable; by default the preset's."),

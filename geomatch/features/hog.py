@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.features.base import FeatureExtractor
-from geomatch.features.opencv import SPACING, lay_out_bytes, unit_descriptors
+from geomatch.features.gradients import SPACING, GradientFeatures, unit_descriptors
 from geomatch.opencv import opencv
 
 CELL = 8
@@ -22,7 +20,7 @@ _EVENLY = 1e4
 """Standard deviation, in pixels, of the weights of a block's pixels: so wide that all weigh the same."""
 
 
-class HogFeatures(FeatureExtractor):
+class HogFeatures(GradientFeatures):
     """OpenCV's HOG, condensed: a cell's histogram as each of the four 2 x 2 blocks that hold it normalises it.
 
     18 numbers are the contrast-sensitive histogram, summed over the blocks and halved; 9 the contrast-insensitive
@@ -34,19 +32,12 @@ class HogFeatures(FeatureExtractor):
     are normalised by the energy of their contrast-insensitive histograms, and clipped at .2 afterwards, each kind of
     histogram for itself, where OpenCV clips the contrast-sensitive one and normalises again (L2-Hys); and it adds a
     32nd number that is 1 beyond the image, where this mirrors the image.
-
-    Raises InputError without OpenCV.
     """
 
     name = "hog"
 
-    def __init__(self, working_size: int, device: torch.device) -> None:
-        opencv(self.name)
-        self.working_size = working_size
-        self.device = device
-
     def __call__(self, image: Tensor) -> FeatureMap:
-        canvas, pixels = lay_out_bytes(image, self.working_size)
+        canvas, pixels = self.lay_out(image)
         cells = condense(cells_in_blocks(pixels))
         # Cells are SPACING apart, the first one begins at pixel 0; those that have only some of the blocks are missing.
         offset, missing = (CELL - 1) / 2, CELL // SPACING

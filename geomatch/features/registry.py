@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from geomatch.errors import InputError, WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor
+from geomatch.features.gradients import GradientFeatures
 from geomatch.features.hog import HogFeatures
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
@@ -69,16 +71,13 @@ def _hypercolumn(argument: str, working_size: int, device: torch.device, path: P
     return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))
 
 
-def _sift(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
-    _refuse_argument("sift", argument)
-    _refuse_weights("sift", path)
-    return SiftFeatures(working_size, device)
-
-
-def _hog(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
-    _refuse_argument("hog", argument)
-    _refuse_weights("hog", path)
-    return HogFeatures(working_size, device)
+def _gradients(
+    kind: type[GradientFeatures], argument: str, working_size: int, device: torch.device, path: Path | None
+) -> FeatureExtractor:
+    _refuse_argument(kind.name, argument)
+    if path is not None:
+        raise InputError(f"{kind.name} has no weights; leave out --weights {path}")
+    return kind(working_size, device)
 
 
 def _refuse_argument(feature: str, argument: str) -> None:
@@ -86,17 +85,12 @@ def _refuse_argument(feature: str, argument: str) -> None:
         raise InputError(f"{feature} takes no argument; '{argument}' was given")
 
 
-def _refuse_weights(feature: str, path: Path | None) -> None:
-    if path is not None:
-        raise InputError(f"{feature} has no weights; leave out --weights {path}")
-
-
 _LOADERS: Mapping[str, Callable[[str, int, torch.device, Path | None], FeatureExtractor]] = {
     "introspection": _introspection,
     "anchornet": _anchornet,
     "hypercolumn": _hypercolumn,
-    "sift": _sift,
-    "hog": _hog,
+    "sift": partial(_gradients, SiftFeatures),
+    "hog": partial(_gradients, HogFeatures),
 }
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.features.base import FeatureExtractor
-from geomatch.features.opencv import SPACING, lay_out_bytes, unit_descriptors
+from geomatch.features.gradients import SPACING, GradientFeatures, unit_descriptors
 from geomatch.opencv import opencv
 
 CELL = 4
@@ -18,26 +16,19 @@ SMOOTHING = 4 / 3
 cells are three times as wide."""
 
 
-class SiftFeatures(FeatureExtractor):
+class SiftFeatures(GradientFeatures):
     """OpenCV's SIFT of the grey image: 4 x 4 cells of 4 pixels, 8 orientations, 128 numbers.
 
     Gradients are weighed by a Gaussian of two cells, shared out linearly among cells and orientations, and the
     descriptor is scaled to unit length, clipped at .2 and scaled again. OpenCV rounds it to bytes (steps of 1/512);
     what is given here is of unit length again. Its centre is the pixel of its keypoint.
-
-    Raises InputError without OpenCV.
     """
 
     name = "sift"
 
-    def __init__(self, working_size: int, device: torch.device) -> None:
-        opencv(self.name)
-        self.working_size = working_size
-        self.device = device
-
     def __call__(self, image: Tensor) -> FeatureMap:
         cv2 = opencv(self.name)
-        canvas, pixels = lay_out_bytes(image, self.working_size)
+        canvas, pixels = self.lay_out(image)
         grid, first = canvas.grid(SPACING), canvas.first_cell(SPACING)
         # A keypoint's size is the diameter that goes with its scale, and cells are three scales wide.
         size = 2 * CELL / 3

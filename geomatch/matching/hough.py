@@ -76,11 +76,8 @@ class HoughVoting(Method):
                 f"voting over {hs}x{ws} cells does not fit into {max_bytes} bytes: "
                 "raise --max-memory or choose a faster --preset"
             )
-        similarity = source.descriptors.flatten(1).mT @ target.descriptors.flatten(1)
-        preferences = torch.softmax(similarity / self.preference, dim=1) * torch.softmax(
-            similarity / self.preference, dim=0
-        )
-        preferences = preferences.reshape(hs, ws, ht, wt)
+        similarity = source.descriptors.flatten(1).mT @ target.descriptors.flatten(1) / self.preference
+        preferences = (torch.softmax(similarity, dim=1) * torch.softmax(similarity, dim=0)).reshape(hs, ws, ht, wt)
         reach, blur = self.reach * self.cells, self.blur * self.cells
         votes = neighbours_votes(preferences, reach, blur)
         votes = votes + neighbours_votes(preferences.flip(3), reach, blur).flip(3)
@@ -92,13 +89,11 @@ def neighbours_votes(preferences: Tensor, reach: float, blur: float) -> Tensor:
 
     H_ij = sum_kl p_kl exp(-|i - k|^2 / 2 reach^2) exp(-|(j - i) - (l - k)|^2 / 2 blur^2), everything in cells.
     """
-    hs, ws, ht, wt = preferences.shape
     votes = by_displacement(preferences)
     for axis, deviation in enumerate((reach, reach, blur, blur)):
         kernel = _gaussian(votes.shape[axis], deviation, votes)
         votes = torch.tensordot(votes, kernel, dims=([axis], [0])).movedim(-1, axis)
-    y, x, v, u = torch.meshgrid(*(torch.arange(n, device=votes.device) for n in (hs, ws, ht, wt)), indexing="ij")
-    return votes[y, x, v - y + hs - 1, u - x + ws - 1]
+    return votes[_places(preferences)]
 
 
 def by_displacement(values: Tensor) -> Tensor:
@@ -106,9 +101,14 @@ def by_displacement(values: Tensor) -> Tensor:
     stands at y, x, v - y + hs - 1, u - x + ws - 1; 0 where there is no pair."""
     hs, ws, ht, wt = values.shape
     sheared = values.new_zeros(hs, ws, hs + ht - 1, ws + wt - 1)
-    y, x, v, u = torch.meshgrid(*(torch.arange(n, device=values.device) for n in (hs, ws, ht, wt)), indexing="ij")
-    sheared[y, x, v - y + hs - 1, u - x + ws - 1] = values
+    sheared[_places(values)] = values
     return sheared
+
+
+def _places(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where `by_displacement` puts each of the values."""
+    y, x, v, u = torch.meshgrid(*(torch.arange(n, device=values.device) for n in values.shape), indexing="ij")
+    return y, x, v - y + len(values) - 1, u - x + values.shape[1] - 1
 
 
 def interpolation(coarse: Grid, fine: Grid, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
 from geomatch.matching.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
 from geomatch.matching.spatial_pyramid import SpatialPyramid
+from geomatch.settings import DEFAULT_MAX_MEMORY
 
 METHODS: Mapping[str, Method] = {
     "nn": NearestNeighbours(),
@@ -39,7 +40,7 @@ class Matcher:
     name: str
     method: Method
     cells: int = 0
-    max_bytes: int = 2 << 30
+    max_bytes: int = DEFAULT_MAX_MEMORY
     densification: Densification = field(default_factory=Densification)
 
     @classmethod

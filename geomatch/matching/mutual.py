@@ -55,16 +55,16 @@ def _filled(placement: Placement, found: Tensor) -> Placement:
 
     If none was found, all stay as they are.
     """
+    if not found.any():
+        return Placement(placement.grid, placement.positions, found)
     shape = placement.grid.shape
     moves, known = placement.displacements().mT.reshape(2, *shape), found.reshape(1, *shape).float()
     moves = moves * known
-    while 0 < known.sum() < known.numel():
+    while not known.all():
         weights = _sum_of_neighbours(known)
         reached = (weights > 0) & (known == 0)
         moves = torch.where(reached, _sum_of_neighbours(moves) / weights.clamp(min=1), moves)
         known = torch.where(reached, 1.0, known)
-    if not found.any():
-        return Placement(placement.grid, placement.positions, found)
     positions = placement.grid.centres(moves.device) + moves.flatten(1).mT
     return Placement(placement.grid, positions, found)
 

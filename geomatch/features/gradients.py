@@ -1,4 +1,4 @@
-"""What the features made with OpenCV share: the lattice, and what they make of nothing."""
+"""What the features made of gradients, with OpenCV, share: the lattice, and what they make of nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomatch.features.base import FeatureExtractor
 from geomatch.geometry import Canvas
+from geomatch.opencv import opencv
 
 SPACING = 4
 """Pixels of the resized image from one descriptor to the next: finer than the cells of any preset, so that nothing is
@@ -19,14 +21,19 @@ MARGIN = 14
 multiple of SPACING, so that the lattice lies evenly on the image."""
 
 
-def lay_out_bytes(image: Tensor, working_size: int) -> tuple[Canvas, NDArray[np.uint8]]:
-    """Put an image (3, H, W) uint8 on a canvas: its longer side ``working_size`` pixels, mirrored all round by MARGIN.
+class GradientFeatures(FeatureExtractor):
+    """An extractor without weights. Raises InputError without OpenCV."""
 
-    Returns the canvas and its pixels as OpenCV takes them, (h, w, 3) uint8, but in the order RGB.
-    """
-    canvas = Canvas.fit((image.shape[1], image.shape[2]), working_size, MARGIN)
-    pixels = (255 * canvas.draw(image)[0]).round().byte()
-    return canvas, np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+    def __init__(self, working_size: int, device: torch.device) -> None:
+        opencv(self.name)
+        self.working_size = working_size
+        self.device = device
+
+    def lay_out(self, image: Tensor) -> tuple[Canvas, NDArray[np.uint8]]:
+        """An image (3, H, W) uint8 on its canvas, the longer side ``working_size`` pixels, mirrored all round by
+        MARGIN; and the canvas' pixels (h, w, 3) uint8, RGB."""
+        canvas = Canvas.fit((image.shape[1], image.shape[2]), self.working_size, MARGIN)
+        return canvas, np.ascontiguousarray(canvas.draw_bytes(image).numpy())
 
 
 def unit_descriptors(histograms: NDArray[np.float32]) -> Tensor:
