@@ -270,11 +270,10 @@ def fit_code(network: AnchorNet, examples: Sequence[WholeView]) -> None:
     The paper keeps a running mean while the code is learnt. The banks stand still by then, so that mean is one number a
     channel, taken here once; so it is the same however many processes learn.
     """
-    device = network.banks.weight.device
 
     def responses(example: WholeView) -> Tensor:
         seen = example.cells(network.config.stride)[1]
-        return F.softplus(network(example.image.to(device)))[0].flatten(1)[:, seen].cpu()
+        return F.softplus(network(example.image))[0].flatten(1)[:, seen]
 
     config = network.config
     directions, mean = principal_components(map(responses, examples), config.code_size, mean_share=config.mean_share)
@@ -288,8 +287,8 @@ def fit_means(network: AnchorNet, examples: Sequence[WholeView]) -> None:
     code, bank = torch.zeros_like(network.mean_code), torch.zeros_like(network.mean_bank)
     cells = 0
     for example in examples:
-        seen = example.cells(network.config.stride)[1].to(code.device)
-        responses = F.softplus(network(example.image.to(code.device)))
+        seen = example.cells(network.config.stride)[1]
+        responses = F.softplus(network(example.image))
         code += network.unit_code(responses)[0].flatten(1)[:, seen].sum(dim=1)
         bank += network.unit_banks(responses)[0].flatten(1)[:, seen].sum(dim=1)
         cells += int(seen.sum())
@@ -376,8 +375,9 @@ def train_anchornet(
     network = AnchorNet(recipe.network)
     _draw_banks(network, recipe.seed)
     network.trunk.load_state_dict(trunk.state_dict())
-    examples = draw_whole(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed)
     with workers_of_torchrun(find_device(device)) as workers:
+        network.to(workers.device)
+        examples = draw_whole(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed, workers.device)
 
         def learn(what: str, task_of: Callable[[AnchorNet, LabelledViews], Task], how: Optimisation) -> None:
             views = LabelledViews(recipe, photographs, reader, workers.device, workers.count)
@@ -394,9 +394,8 @@ def train_anchornet(
                     workers=workers,
                 )
 
-        with autocast(torch.device("cpu"), optimisation.precision):
+        with autocast(workers.device, optimisation.precision):
             fit_taps(network, examples)
-        network.to(workers.device)
         learn("banks", BankTask, optimisation)
         with autocast(workers.device, optimisation.precision):
             fit_code(network, examples)

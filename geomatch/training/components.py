@@ -12,12 +12,13 @@ from torch import Tensor, nn
 def principal_components(columns: Iterable[Tensor], count: int, *, mean_share: float = 1.0) -> tuple[Tensor, Tensor]:
     """The first ``count`` principal directions (count, C) of columns, and their mean (C,), both float64.
 
-    columns: parts (C, N) of them, in any precision; moments are summed in float64. mean_share: how much of the mean is
+    columns: parts (C, N) of them, in any precision, on any device; moments are summed in float64, on that device where
+    it has float64. mean_share: how much of the mean is
     taken from the columns first.
     """
 
     def moments(part: Tensor) -> Tensor:
-        x = F.pad(part.double(), (0, 0, 0, 1), value=1.0)
+        x = F.pad(in_double(part), (0, 0, 0, 1), value=1.0)
         return x @ x.mT
 
     total = sum(map(moments, columns), start=torch.zeros((), dtype=torch.float64))
@@ -27,6 +28,11 @@ def principal_components(columns: Iterable[Tensor], count: int, *, mean_share: f
     taken = mean_share * (2 - mean_share) * torch.outer(mean, mean)
     directions = torch.linalg.eigh(total[:-1, :-1] - taken).eigenvectors.flip(1)
     return directions[:, :count].mT, mean
+
+
+def in_double(tensor: Tensor) -> Tensor:
+    """In float64: on the same device, or on the CPU where the device has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 @torch.no_grad()

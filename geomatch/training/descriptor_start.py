@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geomatch.datasets.photographs import Photograph, PhotographReader
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.training.components import principal_components, set_projection
+from geomatch.training.components import in_double, principal_components, set_projection
 from geomatch.training.teacher import Teacher
 from geomatch.training.whole import WholeView
 from geomatch.views import WarpRanges, random_view, warp_image
@@ -35,11 +35,12 @@ def start_from_principal_components(
     random = np.random.default_rng((seed, 0, 2))
     generator = torch.Generator().manual_seed(seed)
     order = random.permutation(len(photographs))
+    device = network.descriptor.weight.device
 
     def columns_of(pixels: Tensor) -> Tensor:
         view = random_view((pixels.shape[1], pixels.shape[2]), view_size, WarpRanges(), generator)
         image = warp_image(pixels.float() / 255, view, (view_size, view_size))[None]
-        return network.columns(image)[0].flatten(1)
+        return network.columns(image.to(device))[0].flatten(1)
 
     columns = map(columns_of, reader.read((photographs[index] for index in order), sample))
     set_projection(network.descriptor, *principal_components(columns, network.config.descriptor_size))
@@ -59,15 +60,16 @@ def start_from_teacher(
     def moments(example: WholeView) -> Tensor:
         """(x, 1) times (x, 1, t), summed over the cells."""
         places, seen = example.cells(network.stride)
-        x = F.pad(network.columns(example.image)[0].flatten(1)[:, seen].double(), (0, 0, 0, 1), value=1.0)
-        return x @ torch.cat((x.mT, teacher(example.image, places[seen].float()[None])[0].double()), dim=1)
+        x = F.pad(in_double(network.columns(example.image)[0].flatten(1)[:, seen]), (0, 0, 0, 1), value=1.0)
+        told = teacher(example.image, places[seen].float()[None].to(example.image.device))[0]
+        return x @ torch.cat((x.mT, in_double(told)), dim=1)
 
     size = network.descriptor.in_channels
     total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))
     total = total / total[size, size]
     x_mean, t_mean = total[:size, size], total[size, size + 1 :]
     covariance = total[:size, :size] - torch.outer(x_mean, x_mean)
-    damping = ridge * covariance.diagonal().mean() * torch.eye(size, dtype=torch.float64)
+    damping = ridge * covariance.diagonal().mean() * torch.eye(size, dtype=torch.float64, device=total.device)
     regression = torch.linalg.solve(covariance + damping, total[:size, size + 1 :] - torch.outer(x_mean, t_mean))
     predicted = regression.mT @ covariance @ regression
     components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]

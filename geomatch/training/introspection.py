@@ -174,7 +174,7 @@ def appoint_teacher(
     opinions = [Opinion(trunk, recipe.network.stage, 1.0)]
     if classifier is not None:
         mobilenet = load_mobilenet(read_safetensors(classifier)[0], str(classifier))
-        opinions.append(Opinion(mobilenet, recipe.classifier_block, recipe.classifier_weight))
+        opinions.append(Opinion(mobilenet.to(next(trunk.parameters()).device), recipe.classifier_block, recipe.classifier_weight))
     return Teacher(opinions, examples).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -322,13 +322,13 @@ def train_introspection(
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
-    with autocast(torch.device("cpu"), optimisation.precision):
-        teacher = _start(network, photographs, reader, recipe, classifier)
-
     def keep() -> None:
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
 
     with workers_of_torchrun(find_device(device)) as workers:
+        network.to(workers.device)
+        with autocast(workers.device, optimisation.precision):
+            teacher = _start(network, photographs, reader, recipe, classifier)
         task = IntrospectionTask(recipe, network, photographs, reader, workers.device, teacher, stride=workers.count)
         with task.upcoming:
             train(
@@ -357,7 +357,8 @@ def _start(
     if recipe.keep_similarity == 0:
         start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
         return None
-    examples = draw_whole(photographs, reader, recipe.teacher_size, 300, recipe.seed)
+    device = network.descriptor.weight.device
+    examples = draw_whole(photographs, reader, recipe.teacher_size, 300, recipe.seed, device)
     teacher = appoint_teacher(deepcopy(network.trunk), classifier, recipe, examples)
     start_from_teacher(network, teacher, examples)
     return teacher

@@ -14,6 +14,9 @@ from geomatch.geometry import apply_homography
 from geomatch.views import homography_between, pixel_grid, square_corners, warp_image
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class WholeView:
     """A photograph in the middle of a square, mirrored around.
@@ -25,11 +28,11 @@ class WholeView:
     photograph_size: tuple[int, int]
 
     @classmethod
-    def of(cls, photograph: Tensor, size: int) -> WholeView:
-        """photograph: (3, H, W) uint8; size: the side T of the square, in pixels."""
+    def of(cls, photograph: Tensor, size: int, device: torch.device = CPU) -> WholeView:
+        """photograph: (3, H, W) uint8, on the CPU; size: the side T of the square, in pixels, to lie on ``device``."""
         photograph_size = (photograph.shape[1], photograph.shape[2])
         image = warp_image(photograph.float() / 255, whole_view(photograph_size, size), (size, size))[None]
-        return cls(image.contiguous(memory_format=torch.channels_last), photograph_size)
+        return cls(image.to(device, memory_format=torch.channels_last), photograph_size)
 
     def cells(self, stride: int) -> tuple[Tensor, Tensor]:
         """Of a trunk's cells the centres, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
@@ -40,11 +43,17 @@ class WholeView:
 
 
 def draw_whole(
-    photographs: Sequence[Photograph], reader: PhotographReader, size: int, count: int, seed: int
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    size: int,
+    count: int,
+    seed: int,
+    device: torch.device = CPU,
 ) -> list[WholeView]:
-    """Random photographs, ``count`` of them if there are so many, in squares of ``size`` pixels."""
+    """Random photographs, ``count`` of them if there are so many, in squares of ``size`` pixels on ``device``."""
     order = np.random.default_rng((seed, 0, 3)).permutation(len(photographs))
-    return [WholeView.of(pixels, size) for pixels in reader.read((photographs[index] for index in order), count)]
+    chosen = (photographs[index] for index in order)
+    return [WholeView.of(pixels, size, device) for pixels in reader.read(chosen, count)]
 
 
 def whole_view(photograph_size: tuple[int, int], size: int) -> Tensor:
