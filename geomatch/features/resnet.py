@@ -51,7 +51,7 @@ class ChannelAffine(nn.Module):
         self.variance = nn.Buffer(torch.ones(channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=False, eps=0.0)
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=False, eps=1e-12)
 
 
 def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
