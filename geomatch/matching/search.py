@@ -105,4 +105,4 @@ def argmax_of_rows(scores: Tensor) -> Tensor:
     # Both return the first of equal maxima; on a CPU numpy's is vectorised and several times faster.
     if scores.device.type == "cpu":
         return torch.from_numpy(scores.numpy().argmax(axis=1))
-    return scores.argmax(dim=1)
+    return (scores.byte() if scores.dtype == torch.bool else scores).argmax(dim=1)  # which knows no bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -48,8 +49,9 @@ class BatchSampler:
             return self._one_after_the_other(random), self.size, generator
         group = self.groups[self._label(random)]
         chosen = random.choice(len(group), size=min(self.size, len(group)), replace=False)
-        instead = (index for index in random.permutation(len(group)) if index not in chosen)
-        return (group[index] for index in (*chosen, *instead)), len(chosen), generator
+        taken = set(chosen.tolist())
+        instead = (index for index in random.permutation(len(group)) if index not in taken)
+        return (group[index] for index in chain(chosen, instead)), len(chosen), generator
 
     def _one_after_the_other(self, random: np.random.Generator) -> Iterator[Photograph]:
         for _ in range(_TRIES * self.size):
