@@ -7,6 +7,7 @@ part of every object of the class: anchors. A linear code of all banks' response
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -105,19 +106,12 @@ class AnchorNet(nn.Module):
         self.mean_code = nn.Buffer(torch.zeros(config.code_size))
         self.mean_bank = nn.Buffer(torch.zeros(config.responses))
 
-    def hypercolumn(self, images: Tensor) -> Tensor:
-        """Phi (B, column_size, h, w): each tap's principal components, read bilinearly at the cells, of unit length."""
-        stages: dict[int, Tensor] = self.trunk(images, self.config.stages)
-        height, width = (-(-side // self.config.stride) for side in images.shape[2:])
-        pixels = self.config.stride * pixel_grid(height, width).to(images)
-        columns = []
-        for stage, tap in zip(self.config.stages, self.taps, strict=True):
-            cells = (pixels / self.trunk.strides[stage]).expand(len(images), -1, -1)
-            columns.append(F.normalize(read_cells(tap(stages[stage]).float(), cells), dim=1))
-        return torch.cat(columns, dim=1).reshape(len(images), -1, height, width)
-
     def forward(self, images: Tensor) -> Tensor:
-        activations: Tensor = self.banks(self.hypercolumn(images))
+        return self.activations(self.trunk(images, self.config.stages), images)
+
+    def activations(self, taps: Mapping[int, Tensor], images: Tensor) -> Tensor:
+        """What `forward` gives, of stages of the images that the trunk has computed already."""
+        activations: Tensor = self.banks(self._hypercolumn(taps, images))
         return activations.float()
 
     def centred(self, responses: Tensor) -> Tensor:
@@ -147,6 +141,16 @@ class AnchorNet(nn.Module):
         if bank is None:
             return F.normalize(self.unit_code(responses) - self.mean_code[:, None, None], dim=1)
         return F.normalize(self.unit_banks(responses)[:, bank] - self.mean_bank[bank, None, None], dim=1)
+
+    def _hypercolumn(self, taps: Mapping[int, Tensor], images: Tensor) -> Tensor:
+        """Phi (B, column_size, h, w): each tap's principal components, read bilinearly at the cells, of unit length."""
+        height, width = (-(-side // self.config.stride) for side in images.shape[2:])
+        pixels = self.config.stride * pixel_grid(height, width).to(images)
+        columns = []
+        for stage, project in zip(self.config.stages, self.taps, strict=True):
+            cells = (pixels / self.trunk.strides[stage]).expand(len(images), -1, -1)
+            columns.append(F.normalize(read_cells(project(taps[stage]).float(), cells), dim=1))
+        return torch.cat(columns, dim=1).reshape(len(images), -1, height, width)
 
     @torch.no_grad()
     def response_thresholds(self) -> Tensor:

@@ -7,6 +7,7 @@ expects its own matches to err at this cell. `geomatch.training.introspection` i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -61,15 +62,21 @@ class IntrospectionNet(nn.Module):
 
     def columns(self, images: Tensor) -> Tensor:
         """What the heads stand on: the trunk's features (B, C, h, w), of root mean square 1 at every location."""
-        taps: dict[int, Tensor] = self.trunk(images, [self.config.stage])
-        x = taps[self.config.stage].float()
-        return F.normalize(x, dim=1) * math.sqrt(x.shape[1])
+        return self._columns_of(self.trunk(images, [self.config.stage]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.columns(images)
+        return self.heads(self.trunk(images, [self.config.stage]))
+
+    def heads(self, taps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, of stages that the trunk has computed already."""
+        x = self._columns_of(taps)
         low, high = self.config.sigma_floor, self.config.sigma_ceiling
         sigma = low + (high - low) * torch.sigmoid(self.sigma(x).float())
         return F.normalize(self.descriptor(x).float(), dim=1), sigma
+
+    def _columns_of(self, taps: Mapping[int, Tensor]) -> Tensor:
+        x = taps[self.config.stage].float()
+        return F.normalize(x, dim=1) * math.sqrt(x.shape[1])
 
 
 class IntrospectionFeatures(FeatureExtractor):

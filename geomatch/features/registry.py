@@ -18,6 +18,7 @@ from geomatch.features.gradients import GradientFeatures
 from geomatch.features.hog import HogFeatures
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
+from geomatch.features.joined import JoinedFeatures
 from geomatch.features.resnet import Trunk, build_trunk, load_pretrained
 from geomatch.features.sift import SiftFeatures
 from geomatch.features.weights import FORMAT, Weights, load_weights, read_safetensors, sha256_of, shipped_weights
@@ -34,8 +35,9 @@ def load_features(
 ) -> FeatureExtractor:
     """Make an extractor ready to use.
 
-    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``hypercolumn``
-    with the stages to stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``, which have no weights.
+    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``joined``, both
+    together; ``hypercolumn`` with the stages to stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``,
+    which have no weights.
     working_size: the longer side, in pixels, that images are resized to. weights: a file of geomatch's, or for
     hypercolumns any pretrained trunk in safetensors; None takes the shipped ones.
 
@@ -59,6 +61,16 @@ def _anchornet(argument: str, working_size: int, device: torch.device, path: Pat
     weights = load_weights(path or shipped_weights("anchornet"))
     network = _anchor_network(weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return AnchorFeatures(network, working_size, weights.sha256, only=argument)
+
+
+def _joined(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+    _refuse_argument("joined", argument)
+    if path is not None:
+        raise InputError(f"joined features are made of two weights files, the shipped ones; leave out --weights {path}")
+    first, second = (load_weights(shipped_weights(name)) for name in ("introspection", "anchornet"))
+    introspection = _introspection_network(first).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    anchors = _anchor_network(second).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return JoinedFeatures(introspection, anchors, working_size, f"{first.sha256}+{second.sha256}")
 
 
 def _hypercolumn(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
@@ -88,6 +100,7 @@ def _refuse_argument(feature: str, argument: str) -> None:
 _LOADERS: Mapping[str, Callable[[str, int, torch.device, Path | None], FeatureExtractor]] = {
     "introspection": _introspection,
     "anchornet": _anchornet,
+    "joined": _joined,
     "hypercolumn": _hypercolumn,
     "sift": partial(_gradients, SiftFeatures),
     "hog": partial(_gradients, HogFeatures),

@@ -65,7 +65,7 @@ activation, the ranges of warps and colours, the head's start from principal com
 
 SHIPPED_ANCHORS = (
     AnchorRecipe(
-        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 2, 3), tap_size=128, stride=8, filters=16, code_size=256),
+        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 2, 3), tap_size=128, stride=8, filters=64, code_size=256),
         view_size=225,
         photographs_per_step=8,
         form=Discriminability.bounded,
