@@ -14,7 +14,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.device import find_device
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.registry import load_features
+from geomatch.features.registry import features_of, load_features
 from geomatch.io.images import load_image
 from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.densify import Densification
@@ -34,7 +34,7 @@ class Pipeline:
     def build(
         cls,
         *,
-        features: str = "introspection",
+        features: str | None = None,
         matcher: str | None = None,
         parameters: Mapping[str, str] | None = None,
         preset: Preset = Preset.default,
@@ -45,7 +45,8 @@ class Pipeline:
     ) -> Pipeline:
         """Put a pipeline together.
 
-        features, weights: as in `geomatch.features.registry.load_features`. matcher: a name, None for the preset's.
+        features, weights: as in `geomatch.features.registry.load_features`; None for the features that the weights
+        given are of, or else the preset's. matcher: a name, None for the preset's.
         parameters: those of the matcher to change, as texts by name.
         max_memory: bytes the matcher may work in, besides the features and its result. min_confidence: what a match
         needs to be valid.
@@ -53,6 +54,7 @@ class Pipeline:
         Raises InputError for unknown names, WeightsError for weights that cannot be used.
         """
         chosen, place = PRESETS[preset], find_device(device)
+        features = features or (features_of(weights) if weights else chosen.features)
         posterior = POSTERIORS.get(features.partition(":")[0], MatchPosterior())
         return cls(
             load_features(features, working_size=chosen.working_size, device=place, weights=weights),

@@ -77,17 +77,18 @@ class FlowFormat(StrEnum):
 class PresetSettings:
     """working_size: the longer side images are resized to for the features, in pixels.
     cells: about how many cells the grid on which they are matched has along that side, at least.
-    matcher: unless one is asked for by name."""
+    features, matcher: unless others are asked for by name."""
 
+    features: str
     working_size: int
     cells: int
     matcher: str
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(working_size=224, cells=28, matcher="hough"),
-    Preset.default: PresetSettings(working_size=320, cells=40, matcher="hough"),
-    Preset.precise: PresetSettings(working_size=400, cells=50, matcher="hough"),
+    Preset.fast: PresetSettings(features="introspection", working_size=224, cells=28, matcher="hough"),
+    Preset.default: PresetSettings(features="joined", working_size=320, cells=40, matcher="hough"),
+    Preset.precise: PresetSettings(features="joined", working_size=400, cells=50, matcher="hough"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

@@ -45,9 +45,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only one there.")
     ] = None,
-    features: Annotated[list[str], typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable.")] = [  # noqa: B006 (Typer copies it)
-        "introspection"
-    ],
+    features: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable.")
+    ] = None,
     matcher: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable; by default the preset's."),
@@ -103,7 +103,7 @@ def evaluate(
             device=device,
             max_memory=parse_size(max_memory),
         )
-        for name in dict.fromkeys(features)
+        for name in dict.fromkeys(features or [None])  # type: ignore[list-item]
     ]
     outcomes = _run(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
     if csv:
@@ -158,7 +158,7 @@ def _load(
 
 
 def _pipelines(
-    features: str,
+    features: str | None,
     matchers: list[str] | None,
     *,
     parameters: Mapping[str, str],

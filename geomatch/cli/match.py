@@ -30,7 +30,7 @@ def match(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write; by default SOURCE--TARGET.")
     ] = None,
-    features: Features = "introspection",
+    features: Features = None,
     matcher: MatcherName = None,
     parameters: Parameters = None,
     preset: PresetChoice = Preset.default,

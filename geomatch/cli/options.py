@@ -38,11 +38,12 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
 
 
 Features = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
-        help="introspection; anchornet, or one class's anchors, as anchornet:cat; hypercolumn with its stages, as "
-        "hypercolumn:2+3; or sift or hog, which need the extra baselines.",
+        help="introspection; anchornet, or one class's anchors, as anchornet:cat; joined, both together; hypercolumn "
+        "with its stages, as hypercolumn:2+3; or sift or hog, which need the extra baselines; by default those of the "
+        "weights given, or the preset's.",
     ),
 ]
 MatcherName = Annotated[

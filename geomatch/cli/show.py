@@ -51,7 +51,7 @@ def confidence(
     _check_output(output, images)
     records, tiles = [], []
     with stderr_console(quiet=quiet).status("loading weights") as status:
-        pipeline = Pipeline.build(preset=preset, weights=weights, device=device)
+        pipeline = Pipeline.build(features="introspection", preset=preset, weights=weights, device=device)
         for number, path in enumerate(images, 1):
             status.update(f"describing {number} of {len(images)}")
             pixels = load_image(path)

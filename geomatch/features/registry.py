@@ -50,6 +50,14 @@ def load_features(
     return _LOADERS[kind](argument, working_size, device, weights)
 
 
+def features_of(path: Path) -> str:
+    """Which features a weights file of geomatch's is of. Raises WeightsError if it is no such file."""
+    about = read_safetensors(path)[1]
+    if about.get("format") != FORMAT:
+        raise WeightsError(f"{path}: does not say which features it is of; name them with --features")
+    return str(about["feature"])
+
+
 def _introspection(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
     _refuse_argument("introspection", argument)
     weights = load_weights(path or shipped_weights("introspection"))
