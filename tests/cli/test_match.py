@@ -133,7 +133,7 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--features", "surf"], ["surf", "introspection, anchornet, hypercolumn"]),
+        (["--features", "surf"], ["surf", "introspection, anchornet, joined, hypercolumn"]),
         (["--matcher", "ransac"], ["ransac", "nn, mutual, hough"]),
         (["--set", "window=wide"], ["window", "'wide' is no int"]),
         (["--set", "radius=1"], ["hough has no parameter 'radius'", "weight, preference"]),

@@ -3,8 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
+from geomatch.errors import WeightsError
+from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
+from geomatch.features.joined import JoinedFeatures
 from geomatch.features.resnet import build_trunk
 
 
@@ -46,3 +49,48 @@ def test_describing_twice_gives_the_same_bytes() -> None:
     extractor = IntrospectionFeatures(IntrospectionNet(IntrospectionConfig(descriptor_size=32)), working_size=96)
     image = photograph(90, 70)
     assert torch.equal(extractor(image).descriptors, extractor(image).descriptors)
+
+
+@pytest.fixture
+def learners() -> tuple[IntrospectionNet, AnchorNet]:
+    """Both on one trunk, with random weights."""
+    torch.manual_seed(0)
+    introspection = IntrospectionNet(IntrospectionConfig(descriptor_size=32))
+    anchors = AnchorNet(AnchorConfig(("cat", "dog"), tap_size=16, filters=8, code_size=12))
+    anchors.trunk.load_state_dict(introspection.trunk.state_dict())
+    return introspection, anchors
+
+
+def test_a_cosine_of_joined_features_is_the_mean_of_both_learners_cosines(
+    learners: tuple[IntrospectionNet, AnchorNet],
+) -> None:
+    image = photograph(90, 130)
+    joined = JoinedFeatures(*learners, working_size=128)(image)
+    phi, code = IntrospectionFeatures(learners[0], 128)(image), AnchorFeatures(learners[1], 128)(image)
+    assert joined.grid == code.grid
+    # Where a cell of the coarser grid is one of the finer, too, nothing is interpolated.
+    both = [(y, x) for y in range(0, code.grid.height, 2) for x in range(0, code.grid.width, 2)]
+    offset = (phi.grid.origin[0] - code.grid.origin[0]) / code.grid.pitch[0]
+    assert offset == round(offset)
+    first = round(offset)
+    fine = [(y + first, x + first) for y, x in both if y // 2 < phi.grid.height and x // 2 < phi.grid.width]
+    coarse = [(y // 2, x // 2) for y, x in both if y // 2 < phi.grid.height and x // 2 < phi.grid.width]
+
+    def cosines(descriptors: torch.Tensor, cells: list[tuple[int, int]]) -> torch.Tensor:
+        rows = torch.stack([descriptors[:, y, x] for y, x in cells])
+        return rows @ rows.mT
+
+    expected = (cosines(phi.descriptors, coarse) + cosines(code.descriptors, fine)) / 2
+    torch.testing.assert_close(cosines(joined.descriptors, fine), expected, atol=1e-5, rtol=0)
+    assert joined.inverse_confidence is not None
+    assert phi.inverse_confidence is not None
+    found = torch.stack([joined.inverse_confidence[y, x] for y, x in fine])
+    torch.testing.assert_close(found, torch.stack([phi.inverse_confidence[y, x] for y, x in coarse]))
+
+
+def test_learners_on_different_trunks_are_not_joined(learners: tuple[IntrospectionNet, AnchorNet]) -> None:
+    introspection, anchors = learners
+    with torch.no_grad():
+        next(anchors.trunk.parameters())[0] += 1
+    with pytest.raises(WeightsError, match="another trunk"):
+        JoinedFeatures(introspection, anchors, working_size=128)

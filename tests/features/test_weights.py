@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from geomatch.errors import InputError, WeightsError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.registry import load_features
+from geomatch.features.registry import features_of, load_features
 from geomatch.features.weights import load_weights, save_weights, sha256_of, shipped_weights
 
 CPU = torch.device("cpu")
@@ -138,7 +138,7 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(feature: str
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("surf", "introspection, anchornet, hypercolumn"),
+        ("surf", "introspection, anchornet, joined, hypercolumn"),
         ("hypercolumn:a", "numbers joined"),
         ("hypercolumn:7", "no stage 7"),
         ("introspection:x", "takes no argument"),
@@ -159,3 +159,15 @@ def test_unknown_features_are_answered_with_the_known_ones(name: str, reason: st
 def test_heads_that_the_trunk_cannot_carry_are_refused(config: IntrospectionConfig, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         IntrospectionNet(config)
+
+
+def test_joined_features_are_of_both_shipped_weights_and_take_no_others(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    shas = [load_weights(shipped_weights(name)).sha256 for name in ("introspection", "anchornet")]
+    assert load_features("joined", working_size=64, device=cpu).weights_sha256 == "+".join(shas)
+    with pytest.raises(InputError, match="leave out --weights"):
+        load_features("joined", working_size=64, device=cpu, weights=tmp_path / "mine.safetensors")
+
+
+def test_weights_say_which_features_they_are_of() -> None:
+    assert features_of(shipped_weights("anchornet")) == "anchornet"
