@@ -45,7 +45,9 @@ class JoinedFeatures(FeatureExtractor):
         stride = self.introspection.stride
         grid = canvas.grid(config.stride)
         cells = canvas.grid(stride).to_cells(grid.centres(pixels.device)) + canvas.first_cell(stride)
-        phi, sigma = (read_cells(maps, cells[None])[0].reshape(-1, *grid.shape) for maps in self.introspection.heads(taps))
+        phi, sigma = (
+            read_cells(maps, cells[None])[0].reshape(-1, *grid.shape) for maps in self.introspection.heads(taps)
+        )
         responses = canvas.crop(F.softplus(self.anchors.activations(taps, pixels)), config.stride)
         code = self.anchors.descriptors(responses, None)[0]
         both = torch.cat((F.normalize(phi, dim=0), code))

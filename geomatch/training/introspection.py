@@ -174,7 +174,9 @@ def appoint_teacher(
     opinions = [Opinion(trunk, recipe.network.stage, 1.0)]
     if classifier is not None:
         mobilenet = load_mobilenet(read_safetensors(classifier)[0], str(classifier))
-        opinions.append(Opinion(mobilenet.to(next(trunk.parameters()).device), recipe.classifier_block, recipe.classifier_weight))
+        opinions.append(
+            Opinion(mobilenet.to(next(trunk.parameters()).device), recipe.classifier_block, recipe.classifier_weight)
+        )
     return Teacher(opinions, examples).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -322,6 +324,7 @@ def train_introspection(
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
+
     def keep() -> None:
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
 

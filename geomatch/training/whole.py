@@ -13,7 +13,6 @@ from geomatch.datasets.photographs import Photograph, PhotographReader
 from geomatch.geometry import apply_homography
 from geomatch.views import homography_between, pixel_grid, square_corners, warp_image
 
-
 CPU = torch.device("cpu")
 
 
