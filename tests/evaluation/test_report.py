@@ -11,7 +11,7 @@ from PIL import Image
 
 from geomatch.evaluation.report import PairPicture, report_page
 from geomatch.evaluation.report.charts import LARGEST_POINT
-from geomatch.evaluation.report.pictures import data_uri
+from geomatch.visualize.page import data_uri
 from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number, tolerance
 from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair
 from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
