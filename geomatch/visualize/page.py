@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from io import BytesIO
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from geomatch.visualize.markup import Markup, element
 
-_QUALITIES = (84, 72, 60, 45)
+QUALITIES = (84, 72, 60, 45)
 _SMALLEST = 64
 
 THEME = """
@@ -97,16 +98,16 @@ def html_page(title: str, *content: Markup, style: str = "", script: str = "") -
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def data_uri(picture: Image.Image, limit: int) -> str:
+def data_uri(picture: Image.Image, limit: int, qualities: Sequence[int] = QUALITIES) -> str:
     """The picture as WebP in a data URI, of at most ``limit`` bytes if that can be: first coarser, then smaller."""
-    for quality in _QUALITIES:
+    for quality in qualities:
         buffer = BytesIO()
         picture.save(buffer, "WEBP", quality=quality)
         if buffer.tell() <= limit:
             break
     else:
         if min(picture.size) >= 2 * _SMALLEST:
-            return data_uri(picture.reduce(2), limit)
+            return data_uri(picture.reduce(2), limit, qualities)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
 
 

@@ -12,7 +12,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.visualize.flow_colours import colour_wheel
 from geomatch.visualize.markup import Markup, element
 from geomatch.visualize.overview import CONFIDENCE_RAMP, to_picture
-from geomatch.visualize.page import data_uri, html_page
+from geomatch.visualize.page import QUALITIES, data_uri, html_page
 from geomatch.visualize.view.compact import compact_descriptors, compact_match
 
 PICTURE_SIDE = 1200
@@ -65,7 +65,7 @@ def view_page(
 def _picture(image: Tensor) -> str:
     picture = to_picture(image)
     picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return data_uri(picture, PICTURE_BYTES)
+    return data_uri(picture, PICTURE_BYTES, (95, *QUALITIES))
 
 
 def _script_data(data: object) -> Markup:

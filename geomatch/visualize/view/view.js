@@ -195,11 +195,10 @@ class View {
     return [clamp(Math.round(x), 0, this.width - 1), clamp(Math.round(y), 0, this.height - 1)];
   }
 
-  mark([x, y], { confidence, valid }, words) {
+  mark([x, y], { valid }, words) {
     const across = (x + 0.5) / this.width;
     this.marker.style.left = `${100 * across}%`;
     this.marker.style.top = `${(100 * (y + 0.5)) / this.height}%`;
-    this.marker.style.setProperty("--hue", css(ramp(data.ramp, confidence)));
     this.marker.classList.toggle("invalid", !valid);
     this.marker.classList.toggle("flipped", across > 0.75);
     this.chip.textContent = words;
@@ -236,7 +235,6 @@ function ramp(stops, share) {
   return stops[step].map((from, channel) => from + (place - step) * (stops[step + 1][channel] - from));
 }
 
-const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 const opaque = (colour) => [colour[0], colour[1], colour[2], 255];
 
 /** A displacement in the Middlebury benchmark's colours: white where nothing moves, dark beyond the longest. */
@@ -262,6 +260,7 @@ const controls = document.querySelector(".controls");
 const longest = Math.max(...views.map((view) => view.longest()));
 const colouring = () => controls.elements.colours.value;
 const opposite = (view) => views[1 - views.indexOf(view)];
+const signed = (value) => value.toFixed(2).replace("-", "\u2212");
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 const COVERS = {
@@ -290,7 +289,7 @@ function showSimilarity(view, point, other) {
   const [least, most] = [Math.min(...similar), Math.max(...similar)];
   view.clear();
   other.paint((_, x, y) => ramp(HEAT, (other.grid.read(similar, x, y) - least) / (most - least || 1)));
-  showKey(least.toFixed(2), (share) => opaque(ramp(HEAT, share)), most.toFixed(2));
+  showKey(signed(least), (share) => opaque(ramp(HEAT, share)), signed(most));
 }
 
 function showColours() {
@@ -330,6 +329,11 @@ function moveTo(view, point) {
   Object.assign(state, { view, point, waiting: true });
 }
 
+/** Moves the point to its match, if it is not in that picture already. */
+function goTo(view) {
+  if (view !== state.view) moveTo(view, view.inside(state.view.match(state.point).point));
+}
+
 function showMorph() {
   views[0].blend(Number(element("morph").value), views[1]);
 }
@@ -360,10 +364,11 @@ function turnTheme() {
 
 for (const view of views) {
   view.picture.addEventListener("pointerdown", (event) => {
-    if (event.pointerType === "mouse") state.held = state.view === view && !state.held;
+    if (event.pointerType === "mouse") state.held = !state.held;
     moveTo(view, view.pixel(event));
   });
   view.picture.addEventListener("pointermove", (event) => state.held || moveTo(view, view.pixel(event)));
+  view.picture.addEventListener("focus", () => goTo(view));
 }
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -377,11 +382,8 @@ function press(key, shift) {
   } else if (key in COLOURS) {
     controls.elements.colours.value = COLOURS[key];
     showColours();
-  } else if (key === "x") {
-    const other = opposite(view);
-    moveTo(other, other.inside(view.match([x, y]).point));
-    other.picture.focus();
-  } else if (key === "v") element("hatched").click();
+  } else if (key === "x") opposite(view).picture.focus();
+  else if (key === "v") element("hatched").click();
   else if (key === "m") morph();
   else if (key === "t") turnTheme();
   else if (key === " ") hold(!state.held);
