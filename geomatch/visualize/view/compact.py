@@ -1,7 +1,8 @@
-"""A match made small enough to travel inside a page: numbers in few bits, as base64, and where they lie."""
+"""A match made small enough to travel inside a page: numbers in few bits, deflated, as base64, and where they lie."""
 
 from __future__ import annotations
 
+import zlib
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from torch import Tensor
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.geometry import Grid, read_cells
 
-LATTICE = 256
+LATTICE = 512
 """Points along an image's longer side, at most, at which its flow is told."""
 CHANNELS = 128
 """Principal components, at most, that stand for a descriptor."""
@@ -29,10 +30,10 @@ Compact = Mapping[str, Any]
 def compact_match(correspondence: Correspondence) -> Compact:
     """The flow on a lattice that tiles the source, one point a pixel unless that were more than LATTICE along a side.
 
-    ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), pixels / step - low / step, with ``low`` and
-    ``step`` for x and y: off by at most half a step, a 131,070th of the flow's range. ``confidence``: uint8 (h, w), in
-    255ths. ``valid``: uint8 (h, w), that of the nearest pixel. All row by row, read bilinearly in between, as
-    `Correspondence.transfer` does.
+    ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), steps above ``low``, with ``low`` and
+    ``step`` in pixels for x and y: off by at most half a step, a 131,070th of the flow's range; each number is told as
+    what it exceeds the one before by, modulo 65,536, which deflates to a quarter. ``confidence``: uint8 (h, w), in 255ths.
+    ``valid``: uint8 (h, w), that of the nearest pixel. To be read bilinearly, as `Correspondence.transfer` reads.
     """
     size = correspondence.source_size
     scale = min(1, LATTICE / max(size))
@@ -42,10 +43,11 @@ def compact_match(correspondence: Correspondence) -> Compact:
     low, high = flow.min(axis=1, keepdims=True), flow.max(axis=1, keepdims=True)
     step = np.maximum((high - low) / 65535, 1e-6)
     confidence = read_cells(correspondence.confidence.cpu()[None, None], centres[None])[0, 0].numpy()
+    steps = ((flow - low) / step).round().astype("<u2")
     nearest = Grid.over(size, *size).nearest(centres)
     return {
         "grid": asdict(grid),
-        "flow": _text(((flow - low) / step).round().astype("<u2")),
+        "flow": _text(np.diff(steps.ravel(), prepend=steps.dtype.type(0))),
         "low": low.ravel().tolist(),
         "step": step.ravel().tolist(),
         "confidence": _text((confidence * 255).round().astype(np.uint8)),
@@ -81,4 +83,4 @@ def _rounded(values: Tensor) -> NDArray[np.int8]:
 
 
 def _text(values: NDArray[Any]) -> str:
-    return b64encode(values.tobytes()).decode()
+    return b64encode(zlib.compress(values.tobytes(), 9)).decode()

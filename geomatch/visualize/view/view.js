@@ -5,7 +5,14 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const decode = (text, Numbers) => new Numbers(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+
+async function decode(text, Numbers) {
+  const deflated = new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))]);
+  return new Numbers(await new Response(deflated.stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
+}
+
+/** Points along the longer side for which a heat map is reckoned; the browser makes it smooth. */
+const SMOOTH = 160;
 
 /** Maps on the cells of a grid over an image, read bilinearly; beyond the outermost centres the nearest cell holds. */
 class Lattice {
@@ -17,15 +24,29 @@ class Lattice {
     this.count = this.width * this.height;
   }
 
+  /** The lattice of that many points that tiles an image. */
+  static over(image, width, height) {
+    const pitch = [image.width / width, image.height / height];
+    return new Lattice({ width, height, pitch, origin: [pitch[0] / 2 - 0.5, pitch[1] / 2 - 0.5] });
+  }
+
   /** Finds the four cells around a pixel, and how much each weighs. */
   surround(x, y) {
     const column = clamp((x - this.origin[0]) / this.pitch[0], 0, this.width - 1);
     const row = clamp((y - this.origin[1]) / this.pitch[1], 0, this.height - 1);
-    const [left, top] = [Math.floor(column), Math.floor(row)];
-    const [right, bottom] = [Math.min(left + 1, this.width - 1), Math.min(top + 1, this.height - 1)];
-    const [across, down] = [column - left, row - top];
-    this.cells.set([top * this.width + left, top * this.width + right, bottom * this.width + left, bottom * this.width + right]);
-    this.weights.set([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down]);
+    const left = Math.floor(column);
+    const top = Math.floor(row);
+    const across = column - left;
+    const down = row - top;
+    const below = top < this.height - 1 ? this.width : 0;
+    this.cells[0] = top * this.width + left;
+    this.cells[1] = this.cells[0] + (left < this.width - 1 ? 1 : 0);
+    this.cells[2] = this.cells[0] + below;
+    this.cells[3] = this.cells[1] + below;
+    this.weights[0] = (1 - across) * (1 - down);
+    this.weights[1] = across * (1 - down);
+    this.weights[2] = (1 - across) * down;
+    this.weights[3] = across * down;
   }
 
   /** The value of a map at the pixel last surrounded; the map begins at `start` of `values`. */
@@ -42,8 +63,8 @@ class Lattice {
 
   /** The cell nearest to a pixel. */
   nearest(x, y) {
-    this.surround(x, y);
-    return this.cells[this.weights.indexOf(Math.max(...this.weights))];
+    const column = clamp(Math.round((x - this.origin[0]) / this.pitch[0]), 0, this.width - 1);
+    return clamp(Math.round((y - this.origin[1]) / this.pitch[1]), 0, this.height - 1) * this.width + column;
   }
 
   /** Calls with each cell's number and the pixel its centre stands on. */
@@ -55,23 +76,41 @@ class Lattice {
 
 /** One of the two pictures: its match in the other, its descriptors, and what is drawn over it. */
 class View {
-  constructor(record) {
-    Object.assign(this, { role: record.role, name: record.name, width: record.width, height: record.height });
-    this.lattice = new Lattice(record.match.grid);
-    this.flow = this.unquantised(record.match);
-    this.confidence = decode(record.match.confidence, Uint8Array);
-    this.valid = decode(record.match.valid, Uint8Array);
-    this.grid = new Lattice(record.descriptors.grid);
-    this.descriptors = decode(record.descriptors.values, Int8Array);
-    this.scales = record.descriptors.scales;
+  constructor({ role, name, width, height, match, descriptors }) {
+    Object.assign(this, { role, name, width, height, scales: descriptors.scales });
+    this.lattice = new Lattice(match.grid);
+    this.grid = new Lattice(descriptors.grid);
+    const share = Math.min(1, SMOOTH / Math.max(width, height));
+    this.smooth = Lattice.over(this, Math.ceil(width * share), Math.ceil(height * share));
     this.build();
   }
 
-  unquantised({ flow, low, step }) {
-    return Float32Array.from(decode(flow, Uint16Array), (value, at) => {
+  static async load(record) {
+    const view = new View(record);
+    view.confidence = await decode(record.match.confidence, Uint8Array);
+    view.valid = await decode(record.match.valid, Uint8Array);
+    view.descriptors = await decode(record.descriptors.values, Int8Array);
+    await view.loadFlow(record.match);
+    await view.loadPicture(record.picture);
+    view.maskHatching();
+    return view;
+  }
+
+  async loadFlow({ flow, low, step }) {
+    const steps = await decode(flow, Uint16Array);
+    for (let at = 1; at < steps.length; at++) steps[at] += steps[at - 1];
+    this.flow = Float32Array.from(steps, (value, at) => {
       const axis = at < this.lattice.count ? 0 : 1;
       return low[axis] + step[axis] * value;
     });
+  }
+
+  async loadPicture(source) {
+    this.image = new Image();
+    this.image.src = source;
+    await this.image.decode();
+    Object.assign(this.base, { width: this.image.naturalWidth, height: this.image.naturalHeight });
+    this.base.getContext("2d").drawImage(this.image, 0, 0);
   }
 
   build() {
@@ -85,17 +124,7 @@ class View {
     this.root.style.setProperty("--shape", this.width / this.height);
     for (const name of ["picture", "base", "colours", "hatch", "marker", "chip"]) this[name] = part(name);
     this.picture.ariaLabel = `The ${this.role} ${this.name}, ${this.width} by ${this.height} pixels`;
-    Object.assign(this.colours, { width: this.lattice.width, height: this.lattice.height });
     element("stage").append(this.root);
-    this.maskHatching();
-  }
-
-  async load(source) {
-    this.image = new Image();
-    this.image.src = source;
-    await this.image.decode();
-    Object.assign(this.base, { width: this.image.naturalWidth, height: this.image.naturalHeight });
-    this.base.getContext("2d").drawImage(this.image, 0, 0);
   }
 
   /** Where a pixel's match lies in the other image, how probable that is, and whether it is valid. */
@@ -126,19 +155,21 @@ class View {
     });
   }
 
-  /** Covers the picture with a colour [red, green, blue, opacity in 255ths] for each point of its lattice. */
-  paint(colour) {
-    const pixels = new ImageData(this.lattice.width, this.lattice.height);
-    this.lattice.forEach((cell, x, y) => pixels.data.set(colour(cell, x, y), 4 * cell));
+  /** Covers the picture with a colour [red, green, blue, opacity in 255ths] for each point of a lattice that tiles it. */
+  paint(lattice, colour) {
+    const pixels = new ImageData(lattice.width, lattice.height);
+    const painted = pixels.data;
+    lattice.forEach((cell, x, y) => painted.set(colour(cell, x, y), 4 * cell));
+    Object.assign(this.colours, { width: lattice.width, height: lattice.height });
     this.colours.getContext("2d").putImageData(pixels, 0, 0);
   }
 
   clear() {
-    this.colours.getContext("2d").clearRect(0, 0, this.lattice.width, this.lattice.height);
+    this.colours.width = 1;
   }
 
   maskHatching() {
-    this.paint((cell) => [0, 0, 0, this.valid[cell] ? 0 : 255]);
+    this.paint(this.lattice, (cell) => [0, 0, 0, this.valid[cell] ? 0 : 255]);
     this.hatch.style.maskImage = `url(${this.colours.toDataURL()})`;
     this.clear();
   }
@@ -147,21 +178,20 @@ class View {
   warped(other) {
     const { width, height } = this.base;
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
-    const [across, down] = [other.base.width / other.width, other.base.height / other.height];
     const colours = other.base.getContext("2d").getImageData(0, 0, other.base.width, other.base.height).data;
-    const texture = new Lattice({
-      width: other.base.width, height: other.base.height, origin: [0.5 / across - 0.5, 0.5 / down - 0.5], pitch: [1 / across, 1 / down],
-    });
+    const texture = Lattice.over(other, other.base.width, other.base.height);
     const pixels = new ImageData(width, height);
-    for (let row = 0, at = 0; row < height; row++)
-      for (let column = 0; column < width; column++, at += 4) {
-        const found = this.match([((column + 0.5) * this.width) / width - 0.5, ((row + 0.5) * this.height) / height - 0.5]);
-        texture.surround(...found.point);
-        for (let channel = 0; channel < 3; channel++)
-          for (let k = 0; k < 4; k++)
-            pixels.data[at + channel] += texture.weights[k] * colours[4 * texture.cells[k] + channel];
-        pixels.data[at + 3] = found.valid ? 255 : 0;
+    const painted = pixels.data;
+    Lattice.over(this, width, height).forEach((cell, x, y) => {
+      const { point, valid } = this.match([x, y]);
+      texture.surround(point[0], point[1]);
+      for (let channel = 0; channel < 3; channel++) {
+        let sum = 0;
+        for (let k = 0; k < 4; k++) sum += texture.weights[k] * colours[4 * texture.cells[k] + channel];
+        painted[4 * cell + channel] = sum;
       }
+      painted[4 * cell + 3] = valid ? 255 : 0;
+    });
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     return canvas;
   }
@@ -251,8 +281,8 @@ function flowColour(x, y, longest) {
 
 // ---- the page
 
-const views = data.images.map((record) => new View(record));
-await Promise.all(views.map((view, place) => view.load(data.images[place].picture)));
+const views = [];
+for (const record of data.images) views.push(await View.load(record));
 element("facts").append(...data.facts.map((fact) => Object.assign(document.createElement("li"), { textContent: fact })));
 
 const state = { view: views[0], point: views[0].surest(), held: false };
@@ -261,7 +291,7 @@ const longest = Math.max(...views.map((view) => view.longest()));
 const colouring = () => controls.elements.colours.value;
 const opposite = (view) => views[1 - views.indexOf(view)];
 const signed = (value) => value.toFixed(2).replace("-", "\u2212");
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}%`;
 
 const COVERS = {
   confidence: (view) => (cell) => opaque(ramp(data.ramp, view.confidence[cell] / 255)),
@@ -288,7 +318,7 @@ function showSimilarity(view, point, other) {
   const similar = view.similarities(point, other);
   const [least, most] = [Math.min(...similar), Math.max(...similar)];
   view.clear();
-  other.paint((_, x, y) => ramp(HEAT, (other.grid.read(similar, x, y) - least) / (most - least || 1)));
+  other.paint(other.smooth, (_, x, y) => ramp(HEAT, (other.grid.read(similar, x, y) - least) / (most - least || 1)));
   showKey(signed(least), (share) => opaque(ramp(HEAT, share)), signed(most));
 }
 
@@ -296,7 +326,7 @@ function showColours() {
   const cover = COVERS[colouring()];
   for (const view of views) {
     view.picture.classList.toggle("covered", Boolean(cover));
-    cover ? view.paint(cover(view)) : view.clear();
+    cover ? view.paint(view.lattice, cover(view)) : view.clear();
   }
   element("key").style.visibility = colouring() === "none" ? "hidden" : "visible";
   if (colouring() === "confidence") showKey("0", (share) => opaque(ramp(data.ramp, share)), "1");
