@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = ("--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars")
+FLAGS = (
+    "--headless",
+    "--remote-debugging-pipe",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--hide-scrollbars",
+)
 
 
 def find_browser() -> str | None:
@@ -37,7 +44,9 @@ class Tab:
         """The answer to a command; events that come before it are kept."""
         self._asked += 1
         message = {"id": self._asked, "method": method, "params": parameters}
-        os.write(self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        os.write(
+            self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        )
         while True:
             told = self._read()
             if told.get("id") == self._asked:
@@ -53,14 +62,19 @@ class Tab:
         message, _, self._unread = self._unread.partition(b"\0")
         return dict(json.loads(message))
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 800, phone: bool = False, theme: str = "light") -> None:
+    def open(
+        self, page: Path, *, width: int = 1280, height: int = 800, phone: bool = False, theme: str = "light"
+    ) -> None:
         """Show a file in a window of that size, once it is loaded and drawn."""
         size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self("Emulation.setDeviceMetricsOverride", **size)
         self("Emulation.setTouchEmulationEnabled", enabled=phone)
         self("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         self("Page.navigate", url=page.resolve().as_uri())
-        self.run("new Promise(done => { const look = () => document.querySelector('main')?.hidden === false ? done() : setTimeout(look, 20); look(); })")
+        self.run(
+            "new Promise(done => { const look = () => document.querySelector('main')?.hidden === false"
+            " ? done() : setTimeout(look, 20); look(); })"
+        )
         self.settle()
 
     def run(self, script: str) -> Any:
@@ -75,7 +89,14 @@ class Tab:
 
     def mouse(self, kind: str, x: float, y: float) -> None:
         """mouseMoved, mousePressed or mouseReleased, at a place in the window."""
-        self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left" if kind != "mouseMoved" else "none", clickCount=1)
+        self(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="left" if kind != "mouseMoved" else "none",
+            clickCount=1,
+        )
         self.settle()
 
     def touch(self, x: float, y: float) -> None:
@@ -88,7 +109,13 @@ class Tab:
         """A key of the keyboard, by its DOM name."""
         text = {"text": key} if len(key) == 1 else {}
         for kind in ("keyDown", "keyUp"):
-            self("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 if shift else 0, **(text if kind == "keyDown" else {}))
+            self(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                modifiers=8 if shift else 0,
+                **(text if kind == "keyDown" else {}),
+            )
         self.settle()
 
     def screenshot(self, path: Path) -> None:
@@ -108,7 +135,10 @@ def open_tab(program: str, profile: Path) -> Iterator[Tab]:
 
     process = subprocess.Popen(
         [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=False, preexec_fn=hand_over,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        close_fds=False,
+        preexec_fn=hand_over,
     )
     os.close(to_browser[0])
     os.close(from_browser[1])

@@ -55,7 +55,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_new_file(path: Path, *, overwrite: bool) -> None:
-    """Raise InputError now, rather than after the work, if the file ``path`` could not be written, or is there already."""
+    """Raise InputError now, rather than after the work, if the file ``path`` is there already or cannot be written."""
     check_writable(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; give another file with -o, or --overwrite")

@@ -1,4 +1,4 @@
-"""Flow in the colours of the Middlebury benchmark (Baker et al., IJCV 2011): the hue is the direction, pale is short."""
+"""Flow in the colours of the Middlebury benchmark (Baker et al., IJCV 2011): hue tells the direction, pale is short."""
 
 from __future__ import annotations
 

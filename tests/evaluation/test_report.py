@@ -11,11 +11,11 @@ from PIL import Image
 
 from geomatch.evaluation.report import PairPicture, report_page
 from geomatch.evaluation.report.charts import LARGEST_POINT
-from geomatch.visualize.page import data_uri
 from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number, tolerance
 from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair
 from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from geomatch.visualize.markup import Markup, element, joined
+from geomatch.visualize.page import data_uri
 
 DASH = "\N{EN DASH}"
 SCRIPT = "<script>alert('&')</script>"

@@ -32,7 +32,7 @@ def compact_match(correspondence: Correspondence) -> Compact:
 
     ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), steps above ``low``, with ``low`` and
     ``step`` in pixels for x and y: off by at most half a step, a 131,070th of the flow's range; each number is told as
-    what it exceeds the one before by, modulo 65,536, which deflates to a quarter. ``confidence``: uint8 (h, w), in 255ths.
+    what it exceeds the one before by, modulo 65,536, which deflates best. ``confidence``: uint8 (h, w), in 255ths.
     ``valid``: uint8 (h, w), that of the nearest pixel. To be read bilinearly, as `Correspondence.transfer` reads.
     """
     size = correspondence.source_size
