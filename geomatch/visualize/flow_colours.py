@@ -16,7 +16,8 @@ def colour_wheel() -> NDArray[np.uint8]:
     spans = [
         corners[k] + np.arange(steps)[:, None] / steps * (corners[k + 1] - corners[k]) for k, steps in enumerate(_SPANS)
     ]
-    return np.floor(np.concatenate(spans)).astype(np.uint8)
+    wheel: NDArray[np.float64] = np.concatenate(spans)
+    return wheel.astype(np.uint8)
 
 
 def colour_flow(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:
