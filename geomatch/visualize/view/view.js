@@ -1,14 +1,15 @@
 // The page of `geomatch view`: a point in one picture, and what the match says of it in the other.
-// Positions are (x, y) in pixels of the user's own images, pixel centres at integers; see geomatch/visualize/view/compact.py
-// for what the data are.
+// Positions are (x, y) in pixels of the user's own images, pixel centres at integers. What the data are, compact.py says.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
+/** The numbers that were deflated into a text of base64. */
 async function decode(text, Numbers) {
   const deflated = new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))]);
-  return new Numbers(await new Response(deflated.stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
+  const inflated = deflated.stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Numbers(await new Response(inflated).arrayBuffer());
 }
 
 /** Points along the longer side for which a heat map is reckoned; the browser makes it smooth. */
@@ -69,22 +70,14 @@ class Lattice {
 
   /** Calls with each cell's number and the pixel its centre stands on. */
   forEach(visit) {
-    for (let cell = 0; cell < this.count; cell++)
-      visit(cell, this.origin[0] + this.pitch[0] * (cell % this.width), this.origin[1] + this.pitch[1] * Math.floor(cell / this.width));
+    for (let row = 0, cell = 0; row < this.height; row++)
+      for (let column = 0; column < this.width; column++, cell++)
+        visit(cell, this.origin[0] + this.pitch[0] * column, this.origin[1] + this.pitch[1] * row);
   }
 }
 
 /** One of the two pictures: its match in the other, its descriptors, and what is drawn over it. */
 class View {
-  constructor({ role, name, width, height, match, descriptors }) {
-    Object.assign(this, { role, name, width, height, scales: descriptors.scales });
-    this.lattice = new Lattice(match.grid);
-    this.grid = new Lattice(descriptors.grid);
-    const share = Math.min(1, SMOOTH / Math.max(width, height));
-    this.smooth = Lattice.over(this, Math.ceil(width * share), Math.ceil(height * share));
-    this.build();
-  }
-
   static async load(record) {
     const view = new View(record);
     view.confidence = await decode(record.match.confidence, Uint8Array);
@@ -94,6 +87,15 @@ class View {
     await view.loadPicture(record.picture);
     view.maskHatching();
     return view;
+  }
+
+  constructor({ role, name, width, height, match, descriptors }) {
+    Object.assign(this, { role, name, width, height, scales: descriptors.scales });
+    this.lattice = new Lattice(match.grid);
+    this.grid = new Lattice(descriptors.grid);
+    const share = Math.min(1, SMOOTH / Math.max(width, height));
+    this.smooth = Lattice.over(this, Math.ceil(width * share), Math.ceil(height * share));
+    this.build();
   }
 
   async loadFlow({ flow, low, step }) {
@@ -256,6 +258,7 @@ class View {
 
 // ---- colours
 
+/** From what is least like the point to what is most. */
 const HEAT = [[20, 11, 52, 0], [101, 21, 110, 90], [212, 72, 66, 170], [252, 165, 10, 215], [252, 255, 164, 235]];
 
 /** The colour a share of the way along a ramp of evenly spaced colours. */
@@ -384,12 +387,17 @@ function morph() {
 }
 
 const hold = (held) => { state.held = held; showPoint(); };
-const isDark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-const nameTheme = () => { element("theme").textContent = isDark() ? "Light" : "Dark"; };
+
+const night = matchMedia("(prefers-color-scheme: dark)");
+const otherTheme = () => {
+  const theme = document.documentElement.dataset.theme ?? (night.matches ? "dark" : "light");
+  return theme === "dark" ? "light" : "dark";
+};
+const offerTheme = () => { element("theme").textContent = otherTheme() === "dark" ? "Dark" : "Light"; };
 
 function turnTheme() {
-  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-  nameTheme();
+  document.documentElement.dataset.theme = otherTheme();
+  offerTheme();
 }
 
 for (const view of views) {
@@ -412,8 +420,10 @@ function press(key, shift) {
   } else if (key in COLOURS) {
     controls.elements.colours.value = COLOURS[key];
     showColours();
-  } else if (key === "x") opposite(view).picture.focus();
-  else if (key === "v") element("hatched").click();
+  } else if (key === "x") {
+    goTo(opposite(view));
+    opposite(view).picture.focus();
+  } else if (key === "v") element("hatched").click();
   else if (key === "m") morph();
   else if (key === "t") turnTheme();
   else if (key === " ") hold(!state.held);
@@ -431,13 +441,15 @@ addEventListener("keydown", (event) => {
 });
 
 controls.addEventListener("input", ({ target }) => {
-  if (target.id === "morph") showMorph();
-  else if (target.id === "hatched") element("stage").classList.toggle("hatched", target.checked);
+  if (target.id === "morph") {
+    cancelAnimationFrame(state.morphing);
+    showMorph();
+  } else if (target.id === "hatched") element("stage").classList.toggle("hatched", target.checked);
   else showColours();
 });
 element("theme").addEventListener("click", turnTheme);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
+night.addEventListener("change", offerTheme);
 
-nameTheme();
+offerTheme();
 document.querySelector("main").hidden = false;
 showColours();
