@@ -1,5 +1,5 @@
 // The page of `geomatch view`: a point in one picture, and what the match says of it in the other.
-// Positions are (x, y) in pixels of the user's own images, pixel centres at integers. What the data are, compact.py says.
+// Positions are (x, y) in pixels of the user's own images, pixel centres at integers. compact.py tells the data.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
@@ -157,7 +157,7 @@ class View {
     });
   }
 
-  /** Covers the picture with a colour [red, green, blue, opacity in 255ths] for each point of a lattice that tiles it. */
+  /** Covers the picture with a colour, [red, green, blue, opacity] in 255ths, for each point of a lattice over it. */
   paint(lattice, colour) {
     const pixels = new ImageData(lattice.width, lattice.height);
     const painted = pixels.data;
@@ -286,7 +286,7 @@ function flowColour(x, y, longest) {
 
 const views = [];
 for (const record of data.images) views.push(await View.load(record));
-element("facts").append(...data.facts.map((fact) => Object.assign(document.createElement("li"), { textContent: fact })));
+for (const fact of data.facts) element("facts").append(Object.assign(document.createElement("li"), { textContent: fact }));
 
 const state = { view: views[0], point: views[0].surest(), held: false };
 const controls = document.querySelector(".controls");
