@@ -87,7 +87,7 @@ def view(
         with watch.stage("drawing"):
             page = view_page(
                 [source.name, target.name], images, pipeline.matcher.refine(*described), [there, back], _facts(record)
-            ).encode()
+            ).encode(errors="replace")  # names of files need not be text
         write_atomically(page_file, page)
     if quiet:
         return

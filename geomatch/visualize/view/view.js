@@ -286,7 +286,8 @@ function flowColour(x, y, longest) {
 
 const views = [];
 for (const record of data.images) views.push(await View.load(record));
-for (const fact of data.facts) element("facts").append(Object.assign(document.createElement("li"), { textContent: fact }));
+for (const textContent of data.facts)
+  element("facts").append(Object.assign(document.createElement("li"), { textContent }));
 
 const state = { view: views[0], point: views[0].surest(), held: false };
 const controls = document.querySelector(".controls");
