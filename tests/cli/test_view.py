@@ -1,6 +1,8 @@
 """`geomatch view` as a user meets it."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,11 @@ def test_options_that_cannot_be_used_are_named(arguments: list[str], said: str, 
 
 def test_an_image_that_cannot_be_read_is_named(teapots: Path, tmp_path: Path) -> None:
     assert_refused(geomatch("view", teapots / "a.png", "b.png", cwd=tmp_path), "b.png: no such file", folder=tmp_path)
+
+
+def test_a_picture_whose_name_is_no_text_gets_its_page(teapots: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"odd\xff.png")
+    shutil.copy(teapots / "a.png", odd)
+    done = geomatch("view", odd, teapots / "b.png", "-o", "page.html", "--preset", "fast", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "<title>odd?.png and b.png" in (tmp_path / "page.html").read_text("utf-8")
