@@ -90,6 +90,7 @@ def test_help_imports_nothing_heavy() -> None:
     commands = [
         "",
         "match",
+        "view",
         "eval",
         "datasets",
         "train introspection",

@@ -13,6 +13,7 @@ from geomatch.cli.console import rendered_errors
 from geomatch.cli.crops import crops
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
+from geomatch.cli.view import view
 
 app = typer.Typer(
     name="geomatch",
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(match)
+app.command()(view)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
 app.command()(crops)

@@ -54,6 +54,13 @@ def check_writable(path: Path) -> None:
     _check_can_write(path.parent)
 
 
+def check_new_file(path: Path, *, overwrite: bool) -> None:
+    """Raise InputError now, rather than after the work, if the file ``path`` is there already or cannot be written."""
+    check_writable(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; give another file with -o, or --overwrite")
+
+
 def _check_can_write(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it first")

@@ -56,9 +56,13 @@ class Matcher:
 
     def place(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap, Placement, Placement]:
         """The features on the grids that are matched, and where either image lies in the other."""
-        factor = max(1, round(self.cells / max(source.grid.shape)))
-        source, target = source.upsampled(factor), target.upsampled(factor)
+        source, target = self.refine(source, target)
         return source, target, *self.method(source, target, self.max_bytes)
+
+    def refine(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
+        """The features on the grids that are matched."""
+        factor = max(1, round(self.cells / max(source.grid.shape)))
+        return source.upsampled(factor), target.upsampled(factor)
 
 
 def _with_parameters(name: str, method: Method, parameters: Mapping[str, str]) -> Method:

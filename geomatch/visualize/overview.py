@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence
+from geomatch.visualize.flow_colours import colour_flow
 
 PANEL_HEIGHT = 320
 _MARGIN = 16
@@ -17,7 +18,7 @@ _CAPTION = 30
 _PAPER, _INK = (255, 255, 255), (40, 44, 52)
 _CHECKER = ((238, 238, 240), (222, 222, 226))
 # Dark blue through teal to pale yellow: lightness rises evenly, so it also reads in grey.
-_CONFIDENCE_RAMP = ((29, 22, 66), (47, 72, 130), (38, 130, 142), (94, 188, 118), (251, 240, 160))
+CONFIDENCE_RAMP = ((29, 22, 66), (47, 72, 130), (38, 130, 142), (94, 188, 118), (251, 240, 160))
 
 
 def draw_overview(source: Tensor, target: Tensor, warped: Tensor, correspondence: Correspondence) -> Image.Image:
@@ -40,19 +41,15 @@ def to_picture(pixels: Tensor) -> Image.Image:
 
 def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
     """(H, W) in [0, 1] to colours, dark (0) to pale yellow (1)."""
-    ramp = np.array(_CONFIDENCE_RAMP, dtype=np.float64)
+    ramp = np.array(CONFIDENCE_RAMP, dtype=np.float64)
     stops = np.linspace(0, 1, len(ramp))
     colours = np.stack([np.interp(confidence, stops, ramp[:, channel]) for channel in range(3)], axis=-1)
     return Image.fromarray(colours.round().astype(np.uint8))
 
 
 def flow_picture(flow: NDArray[np.float32]) -> Image.Image:
-    """(2, H, W) to colours: the hue is the direction, the saturation the length as a share of the longest."""
-    length = np.hypot(flow[0], flow[1])
-    hue = np.arctan2(flow[1], flow[0]) / (2 * np.pi) % 1
-    saturation = length / max(float(length.max()), 1e-6)
-    hsv = np.stack((hue, saturation, np.full_like(hue, 0.96)), axis=-1)
-    return Image.fromarray((hsv * 255).round().astype(np.uint8), mode="HSV").convert("RGB")
+    """(2, H, W) to the Middlebury benchmark's colours: the hue is the direction, full at the longest flow."""
+    return Image.fromarray(colour_flow(flow, float(np.hypot(*flow).max())))
 
 
 def _side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:

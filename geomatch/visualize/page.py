@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from io import BytesIO
+
+from PIL import Image
+
 from geomatch.visualize.markup import Markup, element
 
+QUALITIES = (84, 72, 60, 45)
+_SMALLEST = 64
+
 THEME = """
+/* A page that lets its reader choose sets data-theme; otherwise the system's choice holds. */
+:root { color-scheme: light dark; --inset: 1rem }
+:root[data-theme=light] { color-scheme: light }
+:root[data-theme=dark] { color-scheme: dark }
 :root {
-  color-scheme: light dark;
-  --paper: #ffffff; --panel: #f6f7f9; --ink: #191d23; --muted: #5b6572; --rule: #e1e5ea; --grid: #e6e9ee;
-  --accent: #1f5fbf; --right: #15803d; --wrong: #c81e2c; --loud: #fff3cd; --loud-edge: #d97706; --loud-ink: #5c3a00;
-  --shade: rgb(25 29 35 / .16); --inset: 1rem;
+  --paper: light-dark(#ffffff, #101317); --panel: light-dark(#f6f7f9, #181c22); --ink: light-dark(#191d23, #e7eaee);
+  --muted: light-dark(#5b6572, #9aa4b1); --rule: light-dark(#e1e5ea, #2b313a); --grid: light-dark(#e6e9ee, #272d36);
+  --accent: light-dark(#1f5fbf, #7fb2ff); --right: light-dark(#15803d, #4ade80); --wrong: light-dark(#c81e2c, #ff7a7f);
+  --loud: light-dark(#fff3cd, #3a2a06); --loud-edge: light-dark(#d97706, #f5a524);
+  --loud-ink: light-dark(#5c3a00, #ffe2a8); --shade: light-dark(rgb(25 29 35 / .16), rgb(0 0 0 / .7));
 }
-.series-0 { color: #2563c9 } .series-1 { color: #d4570b } .series-2 { color: #0f8a6c } .series-3 { color: #9b3fb5 }
-.series-4 { color: #a87a00 } .series-5 { color: #c2255c } .series-6 { color: #0e87a8 } .series-7 { color: #6b7280 }
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #101317; --panel: #181c22; --ink: #e7eaee; --muted: #9aa4b1; --rule: #2b313a; --grid: #272d36;
-    --accent: #7fb2ff; --right: #4ade80; --wrong: #ff7a7f; --loud: #3a2a06; --loud-edge: #f5a524; --loud-ink: #ffe2a8;
-    --shade: rgb(0 0 0 / .7);
-  }
-  .series-0 { color: #6ba5ff } .series-1 { color: #ff9752 } .series-2 { color: #3ecfa5 } .series-3 { color: #d68bee }
-  .series-4 { color: #e5bb45 } .series-5 { color: #ff7fa8 } .series-6 { color: #54cbe8 } .series-7 { color: #aab2bd }
-}
+.series-0 { color: light-dark(#2563c9, #6ba5ff) } .series-1 { color: light-dark(#d4570b, #ff9752) }
+.series-2 { color: light-dark(#0f8a6c, #3ecfa5) } .series-3 { color: light-dark(#9b3fb5, #d68bee) }
+.series-4 { color: light-dark(#a87a00, #e5bb45) } .series-5 { color: light-dark(#c2255c, #ff7fa8) }
+.series-6 { color: light-dark(#0e87a8, #54cbe8) } .series-7 { color: light-dark(#6b7280, #aab2bd) }
 
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth }
@@ -71,15 +79,42 @@ circle { fill: currentColor; fill-opacity: .8; stroke: var(--paper); stroke-widt
 """.strip()
 
 
-def html_page(title: str, *content: Markup, style: str = "") -> str:
-    """A whole page: ``content`` under `THEME` and the style sheet ``style``."""
+def html_page(title: str, *content: Markup, style: str = "", script: str = "") -> str:
+    """A whole page: ``content`` under `THEME` and the style sheet ``style``, brought to life by the module ``script``.
+
+    Its policy forbids browsers to load anything, and to run anything but that script.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("link", rel="icon", href="data:,"),  # or browsers ask the server for one
         element("title", f"{title} · geomatch"),
         element("style", Markup("\n".join(filter(None, (THEME, style))))),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, element('body', *content), lang='en')}\n"
+    body = element("body", *content, *([element("script", Markup(script), type="module")] if script else []))
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def data_uri(picture: Image.Image, limit: int, qualities: Sequence[int] = QUALITIES) -> str:
+    """The picture as WebP in a data URI, of at most ``limit`` bytes if that can be: first coarser, then smaller."""
+    for quality in qualities:
+        buffer = BytesIO()
+        picture.save(buffer, "WEBP", quality=quality)
+        if buffer.tell() <= limit:
+            break
+    else:
+        if min(picture.size) >= 2 * _SMALLEST:
+            return data_uri(picture.reduce(2), limit, qualities)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _policy(script: str) -> str:
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    scripts = f"'sha256-{digest}'" if script else "'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -11,11 +11,11 @@ from PIL import Image
 
 from geomatch.evaluation.report import PairPicture, report_page
 from geomatch.evaluation.report.charts import LARGEST_POINT
-from geomatch.evaluation.report.pictures import data_uri
 from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number, tolerance
 from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair
 from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from geomatch.visualize.markup import Markup, element, joined
+from geomatch.visualize.page import data_uri
 
 DASH = "\N{EN DASH}"
 SCRIPT = "<script>alert('&')</script>"
@@ -142,7 +142,7 @@ def test_names_with_scripts_are_escaped_wherever_they_stand() -> None:
 def test_the_page_points_nowhere_but_into_itself() -> None:
     text = page(EVALUATION, OTHER, pictures=[[picture()], [picture("worst")]])
     reader = Reader(text)
-    assert "http" not in text
+    assert "://" not in text
     assert "url(" not in text
     assert "@import" not in text
     for name in ("src", "href", "srcset", "action", "data", "poster"):

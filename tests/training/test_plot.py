@@ -27,7 +27,7 @@ def test_every_number_has_a_panel_losses_first() -> None:
     page = training_page({"mine": LOG})
     assert headings(page) == ["Loss", "own term", "Sigma", "Validation", "Seconds a step"]
     assert "50 steps · 5.0 minutes · 1 unreadable: &lt;b&gt;.png" in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 def test_the_best_validation_is_marked_and_said() -> None:

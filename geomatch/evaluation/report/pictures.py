@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 from PIL import Image
 
 from geomatch.evaluation.report.wording import ALPHA, counted, selection_label, tolerance
 from geomatch.evaluation.results import Evaluation
 from geomatch.visualize.markup import Markup, element, joined
+from geomatch.visualize.page import data_uri
 
 _WEIGHT = 1_800_000
 """Bytes that all pictures of a page may take together; as text in the page they take a third more."""
 _WEIGHT_OF_ONE = 220_000
-_QUALITIES = (84, 72, 60, 45)
-_SMALLEST = 64
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,6 @@ def picture_section(evaluations: Sequence[Evaluation], pictures: Sequence[Sequen
             if chosen
         ),
     )
-
-
-def data_uri(picture: Image.Image, limit: int) -> str:
-    """The picture as WebP in a data URI, of at most ``limit`` bytes if that can be: first coarser, then smaller."""
-    for quality in _QUALITIES:
-        buffer = BytesIO()
-        picture.save(buffer, "WEBP", quality=quality)
-        if buffer.tell() <= limit:
-            break
-    else:
-        if min(picture.size) >= 2 * _SMALLEST:
-            return data_uri(picture.reduce(2), limit)
-    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 _LEAD = element(
