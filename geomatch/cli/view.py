@@ -32,7 +32,7 @@ def view(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.html", help="Page to write; by default SOURCE--TARGET.html."),
     ] = None,
-    features: Features = "introspection",
+    features: Features = None,
     matcher: MatcherName = None,
     parameters: Parameters = None,
     preset: PresetChoice = Preset.default,
