@@ -82,6 +82,11 @@ class AnnotatedImage:
     size: tuple[int, int]
     things: Sequence[Thing]
 
+    @property
+    def confidence(self) -> float:
+        """The mean over its things; 0 without any."""
+        return sum(thing.confidence or 0.0 for thing in self.things) / max(len(self.things), 1)
+
 
 @dataclass(frozen=True)
 class Category:
@@ -130,4 +135,4 @@ def categories_of(things: Sequence[Thing]) -> list[Category]:
         of_label = names.setdefault(thing.label, {})
         if isinstance(thing.shape, Keypoints):
             of_label.update(dict.fromkeys(thing.shape.names))
-    return [Category(id, label, tuple(points)) for id, (label, points) in enumerate(names.items(), 1)]
+    return [Category(number, label, tuple(points)) for number, (label, points) in enumerate(names.items(), 1)]

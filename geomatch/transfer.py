@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from geomatch.annotations import Box, Keypoints, Points, Region, Thing, Visibility
-from geomatch.correspondence import Correspondence
+from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.evaluation.dense import pull_mask
 from geomatch.geometry import read_cells
+from geomatch.pipeline import Pipeline
+from geomatch.settings import AnnotationKind
 
 DOUBT = 0.3
 """Pixels of a mask are left out whose confidence is below this share of the mean over it."""
@@ -25,6 +28,7 @@ TAIL = 0.02
 """Share of the weight beyond each side of a box that does not speak for where that side lies."""
 SAMPLE = 250_000
 """About as many pixels, at most, are asked where a box lies."""
+
 
 @dataclass(frozen=True)
 class Landing:
@@ -107,14 +111,12 @@ def _carry_shape(
     shape: Keypoints | Region | Box, flow: NDArray[np.float32], confidence: NDArray[np.float32]
 ) -> tuple[Region | Box, NDArray[np.bool_]]:
     """The shape on the image whose flow to the reference is given, and the image's pixels (H, W) that match it."""
-    match shape:
-        case Region():
-            mask = pull_region(shape.mask, flow, confidence)
-            return replace(shape, mask=mask), mask
-        case left, top, right, bottom:
-            matched = pull_box((left, top, right, bottom), flow)
-            return fit_box((left, top, right, bottom), flow, confidence, matched), matched
-    raise AssertionError("keypoints go forwards")
+    assert not isinstance(shape, Keypoints), "keypoints go forwards"
+    if isinstance(shape, Region):
+        mask = pull_region(shape.mask, flow, confidence)
+        return replace(shape, mask=mask), mask
+    matched = pull_box(shape, flow)
+    return fit_box(shape, flow, confidence, matched), matched
 
 
 def pull_region(
@@ -135,14 +137,13 @@ def pull_region(
 def pull_box(box: Box, flow: NDArray[np.float32]) -> NDArray[np.bool_]:
     """The pixels (H, W) whose match lies in a box of the reference."""
     left, top, right, bottom = box
-    row, column = np.indices(flow.shape[1:], sparse=True)
+    height, width = flow.shape[1:]
+    row, column = np.ogrid[:height, :width]
     x, y = column + flow[0], row + flow[1]
     return np.asarray((left <= x) & (x <= right) & (top <= y) & (y <= bottom))
 
 
-def fit_box(
-    box: Box, flow: NDArray[np.float32], confidence: NDArray[np.float32], matched: NDArray[np.bool_]
-) -> Box:
+def fit_box(box: Box, flow: NDArray[np.float32], confidence: NDArray[np.float32], matched: NDArray[np.bool_]) -> Box:
     """The box of which the ``matched`` pixels (H, W) fill the part that their matches fill of the reference's ``box``.
 
     That part, here and there, is what lies between quantiles (`TAIL`) of the pixels' positions and of their matches',
@@ -169,3 +170,21 @@ def _inner_range(values: NDArray[np.float64], weight: NDArray[np.float64]) -> tu
     total = np.cumsum(weight[order])
     low, high = np.searchsorted(total, np.array([TAIL, 1 - TAIL]) * total[-1])
     return float(values[order[low]]), float(values[order[high]])
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A reference image, described once, and what is marked on it, ready to be carried to others."""
+
+    pipeline: Pipeline
+    reference: FeatureMap
+    things: Sequence[Thing]
+    kind: AnnotationKind
+    min_confidence: float = 0.0
+
+    def __call__(self, image: Tensor) -> list[Thing]:
+        """What is found again on an image (3, H, W) uint8. Raises OutOfMemoryError."""
+        described = self.pipeline.describe(image)
+        if self.kind is AnnotationKind.keypoints:
+            return carry_keypoints(self.things, self.pipeline.match(self.reference, described), self.min_confidence)
+        return carry_regions(self.things, self.pipeline.match(described, self.reference), self.min_confidence)

@@ -59,16 +59,16 @@ class AnnotationTable:
             self._rows.writerows([image.name, thing.number, thing.label, *cells] for cells in _cells(thing))
 
     def content(self) -> bytes:
-        return self._text.getvalue().encode()
+        return self._text.getvalue().encode(errors="surrogateescape")
 
 
-def _read_boxes(rows: Sequence[Row]) -> Iterator[tuple[str, Box]]:
+def _read_boxes(rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:
     for row in rows:
         left, top, right, bottom = (row.position(side) for side in SIDES)
         yield row.fields.get("label") or UNNAMED, (left, top, right, bottom)
 
 
-def _read_keypoints(path: Path, rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints]]:
+def _read_keypoints(path: Path, rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:
     things: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         things.setdefault((row.fields.get("object", ""), row.fields.get("label") or UNNAMED), []).append(row)

@@ -6,7 +6,6 @@ first pixel: half a pixel is taken off on reading and added on writing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from geomatch.annotations import (
 from geomatch.errors import InputError
 from geomatch.io.outlines import fill, trace
 from geomatch.io.runs import decode_runs, encode_runs, pack_runs, unpack_runs
-from geomatch.io.untrusted import position, understood, whole_number
+from geomatch.io.untrusted import json_text, position, understood, whole_number
 from geomatch.settings import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5
@@ -107,7 +106,7 @@ class CocoDocument:
             "annotations": self._annotations,
             "categories": [_write_category(category) for category in self._categories.values()],
         }
-        return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+        return json_text(document).encode() + b"\n"
 
     def _fields(self, thing: Thing) -> dict[str, Any]:
         match thing.shape:

@@ -27,9 +27,8 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
     try:
         with Image.open(path) as picture:
             if (picture.height, picture.width) != size:
-                raise InputError(
-                    f"{path}: is {picture.width}x{picture.height} pixels, the image it should annotate {size[1]}x{size[0]}"
-                )
+                own = f"{picture.width}x{picture.height}"
+                raise InputError(f"{path}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
             if picture.mode not in _MODES:
                 raise InputError(f"{path}: no label image; it should be grey or have a palette, and is {picture.mode}")
             colours = LabelColours(picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ())
@@ -42,13 +41,18 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
     if len(labels) * values.size > MAX_LABELLED_PIXELS:
         raise InputError(f"{path}: has {len(labels)} labels; is it a label image? If so, make it smaller")
     regions = [Region(values == label, MaskEncoding.packed_runs) for label in labels]
-    things = [Thing(str(label), number, region) for number, (label, region) in enumerate(zip(labels, regions, strict=True), 1)]
+    things = [
+        Thing(str(label), number, region) for number, (label, region) in enumerate(zip(labels, regions, strict=True), 1)
+    ]
     return Annotations(things, AnnotationFormat.png, categories_of(things), colours)
 
 
 def encode_label_image(image: AnnotatedImage, reference: Annotations) -> bytes:
-    """PNG of the things on an image: of values, mode and palette of the reference if that is a label image; otherwise of
-    the things' numbers, in PASCAL VOC's colours or, beyond 255 things, in 16-bit grey. Later things hide earlier ones."""
+    """PNG of the things on an image. Later things hide earlier ones.
+
+    Values, mode and palette are those of the reference if that is a label image; otherwise the values are the things'
+    numbers, in PASCAL VOC's colours or, beyond 255 things, in 16-bit grey.
+    """
     own = reference.format is AnnotationFormat.png
     values: Mapping[int, int] = {each.number: int(each.label) if own else each.number for each in reference.things}
     colours = reference.colours or voc_colours(max(values.values()))
@@ -67,7 +71,7 @@ def encode_label_image(image: AnnotatedImage, reference: Annotations) -> bytes:
 
 
 def voc_colours(labels: int) -> LabelColours:
-    """PASCAL VOC's palette: the bits of a value, in threes from the lowest, are the high bits of red, green and blue."""
+    """PASCAL VOC's palette: a value's bits, in threes from the lowest, are the high bits of red, green and blue."""
     if labels > 255:
         return LabelColours("I;16")
     value = np.arange(256)

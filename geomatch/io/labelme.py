@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from geomatch.annotations import (
     named_keypoints,
 )
 from geomatch.io.outlines import fill, trace
-from geomatch.io.untrusted import position, understood
+from geomatch.io.untrusted import json_text, position, understood
 from geomatch.settings import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
@@ -77,7 +76,7 @@ def read_labelme(
 def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
     """The file of an image, to lie in ``folder``. What stands in `group_id` is the thing's number."""
     height, width = image.size
-    document = {
+    document: dict[str, Any] = {
         "version": _VERSION,
         "flags": {},
         "shapes": [shape for thing in image.things for shape in _write_thing(thing)],
@@ -86,7 +85,7 @@ def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
         "imageHeight": height,
         "imageWidth": width,
     }
-    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    return json_text(document, indent=2).encode() + b"\n"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _walk_round(part: NDArray[np.bool_]) -> Points:
     the part is always on the right hand."""
     y, x = (int(axis) for axis in np.unravel_index(int(part.argmax()), part.shape))
     start, direction = (x, y), _RIGHT
-    corners = []
+    corners: list[tuple[tuple[int, int], int]] = []
     while True:
         if not corners or direction != corners[-1][1]:
             corners.append(((x, y), direction))

@@ -17,7 +17,7 @@ def encode_runs(mask: NDArray[np.bool_]) -> list[int]:
     """The lengths of a mask's (H, W) runs."""
     column_wise = np.concatenate(([False], mask.ravel(order="F")))
     starts = np.flatnonzero(column_wise[1:] != column_wise[:-1])
-    return np.diff(np.concatenate(([0], starts, [mask.size]))).tolist()
+    return [int(run) for run in np.diff(starts, prepend=0, append=mask.size)]
 
 
 def decode_runs(runs: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What readers of untrusted text files share: limits, types, and one sentence for what is wrong."""
+"""What readers of untrusted text files share: limits, types, and one sentence for what is wrong; and JSON out."""
 
 from __future__ import annotations
 
@@ -47,6 +47,20 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no JSON that can be read ({error})") from error
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """JSON that can be written in UTF-8, also where it names files whose names are no Unicode."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() or _is_unicode(text) else json.dumps(value, indent=indent)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -113,7 +127,9 @@ def parse_table(text: str, name: str, wanted: Sequence[str], *, unnamed: bool = 
         rows = rows[1:]
     lacking = [column for column in wanted if column not in columns]
     if lacking and (rows or columns or not unnamed):
-        raise InputError(f"{name}: its first line should name the columns {', '.join(wanted)}; '{lacking[0]}' is not there")
+        raise InputError(
+            f"{name}: its first line should name the columns {', '.join(wanted)}; '{lacking[0]}' is not there"
+        )
     return [Row(f"{name}, line {line}", dict(zip(columns, fields, strict=False))) for line, fields in rows]
 
 
