@@ -135,12 +135,11 @@ class _Pen:
             self._draw.line((*stops[k], *stops[k + 1]), fill=ink, width=width)
 
     def _dot(self, x: float, y: float, colour: Colour, *, hollow: bool) -> None:
-        for radius, ink in ((_RADIUS + 1.5, _WHITE), (_RADIUS, colour)):
+        for radius, thickness, ink in ((_RADIUS + 1.5, 5.5, _WHITE), (_RADIUS, 2.5, colour)):
             reach = radius * _OVERSAMPLING
             around = (x - reach, y - reach, x + reach, y + reach)
             if hollow:
-                thickness = (3 if ink == colour else 5) * _OVERSAMPLING
-                self._draw.ellipse(around, outline=ink, width=thickness)
+                self._draw.ellipse(around, outline=ink, width=round(thickness * _OVERSAMPLING))
             else:
                 self._draw.ellipse(around, fill=ink)
 
