@@ -116,7 +116,7 @@ def _carry_shape(
         mask = pull_region(shape.mask, flow, confidence)
         return replace(shape, mask=mask), mask
     matched = pull_box(shape, flow)
-    return fit_box(shape, flow, confidence, matched), matched
+    return fit_box(shape, flow, confidence, matched) if matched.any() else shape, matched
 
 
 def pull_region(
