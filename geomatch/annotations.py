@@ -123,7 +123,7 @@ def named_keypoints(names: Sequence[str], points: Points, visibility: Sequence[i
     """Points (K, 2) of one thing marked by hand, seen unless told otherwise. Raises ValueError for a name's second."""
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"two points of one thing are called '{min(twice)}'")
+        raise ValueError(f"two points of one thing are called {min(twice)!r}")
     seen = [Visibility.seen] * len(names) if visibility is None else visibility
     return Keypoints(tuple(names), points, np.array(seen, dtype=np.int64))
 

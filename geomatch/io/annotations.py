@@ -87,7 +87,7 @@ def _checked(path: Path, thing: Thing, image: Path, size: tuple[int, int]) -> Th
             outside = keypoints.present & ~((keypoints.points >= low) & (keypoints.points <= high)).all(axis=1)
             for k in outside.nonzero()[0]:
                 x, y = keypoints.points[k]
-                raise InputError(f"{path}: {thing.label}'s point '{keypoints.names[k]}' ({x:g}, {y:g}) lies {where}")
+                raise InputError(f"{path}: {thing.label!r}'s point {keypoints.names[k]!r} ({x:g}, {y:g}) lies {where}")
             return thing
         case Region():
             return thing
@@ -95,7 +95,7 @@ def _checked(path: Path, thing: Thing, image: Path, size: tuple[int, int]) -> Th
             cut = max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)
             if not (cut[0] < cut[2] and cut[1] < cut[3]):
                 box = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
-                raise InputError(f"{path}: box {thing.number}, {thing.label} {box}, has no area or lies {where}")
+                raise InputError(f"{path}: box {thing.number}, {thing.label!r} {box}, has no area or lies {where}")
             return replace(thing, shape=cut)
 
 

@@ -28,7 +28,7 @@ from geomatch.annotations import (
 from geomatch.errors import InputError
 from geomatch.io.outlines import fill, trace
 from geomatch.io.runs import decode_runs, encode_runs, pack_runs, unpack_runs
-from geomatch.io.untrusted import json_text, position, understood, whole_number
+from geomatch.io.untrusted import MAX_CORNERS, check_masks, json_text, position, understood, whole_number
 from geomatch.settings import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5
@@ -54,10 +54,10 @@ def read_coco(
     the annotation, for a document that does not know the image or is not as COCO has it.
     """
     entry = _entry_of(path, document["images"], image)
-    with understood(f"{path}, image {entry.get('file_name')}"):
+    with understood(f"{path}, image {entry['id']!r}"):
         stated = entry.get("height", size[0]), entry.get("width", size[1])
         if stated != size:
-            raise ValueError(f"is {stated[1]}x{stated[0]} there, but {image} is {size[1]}x{size[0]} pixels")
+            raise ValueError(f"is {stated[1]!r}x{stated[0]!r} there, but {image} is {size[1]}x{size[0]} pixels")
     with understood(f"{path}, categories"):
         categories = {each.id: each for each in map(_read_category, document["categories"])}
         if len({each.name for each in categories.values()}) < len(document["categories"]):
@@ -65,6 +65,8 @@ def read_coco(
     things: list[Thing] = []
     with understood(f"{path}, annotations"):
         ours = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
+        if kind is AnnotationKind.masks:
+            check_masks(len(ours), size)
     for annotation in ours:
         with understood(f"{path}, annotation {annotation.get('id')}"):
             category = categories.get(annotation["category_id"])
@@ -180,14 +182,16 @@ def _read_region(annotation: Mapping[str, Any], category: Category, size: tuple[
         packed = isinstance(counts, str)
         mask = decode_runs(unpack_runs(counts) if packed else counts, size)
         return Region(mask, MaskEncoding.packed_runs if packed else MaskEncoding.runs)
-    polygons = [read_corners(polygon) for polygon in outlined]
+    polygons = [_read_corners(polygon) for polygon in outlined]
     return Region(fill([polygon - HALF for polygon in polygons], size))
 
 
-def read_corners(values: Sequence[object]) -> Points:
+def _read_corners(values: Sequence[object]) -> Points:
     """The corners (N, 2) of a polygon given as x, y, x, y ... Raises ValueError."""
     if isinstance(values, str) or len(values) % 2 or len(values) < 6:
         raise ValueError("a polygon should be a list x, y, x, y ... of three corners or more")
+    if len(values) > 2 * MAX_CORNERS:
+        raise ValueError(f"a polygon of more than {MAX_CORNERS} corners")
     return np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 2)
 
 

@@ -11,10 +11,8 @@ from PIL import Image
 from geomatch.annotations import AnnotatedImage, Annotations, LabelColours, Region, Thing, categories_of
 from geomatch.errors import InputError
 from geomatch.io.images import png_bytes
+from geomatch.io.untrusted import check_masks, understood
 from geomatch.settings import AnnotationFormat, MaskEncoding
-
-MAX_LABELLED_PIXELS = 500_000_000
-"""Of all masks of an image together, a byte each."""
 
 _MODES = ("1", "L", "P", "I;16", "I")
 
@@ -38,8 +36,8 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: damaged or no image ({error})") from error
     labels = [int(value) for value in np.unique(values) if value]
-    if len(labels) * values.size > MAX_LABELLED_PIXELS:
-        raise InputError(f"{path}: has {len(labels)} labels; is it a label image? If so, make it smaller")
+    with understood(str(path)):
+        check_masks(len(labels), size)
     regions = [Region(values == label, MaskEncoding.packed_runs) for label in labels]
     things = [
         Thing(str(label), number, region) for number, (label, region) in enumerate(zip(labels, regions, strict=True), 1)

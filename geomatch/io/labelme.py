@@ -26,7 +26,7 @@ from geomatch.annotations import (
     named_keypoints,
 )
 from geomatch.io.outlines import fill, trace
-from geomatch.io.untrusted import json_text, position, understood
+from geomatch.io.untrusted import MAX_CORNERS, check_masks, json_text, position, understood
 from geomatch.settings import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
@@ -57,14 +57,15 @@ def read_labelme(
     with understood(str(path)):
         named = PureWindowsPath(str(document.get("imagePath") or image.name)).name
         if named != image.name:
-            raise ValueError(f"annotates {named}, not {image.name}")
+            raise ValueError(f"annotates {named!r}, not {image.name}")
         stated = document.get("imageHeight") or size[0], document.get("imageWidth") or size[1]
         if stated != size:
-            raise ValueError(f"its image is {stated[1]}x{stated[0]}, but {image} is {size[1]}x{size[0]} pixels")
-    shapes = []
+            raise ValueError(f"its image is {stated[1]!r}x{stated[0]!r}, but {image} is {size[1]}x{size[0]} pixels")
+    shapes: list[_Shape] = []
     for number, shape in enumerate(document["shapes"], 1):
         with understood(f"{path}, shape {number}"):
             if shape.get("shape_type", "polygon") in _SHAPE_TYPES[kind]:
+                check_masks(len(shapes) + 1 if kind is AnnotationKind.masks else 0, size)
                 shapes.append(_read_shape(shape, number, size))
     with understood(str(path)):
         things = [
@@ -103,6 +104,8 @@ def _read_shape(shape: Mapping[str, Any], number: int, size: tuple[int, int]) ->
     kind, group = shape.get("shape_type", "polygon"), shape.get("group_id")
     if not isinstance(group, int | str | None):
         raise ValueError("its group_id should be a number")
+    if len(shape["points"]) > MAX_CORNERS:
+        raise ValueError(f"a shape of more than {MAX_CORNERS} points")
     corners = np.array([[position(x), position(y)] for x, y in shape["points"]], dtype=np.float64).reshape(-1, 2) - HALF
     least = {"point": 1, "rectangle": 2, "mask": 2}.get(kind, 3)
     if len(corners) < least or (len(corners) > least and kind != "polygon"):

@@ -17,6 +17,10 @@ MAX_BYTES = 512 << 20
 """Of a file; the largest documents of COCO itself fit."""
 MAX_POSITION = 1e7
 """Of a coordinate, in pixels: far beyond any image, and harmless."""
+MAX_CORNERS = 200_000
+"""Of a polygon."""
+MAX_MASK_PIXELS = 500_000_000
+"""Of all masks of an image together, a byte each."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -92,6 +96,14 @@ def whole_number(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} is no whole number")
     return value
+
+
+def check_masks(count: int, size: tuple[int, int]) -> None:
+    """Raise ValueError if so many masks of an image of (height, width) are more than MAX_MASK_PIXELS."""
+    if count * size[0] * size[1] > MAX_MASK_PIXELS:
+        raise ValueError(
+            f"{count} masks of {size[1]}x{size[0]} pixels are too many; take a smaller image or fewer masks"
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomatch.annotations import AnnotatedImage, Box, Category, Keypoints, Region, Thing, Visibility
 from geomatch.geometry import rescale_position
-from geomatch.visualize.markup import Markup, element
+from geomatch.visualize.markup import element
 from geomatch.visualize.page import html_page
 from geomatch.visualize.pairs import Colour, keypoint_colours
 from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, fit_photograph, fitting, lettering
@@ -54,17 +54,13 @@ def draw_review(
 def review_page(pictures: Sequence[tuple[str, str]]) -> str:
     """A page that shows the pictures beside it: file names, each with a line on it, in the order given."""
     figures = [
-        element("figure", element("a", element("img", src=file, alt=said, loading="lazy"), href=file), _caption(said))
+        element("figure", element("a", element("img", src=file, alt=said, loading="lazy"), href=file))
         for file, said in pictures
     ]
     style = "figure { margin: 0 0 2rem } img { max-width: 100%; height: auto; border-radius: .4rem }"
     lead = element("p", "Least sure first. A ring, or a broken outline, is a guess.", class_="lead")
     title = f"{len(pictures)} image{'s' if len(pictures) != 1 else ''} to review"
     return html_page("review", element("header", element("h1", title), lead), *figures, style=style)
-
-
-def _caption(said: str) -> Markup:
-    return element("figcaption", said)
 
 
 def _draw(pixels: Tensor, image: AnnotatedImage, categories: Sequence[Category]) -> Image.Image:

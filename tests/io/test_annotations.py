@@ -216,7 +216,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.json", {"images": [3], "annotations": []}, MASKS, "images"),
         ("marked.json", {**coco(), "annotations": 3}, MASKS, "annotations"),
         ("marked.json", {**coco(), "categories": [CAT, CAT]}, MASKS, "one id or one name"),
-        ("marked.json", labelme(imagePath="C:\\photos\\b.jpg"), BOXES, "annotates b.jpg, not ref.jpg"),
+        ("marked.json", labelme(imagePath="C:\\photos\\b.jpg"), BOXES, "annotates 'b.jpg', not ref.jpg"),
         ("marked.json", labelme(imageWidth=31), BOXES, "31x20"),
         (
             "marked.json",
