@@ -159,7 +159,9 @@ class _Folder(AnnotationOutput):
         self._names = DistinctNames()
 
     def add(self, image: AnnotatedImage) -> Path:
-        path = self._folder / self._names(f"{Path(image.name).stem}", self._suffix)
+        path = self._folder / self._names(Path(image.name).stem, self._suffix)
+        if path.exists() and path.samefile(image.name):
+            raise InputError(f"{path}: is the image itself and would be written over; give another folder with -o")
         content = self._encode(image)
         self._folder.mkdir(exist_ok=True)
         write_atomically(path, content)

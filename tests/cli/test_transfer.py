@@ -117,6 +117,14 @@ def test_masks_are_written_as_they_were_read_one_file_an_image(folder: Path) -> 
     assert lines(done.stdout)[0]["items"][0]["label"] == "7"
 
 
+def test_photographs_are_never_written_over(folder: Path) -> None:
+    before = (folder / "moved.png").read_bytes()
+    done = geomatch("transfer", "ref.png", "moved.png", "--mask", "mask.png", "-o", ".", "--overwrite", cwd=folder)
+    assert done.returncode == 1
+    assert "is the image itself" in lines(done.stdout)[0]["error"]
+    assert (folder / "moved.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("marked", "format", "written"),
     [
