@@ -73,6 +73,31 @@ class FlowFormat(StrEnum):
     kitti = "kitti"
 
 
+class AnnotationFormat(StrEnum):
+    """Files of keypoints, masks and boxes."""
+
+    coco = "coco"
+    labelme = "labelme"
+    png = "png"
+    csv = "csv"
+
+
+class AnnotationKind(StrEnum):
+    """What of an annotation is carried to other images."""
+
+    keypoints = "keypoints"
+    masks = "masks"
+    boxes = "boxes"
+
+
+class MaskEncoding(StrEnum):
+    """How COCO writes a mask: outlines, the lengths of its runs, or those packed into a text."""
+
+    polygons = "polygons"
+    runs = "runs"
+    packed_runs = "packed runs"
+
+
 @dataclass(frozen=True)
 class PresetSettings:
     """working_size: the longer side images are resized to for the features, in pixels.

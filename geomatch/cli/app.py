@@ -9,10 +9,12 @@ import typer
 
 from geomatch import __version__
 from geomatch.cli import datasets, show, train
+from geomatch.cli.at import at
 from geomatch.cli.console import rendered_errors
 from geomatch.cli.crops import crops
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
+from geomatch.cli.transfer import transfer
 from geomatch.cli.view import view
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 app.command()(match)
 app.command()(view)
+app.command()(transfer)
+app.command()(at)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
 app.command()(crops)

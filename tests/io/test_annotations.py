@@ -1,0 +1,453 @@
+"""Every format is read from a document written by hand, and what is written is read again."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.annotations import AnnotatedImage, Annotations, Box, Keypoints, Region, Thing
+from geomatch.errors import InputError
+from geomatch.io.annotation_lines import annotation_record
+from geomatch.io.annotations import DistinctNames, open_output, read_annotations
+from geomatch.io.label_image import voc_colours
+from geomatch.io.runs import decode_runs, unpack_runs
+from geomatch.settings import AnnotationFormat, AnnotationKind
+
+SIZE = (20, 30)
+REF = Path("photos/ref.jpg")
+KEYPOINTS, MASKS, BOXES = AnnotationKind.keypoints, AnnotationKind.masks, AnnotationKind.boxes
+
+# A rectangle of 3 rows and 4 columns from pixel (5, 2) on: as polygon in pixels' corners, and as runs down the columns.
+RECTANGLE = np.zeros(SIZE, bool)
+RECTANGLE[2:5, 5:9] = True
+RUNS = [5 * 20 + 2, 3, 17, 3, 17, 3, 17, 3, 600 - (8 * 20 + 5)]
+CAT, DOG = {"id": 3, "name": "cat", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]}, {"id": 9, "name": "dog"}
+
+
+def coco(*annotations: dict[str, Any], **image: Any) -> dict[str, Any]:
+    entry = {"id": 7, "file_name": "ref.jpg", "width": 30, "height": 20} | image
+    others = {"id": 8, "file_name": "other.jpg", "width": 5, "height": 5}
+    known = [{"id": number, "image_id": 7, "category_id": 3} | each for number, each in enumerate(annotations, 1)]
+    return {"images": [others, entry], "annotations": known, "categories": [CAT, DOG]}
+
+
+def labelme(*shapes: dict[str, Any], **document: Any) -> dict[str, Any]:
+    return {"imagePath": "ref.jpg", "imageHeight": 20, "imageWidth": 30, "imageData": None, "shapes": shapes} | document
+
+
+def written(folder: Path, document: object, name: str = "marked.json") -> Path:
+    path = folder / name
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def label_image(folder: Path, values: object, mode: str = "L") -> Path:
+    picture = Image.fromarray(np.asarray(values, np.uint8))
+    if mode == "P":
+        picture.putpalette([0, 0, 0, 10, 20, 30, 40, 50, 60])
+    picture.save(folder / "mask.png")
+    return folder / "mask.png"
+
+
+def read(path: Path, kind: AnnotationKind) -> Annotations:
+    return read_annotations(path, kind, REF, SIZE)
+
+
+def keypoints(thing: Thing) -> Keypoints:
+    assert isinstance(thing.shape, Keypoints)
+    return thing.shape
+
+
+def mask(thing: Thing) -> list[list[bool]]:
+    assert isinstance(thing.shape, Region)
+    return thing.shape.mask.tolist()
+
+
+def box(thing: Thing) -> Box:
+    assert not isinstance(thing.shape, Keypoints | Region)
+    return thing.shape
+
+
+def test_coco_keypoints_are_pixels_as_they_stand(tmp_path: Path) -> None:
+    found = read(written(tmp_path, coco({"keypoints": [4, 5.5, 2, 0, 0, 0]}, {"bbox": [1, 1, 2, 2]})), KEYPOINTS)
+    (thing,) = found.things
+    assert (thing.label, thing.number, keypoints(thing).names) == ("cat", 1, ("nose", "tail"))
+    assert keypoints(thing).points[0].tolist() == [4, 5.5]
+    assert keypoints(thing).visibility.tolist() == [2, 0]
+    assert [(each.id, each.name, each.skeleton) for each in found.categories] == [(3, "cat", ((1, 2),)), (9, "dog", ())]
+
+
+def test_coco_boxes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+    (thing,) = read(written(tmp_path, coco({"bbox": [0, 0, 30, 20], "category_id": 9})), BOXES).things
+    assert (thing.label, box(thing)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[5, 2, 9, 2, 9, 5, 5, 5]],
+        [[5, 2, 7, 2, 7, 5, 5, 5], [7, 2, 9, 2, 9, 5, 7, 5]],
+        {"size": [20, 30], "counts": RUNS},
+        {"size": [20, 30], "counts": "V33a000000R="},
+    ],
+    ids=["polygon", "two polygons", "runs", "packed runs"],
+)
+def test_coco_masks_are_the_same_however_they_are_written(segmentation: object, tmp_path: Path) -> None:
+    (thing,) = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS).things
+    assert mask(thing) == RECTANGLE.tolist()
+
+
+def test_of_images_with_one_name_the_one_in_the_same_folder_is_meant(tmp_path: Path) -> None:
+    document = coco({"bbox": [1, 2, 3, 4]}, file_name="photos/ref.jpg")
+    document["images"].append({"id": 12, "file_name": "others/ref.jpg"})
+    assert len(read(written(tmp_path, document), BOXES).things) == 1
+
+
+def test_labelme_shapes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        labelme(
+            {"label": "nose", "shape_type": "point", "points": [[4.5, 6]]},
+            {"label": "cat", "shape_type": "polygon", "points": [[5, 2], [9, 2], [9, 5], [5, 5]]},
+            {"label": "dog", "shape_type": "rectangle", "points": [[30, 20], [0, 0]]},
+        ),
+    )
+    (points,), (outlined,), (framed,) = (read(path, kind).things for kind in (KEYPOINTS, MASKS, BOXES))
+    assert (keypoints(points).names, keypoints(points).points.tolist()) == (("nose",), [[4, 5.5]])
+    assert (outlined.label, mask(outlined)) == ("cat", RECTANGLE.tolist())
+    assert (framed.label, box(framed)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
+
+
+def test_labelme_groups_make_things_of_points_and_of_outlines(tmp_path: Path) -> None:
+    left = {"label": "cat", "points": [[5, 2], [7, 2], [7, 5], [5, 5]], "group_id": 1}
+    right = {"label": "cat", "points": [[7, 2], [9, 2], [9, 5], [7, 5]], "group_id": 1}
+    noses = [{"label": "nose", "shape_type": "point", "points": [[x, 3]], "group_id": x} for x in (4, 8)]
+    path = written(tmp_path, labelme(left, right, *noses))
+    (thing,) = read(path, MASKS).things
+    assert mask(thing) == RECTANGLE.tolist()
+    assert [keypoints(each).names for each in read(path, KEYPOINTS).things] == [("nose",), ("nose",)]
+
+
+def test_a_mask_that_labelme_stores_as_a_picture_is_read(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((3, 4), bool)).save(buffer, "PNG")
+    packed = base64.b64encode(buffer.getvalue()).decode()
+    shape = {"label": "cat", "shape_type": "mask", "points": [[5, 2], [8, 4]], "mask": packed}
+    (thing,) = read(written(tmp_path, labelme(shape)), MASKS).things
+    assert mask(thing) == RECTANGLE.tolist()
+
+
+def test_each_value_of_a_label_image_but_0_is_a_thing(tmp_path: Path) -> None:
+    values = np.where(RECTANGLE, 2, 0)
+    values[10:, :3] = 1
+    found = read(label_image(tmp_path, values, "P"), MASKS)
+    assert [thing.label for thing in found.things] == ["1", "2"]
+    assert mask(found.things[1]) == RECTANGLE.tolist()
+    assert found.colours is not None
+    assert (found.colours.mode, found.colours.palette[3:9]) == ("P", (10, 20, 30, 40, 50, 60))
+
+
+def test_tables_are_in_geomatchs_own_frame_and_rows_of_other_images_are_passed_over(tmp_path: Path) -> None:
+    rows = (
+        "image,label,name,x,y,visibility",
+        "photos/ref.jpg,cat,nose,4,5.5,1",
+        "b.jpg,cat,nose,1,1,2",
+        "ref.jpg,cat,tail,7,8,",
+    )
+    (thing,) = read(written(tmp_path, "\n".join(rows), "points.csv"), KEYPOINTS).things
+    assert (thing.label, keypoints(thing).names) == ("cat", ("nose", "tail"))
+    assert keypoints(thing).points.tolist() == [[4, 5.5], [7, 8]]
+    assert keypoints(thing).visibility.tolist() == [1, 2]
+
+
+def test_the_simplest_table_of_points_has_x_and_y(tmp_path: Path) -> None:
+    (thing,) = read(written(tmp_path, "x\ty\n4\t5.5\n7\t8\n", "points.tsv"), KEYPOINTS).things
+    assert (keypoints(thing).names, keypoints(thing).points.tolist()) == (("1", "2"), [[4, 5.5], [7, 8]])
+
+
+def test_a_box_is_cut_at_the_border(tmp_path: Path) -> None:
+    path = written(tmp_path, "label,left,top,right,bottom\ncat,-4,3,10,40\n", "boxes.csv")
+    assert box(read(path, BOXES).things[0]) == (-0.5, 3, 10, 19.5)
+
+
+OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "said"),
+    [
+        ("marked.txt", "x,y", KEYPOINTS, "no known format"),
+        ("marked.json", "{", KEYPOINTS, "no JSON"),
+        ("marked.json", "[" * 100_000, KEYPOINTS, "no JSON"),
+        ("marked.json", {"boxes": []}, BOXES, "neither COCO"),
+        ("marked.json", b"\xff\xfe", BOXES, "UTF-8"),
+        ("marked.json", coco({"bbox": [1, 1, 2, 2]}), KEYPOINTS, "marks no keypoints on ref.jpg"),
+        (
+            "marked.json",
+            coco({"keypoints": [1, 1, 2, 1, 1, 2]}, file_name="b.jpg"),
+            KEYPOINTS,
+            "no image of the name ref",
+        ),
+        ("marked.json", coco({"bbox": [1, 1, 2, 2]}, width=31), BOXES, "31x20 there, but photos/ref.jpg is 30x20"),
+        ("marked.json", coco({"bbox": [1, 1, 2]}), BOXES, "annotation 1"),
+        ("marked.json", coco({"bbox": [1, 1, 2, "wide"]}), BOXES, "annotation 1: 'wide' is no number"),
+        ("marked.json", coco({"bbox": [1, 1, 1e300, 2]}), BOXES, "no position"),
+        ("marked.json", coco({"bbox": [40, 1, 5, 5]}), BOXES, OUTSIDE),
+        ("marked.json", coco({"bbox": [4, 1, 0, 5]}), BOXES, "has no area"),
+        ("marked.json", coco({"bbox": [1, 1, 2, 2], "category_id": 4}), BOXES, "category 4 is not among"),
+        ("marked.json", coco({"keypoints": [1, 1, 2]}), KEYPOINTS, "has 1 keypoints, its category 'cat' has 2"),
+        ("marked.json", coco({"keypoints": [1, 1, 2, 1]}), KEYPOINTS, "no triples"),
+        ("marked.json", coco({"keypoints": [1, 1, 2, 1, 1, 3]}), KEYPOINTS, "visibility should be 0, 1 or 2"),
+        ("marked.json", coco({"keypoints": [1, 1, 2, 50, 4, 1]}), KEYPOINTS, f"'tail' (50, 4) lies {OUTSIDE}"),
+        ("marked.json", coco({"keypoints": 3}), KEYPOINTS, "annotation 1"),
+        ("marked.json", coco({"segmentation": [[1, 2, 3, 4]]}), MASKS, "three corners"),
+        ("marked.json", coco({"segmentation": [["a"] * 6]}), MASKS, "'a' is no number"),
+        ("marked.json", coco({"segmentation": 5}), MASKS, "annotation 1"),
+        ("marked.json", coco({"segmentation": {"size": [30, 20], "counts": RUNS}}), MASKS, "size [30, 20]"),
+        ("marked.json", coco({"segmentation": {"size": [20, 30], "counts": [5]}}), MASKS, "5 pixels long"),
+        ("marked.json", coco({"segmentation": {"size": [20, 30], "counts": "~"}}), MASKS, "no letter"),
+        ("marked.json", coco({"segmentation": {"size": [20, 30]}}), MASKS, "lacks 'counts'"),
+        ("marked.json", {"images": [3], "annotations": []}, MASKS, "images"),
+        ("marked.json", {**coco(), "annotations": 3}, MASKS, "annotations"),
+        ("marked.json", {**coco(), "categories": [CAT, CAT]}, MASKS, "one id or one name"),
+        ("marked.json", labelme(imagePath="C:\\photos\\b.jpg"), BOXES, "annotates 'b.jpg', not ref.jpg"),
+        ("marked.json", labelme(imageWidth=31), BOXES, "31x20"),
+        (
+            "marked.json",
+            labelme({"label": "cat", "points": [[1, 2], [3, 4]]}),
+            MASKS,
+            "shape 1: a polygon should have 3",
+        ),
+        ("marked.json", labelme({"points": [[1, 2]], "shape_type": "point"}), KEYPOINTS, "shape 1: lacks 'label'"),
+        ("marked.json", labelme("nothing"), KEYPOINTS, "shape 1"),
+        (
+            "marked.json",
+            labelme({"label": "a", "shape_type": "mask", "points": [[1, 2], [3, 4]], "mask": "AAAA"}),
+            MASKS,
+            "no PNG",
+        ),
+        (
+            "marked.json",
+            labelme(*[{"label": "eye", "shape_type": "point", "points": [[1, 2]]}] * 2),
+            KEYPOINTS,
+            "two points of one thing are called 'eye'",
+        ),
+        ("marked.csv", "", KEYPOINTS, "name the columns x, y"),
+        ("marked.csv", "x,z\n1,2", KEYPOINTS, "'y' is not there"),
+        ("marked.csv", "x,y\n", KEYPOINTS, "marks no keypoints"),
+        ("marked.csv", "x,y\n1,2\n3\n", KEYPOINTS, "line 3, column 'y'"),
+        ("marked.csv", "x,y\n1,nan\n", KEYPOINTS, "line 2, column 'y'"),
+        ("marked.csv", "x,y,visibility\n1,2,9\n", KEYPOINTS, "should be 0, 1 or 2"),
+        ("marked.csv", "x,y\n1,2\n", MASKS, "format csv holds no masks: coco, labelme, png do"),
+        ("marked.png", "text", KEYPOINTS, "format png holds no keypoints"),
+        ("marked.png", "text", MASKS, "damaged or no image"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_a_sentence(
+    name: str, content: object, kind: AnnotationKind, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        written(tmp_path, content, name)
+    with pytest.raises(InputError) as raised:
+        read(path, kind)
+    assert name in str(raised.value)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("none.json", KEYPOINTS), ("none.csv", KEYPOINTS), ("none.png", MASKS)])
+def test_a_file_that_is_not_there_is_named(name: str, kind: AnnotationKind, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name}: no such file"):
+        read(tmp_path / name, kind)
+
+
+def test_a_mask_of_another_size_than_the_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is 30x19 pixels, the image it should annotate 30x20"):
+        read(label_image(tmp_path, np.ones((19, 30))), MASKS)
+
+
+def test_a_photograph_is_not_taken_for_a_label_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is RGB"):
+        read(label_image(tmp_path, np.zeros((20, 30, 3))), MASKS)
+
+
+def marked(kind: AnnotationKind) -> Sequence[Thing]:
+    """Two things with all that carrying adds."""
+    if kind is KEYPOINTS:
+        points, seen = np.array([[4.25, 5.5], [7, 8]]), np.array([2, 1])
+        some = Keypoints(("nose", "tail"), points, seen, np.array([0.75, 0.5]))
+        one = Keypoints(("nose", "tail"), points + 3, np.array([0, 2]), np.array([0, 0.25]))
+        return [Thing("cat", 1, some, confidence=0.625), Thing("cat", 2, one, confidence=0.25)]
+    if kind is BOXES:
+        return [
+            Thing("cat", 1, (1.5, 2.5, 9.25, 11.5), confidence=0.5),
+            Thing("dog", 2, (-0.5, -0.5, 29.5, 19.5), confidence=0.25),
+        ]
+    return [
+        Thing("1", 1, Region(RECTANGLE), confidence=0.5),
+        Thing("2", 2, Region(np.roll(RECTANGLE, 9, 0)), confidence=0.25),
+    ]
+
+
+def reference(kind: AnnotationKind, folder: Path, format: AnnotationFormat) -> Annotations:
+    """A file of that format to be like, with things of the same labels."""
+    square = [[1, 1], [5, 1], [5, 5], [1, 5]]
+    point = {"label": "nose", "shape_type": "point", "points": [[1, 1]]}
+    numbered = [{"id": number, "name": str(number)} for number in (1, 2)]
+    segmented = [{"category_id": n, "segmentation": [np.ravel(square).tolist()]} for n in (1, 2)]
+    annotated = {KEYPOINTS: [{"keypoints": [1, 1, 2] * 2}], BOXES: [{"bbox": [1, 1, 2, 2]}], MASKS: segmented}[kind]
+    documents: dict[AnnotationFormat, object] = {
+        AnnotationFormat.coco: coco(*annotated) | ({"categories": numbered} if kind is MASKS else {}),
+        AnnotationFormat.labelme: labelme(
+            point,
+            *({"label": label, "points": square} for label in "12"),
+            {"label": "cat", "shape_type": "rectangle", "points": [[1, 1], [5, 5]]},
+        ),
+        AnnotationFormat.csv: "x,y,left,top,right,bottom\n1,1,2,2,3,3\n",
+    }
+    if format is AnnotationFormat.png:
+        return read(label_image(folder, np.where(RECTANGLE, 2, 1), "P"), kind)
+    return read(written(folder, documents[format], "r.csv" if format is AnnotationFormat.csv else "r.json"), kind)
+
+
+@pytest.mark.parametrize(
+    ("format", "kind"),
+    [
+        *((AnnotationFormat.coco, kind) for kind in AnnotationKind),
+        *((AnnotationFormat.labelme, kind) for kind in AnnotationKind),
+        *((AnnotationFormat.csv, kind) for kind in (KEYPOINTS, BOXES)),
+        (AnnotationFormat.png, MASKS),
+    ],
+)
+def test_what_is_written_is_read_again(format: AnnotationFormat, kind: AnnotationKind, tmp_path: Path) -> None:
+    like = reference(kind, tmp_path, format)
+    path = tmp_path / (
+        "out.csv" if format is AnnotationFormat.csv else "out.json" if format is AnnotationFormat.coco else "out"
+    )
+    output = open_output(path, format, kind, like, overwrite=False)
+    file = output.add(AnnotatedImage(str(REF), SIZE, marked(kind)))
+    output.close()
+    back = read(file, kind)
+    assert back.format is format
+    for was, found in zip(marked(kind), back.things, strict=True):
+        assert found.number == was.number
+        if kind is KEYPOINTS:
+            seen = keypoints(was).present
+            assert keypoints(found).points[keypoints(found).present].tolist() == keypoints(was).points[seen].tolist()
+            names = np.array(keypoints(found).names)[keypoints(found).present]
+            assert names.tolist() == np.array(keypoints(was).names)[seen].tolist()
+        elif kind is MASKS:
+            assert (found.label, mask(found)) == (was.label, mask(was))
+        else:
+            assert (found.label, box(found)) == (was.label, box(was))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[5, 2, 9, 2, 9, 5, 5, 5]], {"size": [20, 30], "counts": RUNS}, {"size": [20, 30], "counts": "V33a000000R="}],
+)
+def test_coco_masks_are_written_the_way_they_were_read(segmentation: object, tmp_path: Path) -> None:
+    like = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS)
+    output = open_output(tmp_path / "out.json", AnnotationFormat.coco, MASKS, like, overwrite=False)
+    output.add(AnnotatedImage(str(REF), SIZE, like.things))
+    output.close()
+    (annotation,) = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert annotation["segmentation"] == segmentation
+    assert (annotation["area"], annotation["bbox"]) == (12, [5, 2, 4, 3])
+
+
+def test_a_coco_document_says_all_that_is_known(tmp_path: Path) -> None:
+    like = reference(KEYPOINTS, tmp_path, AnnotationFormat.coco)
+    output = open_output(tmp_path / "out.json", AnnotationFormat.coco, KEYPOINTS, like, overwrite=False)
+    for name in ("a b.jpg", "c.jpg"):
+        output.add(AnnotatedImage(name, SIZE, marked(KEYPOINTS)))
+    assert not (tmp_path / "out.json").exists()
+    output.close()
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["categories"] == [CAT, DOG]
+    assert [image["file_name"] for image in document["images"]] == ["a b.jpg", "c.jpg"]
+    assert [each["id"] for each in document["annotations"]] == [1, 2, 3, 4]
+    assert [each["image_id"] for each in document["annotations"]] == [1, 1, 2, 2]
+    second = document["annotations"][1]
+    assert second["keypoints"] == [0, 0, 0, 10, 11, 2]
+    assert (second["num_keypoints"], second["keypoint_scores"], second["score"]) == (1, [0, 0.25], 0.25)
+    assert document["annotations"][0]["bbox"] == [4.75, 6, 2.75, 2.5]
+
+
+def test_label_images_keep_values_mode_and_palette(tmp_path: Path) -> None:
+    values = np.where(RECTANGLE, 2, 0)
+    for mode in ("L", "P"):
+        like = read(label_image(tmp_path, values, mode), MASKS)
+        output = open_output(tmp_path / mode, AnnotationFormat.png, MASKS, like, overwrite=False)
+        picture = Image.open(output.add(AnnotatedImage("a.jpg", SIZE, like.things)))
+        assert picture.mode == mode
+        assert np.asarray(picture).tolist() == values.tolist()
+        assert (picture.getpalette() or [])[:9] == (Image.open(tmp_path / "mask.png").getpalette() or [])[:9]
+
+
+def test_things_that_are_no_label_images_are_numbered_in_vocs_colours(tmp_path: Path) -> None:
+    like = reference(MASKS, tmp_path, AnnotationFormat.labelme)
+    output = open_output(tmp_path / "out", AnnotationFormat.png, MASKS, like, overwrite=False)
+    picture = Image.open(output.add(AnnotatedImage("a.jpg", SIZE, marked(MASKS))))
+    assert sorted(np.unique(np.asarray(picture))) == [0, 1, 2]
+    assert (picture.getpalette() or [])[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+    assert voc_colours(20).palette[3 * 20 : 3 * 21] == (0, 64, 128)  # PASCAL VOC's television
+    assert voc_colours(256).mode == "I;16"
+
+
+def test_labelme_files_name_their_image_from_where_they_lie(tmp_path: Path) -> None:
+    like = reference(KEYPOINTS, tmp_path, AnnotationFormat.labelme)
+    output = open_output(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like, overwrite=False)
+    document = json.loads(
+        output.add(AnnotatedImage(str(tmp_path / "photos" / "a.jpg"), SIZE, marked(KEYPOINTS))).read_text()
+    )
+    assert document["imagePath"] == "../photos/a.jpg"
+    assert [(each["label"], each["confidence"], each["visibility"]) for each in document["shapes"]] == [
+        ("nose", 0.75, 2),
+        ("tail", 0.5, 1),
+        ("tail", 0.25, 2),
+    ]
+
+
+def test_a_line_holds_every_item_with_its_confidence() -> None:
+    record = annotation_record(AnnotatedImage("a.jpg", SIZE, marked(KEYPOINTS)))
+    assert (record["image"], record["width"], record["height"], record["confidence"]) == ("a.jpg", 30, 20, 0.4375)
+    assert [(item["object"], item["name"], item["confidence"]) for item in record["items"]] == [
+        (1, "nose", 0.75),
+        (1, "tail", 0.5),
+        (2, "tail", 0.25),
+    ]
+    (first, _) = annotation_record(AnnotatedImage("a.jpg", SIZE, marked(MASKS)))["items"]
+    assert (first["box"], first["area"]) == ([4.5, 1.5, 8.5, 4.5], 12)
+    np.testing.assert_array_equal(decode_runs(unpack_runs(first["segmentation"]["counts"]), SIZE), RECTANGLE)
+
+
+def test_files_of_images_with_one_name_do_not_collide() -> None:
+    names = DistinctNames()
+    assert [names(stem, ".png") for stem in ("a", "b", "A", "a-2", "a")] == [
+        "a.png",
+        "b.png",
+        "A-2.png",
+        "a-2-2.png",
+        "a-3.png",
+    ]
+
+
+def test_what_exists_is_not_written_over_without_leave(tmp_path: Path) -> None:
+    like = reference(BOXES, tmp_path, AnnotationFormat.coco)
+    for name in ("r.json", "full"):
+        (tmp_path / "full").mkdir(exist_ok=True)
+        written(tmp_path / "full", "kept", "kept.txt")
+        of = AnnotationFormat.coco if name == "r.json" else AnnotationFormat.labelme
+        with pytest.raises(InputError, match=rf"{name}: exists already.*--overwrite"):
+            open_output(tmp_path / name, of, BOXES, like, overwrite=False)
+        open_output(tmp_path / name, of, BOXES, like, overwrite=True)
