@@ -44,7 +44,7 @@ def at(
             metavar="FILE", help="Points of SOURCE, one x,y a line, or a CSV with columns x and y; - reads stdin."
         ),
     ] = None,
-    features: Features = "introspection",
+    features: Features = None,
     matcher: MatcherName = None,
     parameters: Parameters = None,
     preset: PresetChoice = Preset.default,

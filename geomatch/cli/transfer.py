@@ -56,7 +56,7 @@ def transfer(
         float, typer.Option(min=0, max=1, metavar="P", help="Leave out points, masks and boxes less sure than this.")
     ] = 0.0,
     null: Annotated[bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.")] = False,
-    features: Features = "introspection",
+    features: Features = None,
     matcher: MatcherName = None,
     parameters: Parameters = None,
     preset: PresetChoice = Preset.default,
