@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
-    {"correspondence", "device", "opencv", "timing", "views"},
+    {"correspondence", "device", "opencv", "plugins", "timing", "views"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},
-    {"evaluation", "record"},
+    {"api", "evaluation", "record"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,55 @@
+"""Features and matchers that other installed packages add, by entry points: looked up when a name is not built in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from geomatch.errors import GeomatchError, InputError
+
+Made = TypeVar("Made")
+
+
+class Kind(StrEnum):
+    """What can be added, and the entry points' group it is added under."""
+
+    features = "geomatch.features"
+    matcher = "geomatch.matchers"
+
+
+def plugin_names(kind: Kind) -> list[str]:
+    """What installed packages add, in alphabetical order; none of their code is run."""
+    return sorted({point.name for point in entry_points(group=kind)})
+
+
+def make_plugin(kind: Kind, name: str, built_in: Iterable[str], wanted: type[Made], *arguments: object) -> Made:
+    """What an installed package makes under a name: its entry point, a function or a class, called.
+
+    built_in: geomatch's own names, told when there is no such name. wanted: the class of what is to be made.
+    arguments: for the call.
+
+    Raises InputError for a name that no package offers, or several; GeomatchError, naming the package, if its code
+    fails or makes something else.
+    """
+    offered = sorted(entry_points(group=kind, name=name), key=_package)
+    if not offered:
+        known = ", ".join([*built_in, *plugin_names(kind)])
+        raise InputError(f"unknown {kind.name} '{name}': the known ones are {known}")
+    whose = f"{kind.name} '{name}' of package {' and of '.join(map(_package, offered))}"
+    if len(offered) > 1:
+        raise InputError(f"{whose}: uninstall all but one")
+    try:
+        made = offered[0].load()(*arguments)
+    except GeomatchError:
+        raise
+    except Exception as error:
+        raise GeomatchError(f"{whose} cannot be loaded ({type(error).__name__}: {error})") from error
+    if not isinstance(made, wanted):
+        raise GeomatchError(f"{whose} cannot be used: it makes a {type(made).__name__}, not a {wanted.__name__}")
+    return made
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.module
