@@ -11,47 +11,10 @@ from geomatch.errors import GeomatchError, InputError
 from geomatch.features.registry import load_features
 from geomatch.matching.matcher import Matcher
 from geomatch.plugins import Kind, plugin_names
+from tests.test_python_page import python_blocks
 
-CODE = '''
-from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from geomatch.correspondence import FeatureMap
-from geomatch.features.base import FeatureExtractor
-from geomatch.geometry import Grid
-from geomatch.matching.base import Method, Placement
-
-
-class Colours(FeatureExtractor):
-    """Mean colours of square cells."""
-
-    def __init__(self, argument, working_size, device, weights):
-        self.name, self.working_size, self.cells = f"colours:{argument}", working_size, int(argument or 8)
-
-    def __call__(self, image):
-        means = torch.nn.functional.adaptive_avg_pool2d(image.float(), self.cells) + 1
-        size = (image.shape[1], image.shape[2])
-        return FeatureMap(torch.nn.functional.normalize(means, dim=0), size, Grid.over(size, self.cells, self.cells))
-
-
-@dataclass(frozen=True)
-class Shift(Method):
-    """All moves alike: the simplest matcher there is."""
-
-    by: float = 3.0
-    limits: ClassVar = {"by": (0, 100)}
-
-    def __call__(self, source, target, max_bytes):
-        return tuple(
-            Placement(each.grid, each.grid.centres(each.descriptors.device) + sign * torch.tensor([self.by, 0.0]))
-            for each, sign in ((source, 1), (target, -1))
-        )
-
-
-def nothing(*arguments):
-    return None
-'''
+# The example on the page, and what is wrong as an entry point.
+CODE = python_blocks()[-1] + "\n\ndef nothing(*arguments):\n    return None\n"
 
 
 def install(folder: Path, package: str, entry_points: str, code: str | None = None) -> None:
