@@ -16,6 +16,7 @@ FLOORS = (
     {"visualize"},
     {"pipeline", "training"},
     {"api", "evaluation", "record"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 )
@@ -98,6 +99,7 @@ def test_help_imports_nothing_heavy() -> None:
         "show confidence",
         "show responses",
         "crops",
+        "doctor",
     ]
     script = """
 import sys

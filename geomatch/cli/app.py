@@ -11,6 +11,7 @@ from geomatch import __version__
 from geomatch.cli import datasets, show, train
 from geomatch.cli.console import rendered_errors
 from geomatch.cli.crops import crops
+from geomatch.cli.doctor import doctor
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
 from geomatch.cli.view import view
@@ -30,6 +31,7 @@ app.command("eval")(evaluate)
 app.command()(crops)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(show.app, name="show")
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:
