@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geomatch.cli import completion
 from geomatch.cli.console import notify, stderr_console
 from geomatch.cli.options import (
     DeviceChoice,
@@ -39,22 +40,37 @@ DatasetFolder = Annotated[
 def evaluate(
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="One of those that `geomatch datasets` lists.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.datasets,
+            help="One of those that `geomatch datasets` lists.",
+            show_default=False,
+        ),
     ] = None,
     root: DatasetFolder = None,
     split: Annotated[
         str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only one there.")
     ] = None,
     features: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", autocompletion=completion.features, help="As in `geomatch match`; repeatable."),
     ] = None,
     matcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable; by default the preset's."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.matchers,
+            help="As in `geomatch match`; repeatable; by default the preset's.",
+        ),
     ] = None,
     parameters: Parameters = None,
     protocol: Annotated[
-        list[str], typer.Option(metavar="NAME", help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.")
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.protocols,
+            help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.",
+        ),
     ] = ["geomatch"],  # noqa: B006
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
