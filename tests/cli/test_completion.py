@@ -22,9 +22,9 @@ except SystemExit:
 
 
 def test_the_names_offered_are_those_there_are() -> None:
-    assert completion.FEATURES == tuple(LOADERS)
-    assert completion.MATCHERS == tuple(METHODS)
-    assert completion.DATASETS == tuple(BENCHMARKS)
+    assert tuple(LOADERS) == completion.FEATURES
+    assert tuple(METHODS) == completion.MATCHERS
+    assert tuple(BENCHMARKS) == completion.DATASETS
     assert {EVERY, *PROTOCOL_NAMES} == set(completion.PROTOCOLS)
 
 
