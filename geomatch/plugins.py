@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from geomatch.errors import GeomatchError, InputError
@@ -49,6 +53,22 @@ def make_plugin(kind: Kind, name: str, built_in: Iterable[str], wanted: type[Mad
     if not isinstance(made, wanted):
         raise GeomatchError(f"{whose} cannot be used: it makes a {type(made).__name__}, not a {wanted.__name__}")
     return made
+
+
+def source_sha256(*things: object) -> str:
+    """Hexadecimal SHA-256 of the source of all packages, ours or others', that things are of, as it is on disk: another
+    one where they may do something else."""
+    digest = hashlib.sha256()
+    for name in sorted({type(thing).__module__.partition(".")[0] for thing in things}):
+        for path in _source_files(sys.modules[name]):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_files(module: ModuleType) -> list[Path]:
+    if hasattr(module, "__path__"):
+        return sorted(path for folder in module.__path__ for path in Path(folder).rglob("*.py"))
+    return [Path(module.__file__)] if module.__file__ else []
 
 
 def _package(point: EntryPoint) -> str:

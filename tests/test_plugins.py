@@ -7,10 +7,14 @@ import pytest
 import torch
 
 import geomatch
+from geomatch.datasets.registry import load_dataset
 from geomatch.errors import GeomatchError, InputError
+from geomatch.evaluation.runner import selection_file
 from geomatch.features.registry import load_features
 from geomatch.matching.matcher import Matcher
+from geomatch.pipeline import Pipeline
 from geomatch.plugins import Kind, plugin_names
+from geomatch.settings import Device, Preset
 from tests.test_python_page import python_blocks
 
 # The example on the page, and what is wrong as an entry point.
@@ -104,3 +108,17 @@ def test_two_packages_with_one_name_are_both_named(site: Path) -> None:
 def test_built_in_names_cannot_be_taken_over(site: Path) -> None:
     install(site, "usurper", "[geomatch.matchers]\nnn = palette:nothing\n")
     assert Matcher.named("nn").method is not None
+
+
+def test_predictions_are_kept_apart_when_the_package_s_code_changes(site: Path, teapots: Path, tmp_path: Path) -> None:
+    pairs = load_dataset("warps", teapots)
+
+    def kept_in() -> Path:
+        return selection_file(tmp_path, pairs, Pipeline.build(matcher="shift", preset=Preset.fast, device=Device.cpu))
+
+    before = kept_in()
+    assert kept_in() == before
+    ours = selection_file(tmp_path, pairs, Pipeline.build(matcher="nn", preset=Preset.fast, device=Device.cpu))
+    (site / "palette.py").write_text(CODE + "\n# Something else.\n")
+    assert kept_in() != before
+    assert selection_file(tmp_path, pairs, Pipeline.build(matcher="nn", preset=Preset.fast, device=Device.cpu)) == ours
