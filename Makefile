@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint check bench clean
+.PHONY: setup demo test lint check manual bench clean
 
 setup: $(READY)
 
@@ -30,6 +30,9 @@ lint: setup
 	$(BIN)/mypy
 
 check: lint test
+
+manual: setup
+	$(BIN)/python -m geomatch.cli.manual > docs/manual.md
 
 bench: setup
 	$(BIN)/python benchmarks/nearest.py

@@ -15,7 +15,6 @@ from geomatch.device import find_device
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.registry import features_of, load_features
-from geomatch.io.images import load_image
 from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.densify import Densification
 from geomatch.matching.matcher import Matcher
@@ -89,12 +88,6 @@ class Pipeline:
         """Where every source pixel lies in the target. Raises OutOfMemoryError."""
         with out_of_memory_named():
             return self.matcher(source, target)
-
-
-def match(source: Path, target: Path, pipeline: Pipeline | None = None) -> Correspondence:
-    """Match two image files; see `Pipeline.build` for the choices. Raises GeomatchError."""
-    pipeline = pipeline or Pipeline.build()
-    return pipeline.match(pipeline.describe(load_image(source)), pipeline.describe(load_image(target)))
 
 
 @contextmanager

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
-    {"correspondence", "device", "annotations", "opencv", "timing", "views"},
+    {"annotations", "correspondence", "device", "opencv", "plugins", "timing", "views"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},
-    {"evaluation", "record", "review", "transfer"},
+    {"api", "evaluation", "record", "review", "transfer"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 )
@@ -100,6 +101,7 @@ def test_help_imports_nothing_heavy() -> None:
         "show confidence",
         "show responses",
         "crops",
+        "doctor",
     ]
     script = """
 import sys

@@ -1,15 +1,12 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.io.images import load_image
 from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.matcher import Matcher
-from geomatch.pipeline import Pipeline, match
+from geomatch.pipeline import Pipeline
 from geomatch.settings import Device, Preset
 
 
@@ -44,14 +41,8 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
         pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
 
 
-def test_one_call_matches_two_files_as_the_parts_do_one_by_one(teapots: Path) -> None:
-    pipeline = Pipeline.build(preset=Preset.fast, device=Device.cpu)
-    whole = match(teapots / "a.png", teapots / "b.png", pipeline)
-    described = [pipeline.describe(load_image(teapots / name)) for name in ("a.png", "b.png")]
-    parts = pipeline.match(*described)
-    assert torch.equal(whole.flow, parts.flow)
-    assert whole.source_size == whole.target_size == (360, 480)
-    assert pipeline.settings()["working_size"] == 224
+def test_the_settings_say_what_the_preset_stands_for() -> None:
+    assert Pipeline.build(preset=Preset.fast, device=Device.cpu).settings()["working_size"] == 224
 
 
 def test_each_feature_s_confidence_rests_on_constants_of_its_own() -> None:

@@ -12,6 +12,7 @@ from geomatch.cli import datasets, show, train
 from geomatch.cli.at import at
 from geomatch.cli.console import rendered_errors
 from geomatch.cli.crops import crops
+from geomatch.cli.doctor import doctor
 from geomatch.cli.evaluate import evaluate
 from geomatch.cli.match import match
 from geomatch.cli.transfer import transfer
@@ -21,7 +22,6 @@ app = typer.Typer(
     name="geomatch",
     help="Dense correspondence between photographs of different objects of a kind.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -34,6 +34,7 @@ app.command("eval")(evaluate)
 app.command()(crops)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(show.app, name="show")
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:

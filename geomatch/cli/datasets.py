@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geomatch.cli import completion
 from geomatch.cli.console import stderr_console
 from geomatch.cli.options import Quiet
 from geomatch.errors import InputError
@@ -39,7 +40,12 @@ def list_datasets(context: typer.Context) -> None:
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="One of those that `geomatch datasets` lists.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.datasets, help="One of those that `geomatch datasets` lists.", show_default=False
+        ),
+    ],
     root: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The dataset's own folder; else $GEOMATCH_DATA/NAME or ./data/NAME."),

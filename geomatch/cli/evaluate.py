@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import notify, stderr_console
+from geomatch.cli import completion
+from geomatch.cli.console import counting_bar, notify, stderr_console
 from geomatch.cli.options import (
     DeviceChoice,
     MaxMemory,
@@ -39,22 +40,37 @@ DatasetFolder = Annotated[
 def evaluate(
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="One of those that `geomatch datasets` lists.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.datasets,
+            help="One of those that `geomatch datasets` lists.",
+            show_default=False,
+        ),
     ] = None,
     root: DatasetFolder = None,
     split: Annotated[
         str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only one there.")
     ] = None,
     features: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", autocompletion=completion.features, help="As in `geomatch match`; repeatable."),
     ] = None,
     matcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="As in `geomatch match`; repeatable; by default the preset's."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.matchers,
+            help="As in `geomatch match`; repeatable; by default the preset's.",
+        ),
     ] = None,
     parameters: Parameters = None,
     protocol: Annotated[
-        list[str], typer.Option(metavar="NAME", help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.")
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.protocols,
+            help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.",
+        ),
     ] = ["geomatch"],  # noqa: B006
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
@@ -190,27 +206,16 @@ def _run(
     fresh: bool,
     quiet: bool,
 ) -> list[Outcome]:
-    from functools import partial
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from geomatch.evaluation.runner import run
     from geomatch.io.predictions import cache_folder
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    keep_in = cache_folder() / "eval"
     outcomes: list[Outcome] = []
     try:
-        with Progress(*columns, console=stderr_console(quiet=quiet)) as bar:
-            for group in pipelines:
-                shown = bar.add_task(f"{pairs.name}: {group[0].extractor.name}", total=len(pairs.pairs) * len(group))
-                outcomes += run(
-                    pairs,
-                    group,
-                    protocols,
-                    keep_in=cache_folder() / "eval",
-                    fresh=fresh,
-                    on_pair=partial(bar.advance, shown),
-                )
+        for group in pipelines:
+            what = f"{pairs.name}: {group[0].extractor.name}"
+            with counting_bar(what, len(pairs.pairs) * len(group), quiet=quiet) as advance:
+                outcomes += run(pairs, group, protocols, keep_in=keep_in, fresh=fresh, on_pair=advance)
     except KeyboardInterrupt:
         notify("interrupted; the finished pairs are kept, and the same command goes on from there")
         raise

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from geomatch.cli import completion
 from geomatch.errors import InputError
 from geomatch.settings import Device, Precision, Preset, Recipe
 
@@ -41,6 +42,7 @@ Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
+        autocompletion=completion.features,
         help="introspection; anchornet, or one class's anchors, as anchornet:cat; joined, both together; hypercolumn "
         "with its stages, as hypercolumn:2+3; or sift or hog, which need the extra baselines; by default those of the "
         "weights given, or the preset's.",
@@ -50,6 +52,7 @@ MatcherName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
+        autocompletion=completion.matchers,
         help="nn, mutual, hough or dsp, of cells; pf-nam, pf-phm or pf-lom, of boxes; by default the preset's.",
     ),
 ]

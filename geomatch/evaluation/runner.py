@@ -8,7 +8,6 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from geomatch.evaluation.results import Evaluation
 from geomatch.evaluation.scoreboard import Scoreboard
 from geomatch.io.predictions import PredictionStore
 from geomatch.pipeline import Pipeline
+from geomatch.plugins import source_sha256
 from geomatch.timing import Stopwatch
 
 REGION_BENCHMARKS = ("pf-pascal", "pf-willow")
@@ -194,7 +194,7 @@ def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Pa
     settings = pipeline.settings() | {
         "weights": pipeline.extractor.weights_sha256,
         "version": geomatch.__version__,
-        "program": _program_sha256(),
+        "program": source_sha256(pipeline, pipeline.extractor, pipeline.matcher.method),
         "torch": torch.__version__,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
@@ -225,12 +225,3 @@ def _open_store(path: Path, *, fresh: bool) -> PredictionStore | None:
     except InputError as error:
         warnings.warn(f"{error}; the run goes on, but keeps no predictions", GeomatchWarning, stacklevel=3)
         return None
-
-
-@cache
-def _program_sha256() -> str:
-    digest = hashlib.sha256()
-    package = Path(geomatch.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

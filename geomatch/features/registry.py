@@ -1,4 +1,4 @@
-"""Feature extractors by name: ``NAME`` or ``NAME:ARGUMENT``."""
+"""Feature extractors by name, ``NAME`` or ``NAME:ARGUMENT``: our own, and those that other packages add."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from geomatch.features.joined import JoinedFeatures
 from geomatch.features.resnet import Trunk, build_trunk, load_pretrained
 from geomatch.features.sift import SiftFeatures
 from geomatch.features.weights import FORMAT, Weights, load_weights, read_safetensors, sha256_of, shipped_weights
+from geomatch.plugins import Kind, make_plugin
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
 Network = TypeVar("Network", bound=nn.Module)
+
+FeatureLoader = Callable[[str, int, torch.device, Path | None], FeatureExtractor]
+"""Makes an extractor of what stands behind the colon of its name, "" if nothing does; the longer side, in pixels, that
+images are resized to; where to compute; and a weights file, None for none."""
 
 
 def load_features(
@@ -37,7 +42,7 @@ def load_features(
 
     name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``joined``, both
     together; ``hypercolumn`` with the stages to stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``,
-    which have no weights.
+    which have no weights; or what an installed package adds under the entry points ``geomatch.features``.
     working_size: the longer side, in pixels, that images are resized to. weights: a file of geomatch's, or for
     hypercolumns any pretrained trunk in safetensors; None takes the shipped ones.
 
@@ -45,9 +50,10 @@ def load_features(
     WeightsError for weights that cannot be used.
     """
     kind, _, argument = name.partition(":")
-    if kind not in _LOADERS:
-        raise InputError(f"unknown features '{name}': the known ones are {', '.join(_LOADERS)}")
-    return _LOADERS[kind](argument, working_size, device, weights)
+    if kind not in LOADERS:
+        given = argument, working_size, device, weights
+        return make_plugin(Kind.features, kind, LOADERS, FeatureExtractor, *given)  # type: ignore[type-abstract]
+    return LOADERS[kind](argument, working_size, device, weights)
 
 
 def features_of(path: Path) -> str:
@@ -105,7 +111,7 @@ def _refuse_argument(feature: str, argument: str) -> None:
         raise InputError(f"{feature} takes no argument; '{argument}' was given")
 
 
-_LOADERS: Mapping[str, Callable[[str, int, torch.device, Path | None], FeatureExtractor]] = {
+LOADERS: Mapping[str, FeatureLoader] = {
     "introspection": _introspection,
     "anchornet": _anchornet,
     "joined": _joined,

@@ -38,6 +38,11 @@ class Weights:
     path: Path
 
 
+def shipped_features() -> list[str]:
+    """The features that weights come with geomatch for, from the manifest. Raises WeightsError without a manifest."""
+    return list(_read_manifest(_weights_folder()))
+
+
 def shipped_weights(feature: str) -> Path:
     """The weights file that comes with geomatch for a feature, from the manifest.
 

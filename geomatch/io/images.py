@@ -38,15 +38,9 @@ def load_image(path: Path) -> Tensor:
         raise InputError(f"{path}: no such file")
     try:
         with path.open("rb") as file:
-            pixels = decode_image(file, str(path))
+            return checked_size(decode_image(file, str(path)), str(path))
     except PermissionError as error:
         raise InputError(f"{path}: not readable; check its permissions") from error
-    height, width = pixels.shape[1:]
-    if min(height, width) < MIN_SIDE:
-        raise InputError(f"{path}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}")
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        raise InputError(f"{path}: {width}x{height} pixels is too elongated; crop it to at most {MAX_ASPECT_RATIO}:1")
-    return pixels
 
 
 def decode_image(file: IO[bytes], name: str) -> Tensor:
@@ -58,7 +52,7 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
             if getattr(image, "n_frames", 1) > 1:
                 warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
                 image.seek(0)
-            return _to_tensor(ImageOps.exif_transpose(image))
+            return to_pixels(image)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -83,7 +77,22 @@ def png_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
+def checked_size(pixels: Tensor, name: str) -> Tensor:
+    """The same pixels (3, H, W), if they can be matched. Raises InputError, saying ``name``, if they are too many, too
+    narrow or too elongated."""
+    height, width = pixels.shape[1:]
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first")
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{name}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}")
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise InputError(f"{name}: {width}x{height} pixels is too elongated; crop it to at most {MAX_ASPECT_RATIO}:1")
+    return pixels
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """A Pillow picture of any mode as (3, H, W) uint8 RGB, upright, transparency laid over white."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if image.has_transparency_data:

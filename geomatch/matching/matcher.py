@@ -1,4 +1,4 @@
-"""Matchers by name, and the road from two feature maps to a correspondence."""
+"""Matchers by name, ours and other packages', and the road from two feature maps to a correspondence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
 from geomatch.matching.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
 from geomatch.matching.spatial_pyramid import SpatialPyramid
+from geomatch.plugins import Kind, make_plugin
 from geomatch.settings import DEFAULT_MAX_MEMORY
 
 METHODS: Mapping[str, Method] = {
@@ -32,7 +33,7 @@ METHODS: Mapping[str, Method] = {
 class Matcher:
     """Two feature maps to a correspondence: place the cells of either in the other, then make that dense.
 
-    name: one of METHODS. method: its parameters, METHODS[name] unless changed. cells: about how many cells, at least,
+    name: as in `named`. method: what has its parameters. cells: about how many cells, at least,
     are matched along an image's longer side; coarser features are interpolated to a whole multiple of their grid.
     max_bytes: bound on the memory that the search takes besides features and result.
     """
@@ -45,10 +46,12 @@ class Matcher:
 
     @classmethod
     def named(cls, name: str, parameters: Mapping[str, str] | None = None) -> Matcher:
-        """A matcher, its method's parameters as texts by name. Raises InputError for an unknown name or value."""
-        if name not in METHODS:
-            raise InputError(f"unknown matcher '{name}': the known ones are {', '.join(METHODS)}")
-        return cls(name, _with_parameters(name, METHODS[name], parameters or {}))
+        """A matcher of METHODS, or one that an installed package adds under the entry points ``geomatch.matchers``.
+
+        parameters: the method's, as texts by name. Raises InputError for an unknown name or value.
+        """
+        method = METHODS[name] if name in METHODS else make_plugin(Kind.matcher, name, METHODS, Method)  # type: ignore[type-abstract]
+        return cls(name, _with_parameters(name, method, parameters or {}))
 
     def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
         """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""

@@ -124,7 +124,7 @@ def test_another_program_keeps_its_predictions_elsewhere(
     pipeline = make_pipelines("nn")[0]
     before = selection_file(tmp_path, dataset, pipeline)
     assert selection_file(tmp_path, dataset, replace(pipeline, matcher=replace(Matcher.named("nn"), cells=9))) != before
-    monkeypatch.setattr(runner, "_program_sha256", lambda: "another")
+    monkeypatch.setattr(runner, "source_sha256", lambda *_: "another")
     assert selection_file(tmp_path, dataset, pipeline) != before
 
 

@@ -1,0 +1,49 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from geomatch.cli import completion
+from geomatch.datasets.registry import BENCHMARKS
+from geomatch.evaluation.protocols import EVERY, PROTOCOL_NAMES
+from geomatch.features.registry import LOADERS
+from geomatch.matching.matcher import METHODS
+
+COMPLETE = """
+import sys
+sys.argv[0] = "geomatch"
+from geomatch.cli.app import app
+try:
+    app()
+except SystemExit:
+    print(sorted({"torch", "numpy", "scipy", "PIL"} & set(sys.modules)))
+"""
+
+
+def test_the_names_offered_are_those_there_are() -> None:
+    assert tuple(LOADERS) == completion.FEATURES
+    assert tuple(METHODS) == completion.MATCHERS
+    assert tuple(BENCHMARKS) == completion.DATASETS
+    assert {EVERY, *PROTOCOL_NAMES} == set(completion.PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("doc", ["doctor"]),
+        ("match --features a", ["anchornet"]),
+        ("view --matcher pf-", ["pf-nam", "pf-phm", "pf-lom"]),
+        ("match --preset p", ["precise"]),
+        ("eval --dataset pf", ["pf-pascal", "pf-willow"]),
+        ("eval --protocol geo", ["geomatch", "geoaware"]),
+        ("datasets check t", ["tss"]),
+    ],
+)
+def test_the_shell_completes_names_and_loads_nothing_heavy(typed: str, offered: list[str]) -> None:
+    words = ["geomatch", *typed.split()]
+    asked = {"_GEOMATCH_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETE], env=os.environ | asked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [*offered, "[]"]

@@ -1,0 +1,26 @@
+"""docs/python.md does as it says."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def python_blocks() -> list[str]:
+    """The page's examples, in order."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_every_example_on_the_page_runs(teapots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png"):
+        shutil.copy(teapots / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    blocks = python_blocks()
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), namespace)
+    assert len(blocks) == 7
+    assert (tmp_path / "sure.png").is_file()
