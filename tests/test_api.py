@@ -112,6 +112,7 @@ def test_what_cannot_be_matched_is_refused_by_shape_and_dtype(image: object, sai
         ({"device": "tpu"}, "unknown device 'tpu': the known ones are auto, cpu, cuda, mps"),
         ({"matcher": "best"}, "unknown matcher 'best'"),
         ({"parameters": {"windows": 3}}, "has no parameter 'windows'"),
+        ({"min_confidence": 50}, "min_confidence is 50: it must be between 0 and 1"),
     ],
 )
 def test_unknown_choices_are_refused_by_name(choices: geomatch.Choices, said: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.errors import InputError
 from geomatch.geometry import Grid
 from geomatch.matching.base import Placement
 from geomatch.matching.confidence import Hearing, MatchPosterior, hear
@@ -20,13 +21,17 @@ class Densification:
     hearing, posterior: what speaks for a match, and how that becomes confidence.
     cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
         share of the source's longer side.
-    min_confidence: what a match needs to be valid.
+    min_confidence: what a match needs to be valid, in [0, 1]. Raises InputError for others.
     """
 
     hearing: Hearing = field(default_factory=Hearing)
     posterior: MatchPosterior = field(default_factory=MatchPosterior)
     cycle_tolerance: float = 0.1
     min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"min_confidence is {self.min_confidence}: it must be between 0 and 1")
 
 
 def densify(
