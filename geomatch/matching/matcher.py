@@ -10,6 +10,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.base import Method, Placement
 from geomatch.matching.densify import Densification, densify
+from geomatch.matching.fusion import Fusion
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
@@ -26,6 +27,7 @@ METHODS: Mapping[str, Method] = {
     "pf-nam": NaiveAppearance(),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
+    "fusion": Fusion(),
 }
 
 

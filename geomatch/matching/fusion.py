@@ -1,0 +1,86 @@
+"""Of several methods' answers, cell by cell the one that most speaks for.
+
+After fusion moves (Lempitsky et al., PAMI 2010), which take from two solutions what is best of each; ours asks no
+energy but the evidence that confidence is made of, averaged over the cells around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError
+from geomatch.matching.base import Limits, Method, Placement
+from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.hough import HoughVoting
+from geomatch.matching.nearest import NearestNeighbours
+from geomatch.matching.proposal_flow import LocalOffsets, ProbabilisticHough
+from geomatch.matching.spatial_pyramid import SpatialPyramid
+
+MEMBERS: Final[Mapping[str, Method]] = {
+    "nn": NearestNeighbours(),
+    "hough": HoughVoting(),
+    "dsp": SpatialPyramid(),
+    "pf-phm": ProbabilisticHough(),
+    "pf-lom": LocalOffsets(),
+}
+
+
+@dataclass(frozen=True)
+class Fusion(Method):
+    """Each cell lies where the method of the highest log-odds puts it; of equals the one named first.
+
+    The log-odds are those of `MatchPosterior`, averaged over the cells up to ``around`` away along both axes, so that
+    neighbours mostly take the same method's word.
+
+    of: the methods asked, names separated by commas; each with its own defaults. around: in cells.
+    """
+
+    limits: ClassVar[Limits] = {"around": (0, 100)}
+
+    of: str = "hough,dsp"
+    around: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a method that is not known."""
+        super().__post_init__()
+        if unknown := [name for name in self.of.split(",") if name not in MEMBERS]:
+            raise InputError(
+                f"parameter of of matcher fusion: no method '{unknown[0]}'; name some of {', '.join(MEMBERS)}"
+            )
+
+    def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
+        for member in self.members():
+            features = member.prepare(features, image)
+        return features
+
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+        forward, backward = zip(*(member(source, target, max_bytes) for member in self.members()), strict=True)
+        return (
+            self._most_likely(source, target, forward, max_bytes),
+            self._most_likely(target, source, backward, max_bytes),
+        )
+
+    def members(self) -> list[Method]:
+        """The methods asked."""
+        return [MEMBERS[name] for name in self.of.split(",")]
+
+    def _most_likely(
+        self, source: FeatureMap, target: FeatureMap, answers: Sequence[Placement], max_bytes: int
+    ) -> Placement:
+        centres = source.grid.centres(source.descriptors.device)
+        landings = torch.stack([answer.at(centres) for answer in answers])
+        side = 2 * self.around + 1
+        odds = []
+        for landing in landings:
+            likely = MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes))
+            maps = torch.logit(likely, eps=1e-4).reshape(1, 1, *source.grid.shape)
+            odds.append(F.avg_pool2d(maps, side, 1, self.around, count_include_pad=False).flatten())
+        chosen = torch.stack(odds).argmax(dim=0)
+        return Placement(source.grid, landings[chosen, torch.arange(len(centres), device=chosen.device)])
