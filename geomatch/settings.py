@@ -69,8 +69,16 @@ class FlowFormat(StrEnum):
     """File formats of a flow field."""
 
     flo = "flo"
+    npy = "npy"
     npz = "npz"
     kitti = "kitti"
+
+
+class FeatureFormat(StrEnum):
+    """File formats of an image's features."""
+
+    npz = "npz"
+    safetensors = "safetensors"
 
 
 @dataclass(frozen=True)

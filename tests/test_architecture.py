@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
-    {"correspondence", "device", "opencv", "timing", "views"},
+    {"correspondence", "device", "feature_cache", "opencv", "timing", "views"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},
     {"evaluation", "record"},
+    {"batch"},
     {"cli"},
     {"__main__"},
 )
@@ -90,6 +91,7 @@ def test_help_imports_nothing_heavy() -> None:
     commands = [
         "",
         "match",
+        "extract",
         "eval",
         "datasets",
         "train introspection",

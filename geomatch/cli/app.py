@@ -12,6 +12,7 @@ from geomatch.cli import datasets, show, train
 from geomatch.cli.console import rendered_errors
 from geomatch.cli.crops import crops
 from geomatch.cli.evaluate import evaluate
+from geomatch.cli.extract import extract
 from geomatch.cli.match import match
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(match)
+app.command()(extract)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
 app.command()(crops)

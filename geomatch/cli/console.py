@@ -52,6 +52,30 @@ def training_bar(*, quiet: bool) -> Iterator[Callable[[str, Progress], None]]:
         yield show
 
 
+@contextmanager
+def counting_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr with rate and time left; inside, call for each of the ``total`` that is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    # Data goes to stdout as it is, unless that is the terminal the bar moves on.
+    with Progress(*columns, console=stderr_console(quiet=quiet), redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task(what, total=total, rate="")
+
+        def advance() -> None:
+            bar.update(task, advance=1)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield advance
+
+
 def rendered_errors(command: Callable[[], object]) -> int:
     """Run a command; turn what it raises into one sentence on stderr and an exit status."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]

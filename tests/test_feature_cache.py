@@ -2,7 +2,7 @@ from pathlib import Path
 
 from geomatch.correspondence import FeatureMap
 from geomatch.datasets.pairs import ImageFile
-from geomatch.evaluation.feature_cache import FeatureCache
+from geomatch.feature_cache import FeatureCache
 from tests.conftest import random_features
 
 SIZE = random_features(2, 2).descriptors.nbytes
