@@ -75,7 +75,7 @@ def decode_npy(content: bytes) -> FlowField:
     """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
     try:
         flow = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, ValueError, MemoryError) as error:
         raise ValueError(f"not an .npy file ({error})") from error
     if not isinstance(flow, np.ndarray) or flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype.kind not in "fiu":
         raise ValueError("an .npy flow file holds one array of numbers of shape (2, H, W)")
