@@ -1,6 +1,6 @@
 """What a batch bears: killed at random moments, a disk that fills up, a folder that becomes read-only, broken images.
 
-    python -m benchmarks.faults [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
+    python benchmarks/faults.py [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
 
 After each fault the batch is resumed, and every file is held against those of a batch left in peace. The full disk and
 the read-only folder are a tmpfs, which takes the right to mount one; without it the two are left out.
@@ -22,10 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch import TEAPOTS, list_of, photographs, some_pairs, table_of
 from rich.console import Console
 from rich.table import Table
-
-from benchmarks.batch import TEAPOTS, list_of, photographs, some_pairs, table_of
 
 CODE = Path(__file__).parent.parent
 

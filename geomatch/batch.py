@@ -53,27 +53,6 @@ class Finished:
         return "error" in self.record
 
 
-@dataclass(frozen=True)
-class Share:
-    """One of ``count`` processes that do a list together, each its own part, without a word to each other."""
-
-    number: int = 0
-    count: int = 1
-
-    @classmethod
-    def of_torchrun(cls) -> Share:
-        """The share that the variables RANK and WORLD_SIZE give to this process. Raises InputError for nonsense."""
-        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
-            raise InputError(f"RANK={rank} and WORLD_SIZE={size} in the environment: the rank must be below the size")
-        return cls(int(rank), int(size))
-
-    def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This share of a list: as long as the others, to one, and in one piece, since neighbours share images."""
-        start, stop = (len(items) * number // self.count for number in (self.number, self.number + 1))
-        return items[start:stop]
-
-
 def lay_out(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Pair]:
     """A folder of its own in ``folder`` for each pair: SOURCE--TARGET, with a number where that is taken by one before.
 

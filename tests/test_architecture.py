@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
-    {"correspondence", "device", "feature_cache", "opencv", "timing", "views"},
+    {"correspondence", "device", "feature_cache", "opencv", "sharing", "timing", "views"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},

@@ -83,9 +83,10 @@ def match_many(
 
     Raises GeomatchError at the end if any failed.
     """
-    from geomatch.batch import Share, lay_out, match_pairs, prepare_folders
+    from geomatch.batch import lay_out, match_pairs, prepare_folders
     from geomatch.device import take_own_gpu
     from geomatch.record import to_json
+    from geomatch.sharing import Share
 
     share = Share.of_torchrun()
     mine = share.part(lay_out(pairs, folder))
@@ -101,6 +102,7 @@ def match_many(
                 typer.echo(_summary(finished) if sys.stdout.isatty() else to_json(finished.record))
                 sys.stdout.flush()
     seconds = perf_counter() - began
+    share.await_others()
     done = len(mine) - kept
     said = f"{len(mine)} pairs" + (f", {kept} of them kept from before" if kept else "")
     said += f", {failed} failed" if failed else ""
