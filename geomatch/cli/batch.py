@@ -8,8 +8,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import typer
-
 from geomatch.cli.console import counting_bar, notify
 from geomatch.errors import GeomatchError, InputError
 
@@ -90,24 +88,22 @@ def match_many(
 
     share = Share.of_torchrun()
     mine = share.part(lay_out(pairs, folder))
-    prepare_folders(mine, folder, overwrite=overwrite or resume)
     take_own_gpu()
     pipeline = build()
+    prepare_folders(mine, folder, overwrite=overwrite or resume)
     began, failed, kept = perf_counter(), 0, 0
     with counting_bar("matching", len(mine), quiet=quiet or share.number > 0) as advance:
         for finished in match_pairs(mine, pipeline, wanted, resume=resume):
             failed, kept = failed + finished.failed, kept + finished.kept
             advance()
             if not quiet:
-                typer.echo(_summary(finished) if sys.stdout.isatty() else to_json(finished.record))
-                sys.stdout.flush()
+                print(_summary(finished) if sys.stdout.isatty() else to_json(finished.record), flush=True)
     seconds = perf_counter() - began
     share.await_others()
-    done = len(mine) - kept
-    said = f"{len(mine)} pairs" + (f", {kept} of them kept from before" if kept else "")
-    said += f", {failed} failed" if failed else ""
-    said += f"; {seconds:.1f} s, {done / max(seconds, 1e-9):.1f} pairs/s" if done else ""
-    said = f"process {share.number} of {share.count}: {said}" if share.count > 1 else said
+    told = [f"{len(mine)} pair{'s' if len(mine) != 1 else ''}"]
+    told += [f"{count} {what}" for count, what in ((kept, "of them kept from before"), (failed, "failed")) if count]
+    told += [f"{seconds:.1f} s", f"{(len(mine) - kept) / max(seconds, 1e-9):.1f} pairs/s"] if kept < len(mine) else []
+    said = (f"process {share.number} of {share.count}: " if share.count > 1 else "") + ", ".join(told)
     if failed:
         raise GeomatchError(said)
     if not quiet:

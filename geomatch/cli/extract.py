@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,8 +63,7 @@ def extract(
                 record["error"], failed = str(error), failed + 1
             advance()
             if not quiet:
-                typer.echo(to_json(record))
-                sys.stdout.flush()
+                print(to_json(record), flush=True)
     said = f"{len(paths)} image{'s' if len(paths) > 1 else ''}" + (f", {failed} failed" if failed else "")
     if failed:
         raise GeomatchError(said)
