@@ -68,7 +68,8 @@ def unique_names(names: Iterable[str]) -> Iterator[str]:
     taken: set[str] = set()
     numbers: dict[str, int] = {}
     for name in names:
-        short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME]) if len(os.fsencode(name)) > _LONGEST_NAME else name
+        encoded = name.encode(errors="surrogatepass")
+        short = name if len(encoded) <= _LONGEST_NAME else encoded[:_LONGEST_NAME].decode(errors="ignore")
         plain = _folded(short)
         unique = short
         while _folded(unique) in taken:

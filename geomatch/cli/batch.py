@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ def chosen_pairs(
 
     Raises InputError for what makes no sense.
     """
+    if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in (pairs, *images):
+        raise InputError(
+            "several processes cannot read one stdin: write the list into a file, and give it with --pairs"
+        )
     given = {"--pairs": pairs, "--against": against, "--all-pairs": all_pairs}
     names = [name for name, value in given.items() if value is not None]
     if not names:

@@ -139,6 +139,15 @@ def test_broken_images_cost_their_own_pairs_alone(photographs: Path) -> None:
     assert len(list((photographs / "out").iterdir())) == 20
 
 
+def test_names_that_no_file_can_have_fail_like_missing_files(photographs: Path) -> None:
+    odd = ["\ud800.png", "a\0b.png", "x" * 300 + ".png"]
+    entries = [json.dumps({"source": name, "target": "x.png"}) for name in [*odd, "y.png"]]
+    (photographs / "list.jsonl").write_text("\n".join(entries))
+    done = geomatch("match", "--pairs", "list.jsonl", "-o", "out", *QUICK, cwd=photographs)
+    assert done.returncode == 1
+    assert ["error" in record for record in lines(done)] == [True, True, True, False]
+
+
 def test_what_failed_can_be_given_again_as_it_was_printed(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = (photographs / "x.png").read_bytes()
     (photographs / "x.png").write_bytes(b"")
@@ -227,6 +236,9 @@ def test_processes_of_torchrun_do_each_pair_once_between_them(photographs: Path)
     assert "".join(part.stdout for part in parts) == alone.stdout
     assert files_of(photographs / "out") == whole
     assert "process 4 of 5" in parts[4].stderr
+    piped = geomatch("match", "--pairs", "-", "-o", "more", cwd=photographs, env={"RANK": "0", "WORLD_SIZE": "2"})
+    assert (piped.returncode, piped.stdout) == (2, "")
+    assert "one stdin" in piped.stderr
 
 
 def test_a_flow_goes_to_stdout_alone(photographs: Path) -> None:
