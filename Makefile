@@ -41,6 +41,8 @@ bench: setup
 	$(BIN)/python benchmarks/warps.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python benchmarks/faults.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -34,9 +34,9 @@ from geomatch.correspondence import FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset
 from geomatch.datasets.registry import load_dataset
 from geomatch.evaluation.certainty import area_under_sparsification_error, calibration, sparsification
-from geomatch.evaluation.feature_cache import FeatureCache
 from geomatch.evaluation.protocols import Transfer, house_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
+from geomatch.feature_cache import FeatureCache
 from geomatch.geometry import read_cells
 from geomatch.matching.confidence import Evidence, MatchPosterior, hear
 from geomatch.matching.densify import densify

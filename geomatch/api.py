@@ -35,6 +35,7 @@ class Choices(TypedDict, total=False):
     device: "auto", "cpu", "cuda" or "mps".
     max_memory: bytes that the matcher may work in, besides the features and its result; 2 GiB by default.
     min_confidence: what a match needs to be valid, 0 by default.
+    cache: folder in which features are kept from one time to the next; none by default.
     """
 
     features: str | None
@@ -45,6 +46,7 @@ class Choices(TypedDict, total=False):
     device: str
     max_memory: int
     min_confidence: float
+    cache: str | os.PathLike[str] | None
 
 
 class Matcher:
@@ -116,8 +118,9 @@ def _for_pipeline(choices: Choices) -> dict[str, Any]:
             raise InputError(f"unknown {name} '{given[name]}': the known ones are {', '.join(kind)}")
         if name in given:
             given[name] = kind(given[name])
-    if given.get("weights") is not None:
-        given["weights"] = Path(given["weights"])
+    for name in ("weights", "cache"):
+        if given.get(name) is not None:
+            given[name] = Path(given[name])
     given["parameters"] = {name: str(value) for name, value in (given.get("parameters") or {}).items()}
     return given
 

@@ -34,6 +34,12 @@ class FeatureMap:
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:
             raise ValueError(f"descriptors {tuple(self.descriptors.shape)} do not fit a grid of {self.grid.shape}")
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that its tensors take."""
+        held = (self.descriptors, self.inverse_confidence, self.image, self.boxes)
+        return sum(each.nbytes for each in held if each is not None)
+
     def upsampled(self, factor: int) -> FeatureMap:
         """The same features interpolated bilinearly onto a grid ``factor`` times finer in each axis."""
         if factor == 1:

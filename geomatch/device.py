@@ -25,3 +25,10 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def take_own_gpu() -> None:
+    """Under torchrun, let ``cuda`` mean one GPU a process, as far as they go round."""
+    number = os.environ.get("LOCAL_RANK", "")
+    if number.isdecimal() and torch.cuda.is_available():
+        torch.cuda.set_device(int(number) % torch.cuda.device_count())

@@ -14,6 +14,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.device import find_device
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
+from geomatch.features.kept import KeptFeatures
 from geomatch.features.registry import features_of, load_features
 from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.densify import Densification
@@ -41,6 +42,7 @@ class Pipeline:
         device: Device = Device.auto,
         max_memory: int = DEFAULT_MAX_MEMORY,
         min_confidence: float = 0.0,
+        cache: Path | None = None,
     ) -> Pipeline:
         """Put a pipeline together.
 
@@ -48,15 +50,17 @@ class Pipeline:
         given are of, or else the preset's. matcher: a name, None for the preset's.
         parameters: those of the matcher to change, as texts by name.
         max_memory: bytes the matcher may work in, besides the features and its result. min_confidence: what a match
-        needs to be valid.
+        needs to be valid. cache: folder in which features are kept from one time to the next, in half precision.
 
-        Raises InputError for unknown names, WeightsError for weights that cannot be used.
+        Raises InputError for unknown names and a cache that cannot be written, WeightsError for weights that cannot be
+        used.
         """
         chosen, place = PRESETS[preset], find_device(device)
         features = features or (features_of(weights) if weights else chosen.features)
         posterior = POSTERIORS.get(features.partition(":")[0], MatchPosterior())
+        extractor = load_features(features, working_size=chosen.working_size, device=place, weights=weights)
         return cls(
-            load_features(features, working_size=chosen.working_size, device=place, weights=weights),
+            KeptFeatures(extractor, cache, place) if cache else extractor,
             replace(
                 Matcher.named(matcher or chosen.matcher, parameters),
                 cells=chosen.cells,
@@ -73,7 +77,12 @@ class Pipeline:
 
     def settings(self) -> dict[str, object]:
         """Everything that was chosen, resolved, for the record."""
-        return {"working_size": self.extractor.working_size, **asdict(self.matcher), "device": self.device.type}
+        return {
+            "working_size": self.extractor.working_size,
+            "precision": self.extractor.precision,
+            **asdict(self.matcher),
+            "device": self.device.type,
+        }
 
     def describe(self, image: Tensor) -> FeatureMap:
         """Features of an image (3, H, W) uint8. Raises OutOfMemoryError."""

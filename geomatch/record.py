@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,34 +16,56 @@ from torch import Tensor
 from geomatch import __version__
 from geomatch.correspondence import Correspondence, RegionMatches
 from geomatch.features.weights import sha256_of
+from geomatch.io.atomic import write_folder_atomically
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.io.images import png_bytes
 from geomatch.pipeline import Pipeline
 from geomatch.visualize.overview import draw_overview, to_picture
 from geomatch.visualize.warp import pull
 
+RECORD_FILE = "match.json"
+_PICTURES = ("warped.png", "confidence.png", "overview.png")
+_REGIONS = "regions.json"
 
-def match_files(
-    source: Tensor, target: Tensor, correspondence: Correspondence, formats: Sequence[str]
-) -> dict[str, bytes]:
-    """The files of a match by name: the flow in each of ``formats``, warp, confidence, overview, and regions, if any.
+Record = dict[str, Any]
 
-    source, target: (3, H, W) uint8.
-    """
+
+Input = tuple[Path, str]
+"""An image file and its SHA-256."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written of a match besides its record: the flow in each of ``formats``, and, if ``pictures``, warp,
+    confidence and overview. preset: the name that the settings go by."""
+
+    formats: Sequence[str]
+    pictures: bool
+    preset: str
+
+    def names(self) -> set[str]:
+        """The files that every match has."""
+        return {FILE_NAMES[name] for name in self.formats} | set(_PICTURES if self.pictures else ())
+
+
+def flow_files(correspondence: Correspondence, formats: Sequence[str]) -> dict[str, bytes]:
+    """The flow in each of ``formats``, and the regions, if there are any, by the names of their files."""
     flow = FlowField.of(correspondence)
     files = {FILE_NAMES[name]: ENCODERS[name](flow) for name in formats}
-    warped = pull(target, correspondence)
-    files["warped.png"] = png_bytes(to_picture(warped))
-    files["confidence.png"] = png_bytes(
-        Image.fromarray(np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16))
-    )
-    files["overview.png"] = png_bytes(draw_overview(source, target, warped, correspondence))
     if correspondence.regions is not None:
-        files["regions.json"] = to_json(region_record(correspondence.regions)).encode() + b"\n"
+        files[_REGIONS] = to_json(region_record(correspondence.regions)).encode() + b"\n"
     return files
 
 
-def region_record(regions: RegionMatches) -> list[dict[str, object]]:
+def picture_files(source: Tensor, target: Tensor, correspondence: Correspondence) -> dict[str, bytes]:
+    """Warp, confidence and overview by the names of their files. source, target: (3, H, W) uint8."""
+    warped = pull(target, correspondence)
+    confidence = np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)
+    pictures = to_picture(warped), Image.fromarray(confidence), draw_overview(source, target, warped, correspondence)
+    return {name: png_bytes(picture) for name, picture in zip(_PICTURES, pictures, strict=True)}
+
+
+def region_record(regions: RegionMatches) -> list[Record]:
     """The boxes that have a match, best first: source and target as left, top, right, bottom in pixels, and score."""
     found = regions.found()
     boxes = [[[round(side, 2) for side in box] for box in each.tolist()] for each in (found.source, found.target)]
@@ -50,24 +75,85 @@ def region_record(regions: RegionMatches) -> list[dict[str, object]]:
     ]
 
 
-def match_record(source: Path, target: Path, pipeline: Pipeline, correspondence: Correspondence) -> dict[str, object]:
-    """Inputs, settings and outcome of a match, ready for JSON."""
+def match_outcome(
+    source: Input, target: Input, pipeline: Pipeline, correspondence: Correspondence, preset: str
+) -> Record:
+    """Inputs, settings and outcome of a match, ready for JSON. preset: the name that the settings go by."""
     return {
         "source": _input_record(source, correspondence.source_size),
         "target": _input_record(target, correspondence.target_size),
-        "features": pipeline.extractor.name,
-        "weights_sha256": pipeline.extractor.weights_sha256,
-        "matcher": pipeline.matcher.name,
-        "settings": pipeline.settings(),
-        "version": __version__,
+        **_settings(pipeline, preset),
         "valid_share": round(float(correspondence.valid.float().mean()), 4),
         "mean_confidence": round(float(correspondence.confidence.mean()), 4),
     }
 
 
-def to_json(record: dict[str, object] | list[dict[str, object]], *, indent: int | None = None) -> str:
-    return json.dumps(record, indent=indent, ensure_ascii=False)
+def match_record(
+    source: Input,
+    target: Input,
+    pipeline: Pipeline,
+    correspondence: Correspondence,
+    wanted: Wanted,
+    folder: Path,
+    files: Mapping[str, bytes],
+) -> Record:
+    """The outcome of a match, and where it lies. files: what was written into ``folder``."""
+    return {
+        **match_outcome(source, target, pipeline, correspondence, wanted.preset),
+        "output": str(folder),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+    }
 
 
-def _input_record(path: Path, size: tuple[int, int]) -> dict[str, object]:
-    return {"path": str(path), "sha256": sha256_of(path), "width": size[1], "height": size[0]}
+def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeline, wanted: Wanted) -> Record | None:
+    """The record in ``folder``, if a match would write just the files that lie there: those that are wanted, unharmed,
+    of the same images (path and SHA-256), settings and program. None otherwise."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        inputs = [(record[side]["path"], record[side]["sha256"]) for side in ("source", "target")]
+        settings = json.loads(to_json(_settings(pipeline, wanted.preset)))
+        same = (
+            inputs == [(str(path), sha256) for path, sha256 in (source, target)]
+            and {name: record[name] for name in settings} == settings
+            and record["output"] == str(folder)
+            and set(record["files"]) - {_REGIONS} == wanted.names()
+            and all(sha256_of(folder / name) == sha256 for name, sha256 in record["files"].items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record if same else None
+
+
+def _settings(pipeline: Pipeline, preset: str) -> Record:
+    return {
+        "features": pipeline.extractor.name,
+        "weights_sha256": pipeline.extractor.weights_sha256,
+        "matcher": pipeline.matcher.name,
+        "settings": pipeline.settings(),
+        "preset": preset,
+        "version": __version__,
+    }
+
+
+def write_match(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:
+    """Put a match's files and its record into ``folder``, all or none. Raises InputError if it cannot be written."""
+    write_folder_atomically(folder, {**files, RECORD_FILE: to_json(record, indent=2).encode() + b"\n"})
+
+
+def to_json(record: Record | list[Record], *, indent: int | None = None) -> str:
+    text = json.dumps(record, indent=indent, ensure_ascii=False)
+    # File names that are no Unicode hold surrogates, which cannot be written as they are.
+    return text if _encodable(text) else json.dumps(record, indent=indent)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _input_record(image: Input, size: tuple[int, int]) -> Record:
+    path, sha256 = image
+    return {"path": str(path), "sha256": sha256, "width": size[1], "height": size[0]}

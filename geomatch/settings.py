@@ -69,6 +69,7 @@ class FlowFormat(StrEnum):
     """File formats of a flow field."""
 
     flo = "flo"
+    npy = "npy"
     npz = "npz"
     kitti = "kitti"
 
@@ -96,6 +97,13 @@ class MaskEncoding(StrEnum):
     polygons = "polygons"
     runs = "runs"
     packed_runs = "packed runs"
+
+
+class FeatureFormat(StrEnum):
+    """File formats of an image's features."""
+
+    npz = "npz"
+    safetensors = "safetensors"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
-    {"annotations", "correspondence", "device", "opencv", "plugins", "timing", "views"},
+    {"annotations", "correspondence", "device", "feature_cache", "opencv", "plugins", "sharing", "timing", "views"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},
     {"api", "evaluation", "record", "review", "transfer"},
-    {"doctor"},
+    {"batch", "doctor"},
     {"cli"},
     {"__main__"},
 )
@@ -94,6 +94,7 @@ def test_help_imports_nothing_heavy() -> None:
         "view",
         "transfer",
         "at",
+        "extract",
         "eval",
         "datasets",
         "train introspection",

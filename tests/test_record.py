@@ -7,7 +7,7 @@ import torch
 
 from geomatch.correspondence import RegionMatches
 from geomatch.matching.matcher import Matcher
-from geomatch.record import match_files
+from geomatch.record import flow_files
 from tests.conftest import random_features
 
 
@@ -18,10 +18,9 @@ def test_matched_regions_are_written_best_first_and_those_without_a_match_are_no
         torch.tensor([12.345678, 0.25, 0.0]),
     )
     features = random_features(4, 5)
-    images = [torch.zeros(3, 40, 50, dtype=torch.uint8) for _ in "ab"]
     plain = Matcher.named("nn")(features, features)
-    assert "regions.json" not in match_files(*images, plain, ["flo"])
-    files = match_files(*images, replace(plain, regions=regions), ["flo"])
+    assert "regions.json" not in flow_files(plain, ["flo"])
+    files = flow_files(replace(plain, regions=regions), ["flo"])
     assert json.loads(files["regions.json"]) == [
         {"source": [-0.5, 1.25, 9.5, 20.12], "target": [2, 3, 14.5, 39.5], "score": 12.3457},
         {"source": [3, 4, 5, 6], "target": [7, 8, 9, 10], "score": 0.25},

@@ -14,6 +14,7 @@ from geomatch.cli.console import rendered_errors
 from geomatch.cli.crops import crops
 from geomatch.cli.doctor import doctor
 from geomatch.cli.evaluate import evaluate
+from geomatch.cli.extract import extract
 from geomatch.cli.match import match
 from geomatch.cli.transfer import transfer
 from geomatch.cli.view import view
@@ -29,6 +30,7 @@ app.command()(match)
 app.command()(view)
 app.command()(transfer)
 app.command()(at)
+app.command()(extract)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
 app.command()(crops)

@@ -66,6 +66,11 @@ WeightsFile = Annotated[
 ]
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.")]
 MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder to keep features in from one time to the next, in half precision."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 TrainingData = Annotated[

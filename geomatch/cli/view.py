@@ -52,9 +52,9 @@ def view(
     on a terminal.
     """
     from geomatch.io.atomic import write_atomically
-    from geomatch.io.images import load_image
+    from geomatch.io.images import read_image
     from geomatch.pipeline import Pipeline
-    from geomatch.record import match_record, to_json
+    from geomatch.record import match_outcome, to_json
     from geomatch.timing import Stopwatch
     from geomatch.visualize.view.page import view_page
 
@@ -62,7 +62,8 @@ def view(
     watch = Stopwatch()
     with stderr_console(quiet=quiet).status("reading") as status:
         with watch.stage("reading"):
-            images = [load_image(path) for path in (source, target)]
+            read = [read_image(path) for path in (source, target)]
+            images = [image.pixels for image in read]
         _check_output(page_file, overwrite=overwrite)
         status.update("loading weights")
         with watch.stage("loading"):
@@ -83,7 +84,8 @@ def view(
         with watch.stage("matching"):
             there, back = pipeline.match(*described), pipeline.match(*reversed(described))
         status.update("writing")
-        record = match_record(source, target, pipeline, there) | {"preset": preset}
+        inputs = [(image.path, image.sha256) for image in read]
+        record = match_outcome(inputs[0], inputs[1], pipeline, there, preset.value)
         with watch.stage("drawing"):
             page = view_page(
                 [source.name, target.name], images, pipeline.matcher.refine(*described), [there, back], _facts(record)

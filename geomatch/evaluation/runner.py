@@ -18,11 +18,11 @@ import geomatch
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairImage
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.evaluation.feature_cache import FeatureCache
 from geomatch.evaluation.prediction import Prediction, Wanted, predict
 from geomatch.evaluation.protocols import Direction, Protocol
 from geomatch.evaluation.results import Evaluation
 from geomatch.evaluation.scoreboard import Scoreboard
+from geomatch.feature_cache import FeatureCache
 from geomatch.io.predictions import PredictionStore
 from geomatch.pipeline import Pipeline
 from geomatch.plugins import source_sha256

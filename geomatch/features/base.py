@@ -16,12 +16,14 @@ class FeatureExtractor(ABC):
     """Image in, FeatureMap out.
 
     name: as it was asked for. working_size: the longer side, in pixels, that images are resized to first.
-    weights_sha256: of the weights file behind it, None for features without weights.
+    weights_sha256: of the weights file behind it, None for features without weights. precision: of its numbers, which
+    are float32 but may have been rounded to less.
     """
 
     name: str
     working_size: int
     weights_sha256: str | None = None
+    precision: str = "float32"
 
     @abstractmethod
     def __call__(self, image: Tensor) -> FeatureMap:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from geomatch.errors import InputError
 
+_PREFIX = ".geomatch-"
+_NAMED = 180  # of the characters of a name that may be as long as the file system allows
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, replacing what is there. Raises InputError if the folder cannot take it."""
-    with _temporary_folder(path.parent) as folder, _named(path):
+    with _temporary_folder(path) as folder, _named(path):
         temporary = folder / path.name
         temporary.write_bytes(content)
         os.replace(temporary, path)
@@ -27,7 +30,7 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
 
     Raises InputError if it cannot be written.
     """
-    with _temporary_folder(folder.parent) as temporary, _named(folder):
+    with _temporary_folder(folder) as temporary, _named(folder):
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         if folder.exists():
@@ -36,6 +39,13 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
         else:
             temporary.chmod(0o777 & ~_umask())
             temporary.rename(folder)
+
+
+def clear_unfinished(folder: Path, names: Collection[str]) -> None:
+    """Remove what processes that were killed left behind in ``folder`` of output that would have had these names."""
+    for entry in folder.glob(f"{_PREFIX}*-*"):
+        if entry.name.removeprefix(_PREFIX).rpartition("-")[0] in names:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
@@ -64,17 +74,17 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
 def _check_can_write(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it first")
-    with _temporary_folder(folder):
+    with _temporary_folder(folder / "trial"):
         pass
 
 
 @contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
+def _temporary_folder(beside: Path) -> Iterator[Path]:
     """A folder that is gone afterwards, unless it was renamed. Tried rather than asked for: permissions lie."""
     try:
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".geomatch-"))
+        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{_PREFIX}{beside.name[:_NAMED]}-"))
     except OSError as error:
-        raise InputError(f"{parent}: cannot be written to ({error.strerror})") from error
+        raise InputError(f"{beside.parent}: cannot be written to ({error.strerror})") from error
     try:
         yield folder
     finally:

@@ -1,4 +1,4 @@
-"""Flow fields on disk: Middlebury .flo, NumPy .npz and KITTI .png, each read and written."""
+"""Flow fields on disk: Middlebury .flo, NumPy .npy and .npz, and KITTI .png, each read and written."""
 
 from __future__ import annotations
 
@@ -64,6 +64,24 @@ def decode_flo(content: bytes) -> FlowField:
     return FlowField(flow, np.asarray((np.abs(flow) <= _FLO_UNKNOWN).all(axis=0)))
 
 
+def encode_npy(field: FlowField) -> bytes:
+    """NumPy array of the flow alone, (2, H, W) float32. Every pixel keeps its flow; validity is not written."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(field.flow), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_npy(content: bytes) -> FlowField:
+    """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
+    try:
+        flow = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, EOFError, ValueError, MemoryError) as error:
+        raise ValueError(f"not an .npy file ({error})") from error
+    if not isinstance(flow, np.ndarray) or flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype.kind not in "fiu":
+        raise ValueError("an .npy flow file holds one array of numbers of shape (2, H, W)")
+    return FlowField(flow.astype(np.float32), np.asarray(np.isfinite(flow).all(axis=0)))
+
+
 def encode_npz(field: FlowField) -> bytes:
     """NumPy archive with the arrays ``flow``, ``valid`` and ``confidence`` of a FlowField."""
     buffer = io.BytesIO()
@@ -119,9 +137,14 @@ def decode_kitti(content: bytes) -> FlowField:
     return FlowField(np.moveaxis(flow, -1, 0).astype(np.float32), valid)
 
 
-ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {"flo": encode_flo, "npz": encode_npz, "kitti": encode_kitti}
-FILE_NAMES: Mapping[str, str] = {"flo": "flow.flo", "npz": "flow.npz", "kitti": "flow.png"}
-_DECODERS = {".flo": decode_flo, ".npz": decode_npz, ".png": decode_kitti}
+ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {
+    "flo": encode_flo,
+    "npy": encode_npy,
+    "npz": encode_npz,
+    "kitti": encode_kitti,
+}
+FILE_NAMES: Mapping[str, str] = {"flo": "flow.flo", "npy": "flow.npy", "npz": "flow.npz", "kitti": "flow.png"}
+_DECODERS = {".flo": decode_flo, ".npy": decode_npy, ".npz": decode_npz, ".png": decode_kitti}
 
 
 def read_flow(path: Path) -> FlowField:

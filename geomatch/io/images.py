@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -20,7 +24,22 @@ MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 MAX_ASPECT_RATIO = 10
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+_ZLIB_RLE = 3
 _WARNING_FILTERS = Lock()  # which are the process's, while images are decoded in several threads
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image file as it was read: pixels (3, H, W) uint8, and the hexadecimal SHA-256 of its bytes."""
+
+    path: Path
+    pixels: Tensor
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that its pixels take."""
+        return self.pixels.nbytes
 
 
 def load_image(path: Path) -> Tensor:
@@ -32,15 +51,36 @@ def load_image(path: Path) -> Tensor:
     Raises InputError, naming the file, if it is missing, empty, damaged, no image, larger than MAX_PIXELS, narrower
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give an image file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
+    with _opened(path) as file:
+        return _decode_matchable(file, path)
+
+
+def read_image(path: Path) -> InputImage:
+    """The same, with the checksum of the file; a pipe will do as well. Raises InputError as `load_image` does."""
+    with _opened(path) as file:
+        content = file if file.seekable() else io.BytesIO(file.read())
+        pixels = _decode_matchable(content, path)
+        content.seek(0)
+        return InputImage(path, pixels, hashlib.file_digest(content, "sha256").hexdigest())  # type: ignore[arg-type]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as file:
-            return checked_size(decode_image(file, str(path)), str(path))
+            yield file
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder; give an image file") from error
     except PermissionError as error:
         raise InputError(f"{path}: not readable; check its permissions") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decode_matchable(file: IO[bytes], path: Path) -> Tensor:
+    return checked_size(decode_image(file, str(path)), str(path))
 
 
 def decode_image(file: IO[bytes], name: str) -> Tensor:
@@ -73,7 +113,8 @@ def _open(file: IO[bytes]) -> Image.Image:
 def png_bytes(picture: Image.Image) -> bytes:
     """A picture as the content of a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    # zlib's run-length strategy was made for PNG: photographs take a half to a sixth of the time, and no more room.
+    picture.save(buffer, "PNG", compress_type=_ZLIB_RLE)
     return buffer.getvalue()
 
 

@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -14,9 +15,11 @@ from geomatch.io.flow import (
     FlowField,
     decode_flo,
     decode_kitti,
+    decode_npy,
     decode_npz,
     encode_flo,
     encode_kitti,
+    encode_npy,
     encode_npz,
     read_flow,
 )
@@ -45,6 +48,19 @@ def test_flo_and_npz_give_back_what_they_were_given(flow: np.ndarray) -> None:
     assert (back.valid == valid).all()
     assert back.confidence is not None
     assert (back.confidence == np.abs(flow[1])).all()
+
+
+@given(hnp.arrays(np.float32, (2, 3, 5), elements=st.floats(-1e4, 1e4, width=32)))
+def test_npy_is_the_array_alone(flow: np.ndarray) -> None:
+    content = encode_npy(FlowField(flow, flow[0] > 0))
+    assert (np.load(io.BytesIO(content)) == flow).all()
+    assert (decode_npy(content).flow == flow).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"PIEH", b"\x93NUMPY", encode_npz(field(np.zeros((2, 1, 1))))])
+def test_what_is_no_npy_flow_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="npy"):
+        decode_npy(content)
 
 
 def test_flo_marks_what_the_format_calls_unknown_as_invalid() -> None:

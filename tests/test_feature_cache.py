@@ -1,8 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
 
 from geomatch.correspondence import FeatureMap
 from geomatch.datasets.pairs import ImageFile
-from geomatch.evaluation.feature_cache import FeatureCache
+from geomatch.errors import InputError
+from geomatch.feature_cache import FeatureCache
 from tests.conftest import random_features
 
 SIZE = random_features(2, 2).descriptors.nbytes
@@ -52,3 +57,35 @@ def test_no_order_of_eviction_computes_less() -> None:
 
     for schedule in ("abcabcabc", "abcdabdcab", "aabcbdacdb"):
         assert len(computations(schedule, fits=2)) == fewest(0, frozenset())
+
+
+def test_threads_that_want_one_image_have_it_computed_once() -> None:
+    started, go_on, computed = Barrier(2), Event(), []
+
+    def describe(name: str) -> FeatureMap:
+        computed.append(name)
+        started.wait(timeout=10)
+        go_on.wait(timeout=10)
+        return random_features(2, 2)
+
+    cache = FeatureCache(describe, ["a"] * 4)
+    with ThreadPoolExecutor(4) as threads:
+        found = [threads.submit(cache, "a") for _ in range(4)]
+        started.wait(timeout=10)
+        go_on.set()
+        assert len({id(each.result()) for each in found}) == 1
+    assert computed == ["a"]
+
+
+def test_what_went_wrong_is_said_each_time_the_image_is_asked_for_but_tried_once() -> None:
+    tried = []
+
+    def describe(name: str) -> FeatureMap:
+        tried.append(name)
+        raise InputError(f"{name}: no such file")
+
+    cache = FeatureCache(describe, ["a", "a"])
+    for _ in range(2):
+        with pytest.raises(InputError, match="a: no such file"):
+            cache("a")
+    assert tried == ["a"]

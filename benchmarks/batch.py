@@ -1,0 +1,208 @@
+"""Many pairs at once: how near a batch comes to the ideal, how far it leaves single matches behind, and its memory.
+
+    python benchmarks/batch.py [--photographs DIR] [--images 40] [--pairs 300] [--side 300] [--preset fast]
+
+The ideal is what cannot be spared: each image described once and each pair matched, with all in memory and nothing
+read or written. It is timed in the same process as the batch, in turn with it, and both are shown in seconds by the
+clock and of the processor; where other work shares the machine, the latter are to be trusted. Before that whole
+commands: the batch, and single `geomatch match` calls one after the other, of which --singles are timed; and their peak
+memory for a few and for many pairs of images of 96 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from geomatch.batch import lay_out, match_pairs, prepare_folders
+from geomatch.io.images import IMAGE_SUFFIXES, load_image
+from geomatch.pipeline import Pipeline
+from geomatch.record import Wanted
+from geomatch.settings import Preset
+
+TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+PathPair = tuple[Path, Path]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """clock, processor: seconds. peak: MiB."""
+
+    clock: float
+    processor: float
+    peak: float = 0.0
+
+
+def photographs(folder: Path, into: Path, count: int, side: int) -> list[Path]:
+    """``count`` images from below a folder, taken evenly, their longer side brought to ``side`` pixels; if there are
+    not so many, turned ones as well."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    written = []
+    for number in range(count):
+        with Image.open(found[number * len(found) // count % len(found)]) as image:
+            picture = image.convert("RGB").rotate(7 * (number // len(found)))
+        picture.thumbnail((side, side))
+        written.append(into / f"{number:04}.jpg")
+        picture.save(written[-1], quality=92)
+    return written
+
+
+def some_pairs(images: Sequence[Path], count: int) -> list[PathPair]:
+    """``count`` pairs of different images in no order."""
+    pairs = [(source, target) for source in images for target in images if source != target]
+    random.Random(0).shuffle(pairs)
+    return (pairs * -(-count // len(pairs)))[:count]
+
+
+def timed(work: Callable[[], None]) -> Cost:
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - clock, time.process_time() - processor)
+
+
+def command(arguments: Sequence[object]) -> Cost:
+    """A whole `geomatch` process."""
+    began = time.perf_counter()
+    words = [sys.executable, "-m", "geomatch", *map(str, arguments)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise SystemExit(f"failed: {' '.join(words)}")
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
+    pixels = {path: load_image(path) for pair in pairs for path in pair}
+
+    def work() -> None:
+        described = {path: pipeline.describe(image) for path, image in pixels.items()}
+        for source, target in pairs:
+            pipeline.match(described[source], described[target])
+
+    return timed(work)
+
+
+def batch(pipeline: Pipeline, pairs: Sequence[PathPair], folder: Path, *, pictures: bool) -> Cost:
+    wanted = Wanted(["flo"], pictures, "")
+    places = lay_out(pairs, folder)
+    prepare_folders(places, folder, overwrite=False)
+
+    def work() -> None:
+        for finished in match_pairs(places, pipeline, wanted, resume=False):
+            if finished.failed:
+                raise SystemExit(f"failed: {finished.record}")
+
+    cost = timed(work)
+    shutil.rmtree(folder)
+    return cost
+
+
+def list_of(pairs: Sequence[PathPair], folder: Path) -> Path:
+    path = folder / "pairs.jsonl"
+    entries = [json.dumps({"source": str(source), "target": str(target)}) for source, target in pairs]
+    path.write_text("\n".join(entries))
+    return path
+
+
+def in_one_process(pipeline: Pipeline, pairs: Sequence[PathPair], folder: Path, rounds: int) -> Table:
+    pipeline.match(*(pipeline.describe(load_image(path)) for path in pairs[0]))
+    ways: dict[str, Callable[[], Cost]] = {
+        "ideal": lambda: ideal(pipeline, pairs),
+        "batch, flow and record": lambda: batch(pipeline, pairs, folder / "out", pictures=False),
+        "batch, with pictures": lambda: batch(pipeline, pairs, folder / "out", pictures=True),
+    }
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            costs[name].append(way())
+    clock = {name: statistics.median(cost.clock for cost in each) for name, each in costs.items()}
+    processor = {name: statistics.median(cost.processor for cost in each) for name, each in costs.items()}
+    table = table_of("in one process", "seconds", "of the ideal", "processor seconds", "of the ideal")
+    for name in ways:
+        shares = (each["ideal"] / each[name] for each in (clock, processor))
+        first, second = (f"{share:.2f}" for share in shares)
+        table.add_row(name, f"{clock[name]:.2f}", first, f"{processor[name]:.2f}", second)
+    return table
+
+
+def whole_commands(pairs: Sequence[PathPair], folder: Path, options: Sequence[str], singles: int) -> Table:
+    table = table_of("whole commands", "pairs", "seconds", "processor seconds", "pairs a processor second")
+    for name, more in (("flow and record", ["--no-pictures"]), ("with pictures", [])):
+        many = command(["match", "--pairs", list_of(pairs, folder), "-o", folder / "out", *options, *more])
+        shutil.rmtree(folder / "out")
+        ones = [
+            command(["match", *pair, "-o", folder / "out", "--overwrite", *options, *more]) for pair in pairs[:singles]
+        ]
+        shutil.rmtree(folder / "out")
+        alone = Cost(sum(cost.clock for cost in ones), sum(cost.processor for cost in ones))
+        for label, cost, count in ((f"batch, {name}", many, len(pairs)), (f"single calls, {name}", alone, singles)):
+            speed = count / cost.processor
+            table.add_row(label, f"{count}", f"{cost.clock:.2f}", f"{cost.processor:.2f}", f"{speed:.2f}")
+    return table
+
+
+def memory(source: Path, folder: Path, options: Sequence[str], counts: Sequence[int]) -> Table:
+    (folder / "small").mkdir()
+    images = photographs(source, folder / "small", 101, 96)
+    table = table_of("peak memory, 101 images of 96 pixels", "pairs", "MiB")
+    for count in counts:
+        pairs = list_of(some_pairs(images, count), folder)
+        cost = command(["match", "--pairs", pairs, "-o", folder / "out", "--no-pictures", *options])
+        shutil.rmtree(folder / "out")
+        table.add_row("batch", f"{count:,}", f"{cost.peak:.0f}")
+    return table
+
+
+def table_of(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, default=TEAPOTS)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--pairs", type=int, default=300)
+    parser.add_argument("--side", type=int, default=300)
+    parser.add_argument("--preset", type=Preset, default=Preset.fast)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--singles", type=int, default=5)
+    parser.add_argument("--memory", type=int, nargs="*", default=[100, 1000])
+    given = parser.parse_args()
+
+    console = Console(width=120)
+    options = ["--preset", given.preset.value]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        images = photographs(given.photographs, folder / "images", given.images, given.side)
+        pairs = some_pairs(images, given.pairs)
+        console.print(f"{len(pairs)} pairs of {len(images)} images of {given.side} pixels, preset {given.preset.value}")
+        console.print(whole_commands(pairs, folder, options, given.singles))
+        if given.memory:
+            console.print(memory(given.photographs, folder, options, given.memory))
+        console.print(in_one_process(Pipeline.build(preset=given.preset), pairs, folder, given.rounds))
+    console.print(f"peak of this benchmark: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

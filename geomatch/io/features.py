@@ -1,0 +1,81 @@
+"""An image's features on disk: NumPy .npz or safetensors, with the same names in either.
+
+descriptors: (C, h, w); inverse_confidence: (h, w), where the features have it; both float32 or float16.
+image_size: (2,) int64, height and width. origin, pitch: (2,) float64, x and y: the centre of the cell in row i and
+column j is the pixel origin + pitch * (j, i) of the image. What else is known of them is JSON: the array ``about`` of
+an .npz, the entry ``geomatch`` of a safetensors file's metadata.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from geomatch.correspondence import FeatureMap
+from geomatch.geometry import Grid
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def encode_features_npz(features: FeatureMap, about: Mapping[str, object], *, precision: str = "float32") -> bytes:
+    """A NumPy archive, whose checksums tell damage."""
+    buffer = io.BytesIO()
+    arrays = _arrays(features, precision) | {"about": np.array(json.dumps(about, sort_keys=True))}
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def encode_features_safetensors(
+    features: FeatureMap, about: Mapping[str, object], *, precision: str = "float32"
+) -> bytes:
+    """A safetensors file."""
+    return save(_arrays(features, precision), {"geomatch": json.dumps(about, sort_keys=True)})
+
+
+FEATURE_ENCODERS: Mapping[str, Callable[..., bytes]] = {
+    "npz": encode_features_npz,
+    "safetensors": encode_features_safetensors,
+}
+
+
+def decode_features_npz(content: bytes) -> FeatureMap:
+    """What `encode_features_npz` wrote, in float32 on the CPU; descriptors of half precision are scaled to unit length.
+
+    Raises ValueError for anything else, and for damage.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = dict(archive)
+        height, width = arrays["descriptors"].shape[1:]
+        descriptors = torch.from_numpy(arrays["descriptors"].astype(np.float32))
+        sigma = arrays.get("inverse_confidence")
+        size, origin, pitch = (tuple(arrays[name].tolist()) for name in ("image_size", "origin", "pitch"))
+    except (zipfile.BadZipFile, OSError, EOFError, KeyError, IndexError) as error:
+        raise ValueError(f"not a feature file ({error})") from error
+    halved = arrays["descriptors"].dtype == np.float16
+    return FeatureMap(
+        F.normalize(descriptors, dim=0) if halved else descriptors,
+        size,
+        Grid(height, width, origin, pitch),
+        None if sigma is None else torch.from_numpy(sigma.astype(np.float32)),
+    )
+
+
+def _arrays(features: FeatureMap, precision: str) -> Arrays:
+    arrays: Arrays = {
+        "descriptors": features.descriptors.cpu().numpy().astype(precision),
+        "image_size": np.array(features.image_size, np.int64),
+        "origin": np.array(features.grid.origin, np.float64),
+        "pitch": np.array(features.grid.pitch, np.float64),
+    }
+    if features.inverse_confidence is not None:
+        arrays["inverse_confidence"] = features.inverse_confidence.cpu().numpy().astype(precision)
+    return arrays

@@ -1,0 +1,69 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomatch.errors import InputError
+from geomatch.io.pairs import read_names, read_pairs
+
+names = st.text(st.characters(exclude_characters="\0\r\n\t", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+pairs = st.lists(st.tuples(names, names), min_size=1).filter(lambda each: {"source", "target"} != _lowered(each[0]))
+
+
+def _lowered(pair: tuple[str, str]) -> set[str]:
+    return {name.strip().lower() for name in pair}
+
+
+def read(content: str, name: str, folder: Path) -> list[tuple[Path, Path]]:
+    (folder / name).write_bytes(content.encode())
+    return read_pairs(folder / name)
+
+
+@given(pairs)
+def test_any_names_come_through_every_format(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("lists")
+    expected = [(Path(a), Path(b)) for a, b in pairs]
+    table = io.StringIO()
+    csv.writer(table, quoting=csv.QUOTE_ALL).writerows(pairs)
+    assert read(table.getvalue(), "list.csv", folder) == expected
+    assert read("".join(f"{a}\t{b}\n" for a, b in pairs), "list.tsv", folder) == expected
+    entries = [json.dumps({"source": a, "target": b}) for a, b in pairs]
+    assert read("\n".join(entries), "list.jsonl", folder) == expected
+    assert read("\n".join(entries), "list", folder) == expected
+
+
+def test_a_byte_order_mark_and_names_that_are_no_unicode_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbfa\xff.jpg\tb.jpg")
+    assert read_pairs(tmp_path / "list") == [(Path("a\udcff.jpg"), Path("b.jpg"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("l.tsv", "a b\n", "line 1: 1 column instead of 2"),
+        ("l.tsv", "a\tb\n\na\tb\tc\n", "line 3: 3 columns"),
+        ("l.tsv", "a\t\n", "line 1: TARGET is empty"),
+        ("l.csv", 'a,b\n"a,b\n', "line 2: not CSV"),
+        ("l.csv", "source,target\n", "holds no pairs"),
+        ("l.csv", "source,target,id\na,b\n", "line 2: 2 columns instead of 3"),
+        ("l", '{"source": "a", "target": "b"}\n{', "line 2: not JSON"),
+        ("l", '{"source": "a", "target": 3}', "line 1: write a pair as"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_named(name: str, content: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        read(content, name, tmp_path)
+
+
+def test_names_are_one_a_line_with_whatever_spaces_they_have(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(" a b.jpg\r\n\nc.jpg")
+    assert read_names(tmp_path / "list") == [Path(" a b.jpg"), Path("c.jpg")]
+    (tmp_path / "list").write_text("\n")
+    with pytest.raises(InputError, match="names no images"):
+        read_names(tmp_path / "list")
