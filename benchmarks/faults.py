@@ -94,9 +94,11 @@ def read_only(trial: Trial, after: int) -> tuple[int, list[dict[str, object]], s
     lines = [process.stdout.readline() for _ in range(after)]
     while subprocess.run(["mount", "-o", "remount,ro", str(trial.folder)], stderr=subprocess.DEVNULL).returncode:
         time.sleep(0.001)  # it is busy as long as a file is open for writing
-    out, said = process.communicate()
+    lines += process.stdout  # not communicate(), which would pass over what has been read ahead
+    said = process.stderr.read() if process.stderr else ""
+    status = process.wait()
     remount(trial.folder, "rw")
-    return process.returncode, [json.loads(line) for line in [*lines, *out.splitlines()]], said.strip()
+    return status, [json.loads(line) for line in lines], said.strip()
 
 
 def add(
