@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from geomatch.errors import InputError
+from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.fusion import MEMBERS, Fusion
+from geomatch.matching.matcher import Matcher
+from tests.conftest import random_features
+
+MEMORY = 1 << 30
+
+
+def test_one_method_alone_is_itself() -> None:
+    source, target = random_features(8, 9, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
+    for found, alone in zip(
+        Fusion(of="hough")(source, target, MEMORY), MEMBERS["hough"](source, target, MEMORY), strict=True
+    ):
+        torch.testing.assert_close(found.positions, alone.positions, atol=1e-4, rtol=0)
+
+
+def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_puts_it() -> None:
+    source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
+    names = ("nn", "hough", "dsp")
+    answers = [MEMBERS[name](source, target, MEMORY)[0].at(source.grid.centres()) for name in names]
+    odds = [torch.logit(MatchPosterior()(hear(source, target, each, Hearing(), MEMORY))) for each in answers]
+    found = Fusion(of=",".join(names), around=1)(source, target, MEMORY)[0]
+    taken = []
+    for y in range(6):
+        for x in range(7):
+            near = [v * 7 + u for v in range(max(0, y - 1), min(6, y + 2)) for u in range(max(0, x - 1), min(7, x + 2))]
+            means = [float(each[near].mean()) for each in odds]
+            best = means.index(max(means))
+            taken.append(best)
+            torch.testing.assert_close(found.positions[y * 7 + x], answers[best][y * 7 + x])
+    assert len(set(taken)) > 1  # else nothing was fused
+
+
+def test_unknown_methods_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match="no method 'pf'"):
+        Matcher.named("fusion", {"of": "hough,pf"})
