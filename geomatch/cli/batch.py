@@ -52,11 +52,11 @@ def chosen_pairs(
     return read_pairs(pairs)
 
 
-def listed(images: Sequence[Path]) -> list[Path]:
+def listed(images: Sequence[Path], *, null: bool = False) -> list[Path]:
     """Images as they were named, with the names that stdin holds in the place of a ``-``."""
     from geomatch.io.pairs import STDIN, read_names
 
-    return [each for image in images for each in (read_names(image) if str(image) == STDIN else [image])]
+    return [each for image in images for each in (read_names(image, null=null) if str(image) == STDIN else [image])]
 
 
 def _pairs_of_folder(folder: Path) -> list[PathPair]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from geomatch.cli.batch import listed
 from geomatch.cli.console import counting_bar
 from geomatch.cli.options import (
     DeviceChoice,
@@ -30,7 +29,7 @@ from geomatch.settings import AnnotationFormat, AnnotationKind, Device, Preset
 def transfer(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The annotated image.", show_default=False)],
     images: Annotated[
-        list[str],
+        list[Path],
         typer.Argument(
             metavar="IMAGES...", help="Images to carry it to; - reads names from stdin.", show_default=False
         ),
@@ -87,7 +86,7 @@ def transfer(
     size = (pixels.shape[1], pixels.shape[2])
     annotations = read_annotations(file, kind, reference, size)
     marked = AnnotatedImage(str(reference), size, annotations.things)
-    paths = image_names(images, null=null)
+    paths = listed(images, null=null)
     writer = (
         open_output(output, format or annotations.format, kind, annotations, overwrite=overwrite) if output else None
     )
@@ -126,21 +125,6 @@ def transfer(
         album.close()
     if failed:
         raise GeomatchError(f'{failed} of {len(paths)} images could not be used; the lines with "error" say why')
-
-
-def image_names(arguments: Sequence[str], *, null: bool) -> list[Path]:
-    """The images that were named, with the names that stdin holds in the place of a ``-``. Raises InputError."""
-    paths: list[Path] = []
-    for argument in arguments:
-        if argument != "-":
-            paths.append(Path(argument))
-            continue
-        ends = b"\0" if null else b"\n"
-        names = [name.removesuffix(b"\r") for name in sys.stdin.buffer.read().split(ends)]
-        paths += [Path(os.fsdecode(name)) for name in names if name]
-    if not paths:
-        raise InputError("stdin names no images; write one a line")
-    return paths
 
 
 def _marked(keypoints: Path | None, mask: Path | None, boxes: Path | None) -> tuple[AnnotationKind, Path]:

@@ -41,9 +41,14 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def read_names(path: Path) -> list[Path]:
-    """The files that a list names, one a line; ``-`` reads it from stdin. Raises InputError if it names none."""
-    names = [Path(line) for line in _read(path).replace("\r\n", "\n").split("\n") if line]
+def read_names(path: Path, *, null: bool = False) -> list[Path]:
+    """The files that a list names, one a line, or with ``null`` each ending in NUL; ``-`` reads it from stdin.
+
+    Raises InputError if it names none.
+    """
+    text = _read(path)
+    lines = text.split("\0") if null else text.replace("\r\n", "\n").split("\n")
+    names = [Path(line) for line in lines if line]
     if not names:
         raise InputError(f"{_called(path)}: names no images; write one a line")
     return names

@@ -209,7 +209,7 @@ def test_a_document_that_does_not_know_the_reference_is_refused(folder: Path) ->
 def test_an_empty_list_of_images_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, b"\n")
     done = geomatch("transfer", "ref.png", "-", "--keypoints", "ref.json", cwd=folder)
-    assert_refused(done, "stdin names no images", folder=folder)
+    assert_refused(done, "stdin: names no images", folder=folder)
 
 
 def test_points_are_sent_one_line_each_in_the_order_given(folder: Path) -> None:
