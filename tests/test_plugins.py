@@ -71,7 +71,7 @@ def test_names_are_told_without_running_the_package() -> None:
         InputError, match=r"unknown features 'dino': the known ones are introspection,.*, hog, colours,"
     ):
         load("dino")
-    with pytest.raises(InputError, match=r"unknown matcher 'best': the known ones are nn,.*, pf-lom, none, shift"):
+    with pytest.raises(InputError, match=r"unknown matcher 'best': the known ones are nn,.*, fusion, none, shift"):
         Matcher.named("best")
     assert "palette" not in sys.modules
 
