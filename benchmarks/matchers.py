@@ -1,0 +1,88 @@
+"""What matching a pair costs: processor time and peak memory of each matcher, beside describing its two images.
+
+    python benchmarks/matchers.py [--threads 1] [--rounds 3] [--features NAME] [--matchers NAME ...]
+
+Each matcher matches the two teapots of the examples, preset `default`, in a process of its own, in turn with the
+others; a round's time is the median of five, and the table shows the median of the rounds. Time is the processor's, so
+that other work on the machine counts little. Memory is the peak of the whole process, describing both images included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from geomatch.io.images import load_image
+from geomatch.matching.matcher import METHODS
+from geomatch.pipeline import Pipeline
+from geomatch.settings import Device
+
+TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+Costs = tuple[float, float, int]
+
+
+def measure(features: str | None, matcher: str, threads: int, out: Connection) -> None:
+    """In a child process: send seconds of describing and of matching, and the peak of memory in bytes."""
+    torch.set_num_threads(threads)
+    pipeline = Pipeline.build(features=features, matcher=matcher, device=Device.cpu)
+    images = [load_image(TEAPOTS / name) for name in ("a.png", "b.png")]
+    described = [pipeline.describe(image) for image in images]
+    describing = median_seconds(lambda: [pipeline.describe(image) for image in images])
+    matching = median_seconds(lambda: pipeline.match(*described))
+    out.send((describing, matching, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def median_seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return statistics.median(times)
+
+
+def in_own_process(features: str | None, matcher: str, threads: int) -> Costs:
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=measure, args=(features, matcher, threads, send))
+    child.start()
+    send.close()
+    result: Costs = receive.recv()
+    child.join()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--features", help="by default the preset's")
+    parser.add_argument("--matchers", nargs="+", default=list(METHODS))
+    options = parser.parse_args()
+
+    rounds = [
+        {name: in_own_process(options.features, name, options.threads) for name in options.matchers}
+        for _ in range(options.rounds)
+    ]
+    table = Table()
+    for column in ("matcher", "ms a pair", "of describing both images", "peak memory, MiB"):
+        table.add_column(column, justify="left" if column == "matcher" else "right")
+    for name in options.matchers:
+        share = statistics.median(each[name][1] / each[name][0] for each in rounds)
+        seconds, memory = (statistics.median(each[name][part] for each in rounds) for part in (1, 2))
+        table.add_row(name, f"{1e3 * seconds:.0f}", f"{share:.2f}", f"{memory / 2**20:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
