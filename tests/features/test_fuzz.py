@@ -1,0 +1,64 @@
+"""Whatever stands in a weights file, it is used or refused."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from geomatch.errors import WeightsError
+from geomatch.features.anchornet import AnchorConfig
+from geomatch.features.introspection import IntrospectionConfig
+from geomatch.features.registry import features_of, load_features
+from geomatch.features.weights import FORMAT, load_weights, read_safetensors
+from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
+
+STATE = {"kernel": torch.ones(2, 3, dtype=torch.float16), "bias": torch.zeros(3)}
+ABOUT = {"format": FORMAT, "feature": "introspection", "config": {"stage": 3}}
+CPU = torch.device("cpu")
+
+
+def file_of(about: object, state: dict[str, torch.Tensor] = STATE) -> bytes:
+    return save(state, {"geomatch": json.dumps(about)})
+
+
+def use(path: Path) -> None:
+    for feature in ("introspection", "anchornet", "hypercolumn"):
+        assert_read_or_refused(lambda name=feature: load_features(name, working_size=64, device=CPU, weights=path))
+
+
+def read_all(content: bytes, *, build: bool = False) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "some.safetensors"
+        path.write_bytes(content)
+        assert_read_or_refused(lambda: read_safetensors(path), named=path.name)
+        assert_read_or_refused(lambda: load_weights(path), named=path.name)
+        assert_read_or_refused(lambda: features_of(path), named=path.name)
+        if build:
+            use(path)
+
+
+@given(mutations(file_of(ABOUT)) | st.binary(max_size=100))
+@fuzzed(200)
+def test_damaged_weights_files(content: bytes) -> None:
+    read_all(content)
+
+
+@given(junk | st.fixed_dictionaries({"format": st.just(FORMAT)}, optional={"feature": junk, "config": junk}))
+@fuzzed(100)
+def test_anything_in_what_a_weights_file_says_of_itself(about: object) -> None:
+    read_all(file_of(about))
+
+
+@given(st.data(), st.sampled_from(["introspection", "anchornet"]))
+@fuzzed(60)
+def test_any_shape_of_the_network_that_a_weights_file_describes(data: st.DataObject, feature: str) -> None:
+    config = asdict(IntrospectionConfig() if feature == "introspection" else AnchorConfig(("cat", "dog")))
+    changed = data.draw(st.sampled_from(list(config)))
+    config[changed] = data.draw(odd_numbers | st.lists(odd_numbers, max_size=3) | st.text(max_size=3) | junk)
+    read_all(file_of({"format": FORMAT, "feature": feature, "config": config}), build=True)
