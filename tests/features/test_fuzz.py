@@ -5,13 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load, save
+from safetensors.torch import save
 
-from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
 from geomatch.features.registry import features_of, load_features
@@ -58,7 +56,13 @@ def test_anything_in_what_a_weights_file_says_of_itself(about: object) -> None:
 @given(st.data(), st.sampled_from(["introspection", "anchornet"]))
 @fuzzed(60)
 def test_any_shape_of_the_network_that_a_weights_file_describes(data: st.DataObject, feature: str) -> None:
-    config = asdict(IntrospectionConfig() if feature == "introspection" else AnchorConfig(("cat", "dog")))
+    config = asdict(IntrospectionConfig() if feature == "introspection" else AnchorConfig(("cat", "dog"), code_size=8))
     changed = data.draw(st.sampled_from(list(config)))
     config[changed] = data.draw(odd_numbers | st.lists(odd_numbers, max_size=3) | st.text(max_size=3) | junk)
     read_all(file_of({"format": FORMAT, "feature": feature, "config": config}), build=True)
+
+
+@given(st.sampled_from(["F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "U8", "U16", "BOOL", "C64", "F4", "X"]))
+@fuzzed(12)
+def test_tensors_of_any_kind_of_number(kind: str) -> None:
+    read_all(file_of(ABOUT).replace(b'"F16"', json.dumps(kind).encode()))
