@@ -1,0 +1,91 @@
+"""Whatever is typed behind a command, it ends in one sentence and a status, and leaves nothing behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geomatch.cli.app import app
+from geomatch.cli.options import parse_parameters, parse_size
+from tests.cli.command import geomatch
+from tests.datasets.test_fuzz import PICTURE
+from tests.fuzzing import assert_read_or_refused, fuzzed, in_time
+
+LATE = ["--weights", "broken.safetensors"]
+"""Weights are what a command reads last, before it works."""
+COMMANDS = {
+    "match": ["match", "a.png", "b.png", "-o", "out", *LATE],
+    "match --pairs": ["match", "--pairs", "pairs.csv", "-o", "out", *LATE],
+    "view": ["view", "a.png", "b.png", *LATE],
+    "transfer": ["transfer", "a.png", "b.png", "--keypoints", "points.csv", *LATE],
+    "at": ["at", "a.png", "b.png", "--point", "3,4", *LATE],
+    "extract": ["extract", "a.png", *LATE],
+    "eval": ["eval", "--dataset", "spair-71k", "--root", ".", *LATE],
+    "crops": ["crops", "--data", ".", "--out", "crops.csv", *LATE],
+    "show confidence": ["show", "confidence", "a.png", *LATE],
+    "show responses": ["show", "responses", "a.png", *LATE],
+    "train introspection": ["train", "introspection", "--data", ".", "--init", LATE[1], "--out", "w.safetensors"],
+    "train anchornet": ["train", "anchornet", "--data", ".", "--init", LATE[1], "--out", "w.safetensors"],
+    "train": ["train", "--plot", "broken.safetensors"],
+    "datasets check": ["datasets", "check", "spair-71k", "--root", "."],
+}
+odd_values = st.sampled_from(
+    ["", "-", "--", ".", "..", "/", "~", "0", "-1", "1", "0.5", "nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000, "1,2"]
+    + ["a.png", "b.png", "broken.safetensors", "pairs.csv", "nowhere/a.png", "a.png/b.png", "x" * 300, "y" * 300 + ".png"]
+    + ["\udcff.png", "a\nb.png", "a b.html", "ä.png", "x=", "=x", "temperature=nan", "temperature=1e400", "window=-1"]
+    + ["hough", "nn", "fusion:", "introspection", "anchornet:", "hypercolumn:9", "joined:x", "1TiB", "9e9g", "0.0001k"]
+) | st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=8)
+
+
+def options_of(words: list[str]) -> list[str]:
+    command = typer.main.get_command(app)
+    for word in words:
+        if hasattr(command, "commands"):
+            command = command.commands.get(word, command)
+    return [name for each in command.params for name in each.opts if name.startswith("--") and name != "--help"]
+
+
+OPTIONS = {name: options_of(words[:2]) for name, words in COMMANDS.items()}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("typed")
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(PICTURE)
+    (folder / "points.csv").write_text("x,y\n3,4\n")
+    (folder / "pairs.csv").write_text("a.png,b.png\n")
+    (folder / "broken.safetensors").write_bytes(b"broken")
+    return folder
+
+
+def test_every_command_that_is_given_odd_values_has_options() -> None:
+    assert all(OPTIONS.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@given(data=st.data())
+@fuzzed(8)
+def test_odd_values_behind_a_command(name: str, data: st.DataObject, workplace: Path) -> None:
+    given_ = st.tuples(st.sampled_from(OPTIONS[name]), odd_values).map(list) | odd_values.map(lambda value: [value])
+    words = [*COMMANDS[name], *(word for words in data.draw(st.lists(given_, max_size=3)) for word in words)]
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+    with in_time():
+        done = geomatch(*words, cwd=workplace, env={"GEOMATCH_WEIGHTS": str(workplace)})
+    assert done.returncode in (1, 2), done.stdout
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+
+
+@given(st.text(max_size=12) | st.from_regex(r"\s*\d+(\.\d+)?\s*[kmgtKMGT]?(i?[bB])?\s*", fullmatch=True) | odd_values)
+@fuzzed(200)
+def test_any_text_as_a_size_or_a_parameter(text: str) -> None:
+    text = " ".join(text.split())  # what cannot be printed is escaped where it is said
+    size: list[int] = []
+    if assert_read_or_refused(lambda: size.append(parse_size(text))):
+        assert size[0] > 0
+    assert_read_or_refused(lambda: parse_parameters([text]))
