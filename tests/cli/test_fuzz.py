@@ -32,23 +32,51 @@ COMMANDS = {
     "train": ["train", "--plot", "broken.safetensors"],
     "datasets check": ["datasets", "check", "spair-71k", "--root", "."],
 }
-odd_values = st.sampled_from(
-    ["", "-", "--", ".", "..", "/", "~", "0", "-1", "1", "0.5", "nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000, "1,2"]
-    + ["a.png", "b.png", "broken.safetensors", "pairs.csv", "nowhere/a.png", "a.png/b.png", "x" * 300, "y" * 300 + ".png"]
-    + ["\udcff.png", "a\nb.png", "a b.html", "ä.png", "x=", "=x", "temperature=nan", "temperature=1e400", "window=-1"]
-    + ["hough", "nn", "fusion:", "introspection", "anchornet:", "hypercolumn:9", "joined:x", "1TiB", "9e9g", "0.0001k"]
-) | st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=8)
+NUMBERS = ["0", "-1", "1", "0.5", "nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000, "1,2", "1TiB", "9e9g", "0.0001k"]
+FILES = [
+    "",
+    ".",
+    "..",
+    "/",
+    "~",
+    "a.png",
+    "broken.safetensors",
+    "pairs.csv",
+    "nowhere/a.png",
+    "a.png/b.png",
+    "a b.html",
+]
+NAMES = [
+    "-",
+    "--",
+    "x" * 300,
+    "y" * 300 + ".png",
+    "\udcff.png",
+    "a\nb.png",
+    "ä.png",
+    "hough",
+    "nn",
+    "fusion:",
+    "introspection",
+]
+PAIRS = ["x=", "=x", "temperature=nan", "temperature=1e400", "window=-1", "anchornet:", "hypercolumn:9", "joined:x"]
+odd_values = st.sampled_from([*NUMBERS, *FILES, *NAMES, *PAIRS]) | st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=8
+)
 
 
-def options_of(words: list[str]) -> list[str]:
+def options_of(words: list[str], kind: str = "") -> list[str]:
+    """A command's options, of one kind of value if that is named."""
     command = typer.main.get_command(app)
     for word in words:
         if hasattr(command, "commands"):
             command = command.commands.get(word, command)
-    return [name for each in command.params for name in each.opts if name.startswith("--") and name != "--help"]
+    options = [each for each in command.params if kind in each.type.name]
+    return [name for each in options for name in each.opts if name.startswith("--") and name != "--help"]
 
 
 OPTIONS = {name: options_of(words[:2]) for name, words in COMMANDS.items()}
+REAL = [(name, option) for name, words in COMMANDS.items() for option in options_of(words[:2], "float")]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +92,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_every_command_that_is_given_odd_values_has_options() -> None:
     assert all(OPTIONS.values())
+
+
+@pytest.mark.parametrize(("name", "option"), REAL)
+def test_a_number_that_is_none_is_refused(name: str, option: str, workplace: Path) -> None:
+    for value in ("nan", "inf"):
+        done = geomatch(*COMMANDS[name], option, value, cwd=workplace)
+        assert done.returncode == 2
+        assert "no finite number" in done.stderr or "not in the range" in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -47,9 +46,9 @@ ANNO_MAT = mat(
     anno={"objects": structs({"class": "cat", "mask": MASK, "parts": structs({"part_name": "head", "mask": MASK})})}
 )
 CALTECH_LIST = (
-    "source_image,target_image,class,XA,YA,XB,YB\n"
-    '101_ObjectCategories/cat/image_0001.jpg,101_ObjectCategories/cat/image_0002.jpg,1,"1,9,9","1,1,9","2,9,9","2,2,9"\n'
-).encode()
+    b"source_image,target_image,class,XA,YA,XB,YB\n"
+    b'101_ObjectCategories/cat/image_0001.jpg,101_ObjectCategories/cat/image_0002.jpg,1,"1,9,9","1,1,9","2,9,9","2,2,9"\n'
+)
 PARTS_LIST = b"source_image,target_image,class\nJPEGImages/a.jpg,JPEGImages/b.jpg,cat\n"
 PASCAL_LIST = b"source_image,target_image,class,flip\nJPEGImages/a.jpg,JPEGImages/b.jpg,8,1\n"
 PICTURE = png(np.zeros((20, 24, 3), np.uint8))
@@ -140,13 +139,14 @@ MATS = {
     "pascal-parts": ("keypts", "keypts_status", "part_mask", "part_mask_status"),
     "pascal-parts, as PASCAL-Part has them": ("anno",),
 }
-arrays = hnp.arrays(
-    st.sampled_from(["f8", "f4", "u1", "i4", "c16", "?"]), hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)
-)
+shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)
+arrays = hnp.arrays(st.sampled_from(["f8", "f4", "u1", "i4", "c16", "?"]), shapes)
 cells = st.recursive(
     arrays | st.floats() | st.integers(-(2**31), 2**31) | st.text("ab"),
-    lambda inner: st.lists(inner, max_size=3).map(lambda things: np.array([*things, None], object)[:-1])
-    | st.dictionaries(st.sampled_from(["objects", "class", "mask", "parts", "part_name"]), inner, min_size=1),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda things: np.array([*things, None], object)[:-1])
+        | st.dictionaries(st.sampled_from(["objects", "class", "mask", "parts", "part_name"]), inner, min_size=1)
+    ),
     max_leaves=8,
 )
 """What a Matlab file can hold: arrays, texts, cells and structs."""

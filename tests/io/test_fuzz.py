@@ -23,9 +23,8 @@ from tests.conftest import random_features
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, with_png_checksums
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 24, 4), dtype=np.uint8)
-FLOW = FlowField(
-    np.random.default_rng(1).normal(size=(2, 6, 7)).astype(np.float32), NOISE[:6, :7, 0] > 99, np.full((6, 7), 0.5, "f4")
-)
+MOVES = np.random.default_rng(1).normal(size=(2, 6, 7)).astype(np.float32)
+FLOW = FlowField(MOVES, NOISE[:6, :7, 0] > 99, np.full((6, 7), 0.5, np.float32))
 
 
 def encoded(mode: str, kind: str, **options: object) -> bytes:
@@ -67,7 +66,7 @@ IMAGES = {
     "real.tif": encoded("F", "TIFF"),
     "plain.ppm": encoded("RGB", "PPM"),
 }
-FLOWS = {FILE_NAMES[format]: encode(FLOW) for format, encode in ENCODERS.items()}
+FLOWS = {FILE_NAMES[name]: encode(FLOW) for name, encode in ENCODERS.items()}
 FEATURES = encode_features_npz(random_features(2, 3, sigma=0.5), {"features": "random"})
 LISTS = {
     "pairs.csv": b'source,target\na.jpg,"b, c.jpg"\nd.jpg,e.jpg\n',
