@@ -21,7 +21,6 @@ from geomatch.cli.options import (
     TrainingData,
     ViewSize,
     WeightsOut,
-    finite,
 )
 from geomatch.settings import Device, Discriminability, Precision, Recipe, changed
 
@@ -50,7 +49,6 @@ def anchornet(
     mean_share: Annotated[
         float | None,
         typer.Option(
-            callback=finite,
             min=0,
             max=1,
             help="How much of their mean is taken from responses before they are coded; 1: the paper's.",
@@ -68,13 +66,13 @@ def anchornet(
         typer.Option(help="Loss (1) as printed, without a lower bound, or ours.", show_default=PRESETS_OWN),
     ] = None,
     auxiliary: Annotated[
-        float | None, typer.Option(callback=finite, min=0, help="Weight of loss (2).", show_default=PRESETS_OWN)
+        float | None, typer.Option(min=0, help="Weight of loss (2).", show_default=PRESETS_OWN)
     ] = None,
     filter_diversity: Annotated[
-        float | None, typer.Option(callback=finite, min=0, help="Weight of loss (3).", show_default=PRESETS_OWN)
+        float | None, typer.Option(min=0, help="Weight of loss (3).", show_default=PRESETS_OWN)
     ] = None,
     response_diversity: Annotated[
-        float | None, typer.Option(callback=finite, min=0, help="Weight of loss (4).", show_default=PRESETS_OWN)
+        float | None, typer.Option(min=0, help="Weight of loss (4).", show_default=PRESETS_OWN)
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps for the banks.", show_default=PRESETS_OWN)] = None,
     code_steps: Annotated[
@@ -82,17 +80,11 @@ def anchornet(
         typer.Option(min=0, help="Steps for the code; 0: principal components.", show_default=PRESETS_OWN),
     ] = None,
     rate: Annotated[
-        float | None,
-        typer.Option(callback=finite, min=0, help="Peak learning rate of the banks.", show_default=PRESETS_OWN),
+        float | None, typer.Option(min=0, help="Peak learning rate of the banks.", show_default=PRESETS_OWN)
     ] = None,
     trunk_rate: Annotated[
         float | None,
-        typer.Option(
-            callback=finite,
-            min=0,
-            help="Peak learning rate of the trunk; 0 leaves it as it is.",
-            show_default=PRESETS_OWN,
-        ),
+        typer.Option(min=0, help="Peak learning rate of the trunk; 0 leaves it as it is.", show_default=PRESETS_OWN),
     ] = None,
     batch: PhotographsPerBatch = None,
     accumulate: BatchesPerStep = None,
@@ -100,11 +92,7 @@ def anchornet(
     held_out: Annotated[
         float | None,
         typer.Option(
-            callback=finite,
-            min=0,
-            max=0.9,
-            help="Share of the photographs kept back, for measuring.",
-            show_default=PRESETS_OWN,
+            min=0, max=0.9, help="Share of the photographs kept back, for measuring.", show_default=PRESETS_OWN
         ),
     ] = None,
     seed: Seed = 0,

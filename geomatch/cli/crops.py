@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import notify, stderr_console
-from geomatch.cli.options import (
-    DeviceChoice,
-    Quiet,
-    WeightsFile,
-    finite,
-)
+from geomatch.cli.options import DeviceChoice, Quiet, WeightsFile
 from geomatch.settings import Device
 
 if TYPE_CHECKING:
@@ -40,8 +35,7 @@ def crops(
     out: Annotated[Path, typer.Option(help="Table to write (CSV).", show_default=False)],
     weights: WeightsFile = None,
     max_unreadable: Annotated[
-        float,
-        typer.Option(callback=finite, min=0, max=1, help="Share of photographs that may be damaged; they are named."),
+        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named.")
     ] = 0.01,
     device: DeviceChoice = Device.auto,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, not a table.")] = False,

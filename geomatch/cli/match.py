@@ -21,7 +21,6 @@ from geomatch.cli.options import (
     PresetChoice,
     Quiet,
     WeightsFile,
-    finite,
     parse_parameters,
     parse_size,
 )
@@ -70,8 +69,7 @@ def match(
         bool, typer.Option(help="Write warp, confidence and overview, which take longer than the match.")
     ] = True,
     min_confidence: Annotated[
-        float,
-        typer.Option(callback=finite, min=0, max=1, metavar="P", help="Confidence that a match needs to be valid."),
+        float, typer.Option(min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.")
     ] = 0.0,
     device: DeviceChoice = Device.auto,
     max_memory: MaxMemory = "2GiB",

@@ -40,13 +40,6 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def finite(value: float | None) -> float | None:
-    """Refuses NaN, which no limits keep out, and infinity. Raises typer.BadParameter."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number")
-    return value
-
-
 Features = Annotated[
     str | None,
     typer.Option(
@@ -87,12 +80,9 @@ TrainingData = Annotated[
 ]
 WeightsOut = Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
 Arithmetic = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
-CheckpointEvery = Annotated[float, typer.Option(callback=finite, min=0, help="Minutes between checkpoints.")]
+CheckpointEvery = Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")]
 MaxUnreadable = Annotated[
-    float,
-    typer.Option(
-        callback=finite, min=0, max=1, help="Share of photographs that may be damaged; they are named in the log."
-    ),
+    float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
 RecipeChoice = Annotated[

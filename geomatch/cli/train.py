@@ -23,7 +23,6 @@ from geomatch.cli.options import (
     TrainingData,
     ViewSize,
     WeightsOut,
-    finite,
 )
 from geomatch.errors import InputError
 from geomatch.settings import Batches, Device, Precision, Recipe, changed
@@ -79,7 +78,6 @@ def introspection(
     average: Annotated[
         float | None,
         typer.Option(
-            callback=finite,
             min=0,
             max=0.9999,
             help="Decay of a moving average of the weights; 0: the last weights.",
@@ -89,7 +87,6 @@ def introspection(
     share_kept: Annotated[
         float | None,
         typer.Option(
-            callback=finite,
             min=0,
             max=1,
             help="Keep the weights this far on the way from the start of training to its end; 1: the end.",
@@ -109,17 +106,14 @@ def introspection(
     ] = None,
     size: ViewSize = None,
     trunk_rate: Annotated[
-        float | None,
-        typer.Option(callback=finite, min=0, help="Peak learning rate of the trunk.", show_default=PRESETS_OWN),
+        float | None, typer.Option(min=0, help="Peak learning rate of the trunk.", show_default=PRESETS_OWN)
     ] = None,
     head_rate: Annotated[
-        float | None,
-        typer.Option(callback=finite, min=0, help="Peak learning rate of the heads.", show_default=PRESETS_OWN),
+        float | None, typer.Option(min=0, help="Peak learning rate of the heads.", show_default=PRESETS_OWN)
     ] = None,
     keep_similarity: Annotated[
         float | None,
         typer.Option(
-            callback=finite,
             min=0,
             help="Weight of keeping the initial network's similarities; 0: the paper's loss.",
             show_default=PRESETS_OWN,

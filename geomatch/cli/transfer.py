@@ -20,7 +20,6 @@ from geomatch.cli.options import (
     PresetChoice,
     Quiet,
     WeightsFile,
-    finite,
     parse_parameters,
     parse_size,
 )
@@ -54,10 +53,7 @@ def transfer(
         Path | None, typer.Option(metavar="DIR", help="Folder for pictures to check, least sure first.")
     ] = None,
     min_confidence: Annotated[
-        float,
-        typer.Option(
-            callback=finite, min=0, max=1, metavar="P", help="Leave out points, masks and boxes less sure than this."
-        ),
+        float, typer.Option(min=0, max=1, metavar="P", help="Leave out points, masks and boxes less sure than this.")
     ] = 0.0,
     null: Annotated[bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.")] = False,
     features: Features = None,

@@ -18,7 +18,6 @@ from geomatch.cli.options import (
     PresetChoice,
     Quiet,
     WeightsFile,
-    finite,
     parse_parameters,
     parse_size,
 )
@@ -39,8 +38,7 @@ def view(
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
     min_confidence: Annotated[
-        float,
-        typer.Option(callback=finite, min=0, max=1, metavar="P", help="Confidence that a match needs to be valid."),
+        float, typer.Option(min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.")
     ] = 0.0,
     device: DeviceChoice = Device.auto,
     max_memory: MaxMemory = "2GiB",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from geomatch.cli.app import app
 from geomatch.cli.options import parse_parameters, parse_size
+from geomatch.errors import InputError
 from tests.cli.command import geomatch
 from tests.datasets.test_fuzz import PICTURE
 from tests.fuzzing import assert_read_or_refused, fuzzed, in_time
@@ -65,18 +66,18 @@ odd_values = st.sampled_from([*NUMBERS, *FILES, *NAMES, *PAIRS]) | st.text(
 )
 
 
-def options_of(words: list[str], kind: str = "") -> list[str]:
-    """A command's options, of one kind of value if that is named."""
+def options_of(words: list[str], *, real: bool = False) -> list[str]:
+    """A command's options, or those of them that are real numbers."""
     command = typer.main.get_command(app)
     for word in words:
         if hasattr(command, "commands"):
             command = command.commands.get(word, command)
-    options = [each for each in command.params if kind in each.type.name]
+    options = [each for each in command.params if not real or each.type_descriptor.annotation in (float, float | None)]
     return [name for each in options for name in each.opts if name.startswith("--") and name != "--help"]
 
 
 OPTIONS = {name: options_of(words[:2]) for name, words in COMMANDS.items()}
-REAL = [(name, option) for name, words in COMMANDS.items() for option in options_of(words[:2], "float")]
+REAL = [(name, option) for name, words in COMMANDS.items() for option in options_of(words[:2], real=True)]
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +93,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_every_command_that_is_given_odd_values_has_options() -> None:
     assert all(OPTIONS.values())
+    assert ("match", "--min-confidence") in REAL
+    assert ("train introspection", "--head-rate") in REAL
 
 
 @pytest.mark.parametrize(("name", "option"), REAL)
 def test_a_number_that_is_none_is_refused(name: str, option: str, workplace: Path) -> None:
-    for value in ("nan", "inf"):
-        done = geomatch(*COMMANDS[name], option, value, cwd=workplace)
-        assert done.returncode == 2
-        assert "no finite number" in done.stderr or "not in the range" in done.stderr
+    done = geomatch(*COMMANDS[name], option, "nan", cwd=workplace)
+    assert done.returncode == 2
+    assert "should be" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -125,3 +127,27 @@ def test_any_text_as_a_size_or_a_parameter(text: str) -> None:
     if assert_read_or_refused(lambda: size.append(parse_size(text))):
         assert size[0] > 0
     assert_read_or_refused(lambda: parse_parameters([text]))
+
+
+@pytest.mark.parametrize("size", ["0.1", "0", "9" * 400, "0.0001k"])
+def test_a_memory_of_no_bytes_or_of_more_than_any_is_refused(size: str) -> None:
+    with pytest.raises(InputError, match="not a size"):
+        parse_size(size)
+
+
+def test_a_name_that_is_too_long_is_said(workplace: Path) -> None:
+    done = geomatch("show", "responses", "a.png", "-o", "x" * 300 + ".png", cwd=workplace)
+    assert done.returncode == 2
+    assert done.stderr.endswith(".png: File name too long\n")
+
+
+def test_extract_leaves_no_folder_where_the_weights_cannot_be_read(workplace: Path) -> None:
+    done = geomatch("extract", "a.png", "-o", "new", *LATE, cwd=workplace)
+    assert done.returncode == 2
+    assert not (workplace / "new").exists()
+
+
+def test_names_with_line_breaks_are_said_on_one_line(workplace: Path) -> None:
+    done = geomatch("show", "confidence", "a\n\x1b[31mb.png", "-o", "c.html", cwd=workplace)
+    assert len(done.stderr.splitlines()) == 1
+    assert "\x1b" not in done.stderr

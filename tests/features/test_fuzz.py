@@ -5,11 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
 from geomatch.features.registry import features_of, load_features
@@ -66,3 +68,33 @@ def test_any_shape_of_the_network_that_a_weights_file_describes(data: st.DataObj
 @fuzzed(12)
 def test_tensors_of_any_kind_of_number(kind: str) -> None:
     read_all(file_of(ABOUT).replace(b'"F16"', json.dumps(kind).encode()))
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ([], "no JSON object"),
+        ({"format": FORMAT}, "does not say which features"),
+        (
+            {"format": FORMAT, "feature": "introspection", "config": {"descriptor_size": 2**40}},
+            "cannot be built|descriptor",
+        ),
+        ({"format": FORMAT, "feature": "introspection", "config": {"stage": "x"}}, "stage is 'x'"),
+        ({"format": FORMAT, "feature": "introspection", "config": {"sigma_floor": float("nan")}}, "sigma_floor is nan"),
+        ({"format": FORMAT, "feature": "introspection", "config": {"sigma_floor": 3.0}}, "sigma cannot lie between"),
+        (
+            {"format": FORMAT, "feature": "anchornet", "config": {"classes": ["cat"], "code_size": 8, "stride": 0}},
+            "stride",
+        ),
+        (
+            {"format": FORMAT, "feature": "anchornet", "config": {"classes": ["c"] * 9, "filters": 2**31}},
+            "do not fit|built",
+        ),
+    ],
+)
+def test_what_a_weights_file_cannot_mean_is_said(about: dict[str, str], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(file_of(about))
+    name = about["feature"] if "config" in about else "introspection"
+    with pytest.raises(WeightsError, match=said):
+        load_features(name, working_size=64, device=CPU, weights=path)
