@@ -145,7 +145,8 @@ def _rebuilt(feature: str, weights: Weights, config: type[Config], network: Call
         with torch.device("meta"):  # without memory, of which a damaged setting could ask for any amount
             described = network(config(**settings)).state_dict()
     except Exception as error:  # settings that make no sense fail wherever they are first used
-        raise WeightsError(f"{weights.path}: describes no network that can be built ({error})") from error
+        reason = str(error).partition("\n")[0]  # torch goes on with its own stack
+        raise WeightsError(f"{weights.path}: describes no network that can be built ({reason})") from error
     if {name: tensor.shape for name, tensor in described.items()} != {n: t.shape for n, t in weights.state.items()}:
         raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes")
     made = network(config(**settings))

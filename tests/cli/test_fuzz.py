@@ -106,7 +106,7 @@ def test_a_number_that_is_none_is_refused(name: str, option: str, workplace: Pat
 
 @pytest.mark.parametrize("name", COMMANDS)
 @given(data=st.data())
-@fuzzed(8)
+@fuzzed(4)
 def test_odd_values_behind_a_command(name: str, data: st.DataObject, workplace: Path) -> None:
     given_ = st.tuples(st.sampled_from(OPTIONS[name]), odd_values).map(list) | odd_values.map(lambda value: [value])
     words = [*COMMANDS[name], *(word for words in data.draw(st.lists(given_, max_size=3)) for word in words)]
@@ -120,7 +120,7 @@ def test_odd_values_behind_a_command(name: str, data: st.DataObject, workplace: 
 
 
 @given(st.text(max_size=12) | st.from_regex(r"\s*\d+(\.\d+)?\s*[kmgtKMGT]?(i?[bB])?\s*", fullmatch=True) | odd_values)
-@fuzzed(200)
+@fuzzed(80)
 def test_any_text_as_a_size_or_a_parameter(text: str) -> None:
     text = " ".join(text.split())  # what cannot be printed is escaped where it is said
     size: list[int] = []

@@ -177,7 +177,7 @@ def test_the_annotations_that_are_damaged_can_be_read_before(name: str) -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 @given(st.data())
-@fuzzed(30)
+@fuzzed(12)
 def test_damaged_annotations_of_benchmarks(name: str, data: st.DataObject) -> None:
     read, content = BENCHMARKS[name]
     load_and_use(read, data.draw(mutations(content)))
@@ -185,7 +185,7 @@ def test_damaged_annotations_of_benchmarks(name: str, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("name", MATS)
 @given(st.data())
-@fuzzed(30)
+@fuzzed(12)
 def test_anything_as_the_variables_of_a_matlab_file(name: str, data: st.DataObject) -> None:
     good = scipy.io.loadmat(io.BytesIO(BENCHMARKS[name][1]), variable_names=MATS[name])
     changed = data.draw(st.sampled_from(MATS[name]))
@@ -195,13 +195,13 @@ def test_anything_as_the_variables_of_a_matlab_file(name: str, data: st.DataObje
 
 
 @given(st.sampled_from(list(spair_entry())), junk | st.lists(st.lists(odd_numbers, min_size=2, max_size=2)))
-@fuzzed(60)
+@fuzzed(24)
 def test_anything_in_an_entry_of_spair(key: str, value: object) -> None:
     load_and_use(read_spair, json.dumps(spair_entry(**{key: value})).encode())
 
 
 @given(mutations(CROPS))
-@fuzzed(80)
+@fuzzed(32)
 def test_damaged_tables_of_crops(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat dog", ""), "b.png": ("dog", "")})
@@ -211,7 +211,7 @@ def test_damaged_tables_of_crops(content: bytes) -> None:
 
 
 @given(mutations(LABELS))
-@fuzzed(80)
+@fuzzed(32)
 def test_damaged_tables_of_labels(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("", ""), "b.png": ("", "")})
@@ -221,7 +221,7 @@ def test_damaged_tables_of_labels(content: bytes) -> None:
 
 
 @given(junk)
-@fuzzed(60)
+@fuzzed(24)
 def test_anything_as_the_true_boxes_of_a_photograph(boxes: object) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat", json.dumps(boxes))})
@@ -233,7 +233,7 @@ def assert_finite(boxes: Mapping[object, list[tuple[float, float, float, float]]
 
 
 @given(st.data())
-@fuzzed(80)
+@fuzzed(32)
 def test_damaged_tars_of_photographs(data: st.DataObject) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat", ""), "b.png": ("dog", "")}, {"a.png": PICTURE})

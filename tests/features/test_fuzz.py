@@ -44,19 +44,19 @@ def read_all(content: bytes, *, build: bool = False) -> None:
 
 
 @given(mutations(file_of(ABOUT)) | st.binary(max_size=100))
-@fuzzed(200)
+@fuzzed(80)
 def test_damaged_weights_files(content: bytes) -> None:
     read_all(content)
 
 
 @given(junk | st.fixed_dictionaries({"format": st.just(FORMAT)}, optional={"feature": junk, "config": junk}))
-@fuzzed(100)
+@fuzzed(40)
 def test_anything_in_what_a_weights_file_says_of_itself(about: object) -> None:
     read_all(file_of(about))
 
 
 @given(st.data(), st.sampled_from(["introspection", "anchornet"]))
-@fuzzed(60)
+@fuzzed(24)
 def test_any_shape_of_the_network_that_a_weights_file_describes(data: st.DataObject, feature: str) -> None:
     config = asdict(IntrospectionConfig() if feature == "introspection" else AnchorConfig(("cat", "dog"), code_size=8))
     changed = data.draw(st.sampled_from(list(config)))

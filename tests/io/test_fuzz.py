@@ -120,7 +120,7 @@ class TemporaryFile:
 
 @pytest.mark.parametrize("name", IMAGES)
 @given(st.data())
-@fuzzed(25)
+@fuzzed(10)
 def test_damaged_image_files(name: str, data: st.DataObject) -> None:
     content = data.draw(mutations(IMAGES[name]))
     if name.endswith(".png") and data.draw(st.booleans()):
@@ -136,7 +136,7 @@ def test_the_image_files_that_are_damaged_can_be_read_before(name: str) -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from([*IMAGES, *FLOWS]))
-@fuzzed(100)
+@fuzzed(40)
 def test_any_bytes_as_an_image_or_a_flow(content: bytes, name: str) -> None:
     with TemporaryFile(content, name) as path:
         assert_read_or_refused(partial(read_image_file, path), named=name)
@@ -146,7 +146,7 @@ def test_any_bytes_as_an_image_or_a_flow(content: bytes, name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 @given(st.data())
-@fuzzed(100)
+@fuzzed(40)
 def test_damaged_flow_files(name: str, data: st.DataObject) -> None:
     content = data.draw(mutations(FLOWS[name]))
     if name.endswith(".png"):
@@ -164,7 +164,7 @@ def test_the_flow_files_that_are_damaged_can_be_read_before(name: str) -> None:
 
 
 @given(st.data())
-@fuzzed(150)
+@fuzzed(60)
 def test_damaged_files_of_features_are_told_by_a_value_error(data: st.DataObject) -> None:
     content = archive_of(FEATURES, data) if data.draw(st.booleans()) else data.draw(mutations(FEATURES))
     try:
@@ -175,14 +175,14 @@ def test_damaged_files_of_features_are_told_by_a_value_error(data: st.DataObject
 
 
 @given(st.data(), st.sampled_from(list(LISTS)))
-@fuzzed(200)
+@fuzzed(80)
 def test_damaged_lists_of_pairs_and_of_names(data: st.DataObject, name: str) -> None:
     with TemporaryFile(data.draw(mutations(LISTS[name])), name) as path:
         assert_read_or_refused(partial(read_listed_images, path))
 
 
 @given(junk | st.fixed_dictionaries({"source": junk, "target": junk}))
-@fuzzed(100)
+@fuzzed(40)
 def test_anything_as_a_line_of_a_list_of_pairs(entry: object) -> None:
     with TemporaryFile(json.dumps(entry).encode(), "pairs.jsonl") as path:
         assert_read_or_refused(partial(read_listed_images, path))
