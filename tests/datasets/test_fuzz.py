@@ -175,7 +175,8 @@ def test_the_annotations_that_are_damaged_can_be_read_before(name: str) -> None:
     assert load_and_use(*BENCHMARKS[name])
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+# Not bytes of Matlab files: on some, scipy ends the whole process (docs/reliability.md).
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in MATS])
 @given(st.data())
 @fuzzed(12)
 def test_damaged_annotations_of_benchmarks(name: str, data: st.DataObject) -> None:
