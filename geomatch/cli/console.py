@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from geomatch.errors import GeomatchError, GeomatchWarning
+from geomatch.errors import GeomatchError, GeomatchWarning, InputError
 
 if TYPE_CHECKING:
     from geomatch.training.engine import Progress
@@ -95,6 +95,12 @@ def rendered_errors(command: Callable[[], object]) -> int:
         # Whoever read our output has gone; what Python still holds of it must not raise again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A name that is too long, say: any question about it fails, wherever it is asked.
+        if error.filename is None:
+            raise
+        _say("error", f"{os.fsdecode(error.filename)}: {error.strerror}")
+        return InputError.exit_code
     return 0
 
 
@@ -109,4 +115,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object) -
 
 
 def _say(kind: str, message: str) -> None:
-    print(f"geomatch: {kind}: {message}", file=sys.stderr)
+    # Names of files can hold line breaks, and what a terminal would obey.
+    plain = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
+    print(f"geomatch: {kind}: {plain}", file=sys.stderr)

@@ -45,14 +45,19 @@ def extract(
     Prints for each image one line of JSON, also of those that fail; the exit status is 1 if any failed.
     """
     from geomatch.batch import unique_names
+    from geomatch.io.atomic import check_new_folder
     from geomatch.pipeline import Pipeline
     from geomatch.record import to_json
 
     paths = listed(images)
     names = unique_names(path.stem for path in paths)
     files = [output / f"{name}.{format.value}" for name in names]
-    _make_folder(output, files, overwrite=overwrite)
+    check_new_folder(output, overwrite=True)
+    there = [file for file in files if file.exists()]
+    if there and not overwrite:
+        raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
     pipeline = Pipeline.build(features=features, preset=preset, weights=weights, device=device, cache=cache)
+    _make_folder(output)
     failed = 0
     with counting_bar("describing", len(paths), quiet=quiet) as advance:
         for path, file in zip(paths, files, strict=True):
@@ -71,17 +76,11 @@ def extract(
         notify(said)
 
 
-def _make_folder(folder: Path, files: list[Path], *, overwrite: bool) -> None:
-    from geomatch.io.atomic import check_writable
-
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-    check_writable(files[0])
-    there = [file for file in files if file.exists()]
-    if there and not overwrite:
-        raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
 
 
 def _extract(path: Path, file: Path, format: FeatureFormat, pipeline: Pipeline, *, precision: str) -> Record:

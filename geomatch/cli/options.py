@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 def parse_size(text: str) -> int:
     """The bytes that ``--max-memory`` stands for: 512MiB, 2GiB, 1.5g or 1000000. Raises InputError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
-    if not found or float(found[1]) <= 0:
+    size = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 1 <= size < math.inf:
         raise InputError(f"--max-memory {text}: not a size; write it as 512MiB or 2GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(size)
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, str]:

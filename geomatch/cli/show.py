@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +44,7 @@ def confidence(
     """
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import load_image, png_bytes
+    from geomatch.io.untrusted import json_text
     from geomatch.pipeline import Pipeline
     from geomatch.visualize.sigma import SigmaTile, draw_sigma_sheet
 
@@ -66,7 +66,7 @@ def confidence(
         typer.echo(f"{output}: sigma of {_photographs(images)}")
     else:
         for record in records:
-            typer.echo(json.dumps(record, ensure_ascii=False))
+            typer.echo(json_text(record))
 
 
 @app.command()
@@ -100,6 +100,7 @@ def responses(
     from geomatch.evaluation.anchors import class_scores, strongest_channels
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import load_image, png_bytes
+    from geomatch.io.untrusted import json_text
     from geomatch.pipeline import out_of_memory_named
     from geomatch.visualize.responses import ResponseRow, draw_response_sheet
 
@@ -144,7 +145,7 @@ def responses(
         typer.echo(f"{output}: {len(drawn)} filters of {name} on {_photographs(images)}")
     else:
         for record in records:
-            typer.echo(json.dumps(record, ensure_ascii=False))
+            typer.echo(json_text(record))
 
 
 def _anchor_features(preset: Preset, weights: Path | None, device: Device) -> AnchorFeatures:

@@ -51,15 +51,18 @@ def image_size(path: Path) -> tuple[int, int]:
             return encoded_size(file, str(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing, though it is annotated") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def encoded_size(file: IO[bytes], name: str) -> tuple[int, int]:
     """`image_size` of an open file. ``name`` is for messages."""
     try:
         with Image.open(file) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
+            # Pillow gives the size of a TIFF upright.
+            turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # on a damaged file Pillow raises whatever it stumbles over
         raise InputError(f"{name}: damaged or no image ({error})") from error
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geomatch.datasets.pairs import Box
-from geomatch.datasets.photographs import Photograph, label_table
+from geomatch.datasets.photographs import Photograph, label_table, read_columns
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
+from geomatch.io.untrusted import position
 
 COLUMNS = ("file", "label", "left", "top", "right", "bottom", "score")
 CROP_MARGIN = 0.15
@@ -46,14 +47,7 @@ def write_crops(path: Path, crops: Iterable[Crop]) -> None:
 
 def read_crops(path: Path) -> list[Crop]:
     """Read a table that `write_crops` wrote, or one like it. Raises InputError, naming the line."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if not set(COLUMNS) <= set(rows.fieldnames or ()):
-                raise InputError(f"{path}: a crop table needs the columns {', '.join(COLUMNS)}")
-            return [_read_crop(row, f"{path}, line {rows.line_num}") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a crop table ({error})") from error
+    return [_read_crop(row, origin) for origin, row in read_columns(path, COLUMNS)]
 
 
 def with_crops(
@@ -92,11 +86,9 @@ def read_true_boxes(data: Sequence[Path]) -> dict[tuple[str, str], list[Box]]:
     for table in sorted({label_table(shard) for shard in shards}):
         if not table.is_file():
             continue
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            for row in rows:
-                for label, box in _parse_boxes(row.get("boxes"), f"{table}, line {rows.line_num}"):
-                    found[row["file"], label].append(box)
+        for origin, row in read_columns(table, ("file",)):
+            for label, box in _parse_boxes(row.get("boxes"), origin):
+                found[row["file"], label].append(box)
     return dict(found)
 
 
@@ -113,10 +105,10 @@ def _read_crop(row: dict[str, str], where: str) -> Crop:
 def _parse_boxes(text: str | None, where: str) -> list[tuple[str, Box]]:
     try:
         return [
-            (str(label), (float(left), float(top), float(right), float(bottom)))
+            (str(label), (position(left), position(top), position(right), position(bottom)))
             for label, left, top, right, bottom in (json.loads(text) if text else ())
         ]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f'{where}: boxes must be JSON, as [["cat", left, top, right, bottom]]') from error
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import tarfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -160,11 +161,30 @@ def with_labels(photographs: Sequence[Photograph], labels: Sequence[str]) -> lis
 def hold_out(photographs: Sequence[Photograph], share: float) -> tuple[list[Photograph], list[Photograph]]:
     """Photographs to learn from, and a share of them to measure on: always the same ones, by a checksum of the name."""
     bound = round(share * 2**32)
-    held = [zlib.crc32(photograph.name.encode()) < bound for photograph in photographs]
+    held = [zlib.crc32(os.fsencode(photograph.name)) < bound for photograph in photographs]
     return (
         [photograph for photograph, out in zip(photographs, held, strict=True) if not out],
         [photograph for photograph, out in zip(photographs, held, strict=True) if out],
     )
+
+
+def read_columns(table: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each row of a CSV file in UTF-8 stands, for messages, and what it has by the names in the first line.
+
+    Raises InputError, naming the line, for what is no such file and for a row without one of the ``columns``.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not set(columns) <= set(rows.fieldnames or ()):
+                raise InputError(f"{table}: its first line must name the columns {', '.join(columns)}")
+            for row in rows:
+                origin = f"{table}, line {rows.line_num}"
+                if any(row[column] is None for column in columns):
+                    raise InputError(f"{origin}: has not all of the columns {', '.join(columns)}")
+                yield origin, row
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read as a table of commas ({error})") from error
 
 
 def label_table(shard: Path) -> Path:
@@ -187,11 +207,7 @@ def _cut(pixels: Tensor, crop: Box, name: str) -> Tensor:
 def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"file", "labels"} <= set(rows.fieldnames or ()):
-            raise InputError(f"{table}: a label table needs the columns 'file' and 'labels'")
-        return {row["file"]: tuple(row["labels"].split()) for row in rows}
+    return {row["file"]: tuple(row["labels"].split()) for _, row in read_columns(table, ("file", "labels"))}
 
 
 def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[Photograph]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair
 from geomatch.errors import InputError
+from geomatch.io.untrusted import read_json
 
 SPLITS = ("trn", "val", "test")
 
@@ -83,14 +83,14 @@ def _letters(name: str) -> str:
 
 def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) -> AnnotatedPair:
     try:
-        entry = json.loads(file.read_text(encoding="utf-8"))
+        entry = read_json(file)
         category = str(entry["category"])
         names = [
             f"JPEGImages/{entry.get(f'{side}_category', category)}/{entry[f'{side}_imname']}" for side in ("src", "trg")
         ]
         source_points, target_points = (_points(entry[f"{side}_kps"]) for side in ("src", "trg"))
         source_box, target_box = (_box(entry[f"{side}_bndbox"]) for side in ("src", "trg"))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{file}: not a pair annotation of SPair's ({error!r})") from error
     source, target = (stored_image(root, name, file.name) for name in names)
     group = None
@@ -112,6 +112,6 @@ def _points(values: object) -> Points:
 
 def _box(values: object) -> Box:
     left, top, right, bottom = np.array(values, dtype=np.float64).tolist()
-    if not (left < right and top < bottom):
+    if not (-np.inf < left < right < np.inf and -np.inf < top < bottom < np.inf):
         raise ValueError(f"a box without area, {values}")
     return left, top, right, bottom

@@ -45,6 +45,8 @@ class AnchorConfig:
     def __post_init__(self) -> None:
         if not self.classes:
             raise InputError("an AnchorNet needs a class at least")
+        if self.stride < 1:
+            raise InputError(f"a stride of {self.stride} pixels leads nowhere; it must be 1 at least")
         if self.code_size > self.responses:
             raise InputError(
                 f"a code of {self.code_size} numbers is longer than the {self.responses} responses it stands for: "

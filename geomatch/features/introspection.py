@@ -34,6 +34,10 @@ class IntrospectionConfig:
     sigma_floor: float = 0.05
     sigma_ceiling: float = 2.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_floor < self.sigma_ceiling:
+            raise InputError(f"sigma cannot lie between {self.sigma_floor:g} and {self.sigma_ceiling:g}")
+
 
 class IntrospectionNet(nn.Module):
     """images (B, 3, H, W) in [0, 1] -> phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""

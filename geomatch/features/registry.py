@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +60,10 @@ def load_features(
 def features_of(path: Path) -> str:
     """Which features a weights file of geomatch's is of. Raises WeightsError if it is no such file."""
     about = read_safetensors(path)[1]
-    if about.get("format") != FORMAT:
+    feature = about.get("feature")
+    if about.get("format") != FORMAT or not isinstance(feature, str):
         raise WeightsError(f"{path}: does not say which features it is of; name them with --features")
-    return str(about["feature"])
+    return feature
 
 
 def _introspection(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
@@ -138,12 +140,31 @@ def _rebuilt(feature: str, weights: Weights, config: type[Config], network: Call
         raise WeightsError(f"{weights.path}: made by another version of geomatch (unknown setting '{min(unknown)}')")
     # JSON knows lists only, configurations tuples only.
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in weights.config.items()}
-    made = network(config(**settings))
     try:
-        made.load_state_dict(weights.state)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes") from error
+        _check_kinds(config, settings)
+        with torch.device("meta"):  # without memory, of which a damaged setting could ask for any amount
+            described = network(config(**settings)).state_dict()
+    except Exception as error:  # settings that make no sense fail wherever they are first used
+        reason = str(error).partition("\n")[0]  # torch goes on with its own stack
+        raise WeightsError(f"{weights.path}: describes no network that can be built ({reason})") from error
+    if {name: tensor.shape for name, tensor in described.items()} != {n: t.shape for n, t in weights.state.items()}:
+        raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes")
+    made = network(config(**settings))
+    made.load_state_dict(weights.state)
     return made
+
+
+def _check_kinds(config: type[DataclassInstance], settings: Mapping[str, object]) -> None:
+    """Raises ValueError for a setting that is not of its field's type, or no finite number."""
+    hints = get_type_hints(config)
+    for name, value in settings.items():
+        several = get_origin(hints[name]) is tuple
+        kind = get_args(hints[name])[0] if several else hints[name]
+        elements = value if several and isinstance(value, tuple) else (value,)
+        fits = several == isinstance(value, tuple)
+        fits &= all(isinstance(each, int | float if kind is float else kind) for each in elements)
+        if not fits or (kind is float and not all(map(math.isfinite, elements))):
+            raise ValueError(f"{name} is {value!r}")
 
 
 def pretrained_trunk(path: Path) -> tuple[str, Trunk]:

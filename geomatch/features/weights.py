@@ -68,13 +68,17 @@ def load_weights(path: Path) -> Weights:
     state, about = read_safetensors(path)
     if about.get("format") != FORMAT:
         raise WeightsError(f"{path}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
+    feature, config = about.get("feature"), about.get("config")
+    if not isinstance(feature, str) or not isinstance(config, dict):
+        raise WeightsError(f"{path}: does not say which features it is of, and the shape of their network")
+    state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: tensor '{name}' holds NaN or infinity; the weights are unusable")
     return Weights(
-        feature=about["feature"],
-        config=about["config"],
-        state={name: tensor.float() for name, tensor in state.items()},
+        feature=feature,
+        config=config,
+        state=state,
         sha256=sha256_of(path),
         path=path,
     )
@@ -101,8 +105,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
+            if not isinstance(about, dict):
+                raise ValueError("what geomatch noted in it is no JSON object")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         with path.open("rb") as raw:
             start = raw.read(4)
         if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -58,15 +57,15 @@ def decode_features_npz(content: bytes) -> FeatureMap:
         descriptors = torch.from_numpy(arrays["descriptors"].astype(np.float32))
         sigma = arrays.get("inverse_confidence")
         size, origin, pitch = (tuple(arrays[name].tolist()) for name in ("image_size", "origin", "pitch"))
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, IndexError) as error:
+        halved = arrays["descriptors"].dtype == np.float16
+        return FeatureMap(
+            F.normalize(descriptors, dim=0) if halved else descriptors,
+            size,
+            Grid(height, width, origin, pitch),
+            None if sigma is None else torch.from_numpy(sigma.astype(np.float32)),
+        )
+    except Exception as error:  # on a damaged file NumPy raises whatever it stumbles over
         raise ValueError(f"not a feature file ({error})") from error
-    halved = arrays["descriptors"].dtype == np.float16
-    return FeatureMap(
-        F.normalize(descriptors, dim=0) if halved else descriptors,
-        size,
-        Grid(height, width, origin, pitch),
-        None if sigma is None else torch.from_numpy(sigma.astype(np.float32)),
-    )
 
 
 def _arrays(features: FeatureMap, precision: str) -> Arrays:

@@ -20,6 +20,7 @@ from geomatch.io.png16 import decode_rgb16, encode_rgb16
 _FLO_MAGIC = np.float32(202021.25)
 _FLO_UNKNOWN = 1e9
 _KITTI_RANGE = 512.0
+_NPZ_BYTES_PER_PIXEL = 32  # four numbers of 8 bytes
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ def decode_npy(content: bytes) -> FlowField:
     """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
     try:
         flow = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, EOFError, ValueError, MemoryError) as error:
+    except Exception as error:  # on a damaged file NumPy raises whatever it stumbles over
         raise ValueError(f"not an .npy file ({error})") from error
-    if not isinstance(flow, np.ndarray) or flow.ndim != 3 or flow.shape[0] != 2 or flow.dtype.kind not in "fiu":
+    if not _is_numbers(flow) or flow.ndim != 3 or flow.shape[0] != 2 or not flow.size:
         raise ValueError("an .npy flow file holds one array of numbers of shape (2, H, W)")
-    return FlowField(flow.astype(np.float32), np.asarray(np.isfinite(flow).all(axis=0)))
+    return _finite(flow, np.ones(flow.shape[1:], dtype=bool))
 
 
 def encode_npz(field: FlowField) -> bytes:
@@ -93,19 +94,27 @@ def encode_npz(field: FlowField) -> bytes:
 
 
 def decode_npz(content: bytes) -> FlowField:
-    """Raises ValueError, saying what is wrong."""
+    """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            names = set(archive.files)
-            if not {"flow", "valid"} <= names:
-                raise ValueError("an .npz flow file needs the arrays 'flow' and 'valid'")
-            flow, valid = archive["flow"], archive["valid"]
-            confidence = archive["confidence"].astype(np.float32) if "confidence" in names else None
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _NPZ_BYTES_PER_PIXEL * MAX_PIXELS:
+            raise ValueError(f"{unpacked} bytes when unpacked are more than {MAX_PIXELS // 10**6} million pixels take")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            names = [name for name in ("flow", "valid", "confidence") if name in arrays.files]
+            found = {name: arrays[name] for name in names}
+    except Exception as error:  # on a damaged file zipfile and NumPy raise whatever they stumble over
         raise ValueError(f"not an .npz file ({error})") from error
-    if flow.ndim != 3 or flow.shape[0] != 2 or valid.shape != flow.shape[1:]:
+    if not {"flow", "valid"} <= found.keys():
+        raise ValueError("an .npz flow file needs the arrays 'flow' and 'valid'")
+    if not all(map(_is_numbers, found.values())):
+        raise ValueError(f"{', '.join(names)} should be arrays of numbers")
+    flow, valid, confidence = found["flow"], found["valid"], found.get("confidence")
+    if flow.ndim != 3 or flow.shape[0] != 2 or not flow.size or valid.shape != flow.shape[1:]:
         raise ValueError(f"'flow' {flow.shape} and 'valid' {valid.shape} should be (2, H, W) and (H, W)")
-    return FlowField(flow.astype(np.float32), valid.astype(bool), confidence)
+    if confidence is not None and confidence.shape != valid.shape:
+        raise ValueError(f"'confidence' {confidence.shape} should be (H, W), as 'valid' {valid.shape}")
+    return _finite(flow, valid.astype(bool), None if confidence is None else confidence.astype(np.float32))
 
 
 def encode_kitti(field: FlowField) -> bytes:
@@ -135,6 +144,19 @@ def decode_kitti(content: bytes) -> FlowField:
     valid = pixels[..., 2] > 0
     flow = (pixels[..., :2].astype(np.float32) - 2**15) / 64 * valid[..., None]
     return FlowField(np.moveaxis(flow, -1, 0).astype(np.float32), valid)
+
+
+def _is_numbers(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+
+
+def _finite(
+    flow: NDArray[np.generic], valid: NDArray[np.bool_], confidence: NDArray[np.float32] | None = None
+) -> FlowField:
+    """Any numbers as a flow field, whose pixels are valid only where the flow is finite in float32."""
+    with np.errstate(over="ignore"):
+        field = flow.astype(np.float32)
+    return FlowField(field, valid & np.isfinite(field).all(axis=0), confidence)
 
 
 ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {

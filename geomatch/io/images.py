@@ -67,7 +67,7 @@ def read_image(path: Path) -> InputImage:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        with path.open("rb") as file:
+        with _open_file(path) as file:
             yield file
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
@@ -77,6 +77,13 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path}: not readable; check its permissions") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except ValueError as error:  # it has a NUL in it, or characters that are none
+        raise InputError(f"{str(path)!r}: no file can have such a name") from error
 
 
 def _decode_matchable(file: IO[bytes], path: Path) -> Tensor:
@@ -93,13 +100,13 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
                 warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
                 image.seek(0)
             return to_pixels(image)
-    except InputError:
+    except GeomatchWarning:
         raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # on a damaged file Pillow raises whatever it stumbles over
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_names(path: Path, *, null: bool = False) -> list[Path]:
     """
     text = _read(path)
     lines = text.split("\0") if null else text.replace("\r\n", "\n").split("\n")
-    names = [Path(line) for line in lines if line]
+    names = [_file(line, number, path) for number, line in enumerate(lines, 1) if line]
     if not names:
         raise InputError(f"{_called(path)}: names no images; write one a line")
     return names
@@ -93,7 +94,7 @@ def _json_lines(text: str, name: str) -> Iterator[Row]:
             continue
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{name}, line {number}: not JSON ({error})") from error
         if not isinstance(entry, dict) or not all(isinstance(entry.get(side), str) for side in _SIDES):
             raise InputError(f'{name}, line {number}: write a pair as {{"source": "a.jpg", "target": "b.jpg"}}')
@@ -116,7 +117,18 @@ def _pick(row: Row, columns: Sequence[int], count: int, path: Path) -> tuple[Pat
     source, target = (texts[column] for column in columns)
     if not source or not target:
         raise InputError(f"{_called(path)}, line {number}: {'SOURCE' if not source else 'TARGET'} is empty")
-    return Path(source), Path(target)
+    return _file(source, number, path), _file(target, number, path)
+
+
+def _file(name: str, number: int, path: Path) -> Path:
+    """Raises InputError for what cannot be the name of a file."""
+    try:
+        valid = b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise InputError(f"{_called(path)}, line {number}: no file can be named {name!r}")
+    return Path(name)
 
 
 def _called(path: Path) -> str:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE_RGB = 2
 _BYTES_PER_PIXEL = 6
+_MAX_SIDE = (
+    1 << 16
+)  # longer than that of any image which can be matched; undoing filters takes a step for each pixel of it
 
 
 def encode_rgb16(pixels: NDArray[np.uint16]) -> bytes:
@@ -34,7 +37,8 @@ def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
     """
     if not content.startswith(_SIGNATURE):
         raise ValueError("not a PNG file")
-    header, body = b"", b""
+    header = b""
+    pieces: list[bytes] = []
     position = len(_SIGNATURE)
     while position + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, position)
@@ -42,7 +46,7 @@ def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
         if kind == b"IHDR":
             header = data
         elif kind == b"IDAT":
-            body += data
+            pieces.append(data)
         position += 12 + length
     if len(header) != 13:
         raise ValueError("no PNG header")
@@ -51,9 +55,11 @@ def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
         raise ValueError("not a 16-bit RGB PNG without interlacing")
     if not 0 < width * height <= max_pixels:
         raise ValueError(f"{width}x{height} pixels is more than the limit of {max_pixels}")
+    if max(width, height) > _MAX_SIDE:
+        raise ValueError(f"{width}x{height} pixels: a side is longer than {_MAX_SIDE}")
     size = height * (1 + width * _BYTES_PER_PIXEL)
     try:
-        raw = zlib.decompressobj().decompress(body, size)
+        raw = zlib.decompressobj().decompress(b"".join(pieces), size)
     except zlib.error as error:
         raise ValueError("damaged PNG data") from error
     if len(raw) != size:

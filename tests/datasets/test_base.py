@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from geomatch.datasets.base import read_rows
+from geomatch.datasets.base import image_size, read_rows
 from geomatch.errors import InputError
+from geomatch.io.images import load_image
 
 
 def test_a_list_s_rows_are_numbered_as_in_an_editor_and_blank_ones_passed_over(tmp_path: Path) -> None:
@@ -32,3 +34,13 @@ def test_a_file_that_is_no_list_is_named(tmp_path: Path, content: bytes, reason:
 def test_a_list_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 6, 8, 9])
+def test_the_size_of_a_turned_image_is_that_of_its_pixels(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind.lower()}"
+    Image.new("RGB", (40, 30)).save(path, kind, exif=exif)
+    assert image_size(path) == load_image(path).shape[1:]

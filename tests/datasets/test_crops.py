@@ -103,10 +103,10 @@ HEADER = "file,label,left,top,right,bottom,score\n"
     [
         ("file,label,left\n", "columns file, label, left"),
         (HEADER + "a,cat,1,2,3,4,.5\na,cat,1,2,x,4,.5\n", "line 3.*numbers"),
-        (HEADER + "a,cat,1,2\n", "line 2.*numbers"),
+        (HEADER + "a,cat,1,2\n", "line 2.*not all of the columns"),
         (HEADER + "a,cat,3,2,1,4,.5\n", "line 2.*no box"),
         (HEADER + "a,cat,1,2,nan,4,.5\n", "line 2.*no box"),
-        ("\xff", "cannot be read as a crop table"),
+        ("\xff", "cannot be read as a table"),
     ],
 )
 def test_a_bad_table_is_said_with_its_line(content: str, said: str, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.datasets.photographs import Photograph, PhotographReader, hold_out
+from geomatch.datasets.photographs import Photograph, PhotographReader, find_photographs, hold_out
 from geomatch.errors import InputError
+from tests.datasets.layouts import write_shard
 
 
 def folder_of(folder: Path, good: str, bad: str = "") -> list[Photograph]:
@@ -60,3 +61,19 @@ def test_what_is_held_out_depends_on_the_name_alone_and_is_about_the_share_asked
     assert len(held) == pytest.approx(200, abs=45)
     assert hold_out(photographs[::-3], 0.1)[1] == [each for each in photographs[::-3] if each in held]
     assert hold_out(photographs, 0) == (photographs, [])
+
+
+def test_a_photograph_whose_name_is_no_unicode_can_be_held_out() -> None:
+    photograph = Photograph("\udcff.jpg", Path("x"), ())
+    assert hold_out([photograph], 1) == ([], [photograph])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"file,labels\na.png\n", "line 2: has not all"), (b"file,labels\n\xff,cat\n", "cannot be read as a table")],
+)
+def test_a_damaged_table_of_labels_is_said(content: bytes, said: str, tmp_path: Path) -> None:
+    write_shard(tmp_path, {"a.png": ("cat", "")})
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        find_photographs([tmp_path])

@@ -57,6 +57,8 @@ def test_a_layout_names_the_pairs_that_are_missing_and_does_not_mind_a_lost_colo
         (spair_entry(trg_kps=[[5, 6], [7, None]]), "finite numbers"),
         (spair_entry(trg_bndbox=[5, 5, 5, 9]), "box without area"),
         (spair_entry(trg_bndbox=[5, 5, 9]), "not a pair annotation"),
+        (spair_entry(trg_bndbox=[float("-inf"), 5, float("inf"), 9]), "box without area"),
+        (spair_entry(src_kps=[[10**400, 2], [3, 4]]), "not a pair annotation"),
         ({"category": "cat"}, "not a pair annotation"),
         ([1], "not a pair annotation"),
     ],

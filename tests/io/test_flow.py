@@ -151,3 +151,38 @@ def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
 def test_a_png_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
     with pytest.raises(ValueError, match="more than the limit"):
         decode_rgb16(encode_rgb16(np.zeros((10, 11, 3), np.uint16)), max_pixels=100)
+
+
+def test_headers_of_npy_that_are_no_python_are_refused() -> None:
+    content = encode_npy(field(np.zeros((2, 2, 3)))).replace(b"{", b"z")
+    with pytest.raises(ValueError, match=r"not an \.npy file"):
+        decode_npy(content)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3), (2, 3, 0)])
+def test_a_flow_without_pixels_is_refused(shape: tuple[int, int, int]) -> None:
+    empty = np.zeros(shape, np.float32)
+    for decode, encode in ((decode_npy, encode_npy), (decode_npz, encode_npz)):
+        with pytest.raises(ValueError, match="H, W"):
+            decode(encode(FlowField(empty, np.ones(shape[1:], bool))))
+
+
+def test_flow_beyond_float32_is_not_valid() -> None:
+    file = io.BytesIO()
+    np.save(file, np.array([[[1e300, 1.0]], [[0.0, 0.0]]]))
+    assert decode_npy(file.getvalue()).valid.tolist() == [[False, True]]
+
+
+def test_flow_that_is_no_number_is_not_valid_whatever_an_archive_says() -> None:
+    assert decode_npz(encode_npz(field([[[np.nan, 1.0]], [[0.0, 0.0]]]))).valid.tolist() == [[False, True]]
+
+
+def test_an_archive_that_unpacks_to_more_than_any_flow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geomatch.io.flow.MAX_PIXELS", 100)
+    with pytest.raises(ValueError, match="bytes when unpacked"):
+        decode_npz(encode_npz(field(np.zeros((2, 50, 50)))))
+
+
+def test_a_kitti_file_as_long_as_no_image_is_refused_before_its_filters_are_undone() -> None:
+    with pytest.raises(ValueError, match="a side is longer"):
+        decode_rgb16(encode_rgb16(np.zeros((1, 70_000, 3), np.uint16)), 10**8)

@@ -115,3 +115,16 @@ def test_images_decoded_in_many_threads_leave_the_warning_filters_as_they_were(t
         read = list(pool.map(load_image, [path] * 200))
     assert len(read) == 200
     assert warnings.filters == before
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(InputError, match="no file can have such a name"):
+        load_image(Path("a\0b.png"))
+
+
+def test_a_tiff_without_dimensions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("L", (20, 24)).save(path)
+    path.write_bytes(path.read_bytes().replace(b"\x00\x01\x04\x00\x01", b"\xf0\x01\x04\x00\x01", 1))
+    with pytest.raises(InputError, match="damaged"):
+        load_image(path)

@@ -67,3 +67,11 @@ def test_names_are_one_a_line_with_whatever_spaces_they_have(tmp_path: Path) -> 
     (tmp_path / "list").write_text("\n")
     with pytest.raises(InputError, match="names no images"):
         read_names(tmp_path / "list")
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg"])
+def test_a_name_that_no_file_can_have_is_named_with_its_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"source": "a.jpg", "target": name}))
+    with pytest.raises(InputError, match="line 1: no file can be named"):
+        read_pairs(path)

@@ -1,0 +1,249 @@
+"""Whatever stands in a benchmark's annotations, or in the tables and tars of photographs, it is read or refused."""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from geomatch.datasets import caltech101, pascal_parts, pf_pascal, pf_willow, spair
+from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
+from geomatch.datasets.pairs import AnnotatedPair, BadRows
+from geomatch.datasets.photographs import find_photographs, hold_out
+from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
+from tests.datasets.test_pascal_parts import structs
+from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
+
+SIZE = (30, 40)
+MASK = np.pad(np.ones((10, 12), np.uint8), ((5, 15), (6, 22)))
+
+
+def mat(**variables: object) -> bytes:
+    file = io.BytesIO()
+    scipy.io.savemat(file, variables)
+    return file.getvalue()
+
+
+PF_PASCAL_MAT = mat(kps=np.array([[3.0, 4.0], [np.nan, np.nan], [9.0, 8.0]]), bbox=np.array([[2.0, 2.0, 20.0, 25.0]]))
+WILLOW_MAT = mat(pts_coord=np.stack((np.arange(1.0, 11), np.arange(11.0, 21))))
+CALTECH_MAT = mat(obj_contour=np.array([[1.0, 9, 9, 1], [1, 1, 9, 9]]), box_coord=np.array([[2.0, 20, 3, 30]]))
+PARTS_MAT = mat(
+    keypts=np.array([[3.0, 5.0], [4.0, 6.0]]),
+    keypts_status=np.array([[1, 1]]),
+    part_mask=np.stack((MASK, MASK), axis=-1),
+    part_mask_status=np.array([[1, 0]]),
+)
+ANNO_MAT = mat(
+    anno={"objects": structs({"class": "cat", "mask": MASK, "parts": structs({"part_name": "head", "mask": MASK})})}
+)
+CALTECH_LIST = (
+    b"source_image,target_image,class,XA,YA,XB,YB\n"
+    b'101_ObjectCategories/cat/image_0001.jpg,101_ObjectCategories/cat/image_0002.jpg,1,"1,9,9","1,1,9","2,9,9","2,2,9"\n'
+)
+PARTS_LIST = b"source_image,target_image,class\nJPEGImages/a.jpg,JPEGImages/b.jpg,cat\n"
+PASCAL_LIST = b"source_image,target_image,class,flip\nJPEGImages/a.jpg,JPEGImages/b.jpg,8,1\n"
+PICTURE = png(np.zeros((20, 24, 3), np.uint8))
+CROPS = b"file,label,left,top,right,bottom,score\na.png,cat,-0.5,-0.5,9.5,9.5,0.5\nb.png,dog,1,2,30.5,20,0.25\n"
+LABELS = b'file,labels,boxes\na.png,cat dog,"[[""cat"", 1, 2, 3, 4]]"\nb.png,dog,\n'
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def write_images(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", SIZE[::-1]).save(path)
+
+
+def read_pf_pascal(root: Path, annotation: bytes, pair_list: bytes = PASCAL_LIST) -> list[AnnotatedPair]:
+    write_images(root / "JPEGImages" / "a.jpg", root / "JPEGImages" / "b.jpg")
+    for name in "ab":
+        write(root / "Annotations" / "cat" / f"{name}.mat", annotation)
+    write(root / "test_pairs.csv", pair_list)
+    return pf_pascal.load(root, "test", BadRows())
+
+
+def read_willow(root: Path, annotation: bytes) -> list[AnnotatedPair]:
+    for category in pf_willow.CLASSES[:1]:
+        write_images(root / category / "a.png", root / category / "b.png")
+        write(root / category / "a.mat", WILLOW_MAT)
+        write(root / category / "b.mat", annotation)
+    for category in pf_willow.CLASSES[1:]:
+        write(root / category / "one.mat", WILLOW_MAT)
+    return pf_willow.load(root, "test", BadRows())
+
+
+def read_caltech(root: Path, annotation: bytes) -> list[AnnotatedPair]:
+    images = root / caltech101.IMAGES / "cat"
+    write_images(images / "image_0001.jpg", images / "image_0002.jpg")
+    write(root / "Annotations" / "cat" / "annotation_0001.mat", CALTECH_MAT)
+    write(root / "Annotations" / "cat" / "annotation_0002.mat", annotation)
+    return caltech101.load(root, "test", BadRows())
+
+
+def read_caltech_list(root: Path, pair_list: bytes) -> list[AnnotatedPair]:
+    write(root / caltech101.LIST, pair_list)
+    return read_caltech(root, CALTECH_MAT)
+
+
+def read_parts(root: Path, annotation: bytes, pair_list: bytes = PARTS_LIST) -> list[AnnotatedPair]:
+    write_images(root / "JPEGImages" / "a.jpg", root / "JPEGImages" / "b.jpg")
+    write(root / "JPEGImages" / "a_new.mat", PARTS_MAT)
+    write(root / "JPEGImages" / "b_new.mat", annotation)
+    write(root / pascal_parts.LIST, pair_list)
+    return pascal_parts.load(root, "test", BadRows())
+
+
+def read_original_parts(root: Path, annotation: bytes) -> list[AnnotatedPair]:
+    write_images(root / "JPEGImages" / "a.jpg", root / "JPEGImages" / "b.jpg")
+    write(root / "Annotations_Part" / "a.mat", ANNO_MAT)
+    write(root / "Annotations_Part" / "b.mat", annotation)
+    write(root / pascal_parts.LIST, PARTS_LIST)
+    return pascal_parts.load(root, "test", BadRows())
+
+
+def read_spair(root: Path, annotation: bytes) -> list[AnnotatedPair]:
+    write_spair(root)
+    write(root / "PairAnnotation" / "val" / "000000-x-y:cat.json", annotation)
+    return spair.load(root, "val", BadRows())
+
+
+Reader = Callable[[Path, bytes], list[AnnotatedPair]]
+BENCHMARKS: Mapping[str, tuple[Reader, bytes]] = {
+    "pf-pascal": (read_pf_pascal, PF_PASCAL_MAT),
+    "pf-pascal, its list": (lambda root, content: read_pf_pascal(root, PF_PASCAL_MAT, content), PASCAL_LIST),
+    "pf-willow": (read_willow, WILLOW_MAT),
+    "caltech-101": (read_caltech, CALTECH_MAT),
+    "caltech-101, its list": (read_caltech_list, CALTECH_LIST),
+    "pascal-parts": (read_parts, PARTS_MAT),
+    "pascal-parts, its list": (lambda root, content: read_parts(root, PARTS_MAT, content), PARTS_LIST),
+    "pascal-parts, as PASCAL-Part has them": (read_original_parts, ANNO_MAT),
+    "spair-71k": (read_spair, json.dumps(spair_entry()).encode()),
+}
+MATS = {
+    "pf-pascal": ("kps", "bbox"),
+    "pf-willow": ("pts_coord",),
+    "caltech-101": ("obj_contour", "box_coord"),
+    "pascal-parts": ("keypts", "keypts_status", "part_mask", "part_mask_status"),
+    "pascal-parts, as PASCAL-Part has them": ("anno",),
+}
+shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)
+arrays = hnp.arrays(st.sampled_from(["f8", "f4", "u1", "i4", "c16", "?"]), shapes)
+cells = st.recursive(
+    arrays | st.floats() | st.integers(-(2**31), 2**31) | st.text("ab"),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda things: np.array([*things, None], object)[:-1])
+        | st.dictionaries(st.sampled_from(["objects", "class", "mask", "parts", "part_name"]), inner, min_size=1)
+    ),
+    max_leaves=8,
+)
+"""What a Matlab file can hold: arrays, texts, cells and structs."""
+
+
+def use(pairs: list[AnnotatedPair]) -> None:
+    """What an evaluation does with pairs."""
+    for pair in pairs:
+        assert pair.source_points.shape == pair.target_points.shape
+        assert np.isfinite([pair.source_points, pair.target_points]).all()
+        assert np.isfinite(pair.source_box or 0).all()
+        assert np.isfinite(pair.target_box or 0).all()
+        for read in filter(None, (pair.masks, pair.parts)):
+            source, target = read()
+            assert source.dtype == target.dtype == bool
+            assert source.shape[-2:] == target.shape[-2:] == SIZE
+
+
+def load_and_use(read: Reader, content: bytes) -> bool:
+    with TemporaryDirectory() as folder:
+        return assert_read_or_refused(lambda: use(read(Path(folder), content)))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_annotations_that_are_damaged_can_be_read_before(name: str) -> None:
+    assert load_and_use(*BENCHMARKS[name])
+
+
+# Not bytes of Matlab files: on some, scipy ends the whole process (docs/reliability.md).
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in MATS])
+@given(st.data())
+@fuzzed(12)
+def test_damaged_annotations_of_benchmarks(name: str, data: st.DataObject) -> None:
+    read, content = BENCHMARKS[name]
+    load_and_use(read, data.draw(mutations(content)))
+
+
+@pytest.mark.parametrize("name", MATS)
+@given(st.data())
+@fuzzed(12)
+def test_anything_as_the_variables_of_a_matlab_file(name: str, data: st.DataObject) -> None:
+    good = scipy.io.loadmat(io.BytesIO(BENCHMARKS[name][1]), variable_names=MATS[name])
+    changed = data.draw(st.sampled_from(MATS[name]))
+    value = data.draw(cells)
+    content = mat(**{variable: value if variable == changed else good[variable] for variable in MATS[name]})
+    load_and_use(BENCHMARKS[name][0], content)
+
+
+@given(st.sampled_from(list(spair_entry())), junk | st.lists(st.lists(odd_numbers, min_size=2, max_size=2)))
+@fuzzed(24)
+def test_anything_in_an_entry_of_spair(key: str, value: object) -> None:
+    load_and_use(read_spair, json.dumps(spair_entry(**{key: value})).encode())
+
+
+@given(mutations(CROPS))
+@fuzzed(32)
+def test_damaged_tables_of_crops(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        write_shard(Path(folder), {"a.png": ("cat dog", ""), "b.png": ("dog", "")})
+        write(Path(folder) / "crops.csv", content)
+        photographs = find_photographs([Path(folder)])
+        assert_read_or_refused(lambda: with_crops(photographs, read_crops(Path(folder) / "crops.csv")))
+
+
+@given(mutations(LABELS))
+@fuzzed(32)
+def test_damaged_tables_of_labels(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        write_shard(Path(folder), {"a.png": ("", ""), "b.png": ("", "")})
+        write(Path(folder) / "labels.csv", content)
+        assert_read_or_refused(lambda: find_photographs([Path(folder)]))
+        assert_read_or_refused(lambda: read_true_boxes([Path(folder)]))
+
+
+@given(junk)
+@fuzzed(24)
+def test_anything_as_the_true_boxes_of_a_photograph(boxes: object) -> None:
+    with TemporaryDirectory() as folder:
+        write_shard(Path(folder), {"a.png": ("cat", json.dumps(boxes))})
+        assert_read_or_refused(lambda: assert_finite(read_true_boxes([Path(folder)])))
+
+
+def assert_finite(boxes: Mapping[object, list[tuple[float, float, float, float]]]) -> None:
+    assert np.isfinite([box for found in boxes.values() for box in found]).all()
+
+
+@given(st.data())
+@fuzzed(32)
+def test_damaged_tars_of_photographs(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        write_shard(Path(folder), {"a.png": ("cat", ""), "b.png": ("dog", "")}, {"a.png": PICTURE})
+        shard = Path(folder) / "shard.tar"
+        shard.write_bytes(data.draw(mutations(shard.read_bytes()[:4096])))
+        assert_read_or_refused(partial(read_photographs, Path(folder)))
+
+
+def read_photographs(folder: Path) -> None:
+    for part in hold_out(find_photographs([folder]), 0.5):
+        for photograph in part:
+            assert_read_or_refused(photograph.load)
