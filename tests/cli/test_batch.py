@@ -139,13 +139,21 @@ def test_broken_images_cost_their_own_pairs_alone(photographs: Path) -> None:
     assert len(list((photographs / "out").iterdir())) == 20
 
 
-def test_names_that_no_file_can_have_fail_like_missing_files(photographs: Path) -> None:
-    odd = ["\ud800.png", "a\0b.png", "x" * 300 + ".png"]
-    entries = [json.dumps({"source": name, "target": "x.png"}) for name in [*odd, "y.png"]]
+def test_a_name_too_long_for_any_file_fails_like_a_missing_file(photographs: Path) -> None:
+    entries = [json.dumps({"source": name, "target": "x.png"}) for name in ["x" * 300 + ".png", "y.png"]]
     (photographs / "list.jsonl").write_text("\n".join(entries))
     done = geomatch("match", "--pairs", "list.jsonl", "-o", "out", *QUICK, cwd=photographs)
     assert done.returncode == 1
-    assert ["error" in record for record in lines(done)] == [True, True, True, False]
+    assert ["error" in record for record in lines(done)] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["\ud800.png", "a\0b.png"])
+def test_a_list_with_a_name_that_no_file_can_have_is_refused_with_its_line(photographs: Path, name: str) -> None:
+    entries = [json.dumps({"source": each, "target": "x.png"}) for each in ("y.png", name)]
+    (photographs / "list.jsonl").write_text("\n".join(entries))
+    done = geomatch("match", "--pairs", "list.jsonl", "-o", "out", *QUICK, cwd=photographs)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "line 2: no file can be named" in done.stderr
 
 
 def test_what_failed_can_be_given_again_as_it_was_printed(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
