@@ -40,11 +40,8 @@ class FeatureMap:
         held = (self.descriptors, self.inverse_confidence, self.image, self.boxes)
         return sum(each.nbytes for each in held if each is not None)
 
-    def upsampled(self, factor: int) -> FeatureMap:
-        """The same features interpolated bilinearly onto a grid ``factor`` times finer in each axis."""
-        if factor == 1:
-            return self
-        grid = self.grid.upsampled(factor)
+    def read_on(self, grid: Grid) -> FeatureMap:
+        """The same features interpolated bilinearly at the cells of another grid over the image."""
         cells = self.grid.to_cells(grid.centres(self.descriptors.device)).reshape(1, *grid.shape, 2)
         sigma = self.inverse_confidence
         return replace(
@@ -53,6 +50,10 @@ class FeatureMap:
             grid=grid,
             inverse_confidence=None if sigma is None else read_cells(sigma[None, None], cells)[0, 0],
         )
+
+    def upsampled(self, factor: int) -> FeatureMap:
+        """The same features interpolated bilinearly onto a grid ``factor`` times finer in each axis."""
+        return self if factor == 1 else self.read_on(self.grid.upsampled(factor))
 
     def pooled(self, factor: int) -> FeatureMap:
         """The same features averaged over ``factor`` x ``factor`` cells; those at the lower and right edge may be

@@ -45,9 +45,9 @@ Features = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=completion.features,
-        help="introspection; anchornet, or one class's anchors, as anchornet:cat; joined, both together; hypercolumn "
-        "with its stages, as hypercolumn:2+3; or sift or hog, which need the extra baselines; by default those of the "
-        "weights given, or the preset's.",
+        help="introspection; anchornet, or one class's anchors, as anchornet:cat; joined, both together, or at several "
+        "shares of the working size, as joined:1+0.8; hypercolumn with its stages, as hypercolumn:2+3; or sift or hog, "
+        "which need the extra baselines; by default those of the weights given, or the preset's.",
     ),
 ]
 MatcherName = Annotated[

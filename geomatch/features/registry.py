@@ -21,6 +21,7 @@ from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.joined import JoinedFeatures
 from geomatch.features.resnet import Trunk, build_trunk, load_pretrained
+from geomatch.features.several_sizes import SeveralSizes
 from geomatch.features.sift import SiftFeatures
 from geomatch.features.weights import FORMAT, Weights, load_weights, read_safetensors, sha256_of, shipped_weights
 from geomatch.plugins import Kind, make_plugin
@@ -42,8 +43,9 @@ def load_features(
     """Make an extractor ready to use.
 
     name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``joined``, both
-    together; ``hypercolumn`` with the stages to stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``,
-    which have no weights; or what an installed package adds under the entry points ``geomatch.features``.
+    together, or at several shares of the working size, as in ``joined:1+0.8``; ``hypercolumn`` with the stages to
+    stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``, which have no weights; or what an installed
+    package adds under the entry points ``geomatch.features``.
     working_size: the longer side, in pixels, that images are resized to. weights: a file of geomatch's, or for
     hypercolumns any pretrained trunk in safetensors; None takes the shipped ones.
 
@@ -80,13 +82,31 @@ def _anchornet(argument: str, working_size: int, device: torch.device, path: Pat
 
 
 def _joined(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
-    _refuse_argument("joined", argument)
+    shares = _shares(argument or "1")
     if path is not None:
         raise InputError(f"joined features are made of two weights files, the shipped ones; leave out --weights {path}")
     first, second = (load_weights(shipped_weights(name)) for name in ("introspection", "anchornet"))
     introspection = _introspection_network(first).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     anchors = _anchor_network(second).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return JoinedFeatures(introspection, anchors, working_size, f"{first.sha256}+{second.sha256}")
+    both = f"{first.sha256}+{second.sha256}"
+    sizes = [
+        JoinedFeatures(introspection, anchors, round(share * working_size), both)
+        for share in sorted(shares, reverse=True)
+    ]
+    return SeveralSizes(f"joined:{argument}", sizes) if argument else sizes[0]
+
+
+def _shares(argument: str) -> list[float]:
+    """Sizes at which an image is described, as shares of the working size."""
+    try:
+        shares = [float(share) for share in argument.split("+")]
+    except ValueError:
+        shares = []
+    if not shares or not all(0.1 <= share <= 1 for share in shares):
+        raise InputError(
+            f"joined:{argument}: give shares of the working size, from 0.1 to 1, joined by '+', as joined:1+0.8"
+        )
+    return shares
 
 
 def _hypercolumn(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:

@@ -9,6 +9,8 @@ from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.joined import JoinedFeatures
 from geomatch.features.resnet import build_trunk
+from geomatch.features.several_sizes import SeveralSizes
+from geomatch.geometry import read_cells
 
 
 def photograph(height: int, width: int) -> torch.Tensor:
@@ -86,6 +88,29 @@ def test_a_cosine_of_joined_features_is_the_mean_of_both_learners_cosines(
     assert phi.inverse_confidence is not None
     found = torch.stack([joined.inverse_confidence[y, x] for y, x in fine])
     torch.testing.assert_close(found, torch.stack([phi.inverse_confidence[y, x] for y, x in coarse]))
+
+
+def test_a_cosine_of_features_of_several_sizes_is_the_mean_of_theirs_at_the_finest_ones_cells(
+    learners: tuple[IntrospectionNet, AnchorNet],
+) -> None:
+    image = photograph(90, 130)
+    single = [JoinedFeatures(*learners, working_size=size) for size in (128, 96)]
+    several = SeveralSizes("joined:1+0.75", single)(image)
+    large, small = (extract(image) for extract in single)
+    assert several.grid == large.grid
+    cells = [(1, 2), (5, 9), (8, 0)]
+    coarse = small.grid.to_cells(large.grid.to_pixels(torch.tensor([(x, y) for y, x in cells]).float()))
+    rows = torch.stack([large.descriptors[:, y, x] for y, x in cells])
+    read = read_cells(small.descriptors[None], coarse[None])[0].mT
+    read = read / read.norm(dim=1, keepdim=True)
+    found = torch.stack([several.descriptors[:, y, x] for y, x in cells])
+    torch.testing.assert_close(found @ found.mT, (rows @ rows.mT + read @ read.mT) / 2, atol=1e-5, rtol=0)
+    assert large.inverse_confidence is not None
+    assert small.inverse_confidence is not None
+    assert several.inverse_confidence is not None
+    sigmas = read_cells(small.inverse_confidence[None, None], coarse[None])[0, 0]
+    for (y, x), sigma in zip(cells, sigmas, strict=True):
+        torch.testing.assert_close(several.inverse_confidence[y, x], (large.inverse_confidence[y, x] + sigma) / 2)
 
 
 def test_learners_on_different_trunks_are_not_joined(learners: tuple[IntrospectionNet, AnchorNet]) -> None:
