@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from geomatch.cli.console import counting_bar, notify
 from geomatch.errors import GeomatchError, InputError
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from geomatch.record import Wanted
 
 PathPair = tuple[Path, Path]
+
+LITTLE: Final = 0.1
+"""A mean confidence below which the images may have nothing in common."""
 
 
 def chosen_pairs(
@@ -120,9 +123,11 @@ def _summary(finished: Finished) -> str:
     return f"{record['source']}, {record['target']}: {record['error']}" if finished.failed else outcome(record)
 
 
-def outcome(record: dict[str, object]) -> str:
+def outcome(record: Mapping[str, Any]) -> str:
     """What came out of a match, for a terminal."""
+    confidence = record["mean_confidence"]
+    doubt = " (little: are these things of a kind?)" if confidence < LITTLE else ""
     return (
         f"{record['output']}: {record['valid_share']:.0%} of the pixels matched validly, "
-        f"mean confidence {record['mean_confidence']:.2f}"
+        f"mean confidence {confidence:.2f}{doubt}"
     )

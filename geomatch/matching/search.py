@@ -82,7 +82,8 @@ def place(
 def refine(
     source: FeatureMap, target: FeatureMap, partners: Tensor, window: int, temperature: float, max_bytes: int
 ) -> Tensor:
-    """Move each partner to the soft-argmax of similarity over the cells around it.
+    """Move each partner by the difference between two soft-argmaxes over the cells around it: of similarity to its source
+    cell, and of similarity to itself. So a cell that looks like its partner lies right on it.
 
     partners: (N,) target cell of each source cell. window: how many cells around, in each direction. temperature: of
     the softmax, in units of cosine similarity. Returns fractional target cells (N, 2), x then y. Cells of the window
@@ -94,9 +95,11 @@ def refine(
     for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], max_bytes):
         near, on_grid = target.grid.around(partners[begin:end], window)
         windows = b.index_select(0, near.flatten()).reshape(*near.shape, -1)
-        scores = (a[begin:end, None] * windows).sum(dim=2)
-        weights = torch.softmax(scores.masked_fill(~on_grid, -torch.inf) / temperature, dim=1)
-        refined[begin:end] = torch.einsum("nk,nkd->nd", weights, position[near])
+        partner = partners[begin:end]
+        scores = torch.stack((a[begin:end], b[partner]), dim=1) @ windows.mT
+        weights = torch.softmax(scores.masked_fill(~on_grid[:, None], -torch.inf) / temperature, dim=2)
+        seen, seen_by_partner = (weights @ position[near]).unbind(dim=1)
+        refined[begin:end] = position[partner] + (seen - seen_by_partner)
     return refined
 
 

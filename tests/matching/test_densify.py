@@ -35,24 +35,32 @@ def test_spreading_over_pixels_agrees_with_scipy() -> None:
     np.testing.assert_allclose(spread[0].numpy(), expected, atol=1e-5)
 
 
-def test_refinement_is_the_soft_argmax_over_the_window() -> None:
+def test_refinement_is_the_soft_argmax_over_the_window_as_seen_from_the_partner_s_own() -> None:
     source, target = random_features(2, 2), random_features(5, 6, seed=1)
     partner = torch.tensor([2 * 6 + 3, 0, 29, 17])  # in the middle, in two corners, on an edge
     refined = refine(source, target, partner, 1, 0.2, 1 << 20)
-    for index, cell in enumerate(partner.tolist()):
+
+    def soft_argmax(descriptor: torch.Tensor, cell: int) -> np.ndarray:
         weights, sums = 0.0, np.zeros(2)
         for y in range(cell // 6 - 1, cell // 6 + 2):
             for x in range(cell % 6 - 1, cell % 6 + 2):
                 if 0 <= y < 5 and 0 <= x < 6:
-                    score = float(source.descriptors.flatten(1)[:, index] @ target.descriptors[:, y, x])
+                    score = float(descriptor @ target.descriptors[:, y, x])
                     weights += np.exp(score / 0.2)
                     sums += np.exp(score / 0.2) * np.array([x, y])
-        np.testing.assert_allclose(refined[index].numpy(), sums / weights, atol=1e-4)
+        return sums / weights
+
+    for index, cell in enumerate(partner.tolist()):
+        seen = soft_argmax(source.descriptors.flatten(1)[:, index], cell)
+        seen_by_partner = soft_argmax(target.descriptors.flatten(1)[:, cell], cell)
+        expected = np.array([cell % 6, cell // 6]) + seen - seen_by_partner
+        np.testing.assert_allclose(refined[index].numpy(), expected, atol=1e-4)
 
 
-def test_identical_images_match_to_themselves() -> None:
+@pytest.mark.parametrize("name", ["nn", "mutual", "hough", "fusion"])
+def test_identical_images_match_to_themselves(name: str) -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
-    found = Matcher.named("nn", {"window": "0"})(features, features)
+    found = Matcher.named(name)(features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
