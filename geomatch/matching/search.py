@@ -82,8 +82,8 @@ def place(
 def refine(
     source: FeatureMap, target: FeatureMap, partners: Tensor, window: int, temperature: float, max_bytes: int
 ) -> Tensor:
-    """Move each partner by the difference between two soft-argmaxes over the cells around it: of similarity to its source
-    cell, and of similarity to itself. So a cell that looks like its partner lies right on it.
+    """Move each partner by how the soft-argmaxes, over the cells around it, of similarity to its source cell and of
+    similarity to itself differ: a cell that looks like its partner lies right on it.
 
     partners: (N,) target cell of each source cell. window: how many cells around, in each direction. temperature: of
     the softmax, in units of cosine similarity. Returns fractional target cells (N, 2), x then y. Cells of the window

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from geomatch.cli.batch import outcome
 from geomatch.io.flow import read_flow
 from tests.cli.command import assert_refused, geomatch, own_process
 
@@ -178,6 +179,16 @@ def test_an_animation_is_matched_by_its_first_frame_and_that_is_said(teapots: Pa
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert "first frame" in done.stderr
+
+
+def test_the_summary_doubts_images_that_have_nothing_in_common(teapots: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (120, 90), "grey").save(tmp_path / "grey.png")
+    done = geomatch("match", "grey.png", teapots / "a.png", "--preset", "fast", "--no-pictures", cwd=tmp_path)
+    said = outcome(json.loads(done.stdout))
+    assert "mean confidence 0.0" in said
+    assert "(little: are these things of a kind?)" in said
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", "--preset", "fast", "--no-pictures", cwd=tmp_path)
+    assert "little" not in outcome(json.loads(done.stdout))
 
 
 def test_ctrl_c_is_said_in_a_sentence_and_leaves_nothing_behind(tmp_path: Path) -> None:
