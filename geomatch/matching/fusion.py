@@ -31,21 +31,33 @@ MEMBERS: Final[Mapping[str, Method]] = {
     "pf-lom": LocalOffsets(),
 }
 
+NEAR: Final = 0.1
+"""Distance within which two methods agree, as a share of the target's longer side."""
+
 
 @dataclass(frozen=True)
 class Fusion(Method):
     """Each cell lies where the method of the highest log-odds puts it; of equals the one named first.
 
     The log-odds are those of `MatchPosterior`, averaged over the cells up to ``around`` away along both axes, so that
-    neighbours mostly take the same method's word.
+    neighbours mostly take the same method's word. To those of every method but the first
 
-    of: the methods asked, names separated by commas; each with its own defaults. around: in cells.
+        trust (accord - doubt)
+
+    is added: accord, in [0, 1], is how far it agrees with the first over the whole image, the share of the cells, each
+    weighing as likely as the first is right there, that both place within ``NEAR``. For a method that bends little
+    looks good wherever it lies, but is right only where things are seen from the same side, and then others agree.
+
+    of: the methods asked, names separated by commas; each with its own defaults. around: in cells. trust, doubt: chosen
+    on the validation pairs of SPair-71k and animal-parts.
     """
 
-    limits: ClassVar[Limits] = {"around": (0, 100)}
+    limits: ClassVar[Limits] = {"around": (0, 100), "trust": (0, 1e3), "doubt": (0, 1)}
 
     of: str = "hough,dsp"
     around: int = 2
+    trust: float = 3.0
+    doubt: float = 0.85
 
     def __post_init__(self) -> None:
         """Raises InputError for a method that is not known."""
@@ -76,11 +88,14 @@ class Fusion(Method):
     ) -> Placement:
         centres = source.grid.centres(source.descriptors.device)
         landings = torch.stack([answer.at(centres) for answer in answers])
+        likely = torch.stack(
+            [MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes)) for landing in landings]
+        )
         side = 2 * self.around + 1
-        odds = []
-        for landing in landings:
-            likely = MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes))
-            maps = torch.logit(likely, eps=1e-4).reshape(1, 1, *source.grid.shape)
-            odds.append(F.avg_pool2d(maps, side, 1, self.around, count_include_pad=False).flatten())
-        chosen = torch.stack(odds).argmax(dim=0)
+        odds = torch.logit(likely, eps=1e-4).reshape(len(answers), 1, *source.grid.shape)
+        odds = F.avg_pool2d(odds, side, 1, self.around, count_include_pad=False).flatten(1)
+        agrees = (landings - landings[0]).norm(dim=2) <= NEAR * max(target.image_size)
+        accord = (agrees * likely[0]).sum(dim=1) / likely[0].sum().clamp(min=1e-12)
+        odds[1:] += self.trust * (accord[1:, None] - self.doubt)
+        chosen = odds.argmax(dim=0)
         return Placement(source.grid, landings[chosen, torch.arange(len(centres), device=chosen.device)])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -18,17 +20,32 @@ def test_one_method_alone_is_itself() -> None:
         torch.testing.assert_close(found.positions, alone.positions, atol=1e-4, rtol=0)
 
 
-def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_puts_it() -> None:
+@pytest.mark.parametrize("trust", [0.0, 2.0])
+def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_puts_it(trust: float) -> None:
     source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
     names = ("nn", "hough", "dsp")
     answers = [MEMBERS[name](source, target, MEMORY)[0].at(source.grid.centres()) for name in names]
-    odds = [torch.logit(MatchPosterior()(hear(source, target, each, Hearing(), MEMORY))) for each in answers]
-    found = Fusion(of=",".join(names), around=1)(source, target, MEMORY)[0]
+    likely = [MatchPosterior()(hear(source, target, each, Hearing(), MEMORY)) for each in answers]
+    near = 0.1 * max(target.image_size)
+    accords = []
+    for answer in answers:
+        agreeing = [
+            p for p, one, other in zip(likely[0], answers[0], answer, strict=True) if math.dist(one, other) <= near
+        ]
+        accords.append(float(sum(agreeing) / likely[0].sum()))
+    assert accords[0] == pytest.approx(1)
+    found = Fusion(of=",".join(names), around=1, trust=trust, doubt=0.5)(source, target, MEMORY)[0]
     taken = []
     for y in range(6):
         for x in range(7):
-            near = [v * 7 + u for v in range(max(0, y - 1), min(6, y + 2)) for u in range(max(0, x - 1), min(7, x + 2))]
-            means = [float(each[near].mean()) for each in odds]
+            near_cells = [
+                v * 7 + u for v in range(max(0, y - 1), min(6, y + 2)) for u in range(max(0, x - 1), min(7, x + 2))
+            ]
+            means = [float(torch.logit(each)[near_cells].mean()) for each in likely]
+            means = [
+                means[0],
+                *(mean + trust * (accord - 0.5) for mean, accord in zip(means[1:], accords[1:], strict=True)),
+            ]
             best = means.index(max(means))
             taken.append(best)
             torch.testing.assert_close(found.positions[y * 7 + x], answers[best][y * 7 + x])
