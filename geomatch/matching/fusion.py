@@ -17,7 +17,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.base import Limits, Method, Placement
-from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.confidence import Hearing, MatchPosterior, hear_each
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.nearest import NearestNeighbours
 from geomatch.matching.proposal_flow import LocalOffsets, ProbabilisticHough
@@ -88,9 +88,8 @@ class Fusion(Method):
     ) -> Placement:
         centres = source.grid.centres(source.descriptors.device)
         landings = torch.stack([answer.at(centres) for answer in answers])
-        likely = torch.stack(
-            [MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes)) for landing in landings]
-        )
+        heard = hear_each(source, target, list(landings), Hearing(), max_bytes)
+        likely = torch.stack([MatchPosterior()(evidence) for evidence in heard])
         side = 2 * self.around + 1
         odds = torch.logit(likely, eps=1e-4).reshape(len(answers), 1, *source.grid.shape)
         odds = F.avg_pool2d(odds, side, 1, self.around, count_include_pad=False).flatten(1)
