@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,16 @@ class AnnotatedImage:
     def confidence(self) -> float:
         """The mean over its things; 0 without any."""
         return sum(thing.confidence or 0.0 for thing in self.things) / max(len(self.things), 1)
+
+
+@dataclass(frozen=True)
+class Target:
+    """An image that marks are carried to. number: its place in the list. stem: what files made of it are called, before
+    their suffix, like no other's of the list."""
+
+    image: Path
+    number: int
+    stem: str
 
 
 @dataclass(frozen=True)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import TypeVar
 
 from geomatch.correspondence import FeatureMap
-from geomatch.errors import GeomatchError, InputError
+from geomatch.errors import InputError
 from geomatch.feature_cache import FeatureCache
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import check_writable, clear_unfinished
 from geomatch.io.images import read_image
+from geomatch.io.names import unique_names
+from geomatch.overlap import Finished, SharedPipeline, in_order, why
 from geomatch.pipeline import Pipeline
 from geomatch.record import Record, Wanted, complete_record, flow_files, match_record, picture_files, write_match
 
 IMAGE_BYTES = 1 << 29
-MOST_WORKERS = 8
-_LONGEST_NAME = 180  # bytes, so that the name of a temporary folder fits into the 255 of a file system, too
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -39,20 +30,6 @@ class Pair:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A pair that is done with. record: of its match, or, if it failed, source, target and error. kept: whether the
-    match was there already."""
-
-    pair: Pair
-    record: Record
-    kept: bool = False
-
-    @property
-    def failed(self) -> bool:
-        return "error" in self.record
-
-
 def lay_out(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Pair]:
     """A folder of its own in ``folder`` for each pair: SOURCE--TARGET, with a number where that is taken by one before.
 
@@ -61,26 +38,6 @@ def lay_out(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Pair]:
     pairs = list(pairs)
     names = unique_names(f"{source.stem}--{target.stem}" for source, target in pairs)
     return [Pair(source, target, folder / name) for (source, target), name in zip(pairs, names, strict=True)]
-
-
-def unique_names(names: Iterable[str]) -> Iterator[str]:
-    """Names that differ on any file system, also one blind to case: a, a-2, A-3 for a, a, A. Long ones are cut."""
-    taken: set[str] = set()
-    numbers: dict[str, int] = {}
-    for name in names:
-        encoded = name.encode(errors="surrogatepass")
-        short = name if len(encoded) <= _LONGEST_NAME else encoded[:_LONGEST_NAME].decode(errors="ignore")
-        plain = _folded(short)
-        unique = short
-        while _folded(unique) in taken:
-            numbers[plain] = numbers.get(plain, 1) + 1
-            unique = f"{short}-{numbers[plain]}"
-        taken.add(_folded(unique))
-        yield unique
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def prepare_folders(pairs: Sequence[Pair], folder: Path, *, overwrite: bool) -> None:
@@ -101,7 +58,7 @@ def prepare_folders(pairs: Sequence[Pair], folder: Path, *, overwrite: bool) -> 
             f"{folder}: holds {taken[0]} already; go on there with --resume, do all anew with --overwrite, "
             "or give another folder with -o"
         )
-    clear_unfinished(folder, names)
+    clear_unfinished(folder, names.__contains__)
 
 
 def match_pairs(pairs: Sequence[Pair], pipeline: Pipeline, wanted: Wanted, *, resume: bool) -> Iterator[Finished]:
@@ -131,34 +88,28 @@ class _Job:
     """What is done with a pair, from reading it to writing it; called from several threads at once."""
 
     def __init__(self, pairs: Sequence[Pair], pipeline: Pipeline, wanted: Wanted, resume: bool) -> None:
-        self.pipeline, self.wanted, self.resume = pipeline, wanted, resume
+        self.pipeline, self.wanted, self.resume = SharedPipeline.of(pipeline), wanted, resume
         schedule = [image for pair in pairs for image in (pair.source, pair.target)]
         # Pixels are needed again for the pictures only, and are sooner read anew than described anew.
         self.images = FeatureCache(read_image, schedule, IMAGE_BYTES if wanted.pictures else 0)
         self.descriptions = FeatureCache(self._describe, schedule)
         self.sha256_of = cache(sha256_of)
-        # One at a time of either, for each uses all the cores and as much memory as it was given.
-        self._describing, self._matching = Lock(), Lock()
 
     def __call__(self, pair: Pair) -> Finished:
         try:
             if self.resume and (record := self._complete(pair)):
-                return Finished(pair, record, kept=True)
-            return Finished(pair, self._match(pair))
-        except GeomatchError as error:
-            said = str(error)
-        except Exception as error:  # a fault of ours must not cost the user the other pairs
-            said = f"unexpected {type(error).__name__}: {error}"
+                return Finished(record, kept=True)
+            return Finished(self._match(pair))
+        except Exception as error:
+            return Finished({"source": str(pair.source), "target": str(pair.target), "error": why(error)})
         finally:
             for image in (pair.source, pair.target):
                 self.images.release(image)
                 self.descriptions.release(image)
-        return Finished(pair, {"source": str(pair.source), "target": str(pair.target), "error": said})
 
     def _match(self, pair: Pair) -> Record:
         source, target = self.descriptions.get(pair.source), self.descriptions.get(pair.target)
-        with self._matching:
-            found = self.pipeline.match(source.features, target.features)
+        found = self.pipeline.match(source.features, target.features)
         files = flow_files(found, self.wanted.formats)
         if self.wanted.pictures:
             files |= picture_files(self.images.get(pair.source).pixels, self.images.get(pair.target).pixels, found)
@@ -169,8 +120,7 @@ class _Job:
 
     def _describe(self, path: Path) -> _Description:
         image = self.images.get(path)
-        with self._describing:
-            return _Description(image.sha256, self.pipeline.describe(image.pixels))
+        return _Description(image.sha256, self.pipeline.describe(image.pixels))
 
     def _complete(self, pair: Pair) -> Record | None:
         try:
@@ -178,19 +128,3 @@ class _Job:
         except OSError:
             return None
         return complete_record(pair.folder, source, target, self.pipeline, self.wanted)
-
-
-def in_order(work: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-    """What ``work`` makes of each item, in their order, by threads that are at most a few items ahead of the reader."""
-    workers = min((os.cpu_count() or 1) + 2, MOST_WORKERS)
-    pending: deque[Future[Value]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="batch") as threads:
-        try:
-            for item in items:
-                pending.append(threads.submit(work, item))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            threads.shutdown(cancel_futures=True)

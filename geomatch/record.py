@@ -82,7 +82,7 @@ def match_outcome(
     return {
         "source": _input_record(source, correspondence.source_size),
         "target": _input_record(target, correspondence.target_size),
-        **_settings(pipeline, preset),
+        **settings_record(pipeline, preset),
         "valid_share": round(float(correspondence.valid.float().mean()), 4),
         "mean_confidence": round(float(correspondence.confidence.mean()), 4),
     }
@@ -111,7 +111,7 @@ def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeli
     try:
         record = json.loads((folder / RECORD_FILE).read_bytes())
         inputs = [(record[side]["path"], record[side]["sha256"]) for side in ("source", "target")]
-        settings = json.loads(to_json(_settings(pipeline, wanted.preset)))
+        settings = json.loads(to_json(settings_record(pipeline, wanted.preset)))
         same = (
             inputs == [(str(path), sha256) for path, sha256 in (source, target)]
             and {name: record[name] for name in settings} == settings
@@ -124,7 +124,8 @@ def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeli
     return record if same else None
 
 
-def _settings(pipeline: Pipeline, preset: str) -> Record:
+def settings_record(pipeline: Pipeline, preset: str) -> Record:
+    """All that decides what a pipeline finds, ready for JSON. preset: the name that the settings go by."""
     return {
         "features": pipeline.extractor.name,
         "weights_sha256": pipeline.extractor.weights_sha256,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -83,12 +83,24 @@ class AnnotationFormat(StrEnum):
     csv = "csv"
 
 
+FOLDERS = frozenset({AnnotationFormat.labelme, AnnotationFormat.png})
+"""Formats of a file an image; of the others one file holds all images."""
+
+
 class AnnotationKind(StrEnum):
     """What of an annotation is carried to other images."""
 
     keypoints = "keypoints"
     masks = "masks"
     boxes = "boxes"
+
+
+class Existing(Enum):
+    """What to do about output that is there already: refuse all work, leave it and do the rest, or write over it."""
+
+    refused = auto()
+    kept = auto()
+    replaced = auto()
 
 
 class MaskEncoding(StrEnum):

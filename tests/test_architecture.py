@@ -15,8 +15,9 @@ FLOORS = (
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},
+    {"overlap"},
     {"api", "evaluation", "record", "review", "transfer"},
-    {"batch", "doctor"},
+    {"batch", "carrying", "doctor"},
     {"cli"},
     {"__main__"},
 )

@@ -1,10 +1,11 @@
-"""`geomatch match` of many pairs: which they are, and what is told of them."""
+"""Many pairs or images: which they are, and what is told of them."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +14,10 @@ from geomatch.cli.console import counting_bar, notify
 from geomatch.errors import GeomatchError, InputError
 
 if TYPE_CHECKING:
-    from geomatch.batch import Finished
+    from geomatch.overlap import Finished
     from geomatch.pipeline import Pipeline
-    from geomatch.record import Wanted
+    from geomatch.record import Record, Wanted
+    from geomatch.sharing import Share
 
 PathPair = tuple[Path, Path]
 
@@ -31,10 +33,7 @@ def chosen_pairs(
 
     Raises InputError for what makes no sense.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in (pairs, *images):
-        raise InputError(
-            "several processes cannot read one stdin: write the list into a file, and give it with --pairs"
-        )
+    check_stdin([*images, *([pairs] if pairs else [])], "write the list into a file, and give it with --pairs")
     given = {"--pairs": pairs, "--against": against, "--all-pairs": all_pairs}
     names = [name for name, value in given.items() if value is not None]
     if not names:
@@ -54,6 +53,12 @@ def chosen_pairs(
 
     assert pairs is not None, "one of the three was given"
     return read_pairs(pairs)
+
+
+def check_stdin(files: Iterable[Path], instead: str) -> None:
+    """Raise InputError, saying what to do instead, if one of the files is stdin and there are several processes."""
+    if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in files:
+        raise InputError(f"several processes cannot read one stdin: {instead}")
 
 
 def listed(images: Sequence[Path], *, null: bool = False) -> list[Path]:
@@ -92,7 +97,6 @@ def match_many(
     """
     from geomatch.batch import lay_out, match_pairs, prepare_folders
     from geomatch.device import take_own_gpu
-    from geomatch.record import to_json
     from geomatch.sharing import Share
 
     share = Share.of_torchrun()
@@ -100,28 +104,55 @@ def match_many(
     take_own_gpu()
     pipeline = build()
     prepare_folders(mine, folder, overwrite=overwrite or resume)
+    finished = match_pairs(mine, pipeline, wanted, resume=resume)
+    tell_all(finished, Told("matching", "pair", _named, outcome), len(mine), share, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of many items. doing: over the bar. item: one of them is called. named, outcome: of a record, which
+    item it is, and on a terminal what came out."""
+
+    doing: str
+    item: str
+    named: Callable[[Record], str]
+    outcome: Callable[[Record], str]
+
+
+def tell_all(finished: Iterable[Finished], told: Told, count: int, share: Share, *, quiet: bool) -> None:
+    """Tell of each of ``count`` items, this process's share, as it is finished, and at the end how many there were.
+
+    Raises GeomatchError at the end if any failed.
+    """
+    from geomatch.record import to_json
+
     began, failed, kept = perf_counter(), 0, 0
-    with counting_bar("matching", len(mine), quiet=quiet or share.number > 0) as advance:
-        for finished in match_pairs(mine, pipeline, wanted, resume=resume):
-            failed, kept = failed + finished.failed, kept + finished.kept
+    with counting_bar(told.doing, count, quiet=quiet or share.number > 0) as advance:
+        for each in finished:
+            failed, kept = failed + each.failed, kept + each.kept
             advance()
             if not quiet:
-                print(_summary(finished) if sys.stdout.isatty() else to_json(finished.record), flush=True)
+                print(_summary(each, told) if sys.stdout.isatty() else to_json(each.record), flush=True)
     seconds = perf_counter() - began
     share.await_others()
-    told = [f"{len(mine)} pair{'s' if len(mine) != 1 else ''}"]
-    told += [f"{count} {what}" for count, what in ((kept, "of them kept from before"), (failed, "failed")) if count]
-    told += [f"{seconds:.1f} s", f"{(len(mine) - kept) / max(seconds, 1e-9):.1f} pairs/s"] if kept < len(mine) else []
-    said = (f"process {share.number} of {share.count}: " if share.count > 1 else "") + ", ".join(told)
+    parts = [f"{count} {told.item}{'s' if count != 1 else ''}"]
+    parts += [f"{number} {what}" for number, what in ((kept, "of them kept from before"), (failed, "failed")) if number]
+    if kept < count:
+        parts += [f"{seconds:.1f} s", f"{(count - kept) / max(seconds, 1e-9):.1f} {told.item}s/s"]
+    said = (f"process {share.number} of {share.count}: " if share.count > 1 else "") + ", ".join(parts)
     if failed:
         raise GeomatchError(said)
     if not quiet:
         notify(said)
 
 
-def _summary(finished: Finished) -> str:
+def _summary(finished: Finished, told: Told) -> str:
     record = finished.record
-    return f"{record['source']}, {record['target']}: {record['error']}" if finished.failed else outcome(record)
+    return f"{told.named(record)}: {record['error']}" if finished.failed else told.outcome(record)
+
+
+def _named(record: Record) -> str:
+    return f"{record['source']}, {record['target']}"
 
 
 def outcome(record: Mapping[str, Any]) -> str:

@@ -44,8 +44,8 @@ def extract(
 
     Prints for each image one line of JSON, also of those that fail; the exit status is 1 if any failed.
     """
-    from geomatch.batch import unique_names
     from geomatch.io.atomic import check_new_folder
+    from geomatch.io.names import unique_names
     from geomatch.pipeline import Pipeline
     from geomatch.record import to_json
 

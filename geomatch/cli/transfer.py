@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli.batch import listed
-from geomatch.cli.console import counting_bar
+from geomatch.cli.batch import Told, check_stdin, listed, tell_all
 from geomatch.cli.options import (
+    CacheFolder,
     DeviceChoice,
     Features,
     MatcherName,
@@ -22,8 +21,11 @@ from geomatch.cli.options import (
     parse_parameters,
     parse_size,
 )
-from geomatch.errors import GeomatchError, InputError
-from geomatch.settings import AnnotationFormat, AnnotationKind, Device, Preset
+from geomatch.errors import InputError
+from geomatch.settings import FOLDERS, AnnotationFormat, AnnotationKind, Device, Existing, Preset
+
+if TYPE_CHECKING:
+    from geomatch.sharing import Share
 
 
 def transfer(
@@ -62,35 +64,53 @@ def transfer(
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
     max_memory: MaxMemory = "2GiB",
+    cache: CacheFolder = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip images whose file is there; of formats with a file an image.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Carry the keypoints, masks or boxes marked on REF to other IMAGES, each with its confidence.
 
     Prints for each image one line of JSON with all that was found, or why there is nothing; -o writes files in the
-    format that was read. An image that cannot be used does not stop the others; the exit status is then 1.
+    format that was read. An image that cannot be used does not stop the others; the exit status is then 1. Under
+    torchrun each process takes its part of the images.
     """
+    kind, file = _marked(keypoints, mask, boxes)
+    _check_choices(images, output, format, resume=resume, overwrite=overwrite)
+
     from geomatch.annotations import AnnotatedImage
-    from geomatch.io.annotation_lines import annotation_record
+    from geomatch.carrying import Destination, carry_to_all, lay_out
+    from geomatch.device import take_own_gpu
+    from geomatch.features.weights import sha256_of
     from geomatch.io.annotations import open_output, read_annotations
-    from geomatch.io.images import load_image
-    from geomatch.io.untrusted import json_text
+    from geomatch.io.images import read_image
+    from geomatch.io.ledger import Ledger
     from geomatch.pipeline import Pipeline
+    from geomatch.record import settings_record
     from geomatch.review import Album
+    from geomatch.sharing import Share
     from geomatch.transfer import Carrier
 
-    kind, file = _marked(keypoints, mask, boxes)
-    if format and not output:
-        raise InputError("--format says what -o writes: give -o, too")
-    pixels = load_image(reference)
-    size = (pixels.shape[1], pixels.shape[2])
+    share = Share.of_torchrun()
+    image = read_image(reference)
+    size = (image.pixels.shape[1], image.pixels.shape[2])
     annotations = read_annotations(file, kind, reference, size)
     marked = AnnotatedImage(str(reference), size, annotations.things)
-    paths = listed(images, null=null)
-    writer = (
-        open_output(output, format or annotations.format, kind, annotations, overwrite=overwrite) if output else None
-    )
-    album = Album.new(review, (pixels, marked), annotations.categories, overwrite=overwrite) if review else None
+    wanted = format or annotations.format
+    targets = share.part(lay_out(listed(images, null=null)))
+    existing = Existing.kept if resume else Existing.replaced if overwrite else Existing.refused
+    writer = album = None
+    if output:
+        _check_shareable(output, wanted, share)
+        writer = open_output(output, wanted, kind, annotations, targets, existing=existing)
+    if review:
+        page = "index.html" if share.count == 1 else f"index-{share.number + 1}-of-{share.count}.html"
+        album = Album(review, (image.pixels, marked), annotations.categories, page)
+        album.prepare(targets, shared=resume or overwrite or share.count > 1)
+
+    take_own_gpu()
     pipeline = Pipeline.build(
         features=features,
         matcher=matcher,
@@ -99,32 +119,40 @@ def transfer(
         weights=weights,
         device=device,
         max_memory=parse_size(max_memory),
+        cache=cache,
     )
-    carrier = Carrier(pipeline, pipeline.describe(pixels), annotations.things, kind, min_confidence)
+    origin = {
+        "reference_sha256": image.sha256,
+        "marks_sha256": sha256_of(file),
+        "marks": kind.value,
+        "least_confidence": min_confidence,
+        **settings_record(pipeline, preset.value),
+    }
+    ledger = Ledger(origin, existing) if wanted in FOLDERS else None
+    carrier = Carrier(pipeline, pipeline.describe(image.pixels), annotations.things, kind, min_confidence)
+    finished = carry_to_all(targets, carrier, Destination(writer, ledger, album), resume=resume)
+    told = Told("carrying", "image", lambda record: str(record["image"]), _outcome)
+    tell_all(finished, told, len(targets), share, quiet=quiet)
 
-    failed = 0
-    with counting_bar("carrying", len(paths), quiet=quiet) as advance:
-        for path in paths:
-            try:
-                picture = load_image(path)
-                carried = AnnotatedImage(str(path), (picture.shape[1], picture.shape[2]), carrier(picture))
-                record = annotation_record(carried)
-                if writer:
-                    record["output"] = str(writer.add(carried))
-                if album:
-                    record["review"] = str(album.add(picture, carried))
-            except GeomatchError as error:
-                record = {"image": str(path), "error": str(error)}
-                failed += 1
-            advance()
-            if not quiet:
-                typer.echo(_summary(record) if sys.stdout.isatty() else json_text(record))
-    if writer and failed < len(paths):
-        writer.close()
-    if album:
-        album.close()
-    if failed:
-        raise GeomatchError(f'{failed} of {len(paths)} images could not be used; the lines with "error" say why')
+
+def _check_choices(
+    images: list[Path], output: Path | None, format: AnnotationFormat | None, *, resume: bool, overwrite: bool
+) -> None:
+    check_stdin(images, "name the images")
+    if format and not output:
+        raise InputError("--format says what -o writes: give -o, too")
+    if resume and overwrite:
+        raise InputError("--resume keeps what is there and --overwrite does all anew: give one of them")
+    if resume and not output:
+        raise InputError("--resume skips images whose file is there: give -o DIR, and --format labelme or png")
+
+
+def _check_shareable(output: Path, format: AnnotationFormat, share: Share) -> None:
+    if share.count > 1 and format not in FOLDERS:
+        raise InputError(
+            f"-o {output}: {share.count} processes cannot write one file; "
+            "give a folder with --format labelme or png, or leave out -o and take the lines"
+        )
 
 
 def _marked(keypoints: Path | None, mask: Path | None, boxes: Path | None) -> tuple[AnnotationKind, Path]:
@@ -135,9 +163,7 @@ def _marked(keypoints: Path | None, mask: Path | None, boxes: Path | None) -> tu
     return given[0]
 
 
-def _summary(record: dict[str, Any]) -> str:
-    if "error" in record:
-        return f"{record['image']}: {record['error']}"
+def _outcome(record: dict[str, Any]) -> str:
     items = record["items"]
     said = f"{len(items)} found" if items else "nothing found"
     return f"{record['image']}: {said}, confidence {record['confidence']:.2f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +47,26 @@ def read_annotation_table(path: Path, kind: AnnotationKind, image: Path) -> Anno
 
 
 class AnnotationTable:
-    """A table in the making, of what is carried to one image after another."""
+    """A table in the making, of what is carried to images, each known by its place in their list."""
 
     def __init__(self, kind: AnnotationKind) -> None:
-        self._text = io.StringIO()
-        self._rows = csv.writer(self._text, lineterminator="\n")
-        self._rows.writerow(COLUMNS[kind])
+        self._head = _lines([COLUMNS[kind]])
+        self._lines: dict[int, str] = {}
 
-    def add(self, image: AnnotatedImage) -> None:
-        for thing in image.things:
-            self._rows.writerows([image.name, thing.number, thing.label, *cells] for cells in _cells(thing))
+    def add(self, number: int, image: AnnotatedImage) -> None:
+        self._lines[number] = _lines(
+            [image.name, thing.number, thing.label, *cells] for thing in image.things for cells in _cells(thing)
+        )
 
     def content(self) -> bytes:
-        return self._text.getvalue().encode(errors="surrogateescape")
+        text = self._head + "".join(self._lines[number] for number in sorted(self._lines))
+        return text.encode(errors="surrogateescape")
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _read_boxes(rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:

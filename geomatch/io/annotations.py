@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from geomatch.annotations import AnnotatedImage, Annotations, Keypoints, Region, Thing
+from geomatch.annotations import AnnotatedImage, Annotations, Keypoints, Region, Target, Thing
 from geomatch.errors import InputError
 from geomatch.io.annotation_table import AnnotationTable, read_annotation_table
-from geomatch.io.atomic import check_new_folder, check_writable, write_atomically
+from geomatch.io.atomic import check_new_file, check_new_folder, clear_unfinished, write_atomically
 from geomatch.io.coco import CocoDocument, is_coco, read_coco
 from geomatch.io.label_image import encode_label_image, read_label_image
 from geomatch.io.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.untrusted import read_json
-from geomatch.settings import AnnotationFormat, AnnotationKind
+from geomatch.settings import AnnotationFormat, AnnotationKind, Existing
 
 HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
     AnnotationFormat.coco: frozenset(AnnotationKind),
@@ -100,11 +100,15 @@ def _checked(path: Path, thing: Thing, image: Path, size: tuple[int, int]) -> Th
 
 
 class AnnotationOutput(ABC):
-    """Where carried annotations go. Each file appears whole or not at all."""
+    """Where carried annotations go, from several threads at once. Each file appears whole or not at all."""
 
     @abstractmethod
-    def add(self, image: AnnotatedImage) -> Path:
-        """Take what was carried to an image; returns the file that it stands, or will stand, in. Raises InputError."""
+    def file(self, target: Target) -> Path:
+        """The file that what is carried to an image stands, or will stand, in."""
+
+    @abstractmethod
+    def add(self, target: Target, carried: AnnotatedImage) -> None:
+        """Take what was carried to an image. Raises InputError."""
 
     @abstractmethod
     def close(self) -> None:
@@ -112,39 +116,51 @@ class AnnotationOutput(ABC):
 
 
 def open_output(
-    path: Path, format: AnnotationFormat, kind: AnnotationKind, reference: Annotations, *, overwrite: bool
+    path: Path,
+    format: AnnotationFormat,
+    kind: AnnotationKind,
+    reference: Annotations,
+    targets: Sequence[Target],
+    *,
+    existing: Existing,
 ) -> AnnotationOutput:
-    """One document for all images (COCO, tables), or a folder with a file for each (labelme, label images).
+    """One document for all images, or of a format of `FOLDERS` a folder with a file for each of ``targets``.
 
-    Raises InputError, before any work, if it could not be written, or exists without leave to ``overwrite``.
+    Raises InputError, before any work, if it could not be written, or if any of it exists and is to be left alone.
     """
     check_holds(format, kind)
     match format:
         case AnnotationFormat.coco:
-            return _Document(path, CocoDocument(reference), overwrite=overwrite)
+            return _Document(path, CocoDocument(reference), existing)
         case AnnotationFormat.csv:
-            return _Document(path, AnnotationTable(kind), overwrite=overwrite)
+            return _Document(path, AnnotationTable(kind), existing)
         case AnnotationFormat.labelme:
-            return _Folder(path, ".json", lambda image: encode_labelme(image, path), overwrite=overwrite)
+            return _Folder(path, ".json", lambda image: encode_labelme(image, path), targets, existing)
         case AnnotationFormat.png:
-            return _Folder(path, ".png", lambda image: encode_label_image(image, reference), overwrite=overwrite)
+            return _Folder(path, ".png", lambda image: encode_label_image(image, reference), targets, existing)
 
 
 class _Growing(Protocol):
-    def add(self, image: AnnotatedImage) -> None: ...
+    def add(self, number: int, image: AnnotatedImage) -> None: ...
     def content(self) -> bytes: ...
 
 
 class _Document(AnnotationOutput):
-    def __init__(self, path: Path, document: _Growing, *, overwrite: bool) -> None:
-        check_writable(path)
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: exists already; give another name with -o, or --overwrite")
+    def __init__(self, path: Path, document: _Growing, existing: Existing) -> None:
+        if existing is Existing.kept:
+            raise InputError(
+                f"{path}: one file for all images appears when the last is done, and can only be made anew; "
+                "--resume goes on in a folder (--format labelme or png)"
+            )
+        check_new_file(path, overwrite=existing is Existing.replaced)
+        clear_unfinished(path.parent, path.name.__eq__)
         self._path, self._document = path, document
 
-    def add(self, image: AnnotatedImage) -> Path:
-        self._document.add(image)
+    def file(self, target: Target) -> Path:  # noqa: ARG002
         return self._path
+
+    def add(self, target: Target, carried: AnnotatedImage) -> None:
+        self._document.add(target.number, carried)
 
     def close(self) -> None:
         write_atomically(self._path, self._document.content())
@@ -152,35 +168,29 @@ class _Document(AnnotationOutput):
 
 class _Folder(AnnotationOutput):
     def __init__(
-        self, folder: Path, suffix: str, encode: Callable[[AnnotatedImage], bytes], *, overwrite: bool
+        self,
+        folder: Path,
+        suffix: str,
+        encode: Callable[[AnnotatedImage], bytes],
+        targets: Sequence[Target],
+        existing: Existing,
     ) -> None:
-        check_new_folder(folder, overwrite=overwrite)
+        check_new_folder(folder, overwrite=True)
         self._folder, self._suffix, self._encode = folder, suffix, encode
-        self._names = DistinctNames()
+        files = [self.file(target) for target in targets]
+        if existing is Existing.refused and (there := [file for file in files if file.exists()]):
+            raise InputError(
+                f"{there[0]}: exists already; go on there with --resume, do all anew with --overwrite, "
+                "or give another folder with -o"
+            )
+        clear_unfinished(folder, {file.name for file in files}.__contains__)
 
-    def add(self, image: AnnotatedImage) -> Path:
-        path = self._folder / self._names(Path(image.name).stem, self._suffix)
-        if path.exists() and path.samefile(image.name):
-            raise InputError(f"{path}: is the image itself and would be written over; give another folder with -o")
-        content = self._encode(image)
+    def file(self, target: Target) -> Path:
+        return self._folder / f"{target.stem}{self._suffix}"
+
+    def add(self, target: Target, carried: AnnotatedImage) -> None:
+        content = self._encode(carried)
         self._folder.mkdir(exist_ok=True)
-        write_atomically(path, content)
-        return path
+        write_atomically(self.file(target), content)
 
     def close(self) -> None: ...
-
-
-class DistinctNames:
-    """File names that never collide, on a disk that may not tell capitals from small letters, either."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def __call__(self, stem: str, suffix: str) -> str:
-        """``stem`` with ``suffix``, or, if that is taken, with the first number from 2 on that is not."""
-        name, number = stem + suffix, 1
-        while name.casefold() in self._taken:
-            number += 1
-            name = f"{stem}-{number}{suffix}"
-        self._taken.add(name.casefold())
-        return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,10 +41,10 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
             temporary.rename(folder)
 
 
-def clear_unfinished(folder: Path, names: Collection[str]) -> None:
-    """Remove what processes that were killed left behind in ``folder`` of output that would have had these names."""
+def clear_unfinished(folder: Path, ours: Callable[[str], bool]) -> None:
+    """Remove what processes that were killed left behind in ``folder`` of output whose name would be one of ours."""
     for entry in folder.glob(f"{_PREFIX}*-*"):
-        if entry.name.removeprefix(_PREFIX).rpartition("-")[0] in names:
+        if ours(entry.name.removeprefix(_PREFIX).rpartition("-")[0]):
             shutil.rmtree(entry, ignore_errors=True)
 
 

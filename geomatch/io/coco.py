@@ -77,35 +77,34 @@ def read_coco(
 
 
 class CocoDocument:
-    """A document in the making, of what is carried to one image after another."""
+    """A document in the making, of what is carried to images, each known by its place in their list."""
 
     def __init__(self, reference: Annotations) -> None:
         self._categories = {category.name: category for category in reference.categories}
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._images: dict[int, dict[str, Any]] = {}
+        self._annotations: dict[int, list[dict[str, Any]]] = {}
 
-    def add(self, image: AnnotatedImage) -> None:
-        number = len(self._images) + 1
+    def add(self, number: int, image: AnnotatedImage) -> None:
         height, width = image.size
-        self._images.append({"id": number, "file_name": image.name, "width": width, "height": height})
-        for thing in image.things:
-            self._annotations.append(
-                {
-                    "id": len(self._annotations) + 1,
-                    "image_id": number,
-                    "category_id": self._categories[thing.label].id,
-                    "iscrowd": 0,
-                    "score": thing.confidence,
-                    "visibility": int(thing.visibility),
-                    **self._fields(thing),
-                }
-            )
+        self._annotations[number] = [
+            {
+                "category_id": self._categories[thing.label].id,
+                "iscrowd": 0,
+                "score": thing.confidence,
+                "visibility": int(thing.visibility),
+                **self._fields(thing),
+            }
+            for thing in image.things
+        ]
+        self._images[number] = {"file_name": image.name, "width": width, "height": height}
 
     def content(self) -> bytes:
+        numbers = sorted(self._images)
+        annotations = [(place, each) for place, number in enumerate(numbers, 1) for each in self._annotations[number]]
         document = {
             "info": {"description": f"carried over by geomatch {__version__}"},
-            "images": self._images,
-            "annotations": self._annotations,
+            "images": [{"id": place, **self._images[number]} for place, number in enumerate(numbers, 1)],
+            "annotations": [{"id": own, "image_id": place, **each} for own, (place, each) in enumerate(annotations, 1)],
             "categories": [_write_category(category) for category in self._categories.values()],
         }
         return json_text(document).encode() + b"\n"

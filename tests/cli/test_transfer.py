@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geomatch.annotations import Thing, named_keypoints
+from geomatch.io.images import load_image
 from geomatch.pipeline import Pipeline
+from geomatch.transfer import carry_keypoints
 from tests.cli.command import assert_refused, geomatch
 from tests.stub import picture, stub_pipeline
+from tests.test_transfer import points_of
 
 NOSE, TAIL = (30, 40), (120, 80)
 
@@ -59,7 +64,8 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 def test_each_image_is_a_line_with_every_point_and_how_sure_it_is(folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "moved.png", "nose only.png", "--keypoints", "ref.json", cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.startswith("geomatch: note: 2 images, ")
     moved, nose = lines(done.stdout)
     assert [(item["object"], item["label"], item["name"], item["visibility"]) for item in moved["items"]] == [
         (1, "cat", "nose", 2),
@@ -88,7 +94,7 @@ def test_a_broken_image_is_a_line_and_all_others_are_done(folder: Path) -> None:
     names = "moved.png", "broken.png", "none.png", "ref.png"
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.json", "-o", "out.json", cwd=folder)
     assert done.returncode == 1
-    assert done.stderr == 'geomatch: error: 2 of 4 images could not be used; the lines with "error" say why\n'
+    assert done.stderr.startswith("geomatch: error: 4 images, 2 failed, ")
     records = lines(done.stdout)
     assert [record["image"] for record in records] == list(names)
     assert ["error" in record for record in records] == [False, True, True, False]
@@ -165,6 +171,116 @@ def test_pictures_to_review_are_sorted_by_confidence_and_shown_on_a_page(folder:
     assert shown.width > 2 * shown.height / 2
 
 
+def many(folder: Path, count: int) -> list[str]:
+    """Views of the picture, no two alike, and each of another size."""
+    names = [f"view {number}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        picture(80 + number % 7 * 8, 100 + number % 5 * 8, left=number % 11, top=number % 3).save(folder / name)
+    return names
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder, hidden things, too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_many_images_side_by_side_find_what_one_after_the_other_finds_in_the_order_given(folder: Path) -> None:
+    names = many(folder, 40)
+    done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.csv", "-o", "out.csv", cwd=folder)
+    pipeline, marks = stub_pipeline(), Thing("cat", 1, named_keypoints(["nose", "tail"], np.array([NOSE, TAIL], float)))
+    reference = pipeline.describe(load_image(folder / "ref.png"))
+    rows = (folder / "out.csv").read_text().splitlines()[1:]
+    for name, record in zip(names, lines(done.stdout), strict=True):
+        assert record["image"] == name
+        found = pipeline.match(reference, pipeline.describe(load_image(folder / name)))
+        expected = points_of(carry_keypoints([marks], found)[0])
+        here = expected.points[expected.present].round(2).tolist()
+        assert [[item["x"], item["y"]] for item in record["items"]] == here
+        own = [row.split(",") for row in rows if row.startswith(f"{name},")]
+        assert [[float(row[4]), float(row[5])] for row in own] == here
+
+
+def test_names_of_files_depend_on_the_list_alone(folder: Path) -> None:
+    """Also where an image fails: else it would take its file's name from another when it is mended."""
+    (folder / "other").mkdir()
+    (folder / "other" / "moved.png").write_bytes(b"no image")
+    command = "transfer", "ref.png", "other/moved.png", "moved.png", "--mask", "mask.png", "-o", "out"
+    records = lines(geomatch(*command, cwd=folder).stdout)
+    assert [record.get("output") for record in records] == [None, "out/moved-2.png"]
+    picture(120, 160).save(folder / "other" / "moved.png")
+    resumed = geomatch(*command, "--resume", cwd=folder)
+    assert [record["output"] for record in lines(resumed.stdout)] == ["out/moved.png", "out/moved-2.png"]
+    assert "2 images, 1 of them kept from before" in resumed.stderr
+
+
+FOLDERS = [("--keypoints", "ref.json", "labelme", ".json"), ("--mask", "mask.png", "png", ".png")]
+
+
+@pytest.mark.parametrize(("mark", "file", "format", "suffix"), FOLDERS)
+def test_resuming_does_what_is_missing_and_tells_of_all(
+    mark: str, file: str, format: str, suffix: str, folder: Path
+) -> None:
+    names = many(folder, 6)
+    command = ("transfer", "ref.png", *names, mark, file, "-o", "out", "--format", format, "--review", "look")
+    first = geomatch(*command, cwd=folder)
+    before = files_of(folder / "out") | files_of(folder / "look")
+    (folder / "out" / f"view 2{suffix}").unlink()
+    (folder / "out" / ".geomatch" / f"view 4{suffix}.json").write_bytes(b"{")
+    (folder / "out" / f"view 4{suffix}").unlink()
+    for place in ("out", "look"):
+        (folder / place / f".geomatch-view 2{suffix}-ab12cd34").mkdir()
+    ages = {path: path.stat().st_mtime_ns for path in (folder / "out").iterdir()}
+    resumed = geomatch(*command, "--resume", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == first.stdout
+    assert "6 images, 4 of them kept from before" in resumed.stderr
+    assert files_of(folder / "out") | files_of(folder / "look") == before
+    assert not list((folder / "out").glob(".geomatch-*"))
+    redone = {path.stem for path in (folder / "out").glob(f"*{suffix}") if path.stat().st_mtime_ns != ages.get(path)}
+    assert redone == {"view 2", "view 4"}
+
+
+def test_resuming_leaves_alone_what_was_corrected_by_hand_and_whatever_it_does_not_know(folder: Path) -> None:
+    names = many(folder, 4)
+    command = ("transfer", "ref.png", *names, "--keypoints", "ref.json", "-o", "out", "--format", "labelme")
+    geomatch(*command, cwd=folder)
+    (folder / "out" / "view 0.json").write_text("corrected")
+    (folder / "out" / ".geomatch" / "view 1.json.json").unlink()
+    picture(90, 90).save(folder / "view 2.png")
+    before = files_of(folder / "out")
+    resumed = geomatch(*command, "--resume", cwd=folder)
+    assert resumed.returncode == 1
+    errors = [record.get("error", "") for record in lines(resumed.stdout)]
+    assert [bool(error) for error in errors] == [False, True, True, False]
+    assert all("not known to be of this image, these marks and settings" in error for error in errors[1:3])
+    assert files_of(folder / "out") == before
+    other = geomatch(*command, "--resume", "--min-confidence", "0.01", cwd=folder)
+    assert ["error" in record for record in lines(other.stdout)] == [True] * 4
+    assert files_of(folder / "out") == before
+    again = geomatch(*command, "--overwrite", cwd=folder)
+    assert again.returncode == 0
+    assert json.loads((folder / "out" / "view 0.json").read_text())["imagePath"] == "../view 0.png"
+
+
+def test_processes_of_torchrun_do_each_image_once_between_them(folder: Path) -> None:
+    names = many(folder, 11)
+    command = ("transfer", "ref.png", *names, "--boxes", "ref.json", "--format", "labelme", "-o", "out")
+    alone = geomatch(*command, "--review", "look", cwd=folder)
+    whole, pictures = files_of(folder / "out"), set(files_of(folder / "look")) - {"index.html"}
+    shutil.rmtree(folder / "out")
+    shutil.rmtree(folder / "look")
+    parts = [
+        geomatch(*command, "--review", "look", cwd=folder, env={"RANK": str(rank), "WORLD_SIZE": "3"})
+        for rank in range(3)
+    ]
+    assert {len(lines(part.stdout)) for part in parts} == {3, 4}
+    assert "".join(part.stdout for part in parts) == alone.stdout
+    assert files_of(folder / "out") == whole
+    pages = {f"index-{number}-of-3.html" for number in (1, 2, 3)}
+    assert set(files_of(folder / "look")) == pictures | pages
+    assert "process 2 of 3: 4 images" in parts[2].stderr
+
+
 def test_quiet_says_nothing_but_writes(folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "moved.png", "--boxes", "ref.json", "-o", "out.json", "-q", cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -190,6 +306,9 @@ def test_quiet_says_nothing_but_writes(folder: Path) -> None:
         (["--boxes", "ref.json", "-o", "no/such/out.json"], ["no/such: no such folder"]),
         (["--boxes", "ref.json", "--review", "ref.json"], ["ref.json: is a file"]),
         (["--boxes", "ref.json", "--min-confidence", "2"], ["min-confidence"]),
+        (["--boxes", "ref.json", "--resume"], ["--resume", "-o DIR"]),
+        (["--boxes", "ref.json", "--resume", "-o", "out.json"], ["out.json: one file for all images", "labelme"]),
+        (["--boxes", "ref.json", "--resume", "--overwrite", "-o", "out"], ["--resume", "one of them"]),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(arguments: list[str], said: list[str], folder: Path) -> None:
@@ -199,6 +318,16 @@ def test_what_makes_no_sense_is_refused_before_any_work(arguments: list[str], sa
     done = geomatch("transfer", "ref.png", "moved.png", *arguments, cwd=folder)
     assert_refused(done, *said, folder=folder)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["moved.png", "-o", "out.json"], "2 processes cannot write one file"), (["-"], "cannot read one stdin")],
+)
+def test_what_several_processes_cannot_share_is_refused(arguments: list[str], said: str, folder: Path) -> None:
+    command = "transfer", "ref.png", *arguments, "--keypoints", "ref.json"
+    done = geomatch(*command, cwd=folder, env={"RANK": "1", "WORLD_SIZE": "2"})
+    assert_refused(done, said, folder=folder)
 
 
 def test_a_document_that_does_not_know_the_reference_is_refused(folder: Path) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.annotations import AnnotatedImage, Annotations, Box, Keypoints, Region, Thing
+from geomatch.annotations import AnnotatedImage, Annotations, Box, Keypoints, Region, Target, Thing
 from geomatch.errors import InputError
 from geomatch.io.annotation_lines import annotation_record
-from geomatch.io.annotations import DistinctNames, open_output, read_annotations
+from geomatch.io.annotations import AnnotationOutput, open_output, read_annotations
 from geomatch.io.label_image import voc_colours
 from geomatch.io.runs import decode_runs, unpack_runs
-from geomatch.settings import AnnotationFormat, AnnotationKind
+from geomatch.settings import AnnotationFormat, AnnotationKind, Existing
 
 SIZE = (20, 30)
 REF = Path("photos/ref.jpg")
@@ -298,6 +298,17 @@ def marked(kind: AnnotationKind) -> Sequence[Thing]:
     ]
 
 
+def opened(path: Path, format: AnnotationFormat, kind: AnnotationKind, like: Annotations) -> AnnotationOutput:
+    return open_output(path, format, kind, like, [], existing=Existing.refused)
+
+
+def added(output: AnnotationOutput, carried: AnnotatedImage, number: int = 0) -> Path:
+    """The file that stands, or will stand, for an image."""
+    target = Target(Path(carried.name), number, Path(carried.name).stem)
+    output.add(target, carried)
+    return output.file(target)
+
+
 def reference(kind: AnnotationKind, folder: Path, format: AnnotationFormat) -> Annotations:
     """A file of that format to be like, with things of the same labels."""
     square = [[1, 1], [5, 1], [5, 5], [1, 5]]
@@ -333,8 +344,8 @@ def test_what_is_written_is_read_again(format: AnnotationFormat, kind: Annotatio
     path = tmp_path / (
         "out.csv" if format is AnnotationFormat.csv else "out.json" if format is AnnotationFormat.coco else "out"
     )
-    output = open_output(path, format, kind, like, overwrite=False)
-    file = output.add(AnnotatedImage(str(REF), SIZE, marked(kind)))
+    output = opened(path, format, kind, like)
+    file = added(output, AnnotatedImage(str(REF), SIZE, marked(kind)))
     output.close()
     back = read(file, kind)
     assert back.format is format
@@ -357,8 +368,8 @@ def test_what_is_written_is_read_again(format: AnnotationFormat, kind: Annotatio
 )
 def test_coco_masks_are_written_the_way_they_were_read(segmentation: object, tmp_path: Path) -> None:
     like = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS)
-    output = open_output(tmp_path / "out.json", AnnotationFormat.coco, MASKS, like, overwrite=False)
-    output.add(AnnotatedImage(str(REF), SIZE, like.things))
+    output = opened(tmp_path / "out.json", AnnotationFormat.coco, MASKS, like)
+    added(output, AnnotatedImage(str(REF), SIZE, like.things))
     output.close()
     (annotation,) = json.loads((tmp_path / "out.json").read_text())["annotations"]
     assert annotation["segmentation"] == segmentation
@@ -367,9 +378,9 @@ def test_coco_masks_are_written_the_way_they_were_read(segmentation: object, tmp
 
 def test_a_coco_document_says_all_that_is_known(tmp_path: Path) -> None:
     like = reference(KEYPOINTS, tmp_path, AnnotationFormat.coco)
-    output = open_output(tmp_path / "out.json", AnnotationFormat.coco, KEYPOINTS, like, overwrite=False)
-    for name in ("a b.jpg", "c.jpg"):
-        output.add(AnnotatedImage(name, SIZE, marked(KEYPOINTS)))
+    output = opened(tmp_path / "out.json", AnnotationFormat.coco, KEYPOINTS, like)
+    for number, name in ((7, "c.jpg"), (3, "a b.jpg")):  # as threads come to it; the list decides
+        added(output, AnnotatedImage(name, SIZE, marked(KEYPOINTS)), number)
     assert not (tmp_path / "out.json").exists()
     output.close()
     document = json.loads((tmp_path / "out.json").read_text())
@@ -387,8 +398,8 @@ def test_label_images_keep_values_mode_and_palette(tmp_path: Path) -> None:
     values = np.where(RECTANGLE, 2, 0)
     for mode in ("L", "P"):
         like = read(label_image(tmp_path, values, mode), MASKS)
-        output = open_output(tmp_path / mode, AnnotationFormat.png, MASKS, like, overwrite=False)
-        picture = Image.open(output.add(AnnotatedImage("a.jpg", SIZE, like.things)))
+        output = opened(tmp_path / mode, AnnotationFormat.png, MASKS, like)
+        picture = Image.open(added(output, AnnotatedImage("a.jpg", SIZE, like.things)))
         assert picture.mode == mode
         assert np.asarray(picture).tolist() == values.tolist()
         assert (picture.getpalette() or [])[:9] == (Image.open(tmp_path / "mask.png").getpalette() or [])[:9]
@@ -396,8 +407,8 @@ def test_label_images_keep_values_mode_and_palette(tmp_path: Path) -> None:
 
 def test_things_that_are_no_label_images_are_numbered_in_vocs_colours(tmp_path: Path) -> None:
     like = reference(MASKS, tmp_path, AnnotationFormat.labelme)
-    output = open_output(tmp_path / "out", AnnotationFormat.png, MASKS, like, overwrite=False)
-    picture = Image.open(output.add(AnnotatedImage("a.jpg", SIZE, marked(MASKS))))
+    output = opened(tmp_path / "out", AnnotationFormat.png, MASKS, like)
+    picture = Image.open(added(output, AnnotatedImage("a.jpg", SIZE, marked(MASKS))))
     assert sorted(np.unique(np.asarray(picture))) == [0, 1, 2]
     assert (picture.getpalette() or [])[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
     assert voc_colours(20).palette[3 * 20 : 3 * 21] == (0, 64, 128)  # PASCAL VOC's television
@@ -406,9 +417,9 @@ def test_things_that_are_no_label_images_are_numbered_in_vocs_colours(tmp_path: 
 
 def test_labelme_files_name_their_image_from_where_they_lie(tmp_path: Path) -> None:
     like = reference(KEYPOINTS, tmp_path, AnnotationFormat.labelme)
-    output = open_output(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like, overwrite=False)
+    output = opened(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like)
     document = json.loads(
-        output.add(AnnotatedImage(str(tmp_path / "photos" / "a.jpg"), SIZE, marked(KEYPOINTS))).read_text()
+        added(output, AnnotatedImage(str(tmp_path / "photos" / "a.jpg"), SIZE, marked(KEYPOINTS))).read_text()
     )
     assert document["imagePath"] == "../photos/a.jpg"
     assert [(each["label"], each["confidence"], each["visibility"]) for each in document["shapes"]] == [
@@ -431,23 +442,32 @@ def test_a_line_holds_every_item_with_its_confidence() -> None:
     np.testing.assert_array_equal(decode_runs(unpack_runs(first["segmentation"]["counts"]), SIZE), RECTANGLE)
 
 
-def test_files_of_images_with_one_name_do_not_collide() -> None:
-    names = DistinctNames()
-    assert [names(stem, ".png") for stem in ("a", "b", "A", "a-2", "a")] == [
-        "a.png",
-        "b.png",
-        "A-2.png",
-        "a-2-2.png",
-        "a-3.png",
-    ]
+def test_a_table_is_in_the_order_of_the_list_whatever_came_first(tmp_path: Path) -> None:
+    like = reference(BOXES, tmp_path, AnnotationFormat.csv)
+    output = opened(tmp_path / "out.csv", AnnotationFormat.csv, BOXES, like)
+    for number, name in ((2, "c.jpg"), (0, "a.jpg"), (1, "b, c.jpg")):
+        added(output, AnnotatedImage(name, SIZE, marked(BOXES)[:1]), number)
+    output.close()
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert [row.partition(",1,")[0] for row in rows[1:]] == ["a.jpg", '"b, c.jpg"', "c.jpg"]
 
 
 def test_what_exists_is_not_written_over_without_leave(tmp_path: Path) -> None:
     like = reference(BOXES, tmp_path, AnnotationFormat.coco)
-    for name in ("r.json", "full"):
-        (tmp_path / "full").mkdir(exist_ok=True)
-        written(tmp_path / "full", "kept", "kept.txt")
-        of = AnnotationFormat.coco if name == "r.json" else AnnotationFormat.labelme
-        with pytest.raises(InputError, match=rf"{name}: exists already.*--overwrite"):
-            open_output(tmp_path / name, of, BOXES, like, overwrite=False)
-        open_output(tmp_path / name, of, BOXES, like, overwrite=True)
+    (tmp_path / "full").mkdir()
+    written(tmp_path / "full", "mine", "a.json")
+    target = Target(REF, 0, "a")
+    for name, of in (("r.json", AnnotationFormat.coco), ("full", AnnotationFormat.labelme)):
+        with pytest.raises(InputError, match=rf"{name}.*: exists already.*--overwrite"):
+            open_output(tmp_path / name, of, BOXES, like, [target], existing=Existing.refused)
+        open_output(tmp_path / name, of, BOXES, like, [target], existing=Existing.replaced)
+    other = Target(REF, 0, "b")  # whose file is not there
+    open_output(tmp_path / "full", AnnotationFormat.labelme, BOXES, like, [other], existing=Existing.refused)
+
+
+def test_what_a_killed_process_left_goes_and_what_is_others_stays(tmp_path: Path) -> None:
+    like = reference(BOXES, tmp_path, AnnotationFormat.coco)
+    for name in (".geomatch-out.json-ab12cd34", ".geomatch-other.json-ab12cd34"):
+        (tmp_path / name).mkdir()
+    opened(tmp_path / "out.json", AnnotationFormat.coco, BOXES, like)
+    assert [path.name for path in tmp_path.glob(".geomatch-*")] == [".geomatch-other.json-ab12cd34"]

@@ -1,0 +1,106 @@
+"""`geomatch transfer` side by side against one image after the other: reading, describing, matching, writing, drawing.
+
+    python benchmarks/carrying.py [--photographs DIR] [--images 40] [--side 500] [--preset default] [--rounds 3]
+
+A mask is carried from the first image to all others, into a label image each and a picture to review, in one process
+and in turn. Where other work shares the machine, the processor's seconds are to be trusted; on one core nothing can
+overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+from batch import TEAPOTS, Cost, photographs, table_of, timed
+from rich.console import Console
+
+from geomatch.annotations import AnnotatedImage, Annotations, Region, Target, Thing, categories_of
+from geomatch.carrying import Destination, carry_to_all, lay_out
+from geomatch.io.annotation_lines import annotation_record
+from geomatch.io.annotations import AnnotationOutput, open_output
+from geomatch.io.images import load_image
+from geomatch.pipeline import Pipeline
+from geomatch.review import Album
+from geomatch.settings import AnnotationFormat, AnnotationKind, Existing, Preset
+from geomatch.transfer import Carrier
+
+Way = Callable[[Sequence[Target], Carrier, AnnotationOutput, Album], None]
+
+
+def one_after_the_other(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Album) -> None:
+    for target in targets:
+        pixels = load_image(target.image)
+        carried = AnnotatedImage(str(target.image), (pixels.shape[1], pixels.shape[2]), carrier(pixels))
+        annotation_record(carried)
+        output.add(target, carried)
+        album.add(target, pixels, carried)
+    album.close()
+
+
+def side_by_side(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Album) -> None:
+    for finished in carry_to_all(targets, carrier, Destination(output, None, album), resume=False):
+        if finished.failed:
+            raise SystemExit(f"failed: {finished.record}")
+
+
+WAYS: Mapping[str, Way] = {"one after the other": one_after_the_other, "side by side": side_by_side}
+
+
+def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: int) -> dict[str, list[Cost]]:
+    """The cost of each round by each way."""
+    pixels = load_image(images[0])
+    height, width = size = (pixels.shape[1], pixels.shape[2])
+    mask = np.zeros(size, bool)
+    mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
+    things, kind = [Thing("1", 1, Region(mask))], AnnotationKind.masks
+    marked = Annotations(things, AnnotationFormat.png, categories_of(things))
+    carrier = Carrier(pipeline, pipeline.describe(pixels), things, kind)
+    carrier(pixels)  # what is done the first time only
+    targets = lay_out(images[1:])
+    costs: dict[str, list[Cost]] = {name: [] for name in WAYS}
+    for number in range(rounds):
+        for name, way in WAYS.items():
+            place = folder / f"{name} {number}"
+            output = open_output(place, marked.format, kind, marked, targets, existing=Existing.refused)
+            album = Album(folder / f"{name} {number} drawn", (pixels, AnnotatedImage("reference", size, things)), [])
+            costs[name].append(timed(partial(way, targets, carrier, output, album)))
+    return costs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, default=TEAPOTS)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--side", type=int, default=500)
+    parser.add_argument("--preset", type=Preset, default=Preset.default)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        images = photographs(given.photographs, folder / "images", given.images + 1, given.side)
+        costs = measure(images, Pipeline.build(preset=given.preset), folder, given.rounds)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    title = f"{given.images} images of {given.side} pixels, preset {given.preset}, cores: {cores}"
+    table = table_of(title, "seconds", "processor seconds")
+    for way, each in costs.items():
+        table.add_row(
+            way, *(f"{statistics.median(map(attrgetter(what), each)):.2f}" for what in ("clock", "processor"))
+        )
+    console = Console(width=120)
+    console.print(table)
+    ratios = [one.clock / many.clock for one, many in zip(*costs.values(), strict=True)]
+    console.print(f"side by side is {statistics.median(ratios):.2f} times as fast by the clock")
+
+
+if __name__ == "__main__":
+    main()
