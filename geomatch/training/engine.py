@@ -341,7 +341,7 @@ def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
 
 @contextmanager
 def _opened_checkpoint(path: Path, settings: dict[str, object]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """A checkpoint's tensors, still in the file, and what it says of itself. Raises InputError as `_load_checkpoint`."""
+    """A checkpoint's tensors, still in the file, and what it says of itself. Raises as `_load_checkpoint`."""
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
