@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from geomatch.io.untrusted import MAX_BYTES
 
 MAX_MATRICES = 200_000
-"""Of a variable, in all its cells and fields; PASCAL-Part has a few thousand."""
+"""Of a variable, in all its cells and fields: far more than annotations of an image have."""
 MAX_DEPTH = 16
 """Of cells and structs in one another."""
 MAX_FIELDS = 4096
