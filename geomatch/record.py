@@ -119,7 +119,7 @@ def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeli
             and set(record["files"]) - {_REGIONS} == wanted.names()
             and all(sha256_of(folder / name) == sha256 for name, sha256 in record["files"].items())
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return record if same else None
 
@@ -137,8 +137,23 @@ def settings_record(pipeline: Pipeline, preset: str) -> Record:
 
 
 def write_match(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:
-    """Put a match's files and its record into ``folder``, all or none. Raises InputError if it cannot be written."""
-    write_folder_atomically(folder, {**files, RECORD_FILE: to_json(record, indent=2).encode() + b"\n"})
+    """Put a match's files and its record into ``folder``, all or none. Raises InputError if it cannot be written.
+
+    What an earlier match wrote there and this one does not goes away; what somebody else put or changed there stays.
+    """
+    content = {**files, RECORD_FILE: to_json(record, indent=2).encode() + b"\n"}
+    write_folder_atomically(folder, content, instead_of=_written_before(folder) - content.keys())
+
+
+def _written_before(folder: Path) -> set[str]:
+    """The files in ``folder`` that a match wrote, says its record there, and that still are as it wrote them."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        written = {name: record["files"].get(name) for name in (*FILE_NAMES.values(), *_PICTURES, _REGIONS)}
+        there = [name for name in written if (folder / name).is_file()]
+        return {name for name in there if sha256_of(folder / name) == written[name]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()
 
 
 def to_json(record: Record | list[Record], *, indent: int | None = None) -> str:

@@ -114,7 +114,10 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object) -
         notify(str(message))
 
 
+def printable(text: str) -> str:
+    """Text on one line; names from files can hold line breaks, and what a terminal would obey."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def _say(kind: str, message: str) -> None:
-    # Names of files can hold line breaks, and what a terminal would obey.
-    plain = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
-    print(f"geomatch: {kind}: {plain}", file=sys.stderr)
+    print(f"geomatch: {kind}: {printable(message)}", file=sys.stderr)

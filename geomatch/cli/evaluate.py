@@ -135,14 +135,9 @@ def evaluate(
 def _compare(first: Path, second: Path, *, json: bool) -> None:
     from geomatch.cli import scores
     from geomatch.evaluation.compare import compare, parse_scored
+    from geomatch.io.untrusted import read_text
 
-    texts = []
-    for path in (first, second):
-        try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error})") from error
-    a, b = parse_scored(texts[0], str(first)), parse_scored(texts[1], str(second))
+    a, b = (parse_scored(read_text(path), str(path)) for path in (first, second))
     scores.print_comparison(a, b, compare(a, b), json=json)
 
 

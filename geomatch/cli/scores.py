@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import groupby
 from json import dumps
 
@@ -12,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from geomatch.cli.console import printable
 from geomatch.evaluation.compare import Comparison, Scored
-from geomatch.evaluation.results import Evaluation, Measure, Result, to_record
+from geomatch.evaluation.results import Evaluation, Measure, Result, plain, to_record
 
 Interval = tuple[float, float]
 
@@ -26,7 +26,7 @@ def print_json(evaluations: Sequence[Evaluation]) -> None:
 
 def print_tables(evaluations: Sequence[Evaluation]) -> None:
     """Of each evaluation the scores by class under the first protocol, then the other protocols, then the measures."""
-    console = Console()
+    console = _console()
     for evaluation in evaluations:
         for table in _tables(evaluation):
             console.print(table)
@@ -37,7 +37,8 @@ def print_tables(evaluations: Sequence[Evaluation]) -> None:
 def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Comparison], *, json: bool) -> None:
     """Every score of both, the interval of their difference, and which is better."""
     if json:
-        typer.echo(dumps({"first": first.label, "second": second.label, "scores": [asdict(c) for c in comparisons]}))
+        scores = [plain(comparison) for comparison in comparisons]
+        typer.echo(dumps({"first": first.label, "second": second.label, "scores": scores}, allow_nan=False))
         return
     names = {"first": f"A: {first.label}", "second": f"B: {second.label}", "undecided": "undecided"}
     table = Table(
@@ -51,11 +52,16 @@ def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Compar
             each.score,
             _number(each.first),
             _number(each.second),
-            f"{difference.value:+.3f}",
-            f"{difference.low:+.3f} to {difference.high:+.3f}",
+            _number(difference.value, "+"),
+            f"{_number(difference.low, '+')} to {_number(difference.high, '+')}",
             names[each.better].partition(":")[0],
         )
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """For what has names from files in it: brackets are no markup."""
+    return Console(markup=False)
 
 
 def _tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -80,7 +86,7 @@ def _class_table(title: str, pairs: int, results: Sequence[Result]) -> Table:
         table.add_column(f"PCK@{result.alpha:.2f}", justify="right")
     for name in results[0].per_class:
         scores = [result.per_class[name] for result in results]
-        table.add_row(name, str(scores[0].pairs), *(_number(score.pck) for score in scores))
+        table.add_row(printable(name), str(scores[0].pairs), *(_number(score.pck) for score in scores))
     table.add_section()
     table.add_row("all", str(pairs), *(_number(result.pck) for result in results), style="bold")
     table.add_row("95 %", "", *(_interval(result.interval) for result in results), style="dim")
@@ -127,8 +133,8 @@ def _selection_table(evaluations: Sequence[Evaluation]) -> Table:
     return table
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _number(value: float, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:{sign}.3f}"
 
 
 def _interval(interval: Interval) -> str:

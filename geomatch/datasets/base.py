@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, ImageFile
 from geomatch.errors import InputError
+from geomatch.io.matlab import read_variables
+from geomatch.io.untrusted import read_bytes
 
 NAMED_AT_MOST = 8
 
@@ -139,12 +140,12 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_mat(path: Path, *names: str) -> list[NDArray[Any]]:
-    """The named variables of a Matlab file older than version 7.3. Raises InputError, naming the file."""
+    """The named variables of a Matlab file of versions 5 to 7.2. Raises InputError, naming the file."""
+    if not path.exists():
+        raise InputError(f"{path}: missing; unpack the annotations anew")
     try:
-        content = scipy.io.loadmat(str(path), variable_names=names)  # of a missing Path scipy does not say that it is
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; unpack the annotations anew") from error
-    except Exception as error:  # on a damaged file scipy raises whatever it stumbles over
+        content = read_variables(read_bytes(path), names)
+    except ValueError as error:
         raise InputError(f"{path}: no Matlab file that can be read ({error})") from error
     lacking = [name for name in names if name not in content]
     if lacking:

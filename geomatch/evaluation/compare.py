@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from geomatch.evaluation.bootstrap import Difference, paired_difference
 from geomatch.evaluation.protocols import Average
 
 Values = NDArray[np.float64]
+
+LARGEST = 1e12
+"""Of what is counted or measured: far beyond it, and its sums are finite."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Scored:
     dataset: str
     pairs: list[tuple[str, str, str]]
     points: Values
-    correct: Mapping[tuple[str, str, float], Values]
+    correct: Mapping[tuple[str, Average, float], Values]
     measured: Mapping[str, tuple[Values, str]]
 
 
@@ -46,12 +50,12 @@ class Comparison:
 
 def parse_scored(text: str, name: str) -> Scored:
     """Read what ``geomatch eval --json`` printed of one selection. Raises InputError, naming ``name``, for all else."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) != 1:
         raise InputError(f"{name}: holds {len(lines)} lines; give the JSON of one selection of features and matcher")
     try:
         return _scored(json.loads(lines[0]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{name}: not what 'geomatch eval --json' prints ({error!r})") from error
 
 
@@ -72,35 +76,67 @@ def compare(first: Scored, second: Scored) -> list[Comparison]:
 
 def _scored(record: dict[str, Any]) -> Scored:
     pairs = record["pair_list"]
+    points = _numbers([pair["points"] for pair in pairs])
     correct = {
-        (result["protocol"], result["average"], float(result["alpha"])): np.array(
-            [pair["correct"].get(result["protocol"], {}).get(f"{result['alpha']:g}", 0) for pair in pairs], np.float64
+        (_name(result["protocol"]), Average(result["average"]), float(result["alpha"])): _numbers(
+            [pair["correct"].get(result["protocol"], {}).get(f"{result['alpha']:g}", 0) for pair in pairs]
         )
         for result in record["results"]
     }
+    if not all(((points >= counts) & (counts >= 0)).all() for counts in (points, *correct.values())):
+        raise ValueError("a pair has more right points than points")
     measured = {
-        measure["name"]: (np.array(measure["per_pair"], np.float64), str(measure["better"]))
+        _name(measure["name"]): (_numbers(measure["per_pair"], missing=True), _direction(measure["better"]))
         for measure in record["measures"]
         if len(measure["per_pair"]) == len(pairs)
     }
     return Scored(
-        label=f"{record['features']} + {record['matcher']}",
-        dataset=f"{record['dataset']} {record['split']}",
-        pairs=[(str(pair["source"]), str(pair["target"]), str(pair["category"])) for pair in pairs],
-        points=np.array([pair["points"] for pair in pairs], np.float64),
+        label=f"{_name(record['features'])} + {_name(record['matcher'])}",
+        dataset=f"{_name(record['dataset'])} {_name(record['split'])}",
+        pairs=[(_text(pair["source"]), _text(pair["target"]), _text(pair["category"])) for pair in pairs],
+        points=points,
         correct=correct,
         measured=measured,
     )
 
 
-def _compare_pck(key: tuple[str, str, float], first: Scored, second: Scored) -> Comparison:
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _name(value: object) -> str:
+    if not (name := _text(value)).isprintable():
+        raise ValueError(f"{value!r:.40} cannot be printed")
+    return name
+
+
+def _direction(value: object) -> str:
+    if value not in ("higher", "lower"):
+        raise ValueError(f"{value!r:.40} is neither higher nor lower")
+    return str(value)
+
+
+def _numbers(values: list[object], *, missing: bool = False) -> Values:
+    """(N,) float64, NaN where one is missing, if any may be. Raises TypeError or ValueError for what is no number."""
+    for value in values:
+        if not isinstance(value, int | float) and not (missing and value is None):
+            raise TypeError(f"{value!r:.40} is no number")
+    numbers = np.array(values, np.float64)
+    if not all(missing if math.isnan(number) else abs(number) <= LARGEST for number in numbers):
+        raise ValueError("there are numbers that nothing counts or measures")
+    return numbers
+
+
+def _compare_pck(key: tuple[str, Average, float], first: Scored, second: Scored) -> Comparison:
     protocol, average, alpha = key
     weights = _pair_weights(average, first)
     a, b = (each.correct[key] / np.maximum(each.points, 1) * weights for each in (first, second))
     return _comparison(f"{protocol}, {average}, PCK@{alpha:.2f}", a, b, weights, "higher")
 
 
-def _pair_weights(average: str, scored: Scored) -> Values:
+def _pair_weights(average: Average, scored: Scored) -> Values:
     """What a pair counts: its points, or 1, or its part of its class."""
     if average == Average.per_point:
         return scored.points

@@ -136,8 +136,8 @@ CSV_COLUMNS = (
 
 
 def to_record(evaluation: Evaluation) -> dict[str, object]:
-    """The evaluation as what JSON can hold: NaN, where a mean is of nothing, becomes None."""
-    return {field.name: _plain(getattr(evaluation, field.name)) for field in fields(evaluation)}
+    """The evaluation by the names of its fields, as `plain` gives it: a mean of nothing is None."""
+    return {field.name: plain(getattr(evaluation, field.name)) for field in fields(evaluation)}
 
 
 def to_csv(evaluations: Iterable[Evaluation]) -> str:
@@ -169,13 +169,14 @@ def _rows(evaluation: Evaluation) -> Iterable[Sequence[object]]:
             yield (measure.name, "", "", name, value.pairs, value.value, *value.interval)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value, or a dataclass of values, as what JSON can hold: None in place of NaN and of what has no end."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return value

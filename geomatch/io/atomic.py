@@ -23,10 +23,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
 
 
-def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, instead_of: Collection[str] = ()) -> None:
     """Make ``folder`` with all of ``files`` (name to content) in it, or, if that fails, leave everything as it was.
 
-    In a folder that exists already the files replace those of the same name, once all of them are on the disk.
+    In a folder that exists already the files replace those of the same name, and those named ``instead_of``, once all
+    of them are on the disk; they appear in the order given.
 
     Raises InputError if it cannot be written.
     """
@@ -34,6 +35,8 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
         if folder.exists():
+            for name in instead_of:
+                (folder / name).unlink(missing_ok=True)
             for name in files:
                 os.replace(temporary / name, folder / name)
         else:

@@ -38,7 +38,7 @@ from geomatch.settings import Batches, Device, Discriminability
 from geomatch.training.ahead import Ahead
 from geomatch.training.batches import BatchSampler
 from geomatch.training.components import principal_components, set_projection
-from geomatch.training.engine import Optimisation, Progress, StepLoss, Task, autocast, train
+from geomatch.training.engine import Optimisation, Progress, StepLoss, Task, autocast, check_checkpoint, train
 from geomatch.training.warps import ColourRanges, ViewPairs, draw_view_pairs
 from geomatch.training.whole import WholeView, draw_whole
 from geomatch.training.workers import workers_of_torchrun
@@ -362,6 +362,8 @@ def train_anchornet(
     check_writable(out)
     trunk_name, trunk = pretrained_trunk(init)
     recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
+    if resume:
+        check_checkpoint(_checkpoint(out, "banks"), asdict(recipe), optimisation)
     memory = memory_of(find_device(device))
     if (needed := bytes_needed(recipe)) > memory:
         raise InputError(
@@ -381,7 +383,7 @@ def train_anchornet(
 
         def learn(what: str, task_of: Callable[[AnchorNet, LabelledViews], Task], how: Optimisation) -> None:
             views = LabelledViews(recipe, photographs, reader, workers.device, workers.count)
-            checkpoint = out.with_name(f"{out.name}.{what}.checkpoint")
+            checkpoint = _checkpoint(out, what)
             with views.upcoming:
                 train(
                     task_of(network, views),
@@ -404,3 +406,7 @@ def train_anchornet(
             fit_means(network, examples)
         if workers.lead:
             save_weights(out, "anchornet", asdict(recipe.network), network.state_dict())
+
+
+def _checkpoint(out: Path, what: str) -> Path:
+    return out.with_name(f"{out.name}.{what}.checkpoint")

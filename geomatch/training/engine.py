@@ -149,7 +149,7 @@ def train(
             f"processes: give --accumulate {workers.count} or a multiple of it"
         )
     state = _State.new(task.network, optimisation)
-    settings: dict[str, object] = {"recipe": recipe, "optimisation": asdict(optimisation)}
+    settings = _settings(recipe, optimisation)
     if resume:
         _load_checkpoint(checkpoint, state, settings)
     first, seconds_before = state.step, state.seconds
@@ -314,22 +314,20 @@ def _save_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
+def check_checkpoint(path: Path, recipe: Mapping[str, object], optimisation: Optimisation) -> None:
+    """Raise InputError now, rather than once there is a network, if `train` could not resume from ``path``."""
+    with _opened_checkpoint(path, _settings(recipe, optimisation)):
+        pass
+
+
+def _settings(recipe: Mapping[str, object], optimisation: Optimisation) -> dict[str, object]:
+    return {"recipe": recipe, "optimisation": asdict(optimisation)}
+
+
 def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> None:
     """Restore a state. Raises InputError if the file is missing, damaged or was made with other settings."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
-            if about.get("format") != CHECKPOINT_FORMAT:
-                raise InputError(f"{path}: not a checkpoint of this version of geomatch")
-            if difference := _first_difference(about["settings"], json.loads(json.dumps(settings))):
-                raise InputError(
-                    f"{path}: made with other settings: {difference}; resume with the command line that began it"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no checkpoint to resume from") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: a damaged checkpoint ({error})") from error
+    with _opened_checkpoint(path, settings) as (file, about):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     state.step, state.seconds, state.best = int(about["step"]), float(about["seconds"]), about["best"]
     state.network.load_state_dict(_under("network.", tensors))
     if state.average is not None:
@@ -339,6 +337,25 @@ def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> 
             kept = state.optimiser.state[parameter]
             kept["step"] = torch.tensor(float(state.step), device=parameter.device)
             kept[slot] = torch.empty_like(parameter).copy_(tensors[key])
+
+
+@contextmanager
+def _opened_checkpoint(path: Path, settings: dict[str, object]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A checkpoint's tensors, still in the file, and what it says of itself. Raises as `_load_checkpoint`."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
+            if about.get("format") != CHECKPOINT_FORMAT:
+                raise InputError(f"{path}: not a checkpoint of this version of geomatch")
+            if difference := _first_difference(about["settings"], json.loads(json.dumps(settings))):
+                raise InputError(
+                    f"{path}: made with other settings: {difference}; resume with the command line that began it"
+                )
+            yield file, about
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no checkpoint to resume from") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: a damaged checkpoint ({error})") from error
 
 
 def _first_difference(kept: dict[str, Any], asked: dict[str, Any], within: str = "") -> str:

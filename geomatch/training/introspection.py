@@ -31,7 +31,7 @@ from geomatch.settings import Batches, Device
 from geomatch.training.ahead import Ahead
 from geomatch.training.batches import BatchSampler
 from geomatch.training.descriptor_start import start_from_principal_components, start_from_teacher
-from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, autocast, train
+from geomatch.training.engine import Optimisation, Progress, StepLoss, Validation, autocast, check_checkpoint, train
 from geomatch.training.teacher import Opinion, Teacher
 from geomatch.training.warps import ColourRanges, ViewPairs, draw_view_pairs
 from geomatch.training.whole import WholeView, draw_whole, inside, whole_view
@@ -324,6 +324,10 @@ def train_introspection(
     reader = PhotographReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
+    checkpoint = out.with_name(out.name + ".checkpoint")
+    made_with = {**asdict(recipe), "classifier": _fingerprint(classifier), "crops": _fingerprint(crops)}
+    if resume:
+        check_checkpoint(checkpoint, made_with, optimisation)
 
     def keep() -> None:
         save_weights(out, "introspection", asdict(recipe.network), network.state_dict())
@@ -337,8 +341,8 @@ def train_introspection(
             train(
                 task,
                 optimisation,
-                recipe={**asdict(recipe), "classifier": _fingerprint(classifier), "crops": _fingerprint(crops)},
-                checkpoint=out.with_name(out.name + ".checkpoint"),
+                recipe=made_with,
+                checkpoint=checkpoint,
                 resume=resume,
                 log=out.with_name(out.name + ".log.jsonl"),
                 on_progress=on_progress,

@@ -7,6 +7,7 @@ photographs found ``unreadable``) or the score of a ``validation``.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,17 @@ from typing import Any
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 
+LARGEST = 1e100
+"""What is larger, as in a training that ran away, is no number in a curve."""
+MOST_STEPS = 1 << 53
+
 
 @dataclass(frozen=True)
 class TrainingLog:
     """A log as it was read.
 
     curves: for every number in the log, in the order in which they first appear, the steps at which it is known and
-    its values there. unreadable: names of photographs that could not be used.
+    its values there, NaN where they are not finite. unreadable: names of photographs that could not be used.
     """
 
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
@@ -67,9 +72,10 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """A line's numbers and names; None if it is no whole line of a log."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("step"), int) else None
+    step = entry.get("step") if isinstance(entry, dict) else None
+    return entry if isinstance(step, int) and 0 <= step <= MOST_STEPS else None
 
 
 def _in_columns(entries: Sequence[Mapping[str, Any]]) -> TrainingLog:
@@ -82,5 +88,5 @@ def _in_columns(entries: Sequence[Mapping[str, Any]]) -> TrainingLog:
             elif name != "step" and isinstance(value, int | float):
                 steps, values = curves.setdefault(name, ([], []))
                 steps.append(entry["step"])
-                values.append(float(value))
+                values.append(float(value) if abs(value) <= LARGEST else math.nan)
     return TrainingLog(curves, tuple(unreadable))

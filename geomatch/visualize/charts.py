@@ -15,6 +15,9 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 44
 SERIES = 8
 """Colours that tell curves apart; more curves start over."""
 
+NOTHING, NO_DIFFERENCE = 1e-100, 1e-12
+"""Ends of an axis closer to 0, or, relatively, to each other than this are not told apart."""
+
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -35,7 +38,8 @@ class Axis:
     @classmethod
     def spanning(cls, label: str, lowest: float, highest: float) -> Axis:
         """The shortest axis that holds ``lowest`` to ``highest``, with round ticks, at most six."""
-        if highest <= lowest:
+        lowest, highest = (end if abs(end) > NOTHING else 0.0 for end in (lowest, highest))
+        if highest - lowest <= NO_DIFFERENCE * max(abs(lowest), abs(highest)):
             margin = abs(lowest) / 10 or 1.0
             lowest, highest = lowest - margin, lowest + margin
         step = 10.0 ** math.floor(math.log10((highest - lowest) / 5))

@@ -22,12 +22,14 @@ def colour_wheel() -> NDArray[np.uint8]:
 
 def colour_flow(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:
     """Flow (2, ...) to colours (..., 3): white where nothing moves, full at the length ``longest``, dark beyond it."""
-    wheel = colour_wheel().astype(np.float64)
+    wheel = colour_wheel().T.astype(np.float64)
     x, y = flow / max(longest, 1e-6)
-    turn = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (len(wheel) - 1)
+    turn = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (wheel.shape[1] - 1)
     step = np.floor(turn).astype(np.int64)
-    share = (turn - step)[..., None]
-    colour = (1 - share) * wheel[step] + share * wheel[(step + 1) % len(wheel)]
-    length = np.hypot(x, y)[..., None]
-    shaded: NDArray[np.float64] = np.where(length <= 1, 255 - length * (255 - colour), 0.75 * colour)
-    return shaded.astype(np.uint8)
+    share, following = turn - step, (step + 1) % wheel.shape[1]
+    length = np.hypot(x, y)
+    colours = np.empty((*length.shape, 3), dtype=np.uint8)
+    for channel, shades in enumerate(wheel):  # one at a time takes half of what arrays of colours take
+        full = (1 - share) * shades[step] + share * shades[following]
+        colours[..., channel] = np.where(length <= 1, 255 - length * (255 - full), 0.75 * full)
+    return colours

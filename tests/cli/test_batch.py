@@ -312,6 +312,15 @@ def test_results_that_are_there_are_not_overwritten_unasked(photographs: Path) -
     assert geomatch(*command, "--overwrite", cwd=photographs).returncode == 0
 
 
+def test_resumed_with_another_format_a_folder_holds_only_what_its_record_names(photographs: Path) -> None:
+    command = ("match", "--against", "x.png", "y.png", "-o", "out", *QUICK)
+    assert geomatch(*command, "--format", "npz", cwd=photographs).returncode == 0
+    (photographs / "out" / "x--y" / "notes.txt").write_text("mine")
+    done = geomatch(*command, "--format", "npy", "--resume", cwd=photographs)
+    assert list(json.loads(done.stdout)["files"]) == ["flow.npy"]
+    assert {path.name for path in (photographs / "out" / "x--y").iterdir()} == {"flow.npy", "match.json", "notes.txt"}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_cannot_be_written_is_named_before_any_work(photographs: Path) -> None:
     (photographs / "locked").mkdir(mode=0o555)

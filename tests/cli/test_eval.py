@@ -108,7 +108,7 @@ def test_bad_pairs_are_named_or_counted(pictures: Path) -> None:
         (("--dataset", "pf-birch"), "unknown dataset 'pf-birch': the known ones are pf-pascal"),
         (("--dataset", "tss"), "tss is not at data/tss"),
         ((), "give --dataset NAME"),
-        (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
+        (("--compare", "a.json", "b.json"), "a.json: no such file"),
         (("--dataset", "tss", "--csv", "none/a.csv"), "none: no such folder"),
     ],
 )

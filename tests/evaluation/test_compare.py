@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geomatch.cli.scores import print_comparison
 from geomatch.errors import InputError
 from geomatch.evaluation.compare import Scored, compare, parse_scored
 
@@ -83,3 +84,42 @@ def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, content: str) -> 
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=r"a\.json"):
         read_scored(tmp_path / "a.json")
+
+
+def test_an_evaluation_of_pairs_without_points_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.json", [0, 0])
+    nothing = path.read_text().replace('"points": 4', '"points": 0')
+    scored = parse_scored(nothing, "a.json")
+    print_comparison(scored, scored, compare(scored, scored), json=True)
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores[0]["first"] is None
+    assert scores[0]["difference"]["value"] is None
+
+
+def test_brackets_in_the_name_of_a_benchmark_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored = read_scored(write(tmp_path / "a.json", [1, 2], dataset="mine [/red]"))
+    print_comparison(scored, scored, compare(scored, scored), json=False)
+    assert "mine [/red] test, 2 pairs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "a\x1b[31m"},
+        {"features": 3},
+        {"measures": [{"name": "error", "better": "sideways", "per_pair": [1.0, 2.0]}]},
+        {"measures": [{"name": "error", "better": "lower", "per_pair": [1.0, 10**400]}]},
+        {"measures": [{"name": "error", "better": "lower", "per_pair": [1.0, float("inf")]}]},
+        {"results": [{"protocol": "geomatch", "average": "per-moon", "alpha": 0.1}]},
+    ],
+)
+def test_what_no_evaluation_says_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="not what 'geomatch eval --json' prints"):
+        read_scored(write(tmp_path / "a.json", [1, 2], **change))
+
+
+def test_more_right_points_than_points_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="more right points than points"):
+        read_scored(write(tmp_path / "a.json", [1, 5]))

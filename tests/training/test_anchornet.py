@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geomatch.datasets.photographs import Photograph
+from geomatch.datasets.photographs import Photograph, PhotographReader
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.registry import load_features
@@ -270,6 +270,24 @@ def test_training_stopped_in_each_stage_goes_on_as_if_never_stopped(
         assert not parts.exists()
     learn(shards, init, parts, resume=True)
     assert parts.read_bytes() == learnt[0].read_bytes()
+
+
+def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_read_for_it(
+    shards: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PhotographReader, "read", lambda *_: pytest.fail("photographs are read"))
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(InputError, match=r"out\.safetensors\.banks\.checkpoint: no checkpoint to resume from"):
+        learn(shards, init, out, resume=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_with_other_settings_is_refused_before_a_photograph_is_read(
+    learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PhotographReader, "read", lambda *_: pytest.fail("photographs are read"))
+    with pytest.raises(InputError, match=r"banks\.checkpoint: made with other settings: optimisation\.steps was 3"):
+        learn(shards, init, learnt[0], steps=4, resume=True)
 
 
 def test_more_filters_than_fit_in_memory_are_refused_with_the_estimate(

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geomatch.errors import InputError
@@ -68,3 +69,17 @@ def test_resuming_drops_what_came_later_and_half_a_line(tmp_path: Path) -> None:
 def test_a_full_disk_is_said() -> None:
     with pytest.raises(InputError, match="/dev/full: could not be written"):
         append(Path("/dev/full"), {"step": 0})
+
+
+def test_what_ran_away_is_no_number(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 0, "loss": 1.5}\n{"step": 1, "loss": Infinity}\n{"step": 2, "loss": 1' + "0" * 400 + "}\n")
+    np.testing.assert_array_equal(read_log(log).curves["loss"][1], [1.5, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("step", ["-1", "1" + "0" * 30, "1.5", '"1"', "null"])
+def test_a_step_that_is_none_is_no_log(step: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(f'{{"step": {step}, "loss": 1.5}}\n')
+    with pytest.raises(InputError, match="line 1 is not a step"):
+        read_log(log)

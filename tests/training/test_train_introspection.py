@@ -83,6 +83,15 @@ def test_training_writes_weights_in_which_every_layer_that_is_used_has_moved(
     assert out.with_name("out.safetensors.checkpoint").is_file()
 
 
+def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_read_for_it(
+    shards: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PhotographReader, "read", lambda *_: pytest.fail("photographs are read"))
+    with pytest.raises(InputError, match=r"out\.safetensors\.checkpoint: no checkpoint to resume from"):
+        run(shards, init, tmp_path / "out.safetensors", resume=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_same_command_gives_the_same_bytes_also_interrupted_and_resumed_and_leaves_no_thread_behind(
     trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
 ) -> None:

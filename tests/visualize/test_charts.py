@@ -29,6 +29,8 @@ def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float,
         (-1.2, 3.1, [-2, 0, 2, 4]),
         (0.225, 0.267, [0.22, 0.23, 0.24, 0.25, 0.26, 0.27]),
         (2, 2, [1.8, 1.9, 2.0, 2.1, 2.2]),
+        (2, 2 + 1e-15, [1.8, 1.9, 2.0, 2.1, 2.2]),
+        (0, 5e-324, [-1, -0.5, 0, 0.5, 1]),
     ],
 )
 def test_axes_that_need_not_start_at_zero_begin_and_end_at_round_numbers(
