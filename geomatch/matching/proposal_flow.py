@@ -1,8 +1,8 @@
 """Proposal Flow: boxes of two images are matched by what they show and by how matches agree (Ham et al., PAMI 2018).
 
 Boxes i of image A and j of image B are compared by their pooled features, s_ij = max(0, <f_i, f_j>)^p, if the ratio of
-their aspects lies between 1/2 and 2; otherwise s_ij = 0. The paper has p = 1, and HOG freed of its mean and covariance;
-of learnt features, which are alike all over an image, the mean is taken away and p is 6.
+their aspects lies between 1/2 and 2; otherwise s_ij = 0. The paper has p = 1, and frees the boxes' HOG of the mean and
+covariance of photographs; here the mean of what the pair's own boxes show is taken away, and p is 6.
 Box i goes to the j of largest z_ij, which is
 
 - s_ij alone: naive appearance matching (`NaiveAppearance`);
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, Final
@@ -99,10 +100,10 @@ class ProposalFlow(Method):
     """What the three ways of matching share.
 
     proposals: where boxes come from. count: about how many of them. seed: of random ones. bins: along either axis, that
-    features are pooled into. centring: how much of the pair's mean descriptor is taken away from all, 1 being all of
-    it. sharpness: the power p of the similarity. lattice: points along the longer side of the dense flow. smoothness:
-    lambda of its filter for a point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so
-    that the flow is smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
+    features are pooled into. centring: how much of the mean of what the pair's boxes show is taken away from all, 1
+    being all of it. sharpness: the power p of the similarity. lattice: points along the longer side of the dense flow.
+    smoothness: lambda of its filter for a point a pixel, IMAGE_SIDE along that side; it falls with the square of their
+    spacing, so that the flow is smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
     """
 
     limits: ClassVar[Limits] = {
@@ -138,9 +139,9 @@ class ProposalFlow(Method):
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
         a, b = self.regions(source), self.regions(target)
         self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), max_bytes)
-        features = centred(source, target, self.centring)
-        shown = [pool(each, of.boxes, self.bins, max_bytes) for each, of in zip(features, (a, b), strict=True)]
-        similarity = (shown[0] @ shown[1].mT).relu_().pow_(self.sharpness)
+        shown = [pool(each, of.boxes, self.bins, max_bytes) for each, of in ((source, a), (target, b))]
+        first, second = centred(shown, source.descriptors.shape[0], self.centring)
+        similarity = (first @ second.mT).relu_().pow_(self.sharpness)
         there, back = self.match(similarity, a, b, max_bytes), self.match(similarity.mT, b, a, max_bytes)
         return self._flow(there, source, target), self._flow(back, target, source)
 
@@ -175,7 +176,7 @@ class ProposalFlow(Method):
         return lay_over(regions, here, there)
 
     def _check_memory(self, channels: int, n: int, m: int, max_bytes: int) -> None:
-        needed = 4 * ((n + m) * self.bins**2 * channels + 16 * n * m)
+        needed = 4 * (3 * (n + m) * self.bins**2 * channels + 16 * n * m)
         if needed > max_bytes:
             raise OutOfMemoryError(
                 f"matching {n} boxes with {m} takes some {needed} bytes, and {max_bytes} are allowed: "
@@ -183,13 +184,15 @@ class ProposalFlow(Method):
             )
 
 
-def centred(source: FeatureMap, target: FeatureMap, share: float) -> list[FeatureMap]:
-    """Two images' features without a ``share`` of the mean descriptor of both, of unit length again."""
-    common = (source.descriptors.mean(dim=(1, 2)) + target.descriptors.mean(dim=(1, 2))) * (share / 2)
-    return [
-        replace(features, descriptors=F.normalize(features.descriptors - common[:, None, None], dim=0))
-        for features in (source, target)
-    ]
+def centred(shown: Sequence[Tensor], channels: int, share: float) -> list[Tensor]:
+    """What the boxes of two images show, (N, bins^2 C) and (M, bins^2 C) as `pool` gives it, without a ``share`` of the
+    mean descriptor (C,) of all their bins, both images weighing the same; of unit length again.
+
+    A bin that is nearly the mean, such as one without texture, is small afterwards and has little to say in its box.
+    """
+    bins = [each.reshape(len(each), -1, channels) for each in shown]
+    common = torch.stack([each.mean(dim=(0, 1)) for each in bins]).mean(dim=0) * share
+    return [F.normalize((each - common).flatten(1), dim=1) for each in bins]
 
 
 @dataclass(frozen=True)
