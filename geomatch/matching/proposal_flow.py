@@ -31,6 +31,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import OutOfMemoryError
 from geomatch.matching.base import Limits, Method, Placement
+from geomatch.matching.box_hog import hog_of_boxes
 from geomatch.matching.pooling import pool
 from geomatch.matching.proposals import inside_border, sliding_windows, uniform_boxes, whole_image
 from geomatch.matching.region_flow import flow_from_regions, lattice_over, lay_over
@@ -44,6 +45,13 @@ WINDOW_SCALES: Final = (0.1, 0.15, 0.225, 0.34, 0.5, 0.75)
 """Sides of the windows to match, which are square, as shares of the geometric mean of the image's sides."""
 
 _ROUNDING: Final = 1e-4
+
+
+class Appearance(StrEnum):
+    """What boxes are compared by: the features pooled over them, or HOG of their own pixels, whatever the features."""
+
+    features = "features"
+    hog = "hog"
 
 
 class Proposals(StrEnum):
@@ -99,11 +107,12 @@ class Regions:
 class ProposalFlow(Method):
     """What the three ways of matching share.
 
-    proposals: where boxes come from. count: about how many of them. seed: of random ones. bins: along either axis, that
-    features are pooled into. centring: how much of the mean of what the pair's boxes show is taken away from all, 1
-    being all of it. sharpness: the power p of the similarity. lattice: points along the longer side of the dense flow.
-    smoothness: lambda of its filter for a point a pixel, IMAGE_SIDE along that side; it falls with the square of their
-    spacing, so that the flow is smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
+    proposals: where boxes come from. count: about how many of them. seed: of random ones. appearance: what boxes are
+    compared by (in the paper HOG). bins: along either axis, that each is cut into (in the paper 8, for HOG). centring:
+    how much of the mean of what the pair's boxes show is taken away from all, 1 being all of it. sharpness: the power p
+    of the similarity. lattice: points along the longer side of the dense flow. smoothness: lambda of its filter for a
+    point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so that the flow is smooth
+    over the same distances on any lattice. (The paper's is 20, and tears more.)
     """
 
     limits: ClassVar[Limits] = {
@@ -119,6 +128,7 @@ class ProposalFlow(Method):
     proposals: Proposals = Proposals.sliding
     count: int = 600
     seed: int = 0
+    appearance: Appearance = Appearance.features
     bins: int = 4
     centring: float = 1.0
     sharpness: float = 6.0
@@ -134,13 +144,16 @@ class ProposalFlow(Method):
             features = replace(features, image=image)
         if self.proposals is Proposals.selective_search and features.boxes is None:
             features = replace(features, boxes=selective_search(image, self.count).to(features.descriptors))
+        if self.appearance is Appearance.hog and features.shown is None:
+            shown = hog_of_boxes(image, self.regions(features).boxes.cpu(), self.bins)
+            features = replace(features, shown=shown.to(features.descriptors))
         return features
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
         a, b = self.regions(source), self.regions(target)
         self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), max_bytes)
-        shown = [pool(each, of.boxes, self.bins, max_bytes) for each, of in ((source, a), (target, b))]
-        first, second = centred(shown, source.descriptors.shape[0], self.centring)
+        shown = [self.show(each, of, max_bytes) for each, of in ((source, a), (target, b))]
+        first, second = centred(shown, self.bins, self.centring)
         similarity = (first @ second.mT).relu_().pow_(self.sharpness)
         there, back = self.match(similarity, a, b, max_bytes), self.match(similarity.mT, b, a, max_bytes)
         return self._flow(there, source, target), self._flow(back, target, source)
@@ -159,6 +172,14 @@ class ProposalFlow(Method):
                 boxes = inside_border(features.boxes.double().cpu().numpy(), size)
         every = np.concatenate((boxes, whole_image(size)))
         return Regions.of(torch.from_numpy(every).to(features.descriptors), size)
+
+    def show(self, features: FeatureMap, regions: Regions, max_bytes: int) -> Tensor:
+        """What each of N boxes shows: (N, bins^2 C) float32, by row, column, channel."""
+        if self.appearance is Appearance.features:
+            return pool(features, regions.boxes, self.bins, max_bytes)
+        if features.shown is None:
+            raise ValueError("HOG of boxes needs the image: prepare the features first")
+        return features.shown
 
     def match(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> RegionMatches:
         """The best match of each of N boxes among M others, of similarities (N, M), whether admissible or not."""
@@ -184,15 +205,15 @@ class ProposalFlow(Method):
             )
 
 
-def centred(shown: Sequence[Tensor], channels: int, share: float) -> list[Tensor]:
-    """What the boxes of two images show, (N, bins^2 C) and (M, bins^2 C) as `pool` gives it, without a ``share`` of the
-    mean descriptor (C,) of all their bins, both images weighing the same; of unit length again.
+def centred(shown: Sequence[Tensor], bins: int, share: float) -> list[Tensor]:
+    """What the boxes of two images show, (N, bins^2 C) and (M, bins^2 C), without a ``share`` of the mean descriptor
+    (C,) of all their bins, both images weighing the same; each box of unit length.
 
     A bin that is nearly the mean, such as one without texture, is small afterwards and has little to say in its box.
     """
-    bins = [each.reshape(len(each), -1, channels) for each in shown]
-    common = torch.stack([each.mean(dim=(0, 1)) for each in bins]).mean(dim=0) * share
-    return [F.normalize((each - common).flatten(1), dim=1) for each in bins]
+    cut = [each.reshape(len(each), bins * bins, -1) for each in shown]
+    common = torch.stack([each.mean(dim=(0, 1)) for each in cut]).mean(dim=0) * share
+    return [F.normalize((each - common).flatten(1), dim=1) for each in cut]
 
 
 @dataclass(frozen=True)
