@@ -21,6 +21,7 @@ class FeatureMap:
         Probabilistic Introspection); None for features that do not know.
     image: (3, H, W) uint8, the image itself, where the matcher wants to see it; see `matching.base.Method.prepare`.
     boxes: (B, 4) float32, left, top, right, bottom in pixels: regions that things may fill, likewise.
+    shown: (N, D) float32: what the boxes show that the matcher compares, likewise.
     """
 
     descriptors: Tensor
@@ -29,6 +30,7 @@ class FeatureMap:
     inverse_confidence: Tensor | None = None
     image: Tensor | None = None
     boxes: Tensor | None = None
+    shown: Tensor | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:
@@ -37,7 +39,7 @@ class FeatureMap:
     @property
     def nbytes(self) -> int:
         """The memory that its tensors take."""
-        held = (self.descriptors, self.inverse_confidence, self.image, self.boxes)
+        held = (self.descriptors, self.inverse_confidence, self.image, self.boxes, self.shown)
         return sum(each.nbytes for each in held if each is not None)
 
     def read_on(self, grid: Grid) -> FeatureMap:

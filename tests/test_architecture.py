@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 FLOORS = (
     {"errors", "settings", "geometry", "__init__"},
     {"annotations", "correspondence", "device", "feature_cache", "opencv", "plugins", "sharing", "timing", "views"},
+    {"gradient_histograms"},
     {"io", "datasets", "features", "matching"},
     {"visualize"},
     {"pipeline", "training"},

@@ -1,8 +1,8 @@
 """Proposal Flow: boxes of two images are matched by what they show and by how matches agree (Ham et al., PAMI 2018).
 
 Boxes i of image A and j of image B are compared by their pooled features, s_ij = max(0, <f_i, f_j>)^p, if the ratio of
-their aspects lies between 1/2 and 2; otherwise s_ij = 0. The paper has p = 1, and HOG freed of its mean and covariance;
-of learnt features, which are alike all over an image, the mean is taken away and p is 6.
+their aspects lies between 1/2 and 2; otherwise s_ij = 0. The paper has p = 1, and frees the boxes' HOG of the mean and
+covariance of photographs; here the mean of what the pair's own boxes show is taken away, and p is 6.
 Box i goes to the j of largest z_ij, which is
 
 - s_ij alone: naive appearance matching (`NaiveAppearance`);
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, Final
@@ -30,6 +31,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import OutOfMemoryError
 from geomatch.matching.base import Limits, Method, Placement
+from geomatch.matching.box_hog import hog_of_boxes
 from geomatch.matching.pooling import pool
 from geomatch.matching.proposals import inside_border, sliding_windows, uniform_boxes, whole_image
 from geomatch.matching.region_flow import flow_from_regions, lattice_over, lay_over
@@ -43,6 +45,13 @@ WINDOW_SCALES: Final = (0.1, 0.15, 0.225, 0.34, 0.5, 0.75)
 """Sides of the windows to match, which are square, as shares of the geometric mean of the image's sides."""
 
 _ROUNDING: Final = 1e-4
+
+
+class Appearance(StrEnum):
+    """What boxes are compared by: the features pooled over them, or HOG of their own pixels, whatever the features."""
+
+    features = "features"
+    hog = "hog"
 
 
 class Proposals(StrEnum):
@@ -98,11 +107,12 @@ class Regions:
 class ProposalFlow(Method):
     """What the three ways of matching share.
 
-    proposals: where boxes come from. count: about how many of them. seed: of random ones. bins: along either axis, that
-    features are pooled into. centring: how much of the pair's mean descriptor is taken away from all, 1 being all of
-    it. sharpness: the power p of the similarity. lattice: points along the longer side of the dense flow. smoothness:
-    lambda of its filter for a point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so
-    that the flow is smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
+    proposals: where boxes come from. count: about how many of them. seed: of random ones. appearance: what boxes are
+    compared by (in the paper HOG). bins: along either axis, that each is cut into (in the paper 8, for HOG). centring:
+    how much of the mean of what the pair's boxes show is taken away from all, 1 being all of it. sharpness: the power p
+    of the similarity. lattice: points along the longer side of the dense flow. smoothness: lambda of its filter for a
+    point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so that the flow is smooth
+    over the same distances on any lattice. (The paper's is 20, and tears more.)
     """
 
     limits: ClassVar[Limits] = {
@@ -118,6 +128,7 @@ class ProposalFlow(Method):
     proposals: Proposals = Proposals.sliding
     count: int = 600
     seed: int = 0
+    appearance: Appearance = Appearance.features
     bins: int = 4
     centring: float = 1.0
     sharpness: float = 6.0
@@ -133,14 +144,17 @@ class ProposalFlow(Method):
             features = replace(features, image=image)
         if self.proposals is Proposals.selective_search and features.boxes is None:
             features = replace(features, boxes=selective_search(image, self.count).to(features.descriptors))
+        if self.appearance is Appearance.hog and features.shown is None:
+            shown = hog_of_boxes(image, self.regions(features).boxes.cpu(), self.bins)
+            features = replace(features, shown=shown.to(features.descriptors))
         return features
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
         a, b = self.regions(source), self.regions(target)
         self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), max_bytes)
-        features = centred(source, target, self.centring)
-        shown = [pool(each, of.boxes, self.bins, max_bytes) for each, of in zip(features, (a, b), strict=True)]
-        similarity = (shown[0] @ shown[1].mT).relu_().pow_(self.sharpness)
+        shown = [self.show(each, of, max_bytes) for each, of in ((source, a), (target, b))]
+        first, second = centred(shown, self.bins, self.centring)
+        similarity = (first @ second.mT).relu_().pow_(self.sharpness)
         there, back = self.match(similarity, a, b, max_bytes), self.match(similarity.mT, b, a, max_bytes)
         return self._flow(there, source, target), self._flow(back, target, source)
 
@@ -159,6 +173,14 @@ class ProposalFlow(Method):
         every = np.concatenate((boxes, whole_image(size)))
         return Regions.of(torch.from_numpy(every).to(features.descriptors), size)
 
+    def show(self, features: FeatureMap, regions: Regions, max_bytes: int) -> Tensor:
+        """What each of N boxes shows: (N, bins^2 C) float32, by row, column, channel."""
+        if self.appearance is Appearance.features:
+            return pool(features, regions.boxes, self.bins, max_bytes)
+        if features.shown is None:
+            raise ValueError("HOG of boxes needs the image: prepare the features first")
+        return features.shown
+
     def match(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> RegionMatches:
         """The best match of each of N boxes among M others, of similarities (N, M), whether admissible or not."""
         scores = self.scores(similarity * source.admits(target), source, target, max_bytes)
@@ -175,7 +197,7 @@ class ProposalFlow(Method):
         return lay_over(regions, here, there)
 
     def _check_memory(self, channels: int, n: int, m: int, max_bytes: int) -> None:
-        needed = 4 * ((n + m) * self.bins**2 * channels + 16 * n * m)
+        needed = 4 * (3 * (n + m) * self.bins**2 * channels + 16 * n * m)
         if needed > max_bytes:
             raise OutOfMemoryError(
                 f"matching {n} boxes with {m} takes some {needed} bytes, and {max_bytes} are allowed: "
@@ -183,13 +205,15 @@ class ProposalFlow(Method):
             )
 
 
-def centred(source: FeatureMap, target: FeatureMap, share: float) -> list[FeatureMap]:
-    """Two images' features without a ``share`` of the mean descriptor of both, of unit length again."""
-    common = (source.descriptors.mean(dim=(1, 2)) + target.descriptors.mean(dim=(1, 2))) * (share / 2)
-    return [
-        replace(features, descriptors=F.normalize(features.descriptors - common[:, None, None], dim=0))
-        for features in (source, target)
-    ]
+def centred(shown: Sequence[Tensor], bins: int, share: float) -> list[Tensor]:
+    """What the boxes of two images show, (N, bins^2 C) and (M, bins^2 C), without a ``share`` of the mean descriptor
+    (C,) of all their bins, both images weighing the same; each box of unit length.
+
+    A bin that is nearly the mean, such as one without texture, is small afterwards and has little to say in its box.
+    """
+    cut = [each.reshape(len(each), bins * bins, -1) for each in shown]
+    common = torch.stack([each.mean(dim=(0, 1)) for each in cut]).mean(dim=0) * share
+    return [F.normalize((each - common).flatten(1), dim=1) for each in cut]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry import Grid
+from geomatch.matching.box_hog import hog_of_boxes
 from geomatch.matching.matcher import Matcher
 from geomatch.matching.pooling import pool
 from geomatch.matching.proposal_flow import (
@@ -21,6 +23,7 @@ from geomatch.matching.proposal_flow import (
     smoothed,
 )
 from tests.conftest import random_features
+from tests.features.test_extractors import photograph
 
 NAMES = ("pf-nam", "pf-phm", "pf-lom")
 SIZES = (180, 240), (300, 200)
@@ -315,15 +318,35 @@ def test_boxes_are_about_as_many_as_asked_for() -> None:
 def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_show_without_the_mean() -> None:
     source, target = random_features(6, 8, channels=5), random_features(7, 6, channels=5, seed=1)
     parameters = {"bins": "3", "centring": "0.5", "sharpness": "2"}
-    *_, there, _ = Matcher.named("pf-nam", parameters).place(source, target)
+    *_, there, back = Matcher.named("pf-nam", parameters).place(source, target)
+    assert there.regions is not None
+    assert back.regions is not None
+    # Every box of either image stands in the matches as a source, one way or the other.
+    every = [pool(source, there.regions.source, 3, 1 << 30), pool(target, back.regions.source, 3, 1 << 30)]
+    of_image = [np.mean([box[5 * k : 5 * k + 5] for box in boxes.numpy() for k in range(9)], axis=0) for boxes in every]
+    mean = (of_image[0] + of_image[1]) / 2
+    best = there.regions.found()
+    shown = [pool(source, best.source, 3, 1 << 30), pool(target, best.target, 3, 1 << 30)]
+    for score, first, second in zip(best.score.tolist(), *(boxes.numpy() for boxes in shown), strict=True):
+        less = [each - 0.5 * np.tile(mean, 9) for each in (first, second)]
+        cosine = less[0] @ less[1] / np.linalg.norm(less[0]) / np.linalg.norm(less[1])
+        assert score == pytest.approx(cosine**2, abs=1e-5)
+
+
+def test_boxes_are_compared_by_hog_of_their_own_pixels_where_that_is_asked_for() -> None:
+    pytest.importorskip("cv2")
+    images = photograph(90, 120), photograph(100, 100).flip(2)
+    matcher = Matcher.named("pf-nam", {"appearance": "hog", "bins": "3", "centring": "0", "sharpness": "1"})
+    grids = random_features(9, 12), random_features(10, 10, seed=1)
+    source, target = (matcher.method.prepare(*each) for each in zip(grids, images, strict=True))
+    assert matcher.method.prepare(source, images[0]) is source
+    *_, there, _ = matcher.place(source, target)
     assert there.regions is not None
     best = there.regions.found()
-    mean = np.mean([f.descriptors.numpy().mean(axis=(1, 2)) for f in (source, target)], axis=0)
-    pooled = []
-    for features, boxes in ((source, best.source), (target, best.target)):
-        less = features.descriptors - 0.5 * torch.from_numpy(mean)[:, None, None]
-        pooled.append(pool(replace(features, descriptors=less / less.norm(dim=0)), boxes, 3, 1 << 30))
-    torch.testing.assert_close(best.score, (pooled[0] * pooled[1]).sum(dim=1) ** 2, atol=1e-5, rtol=0)
+    shown = [hog_of_boxes(image, boxes, 3) for image, boxes in zip(images, (best.source, best.target), strict=True)]
+    torch.testing.assert_close(best.score, F.cosine_similarity(*shown), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="prepare"):
+        matcher.place(grids[0], target)
 
 
 def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
