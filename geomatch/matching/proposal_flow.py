@@ -33,7 +33,7 @@ from geomatch.errors import OutOfMemoryError
 from geomatch.matching.base import Limits, Method, Placement
 from geomatch.matching.box_hog import hog_of_boxes
 from geomatch.matching.pooling import pool
-from geomatch.matching.proposals import inside_border, sliding_windows, uniform_boxes, whole_image
+from geomatch.matching.proposals import inside_border, sliding_windows, thinned, uniform_boxes, whole_image
 from geomatch.matching.region_flow import flow_from_regions, lattice_over, lay_over
 from geomatch.matching.search import argmax_of_rows, row_blocks
 from geomatch.matching.selective_search import selective_search
@@ -143,7 +143,8 @@ class ProposalFlow(Method):
         if features.image is None:
             features = replace(features, image=image)
         if self.proposals is Proposals.selective_search and features.boxes is None:
-            features = replace(features, boxes=selective_search(image, self.count).to(features.descriptors))
+            boxes = thinned(inside_border(selective_search(image), features.image_size), self.count)
+            features = replace(features, boxes=torch.from_numpy(boxes).to(features.descriptors))
         if self.appearance is Appearance.hog and features.shown is None:
             shown = hog_of_boxes(image, self.regions(features).boxes.cpu(), self.bins)
             features = replace(features, shown=shown.to(features.descriptors))
@@ -169,7 +170,7 @@ class ProposalFlow(Method):
             case Proposals.selective_search:
                 if features.boxes is None:
                     raise ValueError("selective search needs the image: prepare the features first")
-                boxes = inside_border(features.boxes.double().cpu().numpy(), size)
+                boxes = features.boxes.double().cpu().numpy()
         every = np.concatenate((boxes, whole_image(size)))
         return Regions.of(torch.from_numpy(every).to(features.descriptors), size)
 

@@ -45,6 +45,13 @@ def inside_border(boxes: Boxes, image_size: tuple[int, int], border: float = BOR
     return np.asarray(boxes[kept], np.float64)
 
 
+def thinned(boxes: Boxes, count: int) -> Boxes:
+    """At most ``count`` of boxes (B, 4), evenly spaced in their order, so that large and small ones are thinned alike
+    where they are sorted by size."""
+    kept = min(count, len(boxes))
+    return np.asarray(boxes[np.arange(kept) * len(boxes) // max(kept, 1)], np.float64)
+
+
 def sliding_windows(
     image_size: tuple[int, int],
     scales: Sequence[float] = WINDOW_SCALES,

@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from geomatch.geometry import Canvas, rescale_position
+from geomatch.matching.proposals import Boxes
 from geomatch.opencv import opencv
 
 WORKING_SIZE = 400
 """The longer side, in pixels, that images are resized to first; segments have at least some 100 pixels there."""
 
 
-def selective_search(image: Tensor, at_most: int) -> Tensor:
-    """Boxes of an image (3, H, W) uint8 RGB, by OpenCV's fast mode: (B, 4) float32, 0 < B <= ``at_most``.
+def selective_search(image: Tensor) -> Boxes:
+    """Boxes of an image (3, H, W) uint8 RGB, by OpenCV's fast mode: (B, 4) float64, B > 0.
 
     A box is left, top, right, bottom in pixels of the image, which as a whole is -.5, -.5, W - .5, H - .5. No two are
-    the same; they are sorted by falling area, then by left, top and width. Of more than ``at_most`` are kept as many,
-    evenly spaced in that order, so that large and small ones are thinned alike: the order of the library is random
-    and another one at every call.
+    the same; they are sorted by falling area, then by left, top and width, for the order of the library is random and
+    another one at every call.
 
     Raises InputError without OpenCV.
     """
@@ -30,10 +30,8 @@ def selective_search(image: Tensor, at_most: int) -> Tensor:
     search.switchToSelectiveSearchFast()
     left, top, width, height = np.unique(np.asarray(search.process()), axis=0).T
     order = np.lexsort((width, top, left, -width * height))
-    count = min(at_most, len(order))
-    kept = order[np.arange(count) * len(order) // count]
-    edges = torch.from_numpy(np.stack((left, top, left + width, top + height), axis=1)[kept]) - 0.5
-    across, down = edges[:, 0::2], edges[:, 1::2]
-    across = rescale_position(across, canvas.working_size[1], canvas.image_size[1])
-    down = rescale_position(down, canvas.working_size[0], canvas.image_size[0])
-    return torch.stack((across[:, 0], down[:, 0], across[:, 1], down[:, 1]), dim=1).float()
+    edges = torch.from_numpy(np.stack((left, top, left + width, top + height), axis=1)[order]) - 0.5
+    across = rescale_position(edges[:, 0::2], canvas.working_size[1], canvas.image_size[1])
+    down = rescale_position(edges[:, 1::2], canvas.working_size[0], canvas.image_size[0])
+    boxes: Boxes = torch.stack((across[:, 0], down[:, 0], across[:, 1], down[:, 1]), dim=1).double().numpy()
+    return boxes

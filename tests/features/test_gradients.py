@@ -83,4 +83,4 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(InputError, match=rf"{name} needs OpenCV: pip install 'geomatch\[baselines\]'"):
             features(name)
     with pytest.raises(InputError, match=r"selective search needs OpenCV: pip install 'geomatch\[baselines\]'"):
-        selective_search(photograph(20, 30), at_most=10)
+        selective_search(photograph(20, 30))

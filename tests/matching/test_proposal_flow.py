@@ -307,6 +307,23 @@ def test_selective_search_is_done_once_and_its_boxes_keep_off_the_border() -> No
         method.regions(random_features(12, 16))
 
 
+def test_of_the_boxes_found_those_off_the_border_are_thinned() -> None:
+    pytest.importorskip("cv2")
+    image = photograph(200, 260)
+    features = random_features(20, 26)
+    many, few = (
+        flow_method("pf-lom", proposals="selective-search", count=count).prepare(features, image).boxes
+        for count in ("10000", "12")
+    )
+    assert many is not None
+    assert few is not None
+    assert len(many) > len(few) == 12
+    inner = torch.tensor([2.6, 2.0, 257.4, 198.0]) - 0.5
+    for boxes in (many, few):
+        assert (boxes[:, :2] >= inner[:2] - 1e-4).all()
+        assert (boxes[:, 2:] <= inner[2:] + 1e-4).all()
+
+
 def test_boxes_are_about_as_many_as_asked_for() -> None:
     for count in (300, 500, 1000):
         for proposals in ("sliding", "uniform"):

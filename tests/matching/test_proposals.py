@@ -6,6 +6,7 @@ from geomatch.matching.proposals import (
     SAMPLED_SCALES,
     inside_border,
     sliding_windows,
+    thinned,
     uniform_boxes,
     whole_image,
 )
@@ -66,3 +67,10 @@ def test_random_boxes_are_the_same_for_the_same_seed_alone() -> None:
 def test_an_image_one_pixel_wide_has_no_windows_but_still_itself() -> None:
     assert len(sliding_windows((200, 1))) == 0
     assert whole_image((200, 1)).tolist() == [[-0.5, -0.5, 0.5, 199.5]]
+
+
+def test_of_too_many_boxes_some_are_left_out_evenly() -> None:
+    boxes = np.arange(40.0).reshape(10, 4)
+    assert thinned(boxes, 4).tolist() == boxes[[0, 2, 5, 7]].tolist()
+    assert thinned(boxes, 10).tolist() == thinned(boxes, 11).tolist() == boxes.tolist()
+    assert thinned(boxes[:0], 5).shape == (0, 4)
