@@ -10,13 +10,12 @@ that other work on the machine counts little. Memory is the peak of the whole pr
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
-import time
 from multiprocessing.connection import Connection
 
 import torch
+from own_process import in_own_process, median_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -33,23 +32,7 @@ def measure(name: str, threads: int, out: Connection) -> None:
     extractor = load_features(name, working_size=size, device=torch.device("cpu"))
     image = torch.randint(0, 256, (3, 480, 640), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     extractor(image)
-    times = []
-    for _ in range(7):
-        began = time.process_time()
-        extractor(image)
-        times.append(time.process_time() - began)
-    out.send((statistics.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
-
-
-def in_own_process(name: str, threads: int) -> tuple[float, int]:
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=measure, args=(name, threads, send))
-    child.start()
-    send.close()
-    result: tuple[float, int] = receive.recv()
-    child.join()
-    return result
+    out.send((median_seconds(lambda: extractor(image), 7), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def main() -> None:
@@ -60,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
 
     names = [REFERENCE, *options.features]
-    rounds = [{name: in_own_process(name, options.threads) for name in names} for _ in range(options.rounds)]
+    rounds = [{name: in_own_process(measure, name, options.threads) for name in names} for _ in range(options.rounds)]
     seconds = {name: statistics.median(each[name][0] for each in rounds) for name in names}
     table = Table()
     for column in ("features", "ms an image", f"of {REFERENCE}'s", "peak memory, MiB"):

@@ -10,15 +10,13 @@ that other work on the machine counts little. Memory is the peak of the whole pr
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
-import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from own_process import in_own_process, median_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -37,29 +35,9 @@ def measure(features: str | None, matcher: str, threads: int, out: Connection) -
     pipeline = Pipeline.build(features=features, matcher=matcher, device=Device.cpu)
     images = [load_image(TEAPOTS / name) for name in ("a.png", "b.png")]
     described = [pipeline.describe(image) for image in images]
-    describing = median_seconds(lambda: [pipeline.describe(image) for image in images])
-    matching = median_seconds(lambda: pipeline.match(*described))
+    describing = median_seconds(lambda: [pipeline.describe(image) for image in images], 5)
+    matching = median_seconds(lambda: pipeline.match(*described), 5)
     out.send((describing, matching, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
-
-
-def median_seconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(5):
-        began = time.process_time()
-        work()
-        times.append(time.process_time() - began)
-    return statistics.median(times)
-
-
-def in_own_process(features: str | None, matcher: str, threads: int) -> Costs:
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=measure, args=(features, matcher, threads, send))
-    child.start()
-    send.close()
-    result: Costs = receive.recv()
-    child.join()
-    return result
 
 
 def main() -> None:
@@ -71,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rounds = [
-        {name: in_own_process(options.features, name, options.threads) for name in options.matchers}
+        {name: in_own_process(measure, options.features, name, options.threads) for name in options.matchers}
         for _ in range(options.rounds)
     ]
     table = Table()

@@ -10,7 +10,6 @@ once the descriptors were there. All methods must agree on every partner, but fo
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
 import time
@@ -19,6 +18,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
+from own_process import in_own_process
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -102,17 +102,6 @@ def wrong(source: FeatureMap, target: FeatureMap, forward: Tensor, backward: Ten
     return missed
 
 
-def in_own_process(name: str, side: int, channels: int, threads: int) -> tuple[float, int, int]:
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=measure, args=(name, side, channels, threads, send))
-    child.start()
-    send.close()
-    result: tuple[float, int, int] = receive.recv()
-    child.join()
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
@@ -126,7 +115,7 @@ def main() -> None:
     for side in SIDES:
         for channels in CHANNELS:
             rounds = [
-                {name: in_own_process(name, side, channels, options.threads) for name in METHODS}
+                {name: in_own_process(measure, name, side, channels, options.threads) for name in METHODS}
                 for _ in range(options.rounds)
             ]
             for name in METHODS:

@@ -13,7 +13,6 @@ counts the seconds of processor that the process was given, in all its threads: 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from own_process import in_own_process
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -179,17 +179,6 @@ def work(settings: Settings, out: Connection) -> None:
     out.send(Measured(**kept, peak=bench.peak()))
 
 
-def in_own_process(settings: Settings) -> Measured:
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=work, args=(settings, send))
-    child.start()
-    send.close()
-    result: Measured = receive.recv()
-    child.join()
-    return result
-
-
 def row(name: str, images: int, both: Measured, peaks: list[int]) -> tuple[str, ...]:
     seconds, trunk = (statistics.median(values) for values in (both.steps, both.trunk))
     share = statistics.median(bare / step for bare, step in zip(both.trunk, both.steps, strict=True))
@@ -233,6 +222,7 @@ def main() -> None:
         for name, keep_similarity in RECIPES.items():
             both, training, trunk = (
                 in_own_process(
+                    work,
                     Settings(
                         kind, photographs, options.init, options.device, options.threads, steps, options.batch,
                         options.clock, keep_similarity,
