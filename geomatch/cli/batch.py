@@ -23,7 +23,7 @@ PathPair = tuple[Path, Path]
 
 LITTLE: Final = 0.1
 """A mean confidence below which images may have nothing in common: of 30 pairs of photographs of different things
-(SPair-71k val, preset default) 47 % have less, of 35 pairs of the same kind 11 %."""
+(SPair-71k val, preset default; by a script that is not kept) 47 % had less, of 35 pairs of the same kind 11 %."""
 
 
 def chosen_pairs(
