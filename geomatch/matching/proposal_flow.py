@@ -10,8 +10,9 @@ Box i goes to the j of largest z_ij, which is
   would lie in B;
 - s_ij times how well the box moves as those around it do: local offset matching (`LocalOffsets`).
 
-The matches become a dense flow in `region_flow`. Constants in pixels are those of the released code, for images whose
-longer side is 300 pixels, as PF-WILLOW's; other images' boxes are scaled to that.
+Box j is then moved to where box i lies between the boxes of B (`box_refinement`), which the paper does not do; z_ij is
+of box j as it was. The matches become a dense flow in `region_flow`. Constants in pixels are those of the released
+code, for images whose longer side is 300 pixels, as PF-WILLOW's; other images' boxes are scaled to that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import OutOfMemoryError
 from geomatch.matching.base import Limits, Method, Placement
 from geomatch.matching.box_hog import hog_of_boxes
+from geomatch.matching.box_refinement import refined_boxes
 from geomatch.matching.pooling import pool
 from geomatch.matching.proposals import inside_border, sliding_windows, thinned, uniform_boxes, whole_image
 from geomatch.matching.region_flow import flow_from_regions, lattice_over, lay_over
@@ -98,9 +100,17 @@ class Regions:
 
     def overlaps(self) -> Tensor:
         """(N, N) bool: which boxes have an area in common; each with itself, too."""
+        return (self._common_sides() > 0).all(dim=2)
+
+    def shares_of_union(self) -> Tensor:
+        """(N, N) float32: intersection over union of all pairs of boxes."""
+        common = self._common_sides().clamp(min=0).prod(dim=2)
+        return common / (self.area[:, None] + self.area - common)
+
+    def _common_sides(self) -> Tensor:
+        """(N, N, 2): width and height that boxes have in common; negative where there is a gap."""
         end = self.corner + self.size
-        shared = torch.minimum(end[:, None], end) - torch.maximum(self.corner[:, None], self.corner)
-        return (shared > 0).all(dim=2)
+        return torch.minimum(end[:, None], end) - torch.maximum(self.corner[:, None], self.corner)
 
 
 @dataclass(frozen=True)
@@ -110,9 +120,15 @@ class ProposalFlow(Method):
     proposals: where boxes come from. count: about how many of them. seed: of random ones. appearance: what boxes are
     compared by (in the paper HOG). bins: along either axis, that each is cut into (in the paper 8, for HOG). centring:
     how much of the mean of what the pair's boxes show is taken away from all, 1 being all of it. sharpness: the power p
-    of the similarity. lattice: points along the longer side of the dense flow. smoothness: lambda of its filter for a
-    point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so that the flow is smooth
-    over the same distances on any lattice. (The paper's is 20, and tears more.)
+    of the similarity. overlap, temperature: each box's partner is refined below the spacing of boxes by a soft-argmax
+    over the target's admissible boxes whose intersection over union with it is at least ``overlap``, of a temperature
+    in units of cosine similarity (see `refined_boxes`); 1 leaves partners as they are. agreement: distance at which
+    boxes agree on where a point lies, as a share of the target's longer side; 0 has every point follow the best box
+    alone (see `region_flow`). lattice: points along the longer side of the dense flow. smoothness: lambda of its filter
+    for a point a pixel, IMAGE_SIDE along that side; it falls with the square of their spacing, so that the flow is
+    smooth over the same distances on any lattice. (The paper's is 20, and tears more.)
+
+    The paper's flow has overlap 1 and agreement 0, and is made of pixels, to which lattice 100 is nearer.
     """
 
     limits: ClassVar[Limits] = {
@@ -121,6 +137,9 @@ class ProposalFlow(Method):
         "bins": (1, 32),
         "centring": (0, 1),
         "sharpness": (1e-3, 100),
+        "overlap": (0.01, 1),
+        "temperature": (1e-3, 100),
+        "agreement": (0, 1),
         "lattice": (1, 2000),
         "smoothness": (1e-6, 1e6),
     }
@@ -132,7 +151,10 @@ class ProposalFlow(Method):
     bins: int = 4
     centring: float = 1.0
     sharpness: float = 6.0
-    lattice: int = 100
+    overlap: float = 0.1
+    temperature: float = 0.1
+    agreement: float = 0.05
+    lattice: int = 50
     smoothness: float = 60.0
 
     @abstractmethod
@@ -155,9 +177,10 @@ class ProposalFlow(Method):
         self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), max_bytes)
         shown = [self.show(each, of, max_bytes) for each, of in ((source, a), (target, b))]
         first, second = centred(shown, self.bins, self.centring)
-        similarity = (first @ second.mT).relu_().pow_(self.sharpness)
-        there, back = self.match(similarity, a, b, max_bytes), self.match(similarity.mT, b, a, max_bytes)
-        return self._flow(there, source, target), self._flow(back, target, source)
+        cosine = (first @ second.mT).relu_()
+        there = self.match(cosine, second, a, b, max_bytes)
+        back = self.match(cosine.mT, first, b, a, max_bytes)
+        return self._flow(there, source, target, max_bytes), self._flow(back, target, source, max_bytes)
 
     def regions(self, features: FeatureMap) -> Regions:
         """The boxes of an image, the last being the whole of it, on the device of its features."""
@@ -182,23 +205,33 @@ class ProposalFlow(Method):
             raise ValueError("HOG of boxes needs the image: prepare the features first")
         return features.shown
 
-    def match(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> RegionMatches:
-        """The best match of each of N boxes among M others, of similarities (N, M), whether admissible or not."""
-        scores = self.scores(similarity * source.admits(target), source, target, max_bytes)
+    def match(self, cosine: Tensor, shown: Tensor, source: Regions, target: Regions, max_bytes: int) -> RegionMatches:
+        """The best match of each of N boxes among M others, refined.
+
+        cosine: (N, M), not negative, whether the boxes are admissible or not. shown: (M, D), what the target's show.
+        """
+        admissible = source.admits(target)
+        scores = self.scores(cosine.pow(self.sharpness) * admissible, source, target, max_bytes)
         partners = argmax_of_rows(scores.contiguous())
         best = scores.gather(1, partners[:, None])[:, 0]
+        placed = target.boxes[partners]
+        if self.overlap < 1:
+            near = admissible & (target.shares_of_union() >= self.overlap)[partners]
+            own = (shown @ shown.mT).relu_()
+            placed = refined_boxes(target.boxes, partners, near, cosine, own, self.temperature)
         order = best.argsort(descending=True, stable=True)
-        return RegionMatches(source.boxes[order], target.boxes[partners[order]], best[order])
+        return RegionMatches(source.boxes[order], placed[order], best[order])
 
-    def _flow(self, regions: RegionMatches, source: FeatureMap, target: FeatureMap) -> Placement:
+    def _flow(self, regions: RegionMatches, source: FeatureMap, target: FeatureMap, max_bytes: int) -> Placement:
         here, there = (lattice_over(features.image_size, self.lattice) for features in (source, target))
         if bool((regions.score > 0).any()):
             smoothness = self.smoothness * (max(here.shape) / IMAGE_SIDE) ** 2
-            return flow_from_regions(regions, here, there, source.image, smoothness)
+            reach = self.agreement * max(target.image_size)
+            return flow_from_regions(regions, here, there, source.image, smoothness, reach, max_bytes)
         return lay_over(regions, here, there)
 
     def _check_memory(self, channels: int, n: int, m: int, max_bytes: int) -> None:
-        needed = 4 * (3 * (n + m) * self.bins**2 * channels + 16 * n * m)
+        needed = 4 * (3 * (n + m) * self.bins**2 * channels + 16 * max(n, m) ** 2)
         if needed > max_bytes:
             raise OutOfMemoryError(
                 f"matching {n} boxes with {m} takes some {needed} bytes, and {max_bytes} are allowed: "

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
+from geomatch.evaluation.regions import box_iou
 from geomatch.geometry import Grid
 from geomatch.matching.box_hog import hog_of_boxes
 from geomatch.matching.matcher import Matcher
@@ -201,12 +202,19 @@ def test_boxes_are_admissible_within_a_factor_of_two_in_aspect() -> None:
     assert regions.admits(regions).tolist() == [[True, True, False], [True, True, True], [False, True, True]]
 
 
+def test_shares_of_the_union_are_those_of_the_evaluation() -> None:
+    boxes = random_boxes(14, SIZES[0], 0)
+    first, second = (each.reshape(-1, 4) for each in np.broadcast_arrays(boxes[:, None], boxes))
+    found = Regions.of(torch.from_numpy(boxes), SIZES[0]).shares_of_union()
+    np.testing.assert_allclose(found.flatten(), box_iou(first, second), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_best_partner_is_taken_and_the_best_match_comes_first(name: str) -> None:
     a, b, s = problem(0)
     source, target = as_regions(a, b)
-    method = flow_method(name)
-    matched = method.match(torch.from_numpy(s), source, target, 1 << 20)
+    method = flow_method(name, overlap="1", sharpness="1")
+    matched = method.match(torch.from_numpy(s), torch.zeros(17, 1), source, target, 1 << 20)
     scores = method.scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)
     assert (matched.score.diff() <= 0).all()
     for box, partner, score in zip(matched.source, matched.target, matched.score, strict=True):
@@ -334,7 +342,7 @@ def test_boxes_are_about_as_many_as_asked_for() -> None:
 
 def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_show_without_the_mean() -> None:
     source, target = random_features(6, 8, channels=5), random_features(7, 6, channels=5, seed=1)
-    parameters = {"bins": "3", "centring": "0.5", "sharpness": "2"}
+    parameters = {"bins": "3", "centring": "0.5", "sharpness": "2", "overlap": "1"}
     *_, there, back = Matcher.named("pf-nam", parameters).place(source, target)
     assert there.regions is not None
     assert back.regions is not None
@@ -353,7 +361,8 @@ def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_sho
 def test_boxes_are_compared_by_hog_of_their_own_pixels_where_that_is_asked_for() -> None:
     pytest.importorskip("cv2")
     images = photograph(90, 120), photograph(100, 100).flip(2)
-    matcher = Matcher.named("pf-nam", {"appearance": "hog", "bins": "3", "centring": "0", "sharpness": "1"})
+    parameters = {"appearance": "hog", "bins": "3", "centring": "0", "sharpness": "1", "overlap": "1"}
+    matcher = Matcher.named("pf-nam", parameters)
     grids = random_features(9, 12), random_features(10, 10, seed=1)
     source, target = (matcher.method.prepare(*each) for each in zip(grids, images, strict=True))
     assert matcher.method.prepare(source, images[0]) is source

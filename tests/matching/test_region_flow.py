@@ -4,7 +4,15 @@ import torch
 
 from geomatch.correspondence import RegionMatches
 from geomatch.geometry import Grid
-from geomatch.matching.region_flow import first_holder, flow_from_regions, lattice_over, lay_over, send, survivors
+from geomatch.matching.region_flow import (
+    HEARD,
+    flow_from_regions,
+    follow_the_agreeing,
+    follow_the_best,
+    lattice_over,
+    lay_over,
+    send,
+)
 
 
 def random_boxes(count: int, width: float, height: float, seed: int) -> np.ndarray:
@@ -53,23 +61,70 @@ def test_boxes_and_conflicts_agree_with_a_slow_loop(seed: int) -> None:
     grid, other = Grid.over((50, 70), 10, 14), Grid.over((80, 60), 12, 9)
     source, target = random_boxes(12, 70, 50, seed), random_boxes(12, 60, 80, seed + 100)
     expected, kept = slow_flow(source, target, grid, other)
-    holder, held = first_holder(torch.from_numpy(source), grid)
-    positions = send(grid.centres(), torch.from_numpy(source)[holder], torch.from_numpy(target)[holder])
-    known = held & survivors(other.nearest(positions), torch.where(held, holder, 12))
-    assert (held.numpy() == np.isfinite(expected[:, 0])).all()
+    matched = RegionMatches(torch.from_numpy(source), torch.from_numpy(target), torch.linspace(1, 0.1, 12))
+    positions, known = follow_the_best(matched, grid, other)
+    held = np.isfinite(expected[:, 0])
     np.testing.assert_allclose(positions[held], expected[held], atol=1e-4)
     assert 0 < kept.sum() < held.sum()
     assert (known.numpy() == kept).all()
 
 
-def test_what_no_box_holds_follows_what_one_holds() -> None:
+def slow_agreement(source: np.ndarray, target: np.ndarray, score: np.ndarray, grid: Grid, reach: float) -> np.ndarray:
+    """Positions (P, 2), NaN for points that no box holds, point after point and box after box."""
+    positions = np.full((grid.height * grid.width, 2), np.nan)
+    for point, place in enumerate(grid.centres().double().numpy()):
+        heard = []
+        for box, partner, worth in zip(source.astype(float), target.astype(float), score, strict=True):
+            side = box[2:] - box[:2]
+            if (box[:2] <= place).all() and (place <= box[2:]).all() and len(heard) < HEARD:
+                sent = partner[:2] + (place - box[:2]) / side * (partner[2:] - partner[:2])
+                heard.append((sent, worth / side.prod()))
+        most = 0.0
+        for centre, _ in heard:
+            near = [weight * np.exp(-((sent - centre) ** 2).sum() / (2 * reach**2)) for sent, weight in heard]
+            if sum(near) > most:
+                most = sum(near)
+                sums = [weight * sent for weight, (sent, _) in zip(near, heard, strict=True)]
+                positions[point] = np.sum(sums, axis=0) / most
+    return positions
+
+
+@pytest.mark.parametrize(("seed", "count"), [(0, 12), (1, 12), (2, 150)])
+def test_what_most_is_said_for_agrees_with_a_slow_loop_whatever_the_memory(seed: int, count: int) -> None:
+    grid = Grid.over((50, 70), 10, 14)
+    source, target = random_boxes(count, 70, 50, seed), random_boxes(count, 60, 80, seed + 100)
+    score = np.sort(np.random.default_rng(seed).uniform(0.1, 1, count).astype(np.float32))[::-1].copy()
+    expected = slow_agreement(source, target, score, grid, reach=6)
+    matched = RegionMatches(*map(torch.from_numpy, (source, target, score)))
+    for max_bytes in (1 << 24, 80_000):
+        positions, known = follow_the_agreeing(matched, grid, 6, max_bytes)
+        assert known.any()
+        assert (known.numpy() == np.isfinite(expected[:, 0])).all()
+        np.testing.assert_allclose(positions[known], expected[known], atol=2e-3)
+
+
+def test_two_boxes_that_agree_outweigh_a_better_one_that_does_not() -> None:
+    """Boxes of one size hold the only point; the best moves it by 50, two that are worth .6 each by 10 and 12."""
+    box = torch.tensor([0.0, 0, 9, 9])
+    moved = torch.stack([box + shift for shift in (50, 10, 12)])
+    matched = RegionMatches(box.repeat(3, 1), moved, torch.tensor([1, 0.6, 0.6]))
+    point = Grid.over((9, 9), 1, 1)
+    positions, _ = follow_the_agreeing(matched, point, 4, 1 << 20)
+    near = np.exp(-(2**2 + 2**2) / (2 * 4**2))
+    torch.testing.assert_close(positions[0] - 4, torch.full((2,), (10 + 12 * near) / (1 + near)).float())
+    positions, _ = follow_the_best(matched, point, point)
+    assert positions[0].tolist() == [54, 54]
+
+
+@pytest.mark.parametrize("reach", [0, 5])
+def test_what_no_box_holds_follows_what_one_holds(reach: float) -> None:
     """The left half moves by (6, 2); no match tells of the right half, so it goes along."""
     grid = Grid.over((40, 60), 20, 30)
     box = torch.tensor([[-0.5, -0.5, 29.5, 39.5]])
     regions = RegionMatches(
         box.repeat(2, 1), torch.cat((box + torch.tensor([6.0, 2, 6, 2]), box)), torch.tensor([1, 0.0])
     )
-    placed = flow_from_regions(regions, grid, grid, None, smoothness=20)
+    placed = flow_from_regions(regions, grid, grid, None, smoothness=20, reach=reach, max_bytes=1 << 20)
     torch.testing.assert_close(placed.displacements(), torch.tensor([6.0, 2.0]).expand(600, 2), atol=1e-3, rtol=0)
     assert placed.found is None
 
