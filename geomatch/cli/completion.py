@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 FEATURES = ("introspection", "anchornet", "joined", "hypercolumn", "sift", "hog")
-MATCHERS = ("nn", "mutual", "hough", "dsp", "pf-nam", "pf-phm", "pf-lom", "fusion")
+MATCHERS = ("nn", "mutual", "hough", "dsp", "pf-nam", "pf-phm", "pf-lom", "coherence", "fusion")
 DATASETS = ("pf-pascal", "pf-willow", "spair-71k", "tss", "caltech-101", "pascal-parts", "animal-parts", "warps")
 PROTOCOLS = ("geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "dift", "geoaware", "all")
 

@@ -55,8 +55,8 @@ MatcherName = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=completion.matchers,
-        help="nn, mutual, hough or dsp, of cells; pf-nam, pf-phm or pf-lom, of boxes; fusion, "
-        "the most likely of several; by default the preset's.",
+        help="nn, mutual, hough or dsp, of cells; pf-nam, pf-phm or pf-lom, of boxes; coherence, cells again, near "
+        "where others take them; fusion, the most likely of several; by default the preset's.",
     ),
 ]
 Parameters = Annotated[

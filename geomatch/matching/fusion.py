@@ -17,19 +17,18 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.base import Limits, Method, Placement
+from geomatch.matching.coherence import FIRST, Coherence
 from geomatch.matching.confidence import Hearing, MatchPosterior, hear_each
-from geomatch.matching.hough import HoughVoting
-from geomatch.matching.nearest import NearestNeighbours
 from geomatch.matching.proposal_flow import LocalOffsets, ProbabilisticHough
-from geomatch.matching.spatial_pyramid import SpatialPyramid
 
 MEMBERS: Final[Mapping[str, Method]] = {
-    "nn": NearestNeighbours(),
-    "hough": HoughVoting(),
-    "dsp": SpatialPyramid(levels=3),  # half the work of four; votes see to what is smaller
+    **FIRST,
+    "coherent-hough": Coherence(of="hough"),
+    "coherent-dsp": Coherence(of="dsp", weight=0.6, reach=0.1),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
 }
+"""The methods by name. Where a pyramid, which is rigid, is right, so is a tighter rein."""
 
 NEAR: Final = 0.1
 """Distance within which two methods agree, as a share of the target's longer side."""
@@ -54,7 +53,7 @@ class Fusion(Method):
 
     limits: ClassVar[Limits] = {"around": (0, 100), "trust": (0, 1e3), "doubt": (0, 1)}
 
-    of: str = "hough,dsp"
+    of: str = "coherent-hough,coherent-dsp"
     around: int = 2
     trust: float = 3.0
     doubt: float = 0.85

@@ -19,6 +19,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry import Grid, read_cells
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
+from geomatch.matching.blur import blurred
 from geomatch.matching.search import best_partners, place
 
 
@@ -90,10 +91,7 @@ def neighbours_votes(preferences: Tensor, reach: float, blur: float) -> Tensor:
     H_ij = sum_kl p_kl exp(-|i - k|^2 / 2 reach^2) exp(-|(j - i) - (l - k)|^2 / 2 blur^2), everything in cells.
     """
     votes = by_displacement(preferences)
-    for axis, deviation in enumerate((reach, reach, blur, blur)):
-        kernel = _gaussian(votes.shape[axis], deviation, votes)
-        votes = torch.tensordot(votes, kernel, dims=([axis], [0])).movedim(-1, axis)
-    return votes[_places(preferences)]
+    return blurred(votes, {0: reach, 1: reach, 2: blur, 3: blur})[_places(preferences)]
 
 
 def by_displacement(values: Tensor) -> Tensor:
@@ -116,8 +114,3 @@ def interpolation(coarse: Grid, fine: Grid, device: torch.device) -> Tensor:
     count = coarse.height * coarse.width
     maps = torch.eye(count, device=device).reshape(1, count, *coarse.shape)
     return read_cells(maps, coarse.to_cells(fine.centres(device))[None])[0].mT
-
-
-def _gaussian(length: int, deviation: float, like: Tensor) -> Tensor:
-    offsets = torch.arange(length, device=like.device)
-    return torch.exp(-0.5 * ((offsets[:, None] - offsets) / deviation) ** 2).to(like)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.base import Method, Placement
+from geomatch.matching.coherence import Coherence
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.fusion import Fusion
 from geomatch.matching.hough import HoughVoting
@@ -27,6 +28,7 @@ METHODS: Mapping[str, Method] = {
     "pf-nam": NaiveAppearance(),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
+    "coherence": Coherence(),
     "fusion": Fusion(),
 }
 

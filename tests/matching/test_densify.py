@@ -57,7 +57,7 @@ def test_refinement_is_the_soft_argmax_over_the_window_as_seen_from_the_partner_
         np.testing.assert_allclose(refined[index].numpy(), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["nn", "mutual", "hough", "fusion"])
+@pytest.mark.parametrize("name", ["nn", "mutual", "hough", "coherence", "fusion"])
 def test_identical_images_match_to_themselves(name: str) -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
     found = Matcher.named(name)(features, features)

@@ -1,0 +1,53 @@
+import math
+
+import torch
+
+from geomatch.matching.coherence import Coherence
+from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.hough import HoughVoting
+from geomatch.matching.local_maps import local_maps
+from tests.conftest import random_features
+
+MEMORY = 1 << 30
+
+
+def test_each_cell_goes_where_similarity_less_the_toll_of_leaving_its_map_is_highest() -> None:
+    source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
+    method = Coherence(weight=0.5, doubt=1.0, around=0.2, tolerance=0.3, reach=0.2)
+    landing = HoughVoting()(source, target, MEMORY)[0].positions
+    likely = MatchPosterior()(hear(source, target, landing, Hearing(), MEMORY)) ** 2
+    side = max(target.image_size)
+    taken = local_maps(source.grid, landing / side, likely, 0.2 * 7)
+    cells, centres = source.grid.cells().tolist(), (target.grid.centres() / side).tolist()
+    found = method.partners(source, target, landing, MEMORY)
+    coherences = set()
+    for i, here in enumerate(cells):
+        near = [
+            math.exp(-(math.dist(here, there) ** 2) / (2 * 1.4**2)) * float(p)
+            for there, p in zip(cells, likely, strict=True)
+        ]
+        follows = [
+            math.dist(one, other) < 0.3 for one, other in zip((landing / side).tolist(), taken.tolist(), strict=True)
+        ]
+        coherence = sum(n for n, does in zip(near, follows, strict=True) if does) / sum(near)
+        coherences.add(round(coherence, 2))
+        scores = []
+        for j, there in enumerate(centres):
+            far = math.dist(taken[i].tolist(), there) ** 2
+            similarity = float(source.descriptors.flatten(1)[:, i] @ target.descriptors.flatten(1)[:, j])
+            scores.append(similarity - 0.5 * coherence * far / (far + 0.04))
+        assert int(found[i]) == scores.index(max(scores))
+    assert len(coherences) > 3
+
+
+def test_a_cell_that_looks_like_another_place_goes_with_those_around_it() -> None:
+    target = random_features(12, 12, sigma=0.1)
+    astray = 5 * 12 + 4
+    descriptors = target.descriptors.clone()
+    elsewhere = descriptors[:, 9, 10]
+    descriptors[:, 5, 4] = torch.nn.functional.normalize(descriptors[:, 5, 4] + 1.1 * elsewhere, dim=0)
+    source = type(target)(**{**target.__dict__, "descriptors": descriptors})
+    voted = HoughVoting(weight=0.0)(source, target, MEMORY)[0].positions
+    assert int(target.grid.nearest(voted)[astray]) == 9 * 12 + 10
+    placed = Coherence().partners(source, target, voted, MEMORY)
+    assert int(placed[astray]) == astray
