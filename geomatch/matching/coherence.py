@@ -21,7 +21,7 @@ from geomatch.matching.confidence import Hearing, MatchPosterior, hear
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.local_maps import local_maps
 from geomatch.matching.nearest import NearestNeighbours
-from geomatch.matching.search import Partners, argmax_of_rows, place, row_blocks
+from geomatch.matching.search import Partners, Similarity, argmax_of_rows, place, row_blocks
 from geomatch.matching.spatial_pyramid import SpatialPyramid
 
 FIRST: Final[Mapping[str, Method]] = {
@@ -75,28 +75,30 @@ class Coherence(Method):
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
         there, back = FIRST[self.of](source, target, max_bytes)
+        similarity = Similarity.of(source, target).kept(max_bytes)
         partners = Partners(
-            self.partners(source, target, there.positions, max_bytes),
-            self.partners(target, source, back.positions, max_bytes),
+            self.partners(source, target, there.positions, similarity, max_bytes),
+            self.partners(target, source, back.positions, similarity.back, max_bytes),
         )
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 
-    def partners(self, source: FeatureMap, target: FeatureMap, landing: Tensor, max_bytes: int) -> Tensor:
+    def partners(
+        self, source: FeatureMap, target: FeatureMap, landing: Tensor, similarity: Similarity, max_bytes: int
+    ) -> Tensor:
         """The target cell of each source cell, (N,) int64, which other matches take to ``landing`` (N, 2) pixels."""
         scale = max(target.image_size)
-        likely = MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes)).square()
+        likely = MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes, similarity)).square()
         deviation = self.around * max(source.grid.shape)
         taken = local_maps(source.grid, landing / scale, likely, deviation)
         follows = (landing / scale - taken).norm(dim=1) < self.tolerance
         coherence = _mean_around(follows.to(likely), likely, source.grid.shape, deviation)
         toll = self.weight * coherence.pow(self.doubt)
-        a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
-        centres = target.grid.centres(b.device) / scale
-        partners = torch.empty(a.shape[1], dtype=torch.int64, device=a.device)
-        for begin, end in row_blocks(a.shape[1], 2 * b.shape[1], max_bytes):
+        centres = target.grid.centres(landing.device) / scale
+        partners = torch.empty(len(landing), dtype=torch.int64, device=landing.device)
+        for begin, end in row_blocks(len(landing), 2 * len(centres), max_bytes):
             far = torch.cdist(taken[begin:end], centres).square_()
-            scores = a[:, begin:end].mT @ b - toll[begin:end, None] * far / (far + self.reach**2)
-            partners[begin:end] = argmax_of_rows(scores)
+            tolls = far.div_(far + self.reach**2).mul_(toll[begin:end, None])
+            partners[begin:end] = argmax_of_rows(similarity.rows(begin, end) - tolls)
         return partners
 
 

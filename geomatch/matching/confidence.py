@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.search import row_blocks
+from geomatch.matching.search import Similarity, row_blocks
 
 
 @dataclass(frozen=True)
@@ -105,24 +105,36 @@ POSTERIORS: Mapping[str, MatchPosterior] = {
 """Of features, by the first part of their name, that speak otherwise than introspection; fitted in the same way."""
 
 
-def hear(source: FeatureMap, target: FeatureMap, landing: Tensor, how: Hearing, max_bytes: int) -> Evidence:
+def hear(
+    source: FeatureMap,
+    target: FeatureMap,
+    landing: Tensor,
+    how: Hearing,
+    max_bytes: int,
+    similarity: Similarity | None = None,
+) -> Evidence:
     """The evidence for each source cell's match.
 
     landing: (N, 2), where in the target each source cell lies, in pixels x, y; the target's cell nearest to it is what
-    the source cell is held against. Returns evidence of shape (N,), float32. Raises OutOfMemoryError when
-    ``max_bytes`` cannot hold a row of scores.
+    the source cell is held against. similarity: that of the two, if it is at hand. Returns evidence of shape (N,),
+    float32. Raises OutOfMemoryError when ``max_bytes`` cannot hold a row of scores.
     """
-    return hear_each(source, target, [landing], how, max_bytes)[0]
+    return hear_each(source, target, [landing], how, max_bytes, similarity)[0]
 
 
 def hear_each(
-    source: FeatureMap, target: FeatureMap, landings: Sequence[Tensor], how: Hearing, max_bytes: int
+    source: FeatureMap,
+    target: FeatureMap,
+    landings: Sequence[Tensor],
+    how: Hearing,
+    max_bytes: int,
+    similarity: Similarity | None = None,
 ) -> list[Evidence]:
     """What `hear` gives for each of several landings, in little more time than for one: cells are compared once."""
     a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
     start = source.grid.centres(a.device) / max(source.image_size)
     all_partners = [target.grid.nearest(landing) for landing in landings]
-    concentrations = _concentrations(source, target, all_partners, how, max_bytes)
+    concentrations = _concentrations(similarity or Similarity.of(source, target), target, all_partners, how, max_bytes)
     heard = []
     for landing, partners, concentration in zip(landings, all_partners, concentrations, strict=True):
         score = (a * b[:, partners]).sum(dim=0).relu_()
@@ -136,13 +148,13 @@ def hear_each(
 
 
 def _concentrations(
-    source: FeatureMap, target: FeatureMap, all_partners: Sequence[Tensor], how: Hearing, max_bytes: int
+    similarity: Similarity, target: FeatureMap, all_partners: Sequence[Tensor], how: Hearing, max_bytes: int
 ) -> list[Tensor]:
-    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    (_, n), (_, m) = similarity.a.shape, similarity.b.shape
     radius = how.reach_in_cells(target.grid.shape)
-    concentrations = [torch.empty(a.shape[1], device=a.device) for _ in all_partners]
-    for begin, end in row_blocks(a.shape[1], b.shape[1], max_bytes):
-        shares = torch.softmax((a[:, begin:end].mT @ b).div_(how.temperature), dim=1)
+    concentrations = [torch.empty(n, device=similarity.a.device) for _ in all_partners]
+    for begin, end in row_blocks(n, m, max_bytes):
+        shares = torch.softmax(similarity.rows(begin, end) / how.temperature, dim=1)
         for concentration, partners in zip(concentrations, all_partners, strict=True):
             near, on_grid = target.grid.around(partners[begin:end], radius)
             concentration[begin:end] = (shares.gather(1, near) * on_grid).sum(dim=1)

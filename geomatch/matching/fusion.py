@@ -20,6 +20,7 @@ from geomatch.matching.base import Limits, Method, Placement
 from geomatch.matching.coherence import FIRST, Coherence
 from geomatch.matching.confidence import Hearing, MatchPosterior, hear_each
 from geomatch.matching.proposal_flow import LocalOffsets, ProbabilisticHough
+from geomatch.matching.search import Similarity
 
 MEMBERS: Final[Mapping[str, Method]] = {
     **FIRST,
@@ -73,9 +74,10 @@ class Fusion(Method):
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
         forward, backward = zip(*(member(source, target, max_bytes) for member in self.members()), strict=True)
+        similarity = Similarity.of(source, target).kept(max_bytes)
         return (
-            self._most_likely(source, target, forward, max_bytes),
-            self._most_likely(target, source, backward, max_bytes),
+            self._most_likely(source, target, forward, similarity, max_bytes),
+            self._most_likely(target, source, backward, similarity.back, max_bytes),
         )
 
     def members(self) -> list[Method]:
@@ -83,11 +85,16 @@ class Fusion(Method):
         return [MEMBERS[name] for name in self.of.split(",")]
 
     def _most_likely(
-        self, source: FeatureMap, target: FeatureMap, answers: Sequence[Placement], max_bytes: int
+        self,
+        source: FeatureMap,
+        target: FeatureMap,
+        answers: Sequence[Placement],
+        similarity: Similarity,
+        max_bytes: int,
     ) -> Placement:
         centres = source.grid.centres(source.descriptors.device)
         landings = torch.stack([answer.at(centres) for answer in answers])
-        heard = hear_each(source, target, list(landings), Hearing(), max_bytes)
+        heard = hear_each(source, target, list(landings), Hearing(), max_bytes, similarity)
         likely = torch.stack([MatchPosterior()(evidence) for evidence in heard])
         side = 2 * self.around + 1
         odds = torch.logit(likely, eps=1e-4).reshape(len(answers), 1, *source.grid.shape)

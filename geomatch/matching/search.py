@@ -27,6 +27,37 @@ class Partners:
     backward: Tensor
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """<a_i, b_j> of the N and M cells of two images, some rows at a time.
+
+    a: (C, N), b: (C, M), descriptors of unit length. whole: all of it (N, M), if it was computed beforehand.
+    """
+
+    a: Tensor
+    b: Tensor
+    whole: Tensor | None = None
+
+    @classmethod
+    def of(cls, source: FeatureMap, target: FeatureMap) -> Similarity:
+        return cls(source.descriptors.flatten(1), target.descriptors.flatten(1))
+
+    def kept(self, max_bytes: int) -> Similarity:
+        """The same, computed now, to be read more than once, if a quarter of ``max_bytes`` holds it."""
+        if 4 * 4 * self.a.shape[1] * self.b.shape[1] > max_bytes:
+            return self
+        return Similarity(self.a, self.b, self.a.mT @ self.b)
+
+    @property
+    def back(self) -> Similarity:
+        """That of the second image's cells to the first's."""
+        return Similarity(self.b, self.a, None if self.whole is None else self.whole.mT.contiguous())
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """(stop - start, M) float32, not to be changed in place."""
+        return self.a[:, start:stop].mT @ self.b if self.whole is None else self.whole[start:stop]
+
+
 def row_blocks(rows: int, columns: int, max_bytes: int) -> Iterator[tuple[int, int]]:
     """Split ``rows`` into [start, stop) blocks whose float32 scores, held three times, stay under ``max_bytes``.
 

@@ -6,6 +6,7 @@ from geomatch.matching.coherence import Coherence
 from geomatch.matching.confidence import Hearing, MatchPosterior, hear
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.local_maps import local_maps
+from geomatch.matching.search import Similarity
 from tests.conftest import random_features
 
 MEMORY = 1 << 30
@@ -19,7 +20,7 @@ def test_each_cell_goes_where_similarity_less_the_toll_of_leaving_its_map_is_hig
     side = max(target.image_size)
     taken = local_maps(source.grid, landing / side, likely, 0.2 * 7)
     cells, centres = source.grid.cells().tolist(), (target.grid.centres() / side).tolist()
-    found = method.partners(source, target, landing, MEMORY)
+    found = method.partners(source, target, landing, Similarity.of(source, target), MEMORY)
     coherences = set()
     for i, here in enumerate(cells):
         near = [
@@ -49,5 +50,5 @@ def test_a_cell_that_looks_like_another_place_goes_with_those_around_it() -> Non
     source = type(target)(**{**target.__dict__, "descriptors": descriptors})
     voted = HoughVoting(weight=0.0)(source, target, MEMORY)[0].positions
     assert int(target.grid.nearest(voted)[astray]) == 9 * 12 + 10
-    placed = Coherence().partners(source, target, voted, MEMORY)
+    placed = Coherence().partners(source, target, voted, Similarity.of(source, target), MEMORY)
     assert int(placed[astray]) == astray
