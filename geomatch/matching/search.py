@@ -43,8 +43,8 @@ class Similarity:
         return cls(source.descriptors.flatten(1), target.descriptors.flatten(1))
 
     def kept(self, max_bytes: int) -> Similarity:
-        """The same, computed now, to be read more than once, if a quarter of ``max_bytes`` holds it."""
-        if 4 * 4 * self.a.shape[1] * self.b.shape[1] > max_bytes:
+        """The same, computed now, to be read more than once, if an eighth of ``max_bytes`` holds it."""
+        if 8 * 4 * self.a.shape[1] * self.b.shape[1] > max_bytes:
             return self
         return Similarity(self.a, self.b, self.a.mT @ self.b)
 

@@ -30,7 +30,7 @@ from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry import Grid, read_cells, rescale_position
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
 from geomatch.matching.belief_propagation import Smoothness, count_messages, count_nodes, find_labels
-from geomatch.matching.search import Partners, place, row_blocks
+from geomatch.matching.search import Partners, Similarity, place, row_blocks
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,24 @@ class SpatialPyramid(Method):
         self.scale_labels()
 
     def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
-        partners = Partners(self.partners(source, target, max_bytes), self.partners(target, source, max_bytes))
+        similarity = Similarity.of(source, target).kept(max_bytes)
+        partners = Partners(
+            self.partners(source, target, similarity, max_bytes),
+            self.partners(target, source, similarity.back, max_bytes),
+        )
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 
-    def partners(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> Tensor:
+    def partners(self, source: FeatureMap, target: FeatureMap, similarity: Similarity, max_bytes: int) -> Tensor:
         """The target cell of each source cell: (N,) int64, in row-major order. Raises OutOfMemoryError."""
         labels = Labels(self.scale_labels(), round(self.reach * max(*source.grid.shape, *target.grid.shape)))
         _check_memory(self.levels, labels, max_bytes)
-        costs = node_costs(source, target, labels, self.levels, self.truncation, max_bytes)
+        costs = node_costs(source.grid, target.grid, similarity, labels, self.levels, self.truncation, max_bytes)
         along = Smoothness(self.smoothness, self.smoothness_truncation)
         smoothness = (Smoothness(self.scale_smoothness, math.inf), along, along)
         found = find_labels(costs, self.levels, smoothness, self.iterations)
         leaves = labels.read(found[-(4 ** (self.levels - 1)) :])
         start = _whole_cells(destinations(source.grid, target.grid, leaves, self.levels))
-        return nearby_partners(source, target, start, self.cell_reach, self.cell_weight, max_bytes)
+        return nearby_partners(target.grid, similarity, start, self.cell_reach, self.cell_weight, max_bytes)
 
     def scale_labels(self) -> tuple[float, ...]:
         """Raises InputError where they are no positive numbers."""
@@ -135,22 +139,28 @@ class Labels:
 
 
 def node_costs(
-    source: FeatureMap, target: FeatureMap, labels: Labels, levels: int, truncation: float, max_bytes: int
+    source: Grid,
+    target: Grid,
+    similarity: Similarity,
+    labels: Labels,
+    levels: int,
+    truncation: float,
+    max_bytes: int,
 ) -> Tensor:
     """D (nodes, *labels.shape) float32: what each label costs each node of the source's pyramid.
 
-    It is the mean over the node's cells q of min(||d(q) - d'(q')||, truncation), q' being where the label sends q, and
+    source, target: the grids of the cells that ``similarity`` compares. It is the mean over the node's cells q of min(||d(q) - d'(q')||, truncation), q' being where the label sends q, and
     truncation if that is off the target's grid; divided by the mean of these over labels and nodes of the same level.
     Nodes without cells, on grids narrower than their level, cost nothing. Nodes as `belief_propagation` numbers them.
     """
-    device, per_side = source.descriptors.device, 1 << (levels - 1)
+    device, per_side = similarity.a.device, 1 << (levels - 1)
     count = math.prod(labels.shape)
-    leaf = leaf_of_cells(source.grid, levels, device)
+    leaf = leaf_of_cells(source, levels, device)
     scales = torch.tensor(labels.scales, device=device)
-    homes = [_whole_cells(home_cells(source.grid, target.grid, scale)) for scale in scales]
+    homes = [_whole_cells(home_cells(source, target, scale)) for scale in scales]
     sums = torch.zeros(per_side**2, len(homes), count // len(homes), device=device)
     free = max_bytes - 4 * count * count_nodes(levels)
-    for cells, distances in _distance_blocks(source, target, count // len(homes) + per_side**2, free):
+    for cells, distances in _distance_blocks(similarity, target, count // len(homes) + per_side**2, free):
         distances.clamp_(max=truncation)
         belongs = F.one_hot(leaf[cells], per_side**2).mT.to(distances)
         for index, home in enumerate(homes):
@@ -180,22 +190,22 @@ def displaced(distances: Tensor, start: Tensor, reach: int, outside: float) -> T
 
 
 def nearby_partners(
-    source: FeatureMap, target: FeatureMap, start: Tensor, reach: int, weight: float, max_bytes: int
+    target: Grid, similarity: Similarity, start: Tensor, reach: int, weight: float, max_bytes: int
 ) -> Tensor:
     """The layer of single cells: the target cell within ``reach`` of ``start`` along both axes with the smallest
 
         ||d(q) - d'(q')|| + weight (|ox| + |oy|),    (ox, oy) = q' - start(q) in cells.
 
-    start: (N, 2) int64, x then y; from outside the target's grid it is moved to the cell nearest to it.
+    target: the grid of the second image's cells. start: (N, 2) int64, x then y; from outside the target's grid it is moved to the cell nearest to it.
     Returns (N,) int64, cells in row-major order.
     """
-    height, width = target.grid.shape
+    height, width = target.shape
     first = start[:, 1].clamp(0, height - 1) * width + start[:, 0].clamp(0, width - 1)
     steps = torch.arange(-reach, reach + 1, device=start.device).abs()
     toll = weight * (steps[:, None] + steps).flatten()
     partners = torch.empty_like(first)
-    for cells, distances in _distance_blocks(source, target, len(toll), max_bytes):
-        near, on_grid = target.grid.around(first[cells], reach)
+    for cells, distances in _distance_blocks(similarity, target, len(toll), max_bytes):
+        near, on_grid = target.around(first[cells], reach)
         costs = (distances.flatten(1).gather(1, near) + toll).masked_fill_(~on_grid, math.inf)
         partners[cells] = near.gather(1, costs.argmin(dim=1, keepdim=True))[:, 0]
     return partners
@@ -238,16 +248,16 @@ def leaf_of_cells(grid: Grid, levels: int, device: torch.device) -> Tensor:
 
 
 def _distance_blocks(
-    source: FeatureMap, target: FeatureMap, readings: int, max_bytes: int
+    similarity: Similarity, target: Grid, readings: int, max_bytes: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """A few source cells at a time, and ||d - d'|| from each to all target cells: (k, h, w), free to be changed.
 
     readings: how many numbers will be read around each. For unit vectors ||d - d'||^2 = 2 - 2 <d, d'>.
     """
-    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
-    for begin, end in row_blocks(a.shape[1], b.shape[1] + 2 * readings, max_bytes):
-        squared = (a[:, begin:end].mT @ b).mul_(-2).add_(2)
-        yield slice(begin, end), squared.clamp_(min=0).sqrt_().reshape(-1, *target.grid.shape)
+    (_, n), (_, m) = similarity.a.shape, similarity.b.shape
+    for begin, end in row_blocks(n, m + 2 * readings, max_bytes):
+        squared = (similarity.rows(begin, end) * -2).add_(2)
+        yield slice(begin, end), squared.clamp_(min=0).sqrt_().reshape(-1, *target.shape)
 
 
 def _sums_of_quarters(values: Tensor) -> Tensor:

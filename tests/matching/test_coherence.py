@@ -52,3 +52,16 @@ def test_a_cell_that_looks_like_another_place_goes_with_those_around_it() -> Non
     assert int(target.grid.nearest(voted)[astray]) == 9 * 12 + 10
     placed = Coherence().partners(source, target, voted, Similarity.of(source, target), MEMORY)
     assert int(placed[astray]) == astray
+
+
+def test_little_memory_changes_nothing() -> None:
+    source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
+    little = 8 * 4 * 42 * 42 - 1
+    assert Similarity.of(source, target).kept(little).whole is None
+    assert Similarity.of(source, target).kept(little + 1).whole is not None
+    landing = HoughVoting()(source, target, MEMORY)[0].positions
+    compared = Similarity.of(source, target)
+    torch.testing.assert_close(
+        Coherence().partners(source, target, landing, compared, little),
+        Coherence().partners(source, target, landing, compared.kept(MEMORY).back.back, MEMORY),
+    )

@@ -10,6 +10,7 @@ from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry import Grid
 from geomatch.matching.matcher import Matcher
 from geomatch.matching.nearest import nearest_partners
+from geomatch.matching.search import Similarity
 from geomatch.matching.spatial_pyramid import (
     Labels,
     SpatialPyramid,
@@ -67,14 +68,14 @@ def test_node_costs_equal_a_loop_over_labels_and_cells(
     labels = Labels(scales, 3)
     expected = slow_costs(a, b, labels, 3, 1.2)
     for max_bytes in (PLENTY, 40_000):
-        found = node_costs(a, b, labels, 3, 1.2, max_bytes)
+        found = node_costs(a.grid, b.grid, Similarity.of(a, b), labels, 3, 1.2, max_bytes)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
 def test_the_layer_of_cells_equals_a_loop_over_offsets() -> None:
     source, target = random_features(5, 6, channels=4), random_features(7, 4, channels=4, seed=1)
     start = torch.from_numpy(np.random.default_rng(0).integers(-3, 9, (30, 2)))
-    found = nearby_partners(source, target, start, 2, 0.1, PLENTY)
+    found = nearby_partners(target.grid, Similarity.of(source, target), start, 2, 0.1, PLENTY)
     for cell, (x, y) in enumerate(start.tolist()):
         x, y = min(max(x, 0), 3), min(max(y, 0), 6)
         costs = {
@@ -127,7 +128,12 @@ def test_a_shift_that_most_single_matches_miss_is_recovered() -> None:
         return float((partners.reshape(16, 16)[:14, :13] == true).float().mean())
 
     assert share_right(nearest_partners(source, target, PLENTY).forward) < 0.6
-    assert share_right(SpatialPyramid(levels=3, cell_weight=0.5).partners(source, target, PLENTY)) > 0.95
+    assert (
+        share_right(
+            SpatialPyramid(levels=3, cell_weight=0.5).partners(source, target, Similarity.of(source, target), PLENTY)
+        )
+        > 0.95
+    )
 
 
 def described(positions: Tensor) -> Tensor:
@@ -147,7 +153,9 @@ def test_scale_labels_find_a_thing_that_is_twice_as_large() -> None:
     truth = (middle + 2 * (grid.cells() - middle)).reshape(16, 16, 2)[5:11, 5:11]
 
     def error(scales: str) -> float:
-        partners = SpatialPyramid(levels=1, scales=scales, cell_reach=0).partners(source, target, PLENTY)
+        partners = SpatialPyramid(levels=1, scales=scales, cell_reach=0).partners(
+            source, target, Similarity.of(source, target), PLENTY
+        )
         found = torch.stack((partners % 16, partners // 16), dim=1).reshape(16, 16, 2)[5:11, 5:11]
         return float((found - truth).norm(dim=2).mean())
 
@@ -173,7 +181,7 @@ def test_grids_one_cell_wide_have_a_flow(source: tuple[int, int], target: tuple[
 def test_images_without_texture_stay_where_they_are() -> None:
     flat = random_features(8, 10)
     flat.descriptors.copy_(flat.descriptors[:, :1, :1].expand(-1, 8, 10).clone())
-    partners = SpatialPyramid().partners(flat, flat, PLENTY)
+    partners = SpatialPyramid().partners(flat, flat, Similarity.of(flat, flat), PLENTY)
     assert partners.tolist() == list(range(80))
 
 
