@@ -149,7 +149,9 @@ def node_costs(
 ) -> Tensor:
     """D (nodes, *labels.shape) float32: what each label costs each node of the source's pyramid.
 
-    source, target: the grids of the cells that ``similarity`` compares. It is the mean over the node's cells q of min(||d(q) - d'(q')||, truncation), q' being where the label sends q, and
+    source, target: the grids whose cells ``similarity`` compares.
+
+    D is the mean over the node's cells q of min(||d(q) - d'(q')||, truncation), q' being where the label sends q, and
     truncation if that is off the target's grid; divided by the mean of these over labels and nodes of the same level.
     Nodes without cells, on grids narrower than their level, cost nothing. Nodes as `belief_propagation` numbers them.
     """
@@ -196,7 +198,8 @@ def nearby_partners(
 
         ||d(q) - d'(q')|| + weight (|ox| + |oy|),    (ox, oy) = q' - start(q) in cells.
 
-    target: the grid of the second image's cells. start: (N, 2) int64, x then y; from outside the target's grid it is moved to the cell nearest to it.
+    target: the grid of the second image's cells. start: (N, 2) int64, x then y; from outside that grid it is moved to
+    the cell nearest to it.
     Returns (N,) int64, cells in row-major order.
     """
     height, width = target.shape
