@@ -131,7 +131,7 @@ class PresetSettings:
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(features="introspection", working_size=224, cells=28, matcher="hough"),
+    Preset.fast: PresetSettings(features="introspection", working_size=224, cells=28, matcher="coherence"),
     Preset.default: PresetSettings(features="joined", working_size=320, cells=40, matcher="fusion"),
     Preset.precise: PresetSettings(features="joined:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
 }
