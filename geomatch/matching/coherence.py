@@ -85,7 +85,10 @@ class Coherence(Method):
     def partners(
         self, source: FeatureMap, target: FeatureMap, landing: Tensor, similarity: Similarity, max_bytes: int
     ) -> Tensor:
-        """The target cell of each source cell, (N,) int64, which other matches take to ``landing`` (N, 2) pixels."""
+        """The target cell of each source cell: (N,) int64.
+
+        landing: (N, 2), where the other method puts the source cells, in the target's pixels. similarity: of the two.
+        """
         scale = max(target.image_size)
         likely = MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes, similarity)).square()
         deviation = self.around * max(source.grid.shape)

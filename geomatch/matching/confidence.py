@@ -150,10 +150,9 @@ def hear_each(
 def _concentrations(
     similarity: Similarity, target: FeatureMap, all_partners: Sequence[Tensor], how: Hearing, max_bytes: int
 ) -> list[Tensor]:
-    (_, n), (_, m) = similarity.a.shape, similarity.b.shape
     radius = how.reach_in_cells(target.grid.shape)
-    concentrations = [torch.empty(n, device=similarity.a.device) for _ in all_partners]
-    for begin, end in row_blocks(n, m, max_bytes):
+    concentrations = [torch.empty(similarity.shape[0], device=similarity.a.device) for _ in all_partners]
+    for begin, end in row_blocks(*similarity.shape, max_bytes):
         shares = torch.softmax(similarity.rows(begin, end) / how.temperature, dim=1)
         for concentration, partners in zip(concentrations, all_partners, strict=True):
             near, on_grid = target.grid.around(partners[begin:end], radius)

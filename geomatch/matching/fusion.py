@@ -48,7 +48,7 @@ class Fusion(Method):
     weighing as likely as the first is right there, that both place within ``NEAR``. For a method that bends little
     looks good wherever it lies, but is right only where things are seen from the same side, and then others agree.
 
-    of: the methods asked, names separated by commas; each with its own defaults. around: in cells. trust, doubt: chosen
+    of: the methods asked, names separated by commas; each as MEMBERS has it. around: in cells. trust, doubt: chosen
     on the validation pairs of SPair-71k and animal-parts.
     """
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from geomatch.correspondence import FeatureMap
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
-from geomatch.matching.search import Partners, best_partners, place
+from geomatch.matching.search import Partners, Similarity, best_partners, place
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,5 @@ def nearest_partners(source: FeatureMap, target: FeatureMap, max_bytes: int) -> 
 
     Descriptors have unit length, so the similarity of cells i and j is the dot product <a_i, b_j>.
     """
-    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
-    return best_partners(lambda start, stop: a[:, start:stop].mT @ b, (a.shape[1], b.shape[1]), max_bytes, a.device)
+    similarity = Similarity.of(source, target)
+    return best_partners(similarity.rows, similarity.shape, max_bytes, similarity.a.device)

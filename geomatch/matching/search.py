@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -44,9 +45,13 @@ class Similarity:
 
     def kept(self, max_bytes: int) -> Similarity:
         """The same, computed now, to be read more than once, if an eighth of ``max_bytes`` holds it."""
-        if 8 * 4 * self.a.shape[1] * self.b.shape[1] > max_bytes:
+        if 8 * 4 * math.prod(self.shape) > max_bytes:
             return self
         return Similarity(self.a, self.b, self.a.mT @ self.b)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.a.shape[1], self.b.shape[1]
 
     @property
     def back(self) -> Similarity:

@@ -257,7 +257,7 @@ def _distance_blocks(
 
     readings: how many numbers will be read around each. For unit vectors ||d - d'||^2 = 2 - 2 <d, d'>.
     """
-    (_, n), (_, m) = similarity.a.shape, similarity.b.shape
+    n, m = similarity.shape
     for begin, end in row_blocks(n, m + 2 * readings, max_bytes):
         squared = (similarity.rows(begin, end) * -2).add_(2)
         yield slice(begin, end), squared.clamp_(min=0).sqrt_().reshape(-1, *target.shape)
