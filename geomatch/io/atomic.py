@@ -32,16 +32,18 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, instead
     Raises InputError if it cannot be written.
     """
     with _temporary_folder(folder) as temporary, _named(folder):
+        # Made by mkdir, so that the system applies the umask: a process can only read its own by setting it.
+        whole = temporary / folder.name
+        whole.mkdir()
         for name, content in files.items():
-            (temporary / name).write_bytes(content)
+            (whole / name).write_bytes(content)
         if folder.exists():
             for name in instead_of:
                 (folder / name).unlink(missing_ok=True)
             for name in files:
-                os.replace(temporary / name, folder / name)
+                os.replace(whole / name, folder / name)
         else:
-            temporary.chmod(0o777 & ~_umask())
-            temporary.rename(folder)
+            whole.rename(folder)
 
 
 def clear_unfinished(folder: Path, ours: Callable[[str], bool]) -> None:
@@ -83,7 +85,7 @@ def _check_can_write(folder: Path) -> None:
 
 @contextmanager
 def _temporary_folder(beside: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, unless it was renamed. Tried rather than asked for: permissions lie."""
+    """A folder that is gone afterwards. Tried rather than asked for: permissions lie."""
     try:
         folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{_PREFIX}{beside.name[:_NAMED]}-"))
     except OSError as error:
@@ -100,9 +102,3 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path}: could not be written ({error.strerror})") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

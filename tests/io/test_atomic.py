@@ -1,3 +1,5 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,22 @@ def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
         check_writable(tmp_path / "none" / "a")
     with pytest.raises(InputError, match="is a folder"):
         check_writable(tmp_path)
+
+
+def test_write_folder_keeps_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders written from many threads have the mode of any new folder, and nobody sets the process's umask."""
+
+    def refuse(mask: int) -> int:
+        raise AssertionError(f"umask({mask}) is called")
+
+    before = os.umask(0o27)
+    try:
+        monkeypatch.setattr(os, "umask", refuse)
+        folders = [tmp_path / str(number) for number in range(50)]
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda folder: write_folder_atomically(folder, {"a": b"1"}), folders))
+        assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o750}
+        assert {(folder / "a").stat().st_mode & 0o777 for folder in folders} == {0o640}
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
