@@ -11,6 +11,27 @@ from geomatch.geometry import Grid, read_cells
 
 
 @dataclass(frozen=True)
+class ConfidenceModel:
+    """The constants that turn the cues of a match into the probability that it is right.
+
+    They belong to the features: an extractor fits its own and puts them on every `FeatureMap` that it makes. The
+    formula, and what each constant weighs, is `geomatch.matching.confidence.match_probability`. The defaults are
+    introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts (nn and hough,
+    preset default), as ``scripts/fit_calibration.py`` prints them.
+
+    fixed_sigma: the inverse confidence of features that have none.
+    """
+
+    temperature: float = 4.697
+    inverse_sigma_weight: float = 0.624
+    peakedness_weight: float = 2.367
+    agreement_weight: float = 2.445
+    hubness_weight: float = 0.493
+    prior: float = -6.518
+    fixed_sigma: float = 0.159
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """What a feature extractor says of one image.
 
@@ -19,6 +40,7 @@ class FeatureMap:
     grid: where the cells lie on that image.
     inverse_confidence: (h, w) float32, positive, small where the descriptor is to be trusted (the sigma of
         Probabilistic Introspection); None for features that do not know.
+    calibration: the constants with which a match of these features is judged.
     image: (3, H, W) uint8, the image itself, where the matcher wants to see it; see `matching.base.Method.prepare`.
     boxes: (B, 4) float32, left, top, right, bottom in pixels: regions that things may fill, likewise.
     shown: (N, D) float32: what the boxes show that the matcher compares, likewise.
@@ -28,6 +50,7 @@ class FeatureMap:
     image_size: tuple[int, int]
     grid: Grid
     inverse_confidence: Tensor | None = None
+    calibration: ConfidenceModel = ConfidenceModel()
     image: Tensor | None = None
     boxes: Tensor | None = None
     shown: Tensor | None = None

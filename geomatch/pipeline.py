@@ -16,7 +16,6 @@ from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.kept import KeptFeatures
 from geomatch.features.registry import features_of, load_features
-from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.densify import Densification
 from geomatch.matching.matcher import Matcher
 from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
@@ -57,7 +56,6 @@ class Pipeline:
         """
         chosen, place = PRESETS[preset], find_device(device)
         features = features or (features_of(weights) if weights else chosen.features)
-        posterior = POSTERIORS.get(features.partition(":")[0], MatchPosterior())
         extractor = load_features(features, working_size=chosen.working_size, device=place, weights=weights)
         return cls(
             KeptFeatures(extractor, cache, place) if cache else extractor,
@@ -65,7 +63,7 @@ class Pipeline:
                 Matcher.named(matcher or chosen.matcher, parameters),
                 cells=chosen.cells,
                 max_bytes=max_memory,
-                densification=Densification(posterior=posterior, min_confidence=min_confidence),
+                densification=Densification(min_confidence=min_confidence),
             ),
             place,
         )
@@ -76,11 +74,28 @@ class Pipeline:
         return replace(self, matcher=replace(self.matcher, name=named.name, method=named.method))
 
     def settings(self) -> dict[str, object]:
-        """Everything that was chosen, resolved, for the record."""
+        """Every setting, resolved, for the record of a match. The keys are part of the format of match.json."""
+        densification, calibration = self.matcher.densification, self.extractor.calibration
         return {
             "working_size": self.extractor.working_size,
             "precision": self.extractor.precision,
-            **asdict(self.matcher),
+            "name": self.matcher.name,
+            "method": asdict(self.matcher.method),  # type: ignore[call-overload]
+            "cells": self.matcher.cells,
+            "max_bytes": self.matcher.max_bytes,
+            "densification": {
+                "hearing": {"fixed_sigma": calibration.fixed_sigma, **asdict(densification.cues)},
+                "posterior": {
+                    "temperature": calibration.temperature,
+                    "sureness": calibration.inverse_sigma_weight,
+                    "concentration_weight": calibration.peakedness_weight,
+                    "agreement_weight": calibration.agreement_weight,
+                    "crowding_weight": calibration.hubness_weight,
+                    "prior": calibration.prior,
+                },
+                "cycle_tolerance": densification.cycle_tolerance,
+                "min_confidence": densification.min_confidence,
+            },
             "device": self.device.type,
         }
 

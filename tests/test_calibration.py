@@ -1,4 +1,4 @@
-"""`benchmarks/calibration.py`, which fits the constants of confidence."""
+"""`scripts/fit_calibration.py`, which fits the constants of confidence."""
 
 import sys
 from dataclasses import replace
@@ -8,40 +8,43 @@ import numpy as np
 import pytest
 import torch
 
-from geomatch.matching.confidence import Evidence, MatchPosterior
+from geomatch.correspondence import ConfidenceModel
+from geomatch.matching.confidence import MatchCues, match_probability
 from tests.conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import calibration
-from calibration import Statement, fit_fixed_sigma, fit_posterior, measures
+sys.path.insert(0, str(ROOT / "scripts"))
+import fit_calibration
+from fit_calibration import Statement, fit_fixed_sigma, fit_posterior, measures
 
-TRUE = MatchPosterior(
-    temperature=3, sureness=0.5, concentration_weight=2, agreement_weight=1, crowding_weight=0.7, prior=-5
+TRUE = ConfidenceModel(
+    temperature=3, inverse_sigma_weight=0.5, peakedness_weight=2, agreement_weight=1, hubness_weight=0.7, prior=-5
 )
 
 
-def simulated(count: int, posterior: MatchPosterior, sigma: float | None = None, seed: int = 0) -> Statement:
+def simulated(count: int, posterior: ConfidenceModel, sigma: float | None = None, seed: int = 0) -> Statement:
     """Matches that are right as often as a posterior says."""
     random = np.random.default_rng(seed)
     columns = random.uniform((0, 0.1, 0, 0, -1), (1, 0.4, 1, 1, 1), (count, 5)).T
     if sigma:
         columns[1] = sigma
-    evidence = Evidence(*torch.from_numpy(columns))
-    return Statement("simulated", evidence, torch.from_numpy(random.random(count)) < posterior(evidence))
+    evidence = MatchCues(*torch.from_numpy(columns))
+    return Statement(
+        "simulated", evidence, torch.from_numpy(random.random(count)) < match_probability(evidence, posterior)
+    )
 
 
 def test_the_fit_finds_the_constants_that_matches_were_drawn_with() -> None:
     found = fit_posterior([simulated(30_000, TRUE), simulated(30_000, TRUE, seed=1)])
     evidence = simulated(1000, TRUE, seed=2).evidence
-    assert float((found(evidence) - TRUE(evidence)).abs().max()) < 0.05
-    assert found.sureness == pytest.approx(TRUE.sureness, rel=0.1)
+    assert float((match_probability(evidence, found) - match_probability(evidence, TRUE)).abs().max()) < 0.05
+    assert found.inverse_sigma_weight == pytest.approx(TRUE.inverse_sigma_weight, rel=0.1)
 
 
 def test_a_witness_that_speaks_against_what_it_stands_for_is_not_believed() -> None:
-    liar = MatchPosterior(
-        temperature=3, sureness=0.5, concentration_weight=-2, agreement_weight=1, crowding_weight=0.7, prior=-3
+    liar = ConfidenceModel(
+        temperature=3, inverse_sigma_weight=0.5, peakedness_weight=-2, agreement_weight=1, hubness_weight=0.7, prior=-3
     )
-    assert fit_posterior([simulated(5000, liar)]).concentration_weight == calibration.SMALLEST_WEIGHT
+    assert fit_posterior([simulated(5000, liar)]).peakedness_weight == fit_calibration.SMALLEST_WEIGHT
 
 
 def test_the_fixed_sigma_is_found_for_features_that_know_none() -> None:
@@ -58,14 +61,14 @@ def test_confidence_that_is_true_has_no_more_calibration_error_than_chance() -> 
 
 
 @pytest.mark.parametrize(
-    ("features", "constants"), [("introspection", "MatchPosterior(temperature="), ("hypercolumn", "fixed_sigma = ")]
+    ("features", "constants"), [("introspection", "ConfidenceModel(temperature="), ("hypercolumn", "fixed_sigma = ")]
 )
 def test_one_command_reads_a_benchmark_and_prints_constants_and_measures(
     features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])
+    monkeypatch.setattr(sys, "argv", ["fit_calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])
     with pytest.warns(UserWarning, match="not those of the whole benchmark"):
-        calibration.main()
+        fit_calibration.main()
     printed = capsys.readouterr().out
     assert constants in printed
     assert "spair-71k, nn" in printed

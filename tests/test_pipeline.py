@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.matching.confidence import POSTERIORS, MatchPosterior
 from geomatch.matching.matcher import Matcher
 from geomatch.pipeline import Pipeline
 from geomatch.settings import Device, Preset
@@ -47,5 +46,6 @@ def test_the_settings_say_what_the_preset_stands_for() -> None:
 
 def test_each_feature_s_confidence_rests_on_constants_of_its_own() -> None:
     built = Pipeline.build(features="anchornet:cat", preset=Preset.fast, device=Device.cpu)
-    assert built.matcher.densification.posterior == POSTERIORS["anchornet"] != MatchPosterior()
-    assert Pipeline.build(device=Device.cpu).matcher.densification.posterior == MatchPosterior()
+    features = built.describe(torch.zeros(3, 64, 64, dtype=torch.uint8))
+    assert features.calibration == built.extractor.calibration != ConfidenceModel()
+    assert Pipeline.build(device=Device.cpu).extractor.calibration == ConfidenceModel()

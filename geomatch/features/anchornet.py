@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor, lay_out
 from geomatch.features.resnet import build_trunk
@@ -163,6 +163,15 @@ class AnchorNet(nn.Module):
 class AnchorFeatures(FeatureExtractor):
     """The class-agnostic code as the descriptor, or the responses of one class's bank."""
 
+    calibration = ConfidenceModel(
+        temperature=8.615,
+        inverse_sigma_weight=0.104,
+        peakedness_weight=1.862,
+        agreement_weight=5.084,
+        hubness_weight=0.755,
+        prior=-5.047,
+    )
+
     def __init__(
         self, network: AnchorNet, working_size: int, weights_sha256: str | None = None, *, only: str = ""
     ) -> None:
@@ -184,6 +193,5 @@ class AnchorFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         found = self.respond(image)
-        return FeatureMap(
-            self.network.descriptors(found.maps[None], self.bank)[0].contiguous(), found.image_size, found.grid
-        )
+        descriptors = self.network.descriptors(found.maps[None], self.bank)[0].contiguous()
+        return FeatureMap(descriptors, found.image_size, found.grid, calibration=self.calibration)

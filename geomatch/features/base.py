@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.features.resnet import Trunk
 from geomatch.geometry import Canvas
 
@@ -17,13 +17,15 @@ class FeatureExtractor(ABC):
 
     name: as it was asked for. working_size: the longer side, in pixels, that images are resized to first.
     weights_sha256: of the weights file behind it, None for features without weights. precision: of its numbers, which
-    are float32 but may have been rounded to less.
+    are float32 but may have been rounded to less. calibration: what its matches are judged with; the extractor puts it
+    on every feature map.
     """
 
     name: str
     working_size: int
     weights_sha256: str | None = None
     precision: str = "float32"
+    calibration: ConfidenceModel = ConfidenceModel()
 
     @abstractmethod
     def __call__(self, image: Tensor) -> FeatureMap:

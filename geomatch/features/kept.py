@@ -35,7 +35,7 @@ class KeptFeatures(FeatureExtractor):
     def __init__(self, extractor: FeatureExtractor, folder: Path, device: torch.device) -> None:
         self.extractor, self.folder, self.device = extractor, folder, device
         self.name, self.working_size = extractor.name, extractor.working_size
-        self.weights_sha256 = extractor.weights_sha256
+        self.weights_sha256, self.calibration = extractor.weights_sha256, extractor.calibration
         self.program = source_sha256(extractor)
         try:
             folder.mkdir(exist_ok=True)
@@ -72,6 +72,7 @@ class KeptFeatures(FeatureExtractor):
             features,
             descriptors=features.descriptors.to(self.device),
             inverse_confidence=None if sigma is None else sigma.to(self.device),
+            calibration=self.calibration,
         )
 
 

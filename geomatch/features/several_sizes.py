@@ -22,7 +22,7 @@ class SeveralSizes(FeatureExtractor):
         self.name = name
         self.extractors = tuple(extractors)
         self.working_size = extractors[0].working_size
-        self.weights_sha256 = extractors[0].weights_sha256
+        self.weights_sha256, self.calibration = extractors[0].weights_sha256, extractors[0].calibration
 
     def __call__(self, image: Tensor) -> FeatureMap:
         first, *others = (extract(image) for extract in self.extractors)

@@ -17,7 +17,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
 from geomatch.matching.blur import blurred
-from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.local_maps import local_maps
 from geomatch.matching.nearest import NearestNeighbours
@@ -39,7 +39,7 @@ class Coherence(Method):
 
     d_ij is how far cell j is from where the affine map of the matches around cell i takes it (`local_maps`), and c_i in
     [0, 1] which share of these matches lies near where their own maps take them; each match weighs with the square of
-    its likelihood (`MatchPosterior`).
+    its probability (`match_probability`).
 
     of: the other method, with its own defaults. weight: of the distance against the similarity. doubt: the larger it
     is, the less maps are followed that not all agree with. around: the deviation of the Gaussian that says what is
@@ -90,7 +90,8 @@ class Coherence(Method):
         landing: (N, 2), where the other method puts the source cells, in the target's pixels. similarity: of the two.
         """
         scale = max(target.image_size)
-        likely = MatchPosterior()(hear(source, target, landing, Hearing(), max_bytes, similarity)).square()
+        cues = compute_cues(source, target, landing, CueSettings(), max_bytes, similarity)
+        likely = match_probability(cues, source.calibration).square()
         deviation = self.around * max(source.grid.shape)
         taken = local_maps(source.grid, landing / scale, likely, deviation)
         follows = (landing / scale - taken).norm(dim=1) < self.tolerance

@@ -11,21 +11,20 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
 from geomatch.geometry import Grid
 from geomatch.matching.base import Placement
-from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 
 
 @dataclass(frozen=True)
 class Densification:
     """How placements become flow.
 
-    hearing, posterior: what speaks for a match, and how that becomes confidence.
+    cues: how the cues are computed that confidence is made of.
     cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
         share of the source's longer side.
     min_confidence: what a match needs to be valid, in [0, 1]. Raises InputError for others.
     """
 
-    hearing: Hearing = field(default_factory=Hearing)
-    posterior: MatchPosterior = field(default_factory=MatchPosterior)
+    cues: CueSettings = field(default_factory=CueSettings)
     cycle_tolerance: float = 0.1
     min_confidence: float = 0.0
 
@@ -54,9 +53,9 @@ def densify(
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
 
-    evidence = hear(source, target, forward.at(source.grid.centres(start.device)), how.hearing, max_bytes)
+    cues = compute_cues(source, target, forward.at(source.grid.centres(start.device)), how.cues, max_bytes)
     cells_to_pixels = Spread.over(source.grid, source.image_size, start.device)
-    confidence = cells_to_pixels(how.posterior(evidence)[:, None])[0].clamp_(0, 1)
+    confidence = cells_to_pixels(match_probability(cues, source.calibration)[:, None])[0].clamp_(0, 1)
     return Correspondence(
         flow=flow,
         confidence=confidence,

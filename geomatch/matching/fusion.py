@@ -18,7 +18,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.base import Limits, Method, Placement
 from geomatch.matching.coherence import FIRST, Coherence
-from geomatch.matching.confidence import Hearing, MatchPosterior, hear_each
+from geomatch.matching.confidence import CueSettings, compute_cues_of_each, match_probability
 from geomatch.matching.proposal_flow import LocalOffsets, ProbabilisticHough
 from geomatch.matching.search import Similarity
 
@@ -39,8 +39,8 @@ NEAR: Final = 0.1
 class Fusion(Method):
     """Each cell lies where the method of the highest log-odds puts it; of equals the one named first.
 
-    The log-odds are those of `MatchPosterior`, averaged over the cells up to ``around`` away along both axes, so that
-    neighbours mostly take the same method's word. To those of every method but the first
+    The log-odds are those of `match_probability`, averaged over the cells up to ``around`` away along both axes, so
+    that neighbours mostly take the same method's word. To those of every method but the first
 
         trust (accord - doubt)
 
@@ -94,8 +94,8 @@ class Fusion(Method):
     ) -> Placement:
         centres = source.grid.centres(source.descriptors.device)
         landings = torch.stack([answer.at(centres) for answer in answers])
-        heard = hear_each(source, target, list(landings), Hearing(), max_bytes, similarity)
-        likely = torch.stack([MatchPosterior()(evidence) for evidence in heard])
+        cues = compute_cues_of_each(source, target, list(landings), CueSettings(), max_bytes, similarity)
+        likely = torch.stack([match_probability(each, source.calibration) for each in cues])
         side = 2 * self.around + 1
         odds = torch.logit(likely, eps=1e-4).reshape(len(answers), 1, *source.grid.shape)
         odds = F.avg_pool2d(odds, side, 1, self.around, count_include_pad=False).flatten(1)

@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import torch
 
+from geomatch.correspondence import ConfidenceModel
 from geomatch.matching.coherence import Coherence
-from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.local_maps import local_maps
 from geomatch.matching.search import Similarity
@@ -16,7 +18,7 @@ def test_each_cell_goes_where_similarity_less_the_toll_of_leaving_its_map_is_hig
     source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
     method = Coherence(weight=0.5, doubt=1.0, around=0.2, tolerance=0.3, reach=0.2)
     landing = HoughVoting()(source, target, MEMORY)[0].positions
-    likely = MatchPosterior()(hear(source, target, landing, Hearing(), MEMORY)) ** 2
+    likely = match_probability(compute_cues(source, target, landing, CueSettings(), MEMORY), source.calibration) ** 2
     side = max(target.image_size)
     taken = local_maps(source.grid, landing / side, likely, 0.2 * 7)
     cells, centres = source.grid.cells().tolist(), (target.grid.centres() / side).tolist()
@@ -65,3 +67,14 @@ def test_little_memory_changes_nothing() -> None:
         Coherence().partners(source, target, landing, compared, little),
         Coherence().partners(source, target, landing, compared.kept(MEMORY).back.back, MEMORY),
     )
+
+
+def test_coherence_judges_by_the_features_own_calibration() -> None:
+    """Other constants weigh the matches around a cell otherwise, so cells go elsewhere."""
+    source, target = random_features(9, 9, sigma=0.1), random_features(9, 9, seed=1, sigma=0.1)
+    landing = HoughVoting()(source, target, MEMORY)[0].positions
+    other = replace(source, calibration=ConfidenceModel(temperature=1.0, peakedness_weight=40.0))
+    compared = Similarity.of(source, target)
+    method = Coherence(doubt=0.5)
+    taken = [method.partners(each, target, landing, compared, MEMORY) for each in (source, other)]
+    assert not torch.equal(*taken)

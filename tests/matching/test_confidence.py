@@ -7,50 +7,56 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry import Grid
-from geomatch.matching.confidence import Evidence, Hearing, MatchPosterior, hear
+from geomatch.matching.confidence import CueSettings, MatchCues, compute_cues, match_probability
 from tests.conftest import random_features
 
 SHARE = st.floats(0, 1)
 SIGMA = st.floats(0.05, 2)
 
 
-def evidence(*witnesses: float) -> Evidence:
-    """In the order of `Evidence`."""
-    return Evidence(*(torch.tensor(value, dtype=torch.float64) for value in witnesses))
+def cues_of(*witnesses: float) -> MatchCues:
+    """In the order of `MatchCues`."""
+    return MatchCues(*(torch.tensor(value, dtype=torch.float64) for value in witnesses))
 
 
 def test_with_no_other_witness_confidence_is_the_posterior_of_the_paper_s_likelihood() -> None:
     score, sigma, unheard = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.3, 0.4]), torch.rand(3)
     same, different = torch.exp(score / sigma), torch.exp((1 - score) / sigma)  # exp((1 - loss) / sigma)
-    paper = MatchPosterior(
-        temperature=1, sureness=0, concentration_weight=0, agreement_weight=0, crowding_weight=0, prior=0
+    paper = ConfidenceModel(
+        temperature=1, inverse_sigma_weight=0, peakedness_weight=0, agreement_weight=0, hubness_weight=0, prior=0
     )
-    torch.testing.assert_close(paper(Evidence(score, sigma, unheard, unheard, unheard)), same / (same + different))
+    torch.testing.assert_close(
+        match_probability(MatchCues(score, sigma, unheard, unheard, unheard), paper), same / (same + different)
+    )
 
 
 def test_the_log_odds_of_a_hand_worked_match() -> None:
     """(2 * .9 - 1) / (2 * .2) + .1 / .2 + 3 * .5 + 2 * .25 - .5 * 2 - 3 = 2 + .5 + 1.5 + .5 - 1 - 3 = .5"""
-    posterior = MatchPosterior(
-        temperature=2, sureness=0.1, concentration_weight=3, agreement_weight=2, crowding_weight=0.5, prior=-3
+    posterior = ConfidenceModel(
+        temperature=2, inverse_sigma_weight=0.1, peakedness_weight=3, agreement_weight=2, hubness_weight=0.5, prior=-3
     )
-    assert float(posterior(evidence(0.9, 0.2, 0.5, 0.25, 2.0))) == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert float(match_probability(cues_of(0.9, 0.2, 0.5, 0.25, 2.0), posterior)) == pytest.approx(
+        1 / (1 + math.exp(-0.5))
+    )
 
 
 @given(
     st.tuples(SHARE, SIGMA, SHARE, SHARE, st.floats(-3, 3)),
-    st.sampled_from([field.name for field in fields(Evidence)]),
+    st.sampled_from([field.name for field in fields(MatchCues)]),
     SHARE,
 )
 def test_every_witness_speaks_for_what_it_stands_for(witnesses: tuple[float, ...], witness: str, more: float) -> None:
     """Confidence never falls with score, concentration and agreement, nor rises with sigma and crowding, and is a
     probability."""
-    before = evidence(*witnesses)
+    before = cues_of(*witnesses)
     after = replace(before, **{witness: getattr(before, witness) + more})
-    against = witness in ("sigma", "crowding")
-    low, high = (float(MatchPosterior()(each)) for each in ((after, before) if against else (before, after)))
+    against = witness in ("sigma", "hubness")
+    low, high = (
+        float(match_probability(each, ConfidenceModel())) for each in ((after, before) if against else (before, after))
+    )
     assert 0 <= low <= high <= 1
 
 
@@ -59,7 +65,7 @@ def slow_evidence(
     target: FeatureMap,
     partners: list[int],
     landing: np.ndarray,
-    how: Hearing,
+    how: CueSettings,
     radii: tuple[int, int],
 ) -> np.ndarray:
     """(5, N), one cell after the other; ``radii``: how many cells are near in source and target."""
@@ -97,8 +103,8 @@ def test_evidence_agrees_with_a_slow_loop_whatever_the_memory(max_bytes: int) ->
     partners = random.integers(0, 117, 48)
     partners[:2] = 0, 116  # corners
     landing = target.grid.centres()[partners].numpy() + random.uniform(-5, 5, (48, 2))
-    how = Hearing(temperature=0.3, reach=0.16, tolerance=0.2)
-    found = hear(source, target, torch.from_numpy(landing).float(), how, max_bytes)
+    how = CueSettings(temperature=0.3, reach=0.16, tolerance=0.2)
+    found = compute_cues(source, target, torch.from_numpy(landing).float(), how, max_bytes)
     expected = slow_evidence(source, target, partners.tolist(), landing, how, radii=(1, 2))
     np.testing.assert_allclose(found.stacked().numpy(), expected, atol=1e-5)
 
@@ -106,7 +112,7 @@ def test_evidence_agrees_with_a_slow_loop_whatever_the_memory(max_bytes: int) ->
 def test_a_bound_too_small_for_a_row_of_scores_names_the_option() -> None:
     features = random_features(9, 9)
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
-        hear(features, features, features.grid.centres(), Hearing(), 100)
+        compute_cues(features, features, features.grid.centres(), CueSettings(), 100)
 
 
 def test_a_cell_whose_like_is_elsewhere_too_is_concentrated_by_half() -> None:
@@ -116,23 +122,23 @@ def test_a_cell_whose_like_is_elsewhere_too_is_concentrated_by_half() -> None:
     descriptors[:, 0, 4] = descriptors[:, 0, 15] = torch.tensor([1.0, 0, 0])
     target = FeatureMap(descriptors, (10, 200), Grid.over((10, 200), 1, 20))
     source = FeatureMap(torch.tensor([1.0, 0, 0])[:, None, None], (10, 10), Grid.over((10, 10), 1, 1))
-    found = hear(source, target, torch.tensor([[44.5, 4.5]]), Hearing(), 1 << 20)
-    assert float(found.concentration) == pytest.approx(0.5, abs=1e-3)
+    found = compute_cues(source, target, torch.tensor([[44.5, 4.5]]), CueSettings(), 1 << 20)
+    assert float(found.peakedness) == pytest.approx(0.5, abs=1e-3)
     assert float(found.score) == pytest.approx(1)
 
 
 def test_agreement_is_full_where_all_cells_move_alike_and_small_where_each_goes_its_own_way() -> None:
     features = replace(random_features(8, 8), descriptors=torch.full((4, 8, 8), 0.5))  # so that all weigh the same
     shift = torch.tensor([13.0, -4.0])
-    together = hear(features, features, features.grid.centres() + shift, Hearing(), 1 << 20)
-    torch.testing.assert_close(together.agreement, torch.ones(64))
+    together = compute_cues(features, features, features.grid.centres() + shift, CueSettings(), 1 << 20)
+    torch.testing.assert_close(together.neighbour_agreement, torch.ones(64))
     scattered = torch.from_numpy(np.random.default_rng(0).uniform(0, 79, (64, 2))).float()
-    assert hear(features, features, scattered, Hearing(), 1 << 20).agreement.max() < 0.5
+    assert compute_cues(features, features, scattered, CueSettings(), 1 << 20).neighbour_agreement.max() < 0.5
 
 
 def test_features_that_know_no_sigma_get_a_fixed_one() -> None:
     known, unknown = random_features(4, 4, sigma=0.3), random_features(4, 4)
-    how = Hearing(fixed_sigma=0.11)
+    known, unknown = (replace(each, calibration=ConfidenceModel(fixed_sigma=0.11)) for each in (known, unknown))
     for source, target, sigma in ((known, known, 0.3), (known, unknown, 0.11), (unknown, known, 0.11)):
-        found = hear(source, target, target.grid.centres(), how, 1 << 20)
+        found = compute_cues(source, target, target.grid.centres(), CueSettings(), 1 << 20)
         torch.testing.assert_close(found.sigma, torch.full((16,), sigma))

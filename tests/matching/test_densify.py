@@ -9,7 +9,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.geometry import Grid
 from geomatch.matching.base import Placement
-from geomatch.matching.confidence import Hearing, hear
+from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 from geomatch.matching.densify import Densification, Spread, densify
 from geomatch.matching.matcher import METHODS, Matcher
 from geomatch.matching.search import refine
@@ -72,7 +72,7 @@ def test_confidence_at_a_cell_s_centre_is_the_posterior_of_its_evidence() -> Non
     landing = target.grid.centres()[partners]
     back = Placement(target.grid, torch.zeros(30, 2))
     found = densify(source, target, Placement(source.grid, landing), back, how, 1 << 20)
-    posterior = how.posterior(hear(source, target, landing, Hearing(), 1 << 20))
+    posterior = match_probability(compute_cues(source, target, landing, CueSettings(), 1 << 20), source.calibration)
     torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), posterior)
 
 

@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from geomatch.correspondence import ConfidenceModel
 from geomatch.errors import InputError
-from geomatch.matching.confidence import Hearing, MatchPosterior, hear
+from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 from geomatch.matching.fusion import MEMBERS, Fusion
 from geomatch.matching.matcher import Matcher
 from tests.conftest import random_features
@@ -25,7 +27,10 @@ def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_
     source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
     names = ("nn", "hough", "dsp")
     answers = [MEMBERS[name](source, target, MEMORY)[0].at(source.grid.centres()) for name in names]
-    likely = [MatchPosterior()(hear(source, target, each, Hearing(), MEMORY)) for each in answers]
+    likely = [
+        match_probability(compute_cues(source, target, each, CueSettings(), MEMORY), source.calibration)
+        for each in answers
+    ]
     near = 0.1 * max(target.image_size)
     accords = []
     for answer in answers:
@@ -55,3 +60,12 @@ def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_
 def test_unknown_methods_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="no method 'pf'"):
         Matcher.named("fusion", {"of": "hough,pf"})
+
+
+def test_fusion_judges_by_the_features_own_calibration() -> None:
+    """With constants under which peakedness decides, other cells follow the second method."""
+    source, target = random_features(9, 9, sigma=0.1), random_features(9, 9, seed=1, sigma=0.1)
+    other = replace(source, calibration=ConfidenceModel(agreement_weight=0.01, peakedness_weight=40.0))
+    method = Fusion(of="nn,hough", around=0, trust=0)
+    ours, theirs = (method(each, target, MEMORY)[0].positions for each in (source, other))
+    assert not torch.equal(ours, theirs)

@@ -1,16 +1,16 @@
 """Fit what confidence is made of to validation pairs, and measure how far it can be trusted.
 
-    python benchmarks/calibration.py --dataset spair-71k=DIR --dataset animal-parts=DIR [--weights FILE]
-    python benchmarks/calibration.py ... --also pf-willow=DIR        # measured, too, but not fitted to
+    python scripts/fit_calibration.py --dataset spair-71k=DIR --dataset animal-parts=DIR [--weights FILE]
+    python scripts/fit_calibration.py ... --also pf-willow=DIR        # measured, too, but not fitted to
 
 At every source keypoint of the validation pairs the evidence for its match is read, and whether the match is right at
 alpha = .1, house protocol. Logistic regression, in which every benchmark and matcher weighs the same, gives the
-constants of `geomatch.matching.confidence.MatchPosterior`, printed as they stand in the code; for features that know no
-sigma `Hearing.fixed_sigma` stands for it, and the best such constant is printed, too.
+constants of `geomatch.correspondence.ConfidenceModel`, printed as they stand in the code; for features that know no
+sigma `fixed_sigma` stands for it, and the best such constant is printed, too.
 
 The table compares the score alone, confidence with the constants in the code, and with those fitted. AUSE: area between
 the sparsification curve and the best possible one. ECE: mean gap between confidence and share right, 15 bins; "of
-chance" is the ECE that so few points would show if every confidence were true. Evidence is interpolated between cells,
+chance" is the ECE that so few points would show if every confidence were true. MatchCues is interpolated between cells,
 `geomatch eval` interpolates the confidence itself, so that its numbers differ a little.
 """
 
@@ -30,7 +30,7 @@ from rich.table import Table
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset
 from geomatch.datasets.registry import load_dataset
 from geomatch.evaluation.certainty import area_under_sparsification_error, calibration, sparsification
@@ -38,7 +38,7 @@ from geomatch.evaluation.protocols import Transfer, house_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.feature_cache import FeatureCache
 from geomatch.geometry import read_cells
-from geomatch.matching.confidence import Evidence, MatchPosterior, hear
+from geomatch.matching.confidence import MatchCues, compute_cues, match_probability
 from geomatch.matching.densify import densify
 from geomatch.matching.matcher import METHODS
 from geomatch.pipeline import Pipeline
@@ -52,7 +52,7 @@ class Statement:
     """The evidence (N,) at all keypoints of a benchmark under one matcher, and which matches are right (N,) bool."""
 
     name: str
-    evidence: Evidence
+    evidence: MatchCues
     right: Tensor
 
 
@@ -66,7 +66,7 @@ def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -
         for name, pairs in read.items():
             pairs.append(take_statement(dataset.name, pair, *described, pipeline.with_matcher(name)))
     return [
-        Statement(f"{dataset.name}, {name}", Evidence(*torch.cat(evidence, dim=1)), torch.cat(right))
+        Statement(f"{dataset.name}, {name}", MatchCues(*torch.cat(evidence, dim=1)), torch.cat(right))
         for name, pairs in read.items()
         for evidence, right in (zip(*pairs, strict=True),)
     ]
@@ -75,7 +75,7 @@ def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -
 def take_statement(
     benchmark: str, pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, pipeline: Pipeline
 ) -> tuple[Tensor, Tensor]:
-    """Evidence (5, K) at a pair's source keypoints, and which of their matches are right (K,)."""
+    """MatchCues (5, K) at a pair's source keypoints, and which of their matches are right (K,)."""
     how, max_bytes = pipeline.matcher.densification, pipeline.matcher.max_bytes
     source, target, there, back = pipeline.matcher.place(source, target)
     points = torch.from_numpy(pair.source_points)
@@ -83,7 +83,7 @@ def take_statement(
         densify(source, target, there, back, how, max_bytes).transfer(points.to(source.descriptors)).double().cpu()
     )
     landing = there.at(source.grid.centres(there.positions.device))
-    evidence = hear(source, target, landing, how.hearing, max_bytes).stacked()
+    evidence = compute_cues(source, target, landing, how.cues, max_bytes).stacked()
     maps = evidence.reshape(1, -1, *source.grid.shape).cpu()
     at_points = read_cells(maps, source.grid.to_cells(points.float())[None])[0]
     sent = forward.numpy()
@@ -93,16 +93,16 @@ def take_statement(
     return at_points, torch.from_numpy(right)
 
 
-def fit_posterior(statements: Sequence[Statement]) -> MatchPosterior:
+def fit_posterior(statements: Sequence[Statement]) -> ConfidenceModel:
     """The constants under which what is right and wrong is likeliest."""
     tables = [
         torch.stack(
             [
                 (2 * e.score - 1) / e.sigma,
                 1 / e.sigma,
-                e.concentration,
-                e.agreement,
-                -e.crowding,
+                e.peakedness,
+                e.neighbour_agreement,
+                -e.hubness,
                 torch.ones_like(e.score),
             ]
         ).mT.double()
@@ -114,15 +114,17 @@ def fit_posterior(statements: Sequence[Statement]) -> MatchPosterior:
 
     bounds = [(SMALLEST_WEIGHT, None)] * 5 + [(None, None)]
     sharpness, *others = minimize(surprise, [0.2, 0.5, 2, 2, 0.5, -5], method="L-BFGS-B", bounds=bounds).x
-    return MatchPosterior(*(round(float(value), 3) for value in (1 / sharpness, *others)))
+    return ConfidenceModel(*(round(float(value), 3) for value in (1 / sharpness, *others)))
 
 
-def fit_fixed_sigma(statements: Sequence[Statement], posterior: MatchPosterior) -> float:
+def fit_fixed_sigma(statements: Sequence[Statement], posterior: ConfidenceModel) -> float:
     """The one sigma under which what is right and wrong is likeliest, all else being as it is."""
 
     def surprise(sigma: float) -> float:
         known = (replace(t.evidence, sigma=torch.full_like(t.evidence.sigma, sigma)) for t in statements)
-        return mean_surprise([torch.logit(posterior(evidence).double(), eps=1e-9) for evidence in known], statements)
+        return mean_surprise(
+            [torch.logit(match_probability(evidence, posterior).double(), eps=1e-9) for evidence in known], statements
+        )
 
     return round(float(minimize_scalar(surprise, bounds=(0.02, 2), method="bounded").x), 3)
 
@@ -135,10 +137,10 @@ def mean_surprise(log_odds: Sequence[Tensor], statements: Sequence[Statement]) -
     )
 
 
-def measures(statement: Statement, posterior: MatchPosterior | None) -> list[str]:
+def measures(statement: Statement, posterior: ConfidenceModel | None) -> list[str]:
     """AUSE, ECE, ECE of chance, share right in the confident half and among all; None stands for the score alone."""
     evidence = statement.evidence
-    confidence = (evidence.score if posterior is None else posterior(evidence)).double().numpy()
+    confidence = (evidence.score if posterior is None else match_probability(evidence, posterior)).double().numpy()
     right = statement.right.numpy()
     wrong = (~right).astype(np.float64)
     half = 1 - sparsification(wrong, confidence, [0.5])[0]
@@ -173,9 +175,9 @@ def main() -> None:
         t for name, root in options.dataset for t in collect(load_dataset(name, root, split="val"), pipeline, matchers)
     ]
     others = [t for name, root in options.also for t in collect(load_dataset(name, root), pipeline, matchers)]
-    shipped = pipeline.matcher.densification.posterior
+    shipped = pipeline.extractor.calibration
     console = Console(width=120)
-    fixed_sigma = torch.tensor(pipeline.matcher.densification.hearing.fixed_sigma)
+    fixed_sigma = torch.tensor(shipped.fixed_sigma)
     if all(torch.allclose(t.evidence.sigma, fixed_sigma) for t in fitted_to):
         console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}, the constants staying as they are")
     fitted = fit_posterior(fitted_to)
