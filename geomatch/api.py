@@ -121,7 +121,6 @@ def _for_pipeline(choices: Choices) -> dict[str, Any]:
     for name in ("weights", "cache"):
         if given.get(name) is not None:
             given[name] = Path(given[name])
-    given["parameters"] = {name: str(value) for name, value in (given.get("parameters") or {}).items()}
     return given
 
 

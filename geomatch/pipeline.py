@@ -35,7 +35,7 @@ class Pipeline:
         *,
         features: str | None = None,
         matcher: str | None = None,
-        parameters: Mapping[str, str] | None = None,
+        parameters: Mapping[str, object] | None = None,
         preset: Preset = Preset.default,
         weights: Path | None = None,
         device: Device = Device.auto,
@@ -47,7 +47,7 @@ class Pipeline:
 
         features, weights: as in `geomatch.features.registry.load_features`; None for the features that the weights
         given are of, or else the preset's. matcher: a name, None for the preset's.
-        parameters: those of the matcher to change, as texts by name.
+        parameters: those of the matcher to change, by name.
         max_memory: bytes the matcher may work in, besides the features and its result. min_confidence: what a match
         needs to be valid. cache: folder in which features are kept from one time to the next, in half precision.
 
@@ -68,7 +68,7 @@ class Pipeline:
             place,
         )
 
-    def with_matcher(self, name: str, parameters: Mapping[str, str] | None = None) -> Pipeline:
+    def with_matcher(self, name: str, parameters: Mapping[str, object] | None = None) -> Pipeline:
         """The same features under another matcher. Raises InputError for an unknown name or parameter."""
         named = Matcher.named(name, parameters)
         return replace(self, matcher=replace(self.matcher, name=named.name, method=named.method))

@@ -24,7 +24,7 @@ from geomatch.errors import InputError
 from geomatch.settings import Device, Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from geomatch.datasets.pairs import PairDataset
     from geomatch.evaluation.protocols import Protocol
@@ -113,7 +113,7 @@ def evaluate(
         _pipelines(
             name,
             matcher,
-            parameters=parse_parameters(parameters or []),
+            parameters=parameters,
             preset=preset,
             weights=weights,
             device=device,
@@ -172,7 +172,7 @@ def _pipelines(
     features: str | None,
     matchers: list[str] | None,
     *,
-    parameters: Mapping[str, str],
+    parameters: list[str] | None,
     preset: Preset,
     weights: Path | None,
     device: Device,
@@ -184,13 +184,16 @@ def _pipelines(
     pipeline = Pipeline.build(
         features=features,
         matcher=first,
-        parameters=parameters,
+        parameters=parse_parameters(parameters, first, preset),
         preset=preset,
         weights=weights,
         device=device,
         max_memory=max_memory,
     )
-    return [pipeline, *(pipeline.with_matcher(name, parameters) for name in others if name)]
+    return [
+        pipeline,
+        *(pipeline.with_matcher(name, parse_parameters(parameters, name, preset)) for name in others if name),
+    ]
 
 
 def _run(

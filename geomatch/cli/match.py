@@ -108,7 +108,7 @@ def match(
     if many is None and len(images or []) != 2:
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
     _check_output(output, formats, many=many is not None, resume=resume, overwrite=overwrite)
-    options = parse_parameters(parameters or []), parse_size(max_memory)
+    options = parse_parameters(parameters, matcher, preset), parse_size(max_memory)
 
     def build() -> Pipeline:
         from geomatch.pipeline import Pipeline

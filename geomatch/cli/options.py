@@ -12,7 +12,7 @@ import typer
 
 from geomatch.cli import completion
 from geomatch.errors import InputError
-from geomatch.settings import Device, Precision, Preset, Recipe
+from geomatch.settings import PRESETS, Device, Precision, Preset, Recipe
 
 PRESETS_OWN = "the preset's"
 """What an option that changes a preset shows as its default."""
@@ -29,8 +29,8 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
-def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
-    """The matcher's parameters by name that ``--set NAME=VALUE`` gave. Raises InputError."""
+def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
+    """The values by name that ``--set NAME=VALUE`` gave. Raises InputError."""
     given = {}
     for text in texts:
         name, sign, value = text.partition("=")
@@ -38,6 +38,19 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
             raise InputError(f"--set {text}: write it as NAME=VALUE")
         given[name] = value
     return given
+
+
+def parse_parameters(texts: Sequence[str] | None, matcher: str | None, preset: Preset) -> dict[str, object]:
+    """The values that ``--set`` gave, of the types of a matcher's parameters; None for the preset's matcher.
+
+    Raises InputError.
+    """
+    if not texts:
+        return {}
+    assignments = parse_assignments(texts)
+    from geomatch.matching.matcher import parse_method_parameters
+
+    return parse_method_parameters(matcher or PRESETS[preset].matcher, assignments)
 
 
 Features = Annotated[

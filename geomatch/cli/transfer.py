@@ -114,7 +114,7 @@ def transfer(
     pipeline = Pipeline.build(
         features=features,
         matcher=matcher,
-        parameters=parse_parameters(parameters or []),
+        parameters=parse_parameters(parameters, matcher, preset),
         preset=preset,
         weights=weights,
         device=device,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
+from dataclasses import dataclass, field
 
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.errors import InputError
 from geomatch.matching.base import Method, Placement
 from geomatch.matching.coherence import Coherence
 from geomatch.matching.densify import Densification, densify
@@ -17,6 +15,7 @@ from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
 from geomatch.matching.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
 from geomatch.matching.spatial_pyramid import SpatialPyramid
+from geomatch.parameters import parse_parameters, with_parameters
 from geomatch.plugins import Kind, make_plugin
 from geomatch.settings import DEFAULT_MAX_MEMORY
 
@@ -31,6 +30,16 @@ METHODS: Mapping[str, Method] = {
     "coherence": Coherence(),
     "fusion": Fusion(),
 }
+
+
+def find_method(name: str) -> Method:
+    """A method by name, with its defaults. Raises InputError for an unknown name."""
+    return METHODS[name] if name in METHODS else make_plugin(Kind.matcher, name, METHODS, Method)  # type: ignore[type-abstract]
+
+
+def parse_method_parameters(name: str, texts: Mapping[str, str]) -> dict[str, object]:
+    """The parameters of a method as the user wrote them, parsed by their types. Raises InputError."""
+    return parse_parameters(type(find_method(name)), texts, f"matcher {name}")  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,12 @@ class Matcher:
     densification: Densification = field(default_factory=Densification)
 
     @classmethod
-    def named(cls, name: str, parameters: Mapping[str, str] | None = None) -> Matcher:
+    def named(cls, name: str, parameters: Mapping[str, object] | None = None) -> Matcher:
         """A matcher of METHODS, or one that an installed package adds under the entry points ``geomatch.matchers``.
 
-        parameters: the method's, as texts by name. Raises InputError for an unknown name or value.
+        parameters: the method's, by name. Raises InputError for an unknown name or a value that does not fit.
         """
-        method = METHODS[name] if name in METHODS else make_plugin(Kind.matcher, name, METHODS, Method)  # type: ignore[type-abstract]
-        return cls(name, _with_parameters(name, method, parameters or {}))
+        return cls(name, with_parameters(find_method(name), parameters or {}, f"matcher {name}"))  # type: ignore[type-var]
 
     def __call__(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
         """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
@@ -70,18 +78,3 @@ class Matcher:
         """The features on the grids that are matched."""
         factor = max(1, round(self.cells / max(source.grid.shape)))
         return source.upsampled(factor), target.upsampled(factor)
-
-
-def _with_parameters(name: str, method: Method, parameters: Mapping[str, str]) -> Method:
-    known = {each.name: type(getattr(method, each.name)) for each in fields(method)}  # type: ignore[arg-type]
-    values = {}
-    for key, text in parameters.items():
-        if key not in known:
-            raise InputError(f"matcher {name} has no parameter '{key}': it has {', '.join(known) or 'none'}")
-        try:
-            values[key] = known[key](text)
-        except ValueError:
-            kind = known[key]
-            wanted = " | ".join(kind) if issubclass(kind, StrEnum) else kind.__name__
-            raise InputError(f"parameter {key} of matcher {name}: '{text}' is no {wanted}") from None
-    return replace(method, **values)  # type: ignore[type-var]

@@ -136,7 +136,7 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
     [
         (["--features", "surf"], ["surf", "introspection, anchornet, joined, hypercolumn"]),
         (["--matcher", "ransac"], ["ransac", "nn, mutual, hough"]),
-        (["--matcher", "hough", "--set", "window=wide"], ["window", "'wide' is no int"]),
+        (["--matcher", "hough", "--set", "window=wide"], ["window", "'wide' is not a whole number"]),
         (["--matcher", "hough", "--set", "radius=1"], ["hough has no parameter 'radius'", "weight, preference"]),
         (["--set", "blur"], ["--set blur", "NAME=VALUE"]),
         (["--preset", "quick"], ["quick", "fast"]),

@@ -39,14 +39,14 @@ def test_cells_that_were_not_found_go_where_the_found_ones_around_them_go() -> N
 
 def test_identical_images_match_to_themselves_and_all_of_it_is_valid() -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
-    found = Matcher.named("mutual", {"window": "0", "slack": "0"})(features, features)
+    found = Matcher.named("mutual", {"window": 0, "slack": 0})(features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
 
 def test_only_what_was_found_is_valid_and_everything_has_a_finite_flow() -> None:
     source, target = random_features(8, 9), random_features(7, 6, seed=1)
-    found = Matcher.named("mutual", {"slack": "0"})(source, target)
-    loose = Matcher.named("mutual", {"slack": "2"})(source, target)
+    found = Matcher.named("mutual", {"slack": 0})(source, target)
+    loose = Matcher.named("mutual", {"slack": 2})(source, target)
     assert 0 < found.valid.float().mean() < loose.valid.float().mean()
     assert bool(found.flow.isfinite().all())

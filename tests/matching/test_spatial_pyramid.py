@@ -163,10 +163,10 @@ def test_scale_labels_find_a_thing_that_is_twice_as_large() -> None:
     assert error("0.5,1,2") < error("1") / 2
 
 
-@pytest.mark.parametrize("parameters", [{}, {"levels": "1"}, {"levels": "3", "scales": "0.5,0.75,1,1.5,2"}])
-def test_identical_images_match_to_themselves(parameters: dict[str, str]) -> None:
+@pytest.mark.parametrize("parameters", [{}, {"levels": 1}, {"levels": 3, "scales": "0.5,0.75,1,1.5,2"}])
+def test_identical_images_match_to_themselves(parameters: dict[str, object]) -> None:
     features = random_features(9, 12, channels=32, sigma=0.1)
-    found = Matcher.named("dsp", {"window": "0", **parameters})(features, features)
+    found = Matcher.named("dsp", {"window": 0, **parameters})(features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 

@@ -1,0 +1,115 @@
+"""Parameters of matchers and recipes: fields of frozen dataclasses, parsed from text at the command line, typed after.
+
+>>> from dataclasses import dataclass
+>>> @dataclass(frozen=True)
+... class Example:
+...     cells: int = 20
+...     mirrored: bool = False
+>>> parse_parameters(Example, {"cells": "8", "mirrored": "yes"}, "matcher example")
+{'cells': 8, 'mirrored': True}
+>>> with_parameters(Example(), {"cells": 8}, "matcher example")
+Example(cells=8, mirrored=False)
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from geomatch.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def parse_parameters(kind: type[DataclassInstance], texts: Mapping[str, str], owner: str) -> dict[str, Any]:
+    """Parse texts by the types of a dataclass's fields.
+
+    Args:
+        kind: the dataclass. Its fields are int, float, bool, str, a StrEnum, a tuple of these (written with commas), or
+            one of them or None (written ``none``).
+        texts: values by field name, as the user wrote them.
+        owner: whose parameters they are, for messages, as "matcher dsp".
+
+    Raises:
+        InputError: for a name that is not a field, or a text that does not fit its type.
+    """
+    return {
+        name: _parse(text, _type_of(kind, name, owner), f"parameter {name} of {owner}") for name, text in texts.items()
+    }
+
+
+def with_parameters(settings: Settings, values: Mapping[str, object], owner: str) -> Settings:
+    """The same settings with other values for some fields.
+
+    Raises:
+        InputError: for a name that is not a field, a value of another type, or one that the settings refuse.
+    """
+    typed = {}
+    for name, value in values.items():
+        wanted = _type_of(type(settings), name, owner)
+        if not has_type(value, wanted):
+            raise InputError(f"parameter {name} of {owner}: {value!r} is not {_described(wanted)}")
+        typed[name] = wanted(value) if _is_enum(wanted) else value
+    return replace(settings, **typed)
+
+
+def has_type(value: object, wanted: Any) -> bool:
+    """Whether a value may stand in a field of a type; an int may stand for a float, a bool for nothing else."""
+    if get_origin(wanted) in (Union, types.UnionType):
+        return any(has_type(value, each) for each in get_args(wanted))
+    if get_origin(wanted) is tuple:
+        return isinstance(value, tuple) and all(has_type(each, get_args(wanted)[0]) for each in value)
+    if wanted in (int, float) and isinstance(value, bool):
+        return False
+    if _is_enum(wanted):
+        return value in list(wanted)
+    return isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+
+
+@cache
+def _hints(kind: type[DataclassInstance]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _type_of(kind: type[DataclassInstance], name: str, owner: str) -> Any:
+    known = _hints(kind)
+    if name not in known:
+        raise InputError(f"{owner} has no parameter '{name}': it has {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def _parse(text: str, wanted: Any, name: str) -> object:
+    if get_origin(wanted) in (Union, types.UnionType):
+        others = [each for each in get_args(wanted) if each is not types.NoneType]
+        return None if text.lower() == "none" else _parse(text, others[0], name)
+    if get_origin(wanted) is tuple:
+        return tuple(_parse(each.strip(), get_args(wanted)[0], name) for each in text.split(",") if each.strip())
+    try:
+        return _BOOLEANS[text.lower()] if wanted is bool else wanted(text)
+    except (ValueError, KeyError):
+        raise InputError(f"{name}: '{text}' is not {_described(wanted)}") from None
+
+
+def _is_enum(wanted: Any) -> bool:
+    return isinstance(wanted, type) and issubclass(wanted, StrEnum)
+
+
+def _described(wanted: Any) -> str:
+    """A type in words, for messages."""
+    if get_origin(wanted) in (Union, types.UnionType):
+        return " or ".join("none" if each is types.NoneType else _described(each) for each in get_args(wanted))
+    if get_origin(wanted) is tuple:
+        return f"a list of values, each {_described(get_args(wanted)[0])}"
+    if _is_enum(wanted):
+        return f"one of {', '.join(wanted)}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(wanted, str(wanted))
