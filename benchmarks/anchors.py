@@ -36,16 +36,16 @@ from rich.table import Table
 from torch import Tensor
 
 from geomatch.datasets.crops import read_true_boxes
+from geomatch.datasets.image_folder import Photograph, find_photographs, hold_out
 from geomatch.datasets.pairs import Box
-from geomatch.datasets.photographs import Photograph, find_photographs, hold_out
-from geomatch.device import find_device
-from geomatch.evaluation.anchors import class_scores, coverage, diversity, object_evidence, peaks_in, sparsity
-from geomatch.evaluation.localisation import Localisation, is_correct
-from geomatch.evaluation.retrieval import average_precision
+from geomatch.evaluation.metrics.anchors import class_scores, coverage, diversity, object_evidence, peaks_in, sparsity
+from geomatch.evaluation.metrics.localisation import Localisation, is_correct
+from geomatch.evaluation.metrics.retrieval import average_precision
 from geomatch.features.anchornet import AnchorFeatures
-from geomatch.features.registry import load_features
-from geomatch.geometry import Grid, read_cells, rescale_position
-from geomatch.settings import PRESETS, Device, Preset
+from geomatch.features.load import load_features
+from geomatch.geometry.grid import Grid, read_cells, rescale_position
+from geomatch.options import PRESETS, Device, Preset
+from geomatch.runtime.device import find_device
 from geomatch.training.crops import CELLS, Boxes
 
 TrueBoxes = Mapping[tuple[str, str], list[Box]]

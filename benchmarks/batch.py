@@ -30,11 +30,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from geomatch.batch import lay_out, match_pairs, prepare_folders
+from geomatch.batch.match_pairs import lay_out, match_pairs, prepare_folders
+from geomatch.batch.match_record import Wanted
 from geomatch.io.images import IMAGE_SUFFIXES, load_image
+from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
-from geomatch.record import Wanted
-from geomatch.settings import Preset
 
 TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
 PathPair = tuple[Path, Path]

@@ -23,19 +23,19 @@ from batch import TEAPOTS, Cost, photographs, table_of, timed
 from rich.console import Console
 
 from geomatch.annotations import AnnotatedImage, Annotations, Region, Target, Thing, categories_of
-from geomatch.carrying import Destination, carry_to_all, lay_out
-from geomatch.io.annotation_lines import annotation_record
-from geomatch.io.annotations import AnnotationOutput, open_output
+from geomatch.io.annotations.files import AnnotationOutput, open_output
+from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import load_image
+from geomatch.options import AnnotationFormat, AnnotationKind, Existing, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.review import Album
-from geomatch.settings import AnnotationFormat, AnnotationKind, Existing, Preset
-from geomatch.transfer import Carrier
+from geomatch.transfer.review import Review
+from geomatch.transfer.transfer import Carrier
+from geomatch.transfer.transfer_many import Destination, carry_to_all, lay_out
 
-Way = Callable[[Sequence[Target], Carrier, AnnotationOutput, Album], None]
+Way = Callable[[Sequence[Target], Carrier, AnnotationOutput, Review], None]
 
 
-def one_after_the_other(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Album) -> None:
+def one_after_the_other(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Review) -> None:
     for target in targets:
         pixels = load_image(target.image)
         carried = AnnotatedImage(str(target.image), (pixels.shape[1], pixels.shape[2]), carrier(pixels))
@@ -45,7 +45,7 @@ def one_after_the_other(targets: Sequence[Target], carrier: Carrier, output: Ann
     album.close()
 
 
-def side_by_side(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Album) -> None:
+def side_by_side(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Review) -> None:
     for finished in carry_to_all(targets, carrier, Destination(output, None, album), resume=False):
         if finished.failed:
             raise SystemExit(f"failed: {finished.record}")
@@ -70,7 +70,7 @@ def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: in
         for name, way in WAYS.items():
             place = folder / f"{name} {number}"
             output = open_output(place, marked.format, kind, marked, targets, existing=Existing.refused)
-            album = Album(folder / f"{name} {number} drawn", (pixels, AnnotatedImage("reference", size, things)), [])
+            album = Review(folder / f"{name} {number} drawn", (pixels, AnnotatedImage("reference", size, things)), [])
             costs[name].append(timed(partial(way, targets, carrier, output, album)))
     return costs
 

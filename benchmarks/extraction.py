@@ -19,8 +19,8 @@ from own_process import in_own_process, median_seconds
 from rich.console import Console
 from rich.table import Table
 
-from geomatch.features.registry import load_features
-from geomatch.settings import PRESETS, Preset
+from geomatch.features.load import load_features
+from geomatch.options import PRESETS, Preset
 
 REFERENCE = "introspection"
 

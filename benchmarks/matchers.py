@@ -22,8 +22,8 @@ from rich.table import Table
 
 from geomatch.io.images import load_image
 from geomatch.matching.matcher import METHODS
+from geomatch.options import Device
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Device
 
 TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
 Costs = tuple[float, float, int]

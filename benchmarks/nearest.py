@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.matching.nearest import nearest_partners
 
 SIDES = (28, 56, 112)  # 784, 3,136 and 12,544 cells

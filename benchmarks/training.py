@@ -31,16 +31,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from geomatch.datasets.photographs import PhotographReader, find_photographs
-from geomatch.device import find_device
+from geomatch.datasets.image_folder import PhotographReader, find_photographs
+from geomatch.features.backbones.resnet import load_pretrained
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.features.resnet import load_pretrained
 from geomatch.features.weights import read_safetensors
-from geomatch.settings import Batches, Device, Precision
-from geomatch.training.engine import Optimisation, Progress, autocast, train
-from geomatch.training.introspection import IntrospectionTask, appoint_teacher
+from geomatch.options import Batches, Device, Precision
+from geomatch.runtime.device import find_device
+from geomatch.training.introspection.task import IntrospectionTask, appoint_teacher
+from geomatch.training.letterbox import draw_whole
 from geomatch.training.recipes import SHIPPED
-from geomatch.training.whole import draw_whole
+from geomatch.training.trainer import Optimisation, Progress, autocast, train
 
 WARM_UP = 3
 RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0].keep_similarity}

@@ -34,13 +34,13 @@ from warps import SIZES, known_warp
 from geomatch.annotations import Box, Points, Region, Thing
 from geomatch.correspondence import Correspondence
 from geomatch.datasets.base import image_size
-from geomatch.evaluation.dense import intersection_over_union
-from geomatch.evaluation.regions import box_iou
+from geomatch.evaluation.metrics.dense import intersection_over_union
+from geomatch.evaluation.metrics.regions import box_iou
+from geomatch.io.annotations.polygons import fill
 from geomatch.io.images import load_image
-from geomatch.io.outlines import fill
+from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Preset
-from geomatch.transfer import carry_regions, land
+from geomatch.transfer.transfer import carry_regions, land
 
 ALPHAS = (0.05, 0.10, 0.15)
 FEWEST_CORNERS = 5

@@ -18,11 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from geomatch.geometry import apply_homography
+from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, warp_image
 from geomatch.io.images import IMAGE_SUFFIXES, load_image
+from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Preset
-from geomatch.views import WarpRanges, pixel_grid, random_view, warp_image
 
 SIZES = (((313, 471), (257, 339)), ((240, 181), (333, 301)), ((480, 640), (201, 511)))
 TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"

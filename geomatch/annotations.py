@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.settings import AnnotationFormat, MaskEncoding
+from geomatch.options import AnnotationFormat, MaskEncoding
 
 Points = NDArray[np.float64]
 Box = tuple[float, float, float, float]

@@ -16,8 +16,8 @@ from torch import Tensor
 from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
 from geomatch.errors import GeomatchError, InputError
 from geomatch.io.images import checked_size, load_image, to_pixels
+from geomatch.options import Device, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Device, Preset
 
 __all__ = ["Choices", "Correspondence", "FeatureMap", "GeomatchError", "Image", "Matcher", "RegionMatches", "match"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.geometry import Grid, read_cells
+from geomatch.geometry.grid import Grid, read_cells
 
 
 @dataclass(frozen=True)

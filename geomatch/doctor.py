@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import geomatch
 from geomatch.errors import GeomatchError
-from geomatch.plugins import Kind, plugin_names
-from geomatch.settings import Device, Preset
+from geomatch.options import Device, Preset
+from geomatch.runtime.plugins import Kind, plugin_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,9 +122,8 @@ def _match_known_warp(device: Device) -> str:
     """Match a made picture with its view through a known homography. Raises GeomatchError if the flow is wrong."""
     import torch
 
-    from geomatch.geometry import apply_homography
+    from geomatch.geometry.homography import apply_homography, pixel_grid, warp_image
     from geomatch.pipeline import Pipeline
-    from geomatch.views import pixel_grid, warp_image
 
     picture = _picture()
     to_target = torch.tensor([[0.8, 0.1, 45.0], [-0.1, 0.8, 5.0], [0.0, 0.0, 1.0]], dtype=torch.float64)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.device import find_device
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.kept import KeptFeatures
-from geomatch.features.registry import features_of, load_features
+from geomatch.features.disk_cache import DiskCache
+from geomatch.features.load import features_of, load_features
 from geomatch.matching.densify import Densification
 from geomatch.matching.matcher import Matcher
-from geomatch.settings import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
+from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset
+from geomatch.runtime.device import find_device
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Pipeline:
     ) -> Pipeline:
         """Put a pipeline together.
 
-        features, weights: as in `geomatch.features.registry.load_features`; None for the features that the weights
+        features, weights: as in `geomatch.features.load.load_features`; None for the features that the weights
         given are of, or else the preset's. matcher: a name, None for the preset's.
         parameters: those of the matcher to change, by name.
         max_memory: bytes the matcher may work in, besides the features and its result. min_confidence: what a match
@@ -58,7 +59,7 @@ class Pipeline:
         features = features or (features_of(weights) if weights else chosen.features)
         extractor = load_features(features, working_size=chosen.working_size, device=place, weights=weights)
         return cls(
-            KeptFeatures(extractor, cache, place) if cache else extractor,
+            DiskCache(extractor, cache, place) if cache else extractor,
             replace(
                 Matcher.named(matcher or chosen.matcher, parameters),
                 cells=chosen.cells,
@@ -112,6 +113,27 @@ class Pipeline:
         """Where every source pixel lies in the target. Raises OutOfMemoryError."""
         with out_of_memory_named():
             return self.matcher(source, target)
+
+
+@dataclass(frozen=True)
+class SharedPipeline(Pipeline):
+    """A pipeline for several threads: it describes one image and matches one pair at a time, since each uses all the
+    cores and as much memory as it was given."""
+
+    _describing: Lock = field(default_factory=Lock, repr=False, compare=False)
+    _matching: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> SharedPipeline:
+        return cls(pipeline.extractor, pipeline.matcher, pipeline.device)
+
+    def describe(self, image: Tensor) -> FeatureMap:
+        with self._describing:
+            return super().describe(image)
+
+    def match(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
+        with self._matching:
+            return super().match(source, target)
 
 
 @contextmanager

@@ -31,17 +31,17 @@ from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.datasets.load import load_dataset
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset
-from geomatch.datasets.registry import load_dataset
-from geomatch.evaluation.certainty import area_under_sparsification_error, calibration, sparsification
+from geomatch.evaluation.metrics.calibration import area_under_sparsification_error, calibration, sparsification
 from geomatch.evaluation.protocols import Transfer, house_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
-from geomatch.feature_cache import FeatureCache
-from geomatch.geometry import read_cells
+from geomatch.geometry.grid import read_cells
 from geomatch.matching.confidence import MatchCues, compute_cues, match_probability
 from geomatch.matching.densify import densify
 from geomatch.matching.matcher import METHODS
 from geomatch.pipeline import Pipeline
+from geomatch.runtime.feature_cache import FeatureCache
 
 SMALLEST_WEIGHT = 0.01
 """No witness may speak against what it stands for."""

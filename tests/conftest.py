@@ -15,7 +15,7 @@ import torch
 from geomatch.correspondence import FeatureMap
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.weights import save_weights
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from tests.datasets.layouts import write_spair, write_willow
 
 ROOT = Path(__file__).parent.parent

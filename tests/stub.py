@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.features.base import FeatureExtractor
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.matching.matcher import Matcher
 from geomatch.pipeline import Pipeline
 

@@ -10,8 +10,8 @@ from PIL import Image
 import geomatch
 from geomatch.api import pixels_of
 from geomatch.io.images import load_image
+from geomatch.options import Device, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Device, Preset
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from tests.conftest import random_features
 
 

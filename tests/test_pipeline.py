@@ -5,8 +5,8 @@ from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.matching.matcher import Matcher
+from geomatch.options import Device, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Device, Preset
 
 
 class Failing(FeatureExtractor):

@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from geomatch import __version__
-from geomatch.cli import datasets, show, train
-from geomatch.cli.at import at
+from geomatch.cli.commands import datasets, show, train
+from geomatch.cli.commands.at import at
+from geomatch.cli.commands.crops import crops
+from geomatch.cli.commands.doctor import doctor
+from geomatch.cli.commands.evaluate import evaluate
+from geomatch.cli.commands.extract import extract
+from geomatch.cli.commands.match import match
+from geomatch.cli.commands.transfer import transfer
+from geomatch.cli.commands.view import view
 from geomatch.cli.console import rendered_errors
-from geomatch.cli.crops import crops
-from geomatch.cli.doctor import doctor
-from geomatch.cli.evaluate import evaluate
-from geomatch.cli.extract import extract
-from geomatch.cli.match import match
-from geomatch.cli.transfer import transfer
-from geomatch.cli.view import view
 
 app = typer.Typer(
     name="geomatch",

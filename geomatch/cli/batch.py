@@ -14,10 +14,10 @@ from geomatch.cli.console import counting_bar, notify
 from geomatch.errors import GeomatchError, InputError
 
 if TYPE_CHECKING:
-    from geomatch.overlap import Finished
+    from geomatch.batch.match_record import Record, Wanted
     from geomatch.pipeline import Pipeline
-    from geomatch.record import Record, Wanted
-    from geomatch.sharing import Share
+    from geomatch.runtime.parallel_map import Finished
+    from geomatch.runtime.shard import Shard
 
 PathPair = tuple[Path, Path]
 
@@ -95,11 +95,11 @@ def match_many(
 
     Raises GeomatchError at the end if any failed.
     """
-    from geomatch.batch import lay_out, match_pairs, prepare_folders
-    from geomatch.device import take_own_gpu
-    from geomatch.sharing import Share
+    from geomatch.batch.match_pairs import lay_out, match_pairs, prepare_folders
+    from geomatch.runtime.device import take_own_gpu
+    from geomatch.runtime.shard import Shard
 
-    share = Share.of_torchrun()
+    share = Shard.of_torchrun()
     mine = share.part(lay_out(pairs, folder))
     take_own_gpu()
     pipeline = build()
@@ -119,12 +119,12 @@ class Told:
     outcome: Callable[[Record], str]
 
 
-def tell_all(finished: Iterable[Finished], told: Told, count: int, share: Share, *, quiet: bool) -> None:
+def tell_all(finished: Iterable[Finished], told: Told, count: int, share: Shard, *, quiet: bool) -> None:
     """Tell of each of ``count`` items, this process's share, as it is finished, and at the end how many there were.
 
     Raises GeomatchError at the end if any failed.
     """
-    from geomatch.record import to_json
+    from geomatch.batch.match_record import to_json
 
     began, failed, kept = perf_counter(), 0, 0
     with counting_bar(told.doing, count, quiet=quiet or share.number > 0) as advance:

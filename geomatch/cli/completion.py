@@ -12,14 +12,14 @@ PROTOCOLS = ("geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "dift", "geoaware
 
 def features(incomplete: str) -> list[str]:
     """Ours and those that other packages add."""
-    from geomatch.plugins import Kind, plugin_names
+    from geomatch.runtime.plugins import Kind, plugin_names
 
     return _starting(incomplete, [*FEATURES, *plugin_names(Kind.features)])
 
 
 def matchers(incomplete: str) -> list[str]:
     """Ours and those that other packages add."""
-    from geomatch.plugins import Kind, plugin_names
+    from geomatch.runtime.plugins import Kind, plugin_names
 
     return _starting(incomplete, [*MATCHERS, *plugin_names(Kind.matcher)])
 

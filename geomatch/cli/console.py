@@ -14,7 +14,7 @@ from rich.console import Console
 from geomatch.errors import GeomatchError, GeomatchWarning, InputError
 
 if TYPE_CHECKING:
-    from geomatch.training.engine import Progress
+    from geomatch.training.trainer import Progress
 
 INTERRUPTED = 130
 

@@ -12,7 +12,7 @@ import typer
 
 from geomatch.cli import completion
 from geomatch.errors import InputError
-from geomatch.settings import PRESETS, Device, Precision, Preset, Recipe
+from geomatch.options import PRESETS, Device, Precision, Preset, Recipe
 
 PRESETS_OWN = "the preset's"
 """What an option that changes a preset shows as its default."""

@@ -14,8 +14,8 @@ from PIL import Image
 
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, ImageFile
 from geomatch.errors import InputError
-from geomatch.io.matlab import read_variables
-from geomatch.io.untrusted import read_bytes
+from geomatch.io.formats.mat import read_variables
+from geomatch.io.parsing import read_bytes
 
 NAMED_AT_MOST = 8
 

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from geomatch.datasets.image_folder import Photograph, label_table, read_columns
 from geomatch.datasets.pairs import Box
-from geomatch.datasets.photographs import Photograph, label_table, read_columns
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
-from geomatch.io.untrusted import position
+from geomatch.io.parsing import position
 
 COLUMNS = ("file", "label", "left", "top", "right", "bottom", "score")
 CROP_MARGIN = 0.15

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomatch.errors import InputError
-from geomatch.evaluation.bootstrap import Difference, paired_difference
+from geomatch.evaluation.metrics.bootstrap import Difference, paired_difference
 from geomatch.evaluation.protocols import Average
 
 Values = NDArray[np.float64]

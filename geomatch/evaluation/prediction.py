@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, Box, Points
-from geomatch.evaluation import dense, regions
-from geomatch.geometry import read_cells
-from geomatch.matching.proposals import Boxes, sliding_windows
+from geomatch.evaluation.metrics import dense, regions
+from geomatch.geometry.grid import read_cells
+from geomatch.matching.proposal_flow.proposals import Boxes, sliding_windows
 
 FLOW_ACCURACY_ALPHA = 0.05
 FLOW_SAMPLES = 1000

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geomatch.datasets.pairs import AnnotatedPair, Box, Points
 from geomatch.errors import InputError
-from geomatch.evaluation.metrics import box_side, keypoint_extent
+from geomatch.evaluation.metrics.pck import box_side, keypoint_extent
 
 
 class Direction(StrEnum):

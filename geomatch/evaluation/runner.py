@@ -22,11 +22,11 @@ from geomatch.evaluation.prediction import Prediction, Wanted, predict
 from geomatch.evaluation.protocols import Direction, Protocol
 from geomatch.evaluation.results import Evaluation
 from geomatch.evaluation.scoreboard import Scoreboard
-from geomatch.feature_cache import FeatureCache
 from geomatch.io.predictions import PredictionStore
 from geomatch.pipeline import Pipeline
-from geomatch.plugins import source_sha256
-from geomatch.timing import Stopwatch
+from geomatch.runtime.feature_cache import FeatureCache
+from geomatch.runtime.plugins import source_sha256
+from geomatch.runtime.timer import Timer
 
 REGION_BENCHMARKS = ("pf-pascal", "pf-willow")
 
@@ -90,7 +90,7 @@ class _Features:
     """The features of the pairs that at least one selection has no prediction of."""
 
     def __init__(self, pairs: Sequence[AnnotatedPair], selections: Sequence[_Selection]) -> None:
-        self.watch = Stopwatch()
+        self.watch = Timer()
         self.pipelines = [selection.pipeline for selection in selections]
         self.missing = set[int]().union(*(selection.missing for selection in selections))
         used = [pairs[index] for index in sorted(self.missing)]
@@ -122,7 +122,7 @@ class _Selection:
     ) -> None:
         self.dataset, self.pipeline, self.wanted, self.store = dataset, pipeline, wanted, store
         self.board = Scoreboard(dataset.name, dataset.pairs, protocols)
-        self.watch = Stopwatch()
+        self.watch = Timer()
         self.keys = [pair_key(pair, wanted) for pair in dataset.pairs]
         kept = store.keys() if store else set()
         self.missing = {index for index, key in enumerate(self.keys) if key not in kept}

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomatch.datasets.pairs import AnnotatedPair
-from geomatch.evaluation.bootstrap import class_mean_intervals, ratio_intervals
-from geomatch.evaluation.certainty import (
+from geomatch.evaluation.metrics.bootstrap import class_mean_intervals, ratio_intervals
+from geomatch.evaluation.metrics.calibration import (
     FRACTIONS,
     area_under_sparsification_error,
     calibration,
     sparsification,
 )
+from geomatch.evaluation.metrics.regions import REGION_THRESHOLDS, area_under_curve
 from geomatch.evaluation.prediction import LARGEST_K, Prediction
 from geomatch.evaluation.protocols import Average, Protocol, Transfer, house_protocol
-from geomatch.evaluation.regions import REGION_THRESHOLDS, area_under_curve
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 CONFIDENCE_ALPHA = 0.1

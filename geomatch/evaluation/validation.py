@@ -10,8 +10,8 @@ from geomatch.evaluation.protocols import house_protocol
 from geomatch.evaluation.runner import run
 from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
 from geomatch.matching.matcher import Matcher
+from geomatch.options import PRESETS, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import PRESETS, Preset
 
 ALPHA = 0.1
 

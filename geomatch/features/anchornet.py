@@ -2,7 +2,7 @@
 
 On a hypercolumn stand banks of 3x3 filters, one bank a class, whose responses are sparse, diverse and fire on the same
 part of every object of the class: anchors. A linear code of all banks' responses together is class-agnostic.
-`geomatch.training.anchornet` is how they are learnt, from image labels alone.
+`geomatch.training.anchornet.task` is how they are learnt, from image labels alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
+from geomatch.features.backbones.resnet import build_trunk
 from geomatch.features.base import FeatureExtractor, lay_out
-from geomatch.features.resnet import build_trunk
-from geomatch.geometry import Grid, read_cells
-from geomatch.views import pixel_grid
+from geomatch.geometry.grid import Grid, read_cells
+from geomatch.geometry.homography import pixel_grid
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
-from geomatch.features.resnet import Trunk
-from geomatch.geometry import Canvas
+from geomatch.features.backbones.base import Trunk
+from geomatch.geometry.canvas import Canvas
 
 
 class FeatureExtractor(ABC):

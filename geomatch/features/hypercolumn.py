@@ -10,9 +10,9 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
+from geomatch.features.backbones.base import Trunk
 from geomatch.features.base import FeatureExtractor, lay_out
-from geomatch.features.resnet import Trunk
-from geomatch.geometry import read_cells
+from geomatch.geometry.grid import read_cells
 
 
 class HypercolumnFeatures(FeatureExtractor):

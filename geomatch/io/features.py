@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from geomatch.correspondence import FeatureMap
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 
 Arrays = dict[str, NDArray[np.generic]]
 

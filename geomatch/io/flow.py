@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from geomatch.correspondence import Correspondence
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.formats.png16 import decode_rgb16, encode_rgb16
 from geomatch.io.images import MAX_PIXELS
-from geomatch.io.png16 import decode_rgb16, encode_rgb16
 
 _FLO_MAGIC = np.float32(202021.25)
 _FLO_UNKNOWN = 1e9

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import InputError
-from geomatch.geometry import Grid, read_cells
+from geomatch.geometry.grid import Grid, read_cells
 
 
 @dataclass(frozen=True)
-class Placement:
+class TargetPoints:
     """Where the points of a lattice over one image lie in another.
 
     grid: the lattice, in pixels of its own image. positions: (grid.height * grid.width, 2) float32, x then y, in
@@ -60,7 +60,7 @@ class Method(ABC):
                 raise InputError(f"matcher's parameter {name} is {value}: it must be between {least:g} and {most:g}")
 
     @abstractmethod
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
         """Where the source lies in the target, and the target in the source.
 
         max_bytes: bound on the memory that the search takes besides features and result; raises OutOfMemoryError when

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
-from geomatch.matching.search import Similarity, row_blocks
+from geomatch.matching.similarity import Similarity, row_blocks
 
 
 @dataclass(frozen=True)

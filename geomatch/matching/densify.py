@@ -9,8 +9,8 @@ from torch import Tensor
 
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
-from geomatch.geometry import Grid
-from geomatch.matching.base import Placement
+from geomatch.geometry.grid import Grid
+from geomatch.matching.base import TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 
 
@@ -36,8 +36,8 @@ class Densification:
 def densify(
     source: FeatureMap,
     target: FeatureMap,
-    forward: Placement,
-    backward: Placement,
+    forward: TargetPoints,
+    backward: TargetPoints,
     how: Densification,
     max_bytes: int,
 ) -> Correspondence:

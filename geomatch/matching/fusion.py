@@ -16,16 +16,16 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
-from geomatch.matching.base import Limits, Method, Placement
-from geomatch.matching.coherence import FIRST, Coherence
+from geomatch.matching.affine_consistency.affine import FIRST, AffineConsistency
+from geomatch.matching.base import Limits, Method, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues_of_each, match_probability
-from geomatch.matching.proposal_flow import LocalOffsets, ProbabilisticHough
-from geomatch.matching.search import Similarity
+from geomatch.matching.proposal_flow.proposal_flow import LocalOffsets, ProbabilisticHough
+from geomatch.matching.similarity import Similarity
 
 MEMBERS: Final[Mapping[str, Method]] = {
     **FIRST,
-    "coherent-hough": Coherence(of="hough"),
-    "coherent-dsp": Coherence(of="dsp", weight=0.6, reach=0.1),
+    "coherent-hough": AffineConsistency(of="hough"),
+    "coherent-dsp": AffineConsistency(of="dsp", weight=0.6, reach=0.1),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
 }
@@ -72,7 +72,7 @@ class Fusion(Method):
             features = member.prepare(features, image)
         return features
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
         forward, backward = zip(*(member(source, target, max_bytes) for member in self.members()), strict=True)
         similarity = Similarity.of(source, target).kept(max_bytes)
         return (
@@ -88,10 +88,10 @@ class Fusion(Method):
         self,
         source: FeatureMap,
         target: FeatureMap,
-        answers: Sequence[Placement],
+        answers: Sequence[TargetPoints],
         similarity: Similarity,
         max_bytes: int,
-    ) -> Placement:
+    ) -> TargetPoints:
         centres = source.grid.centres(source.descriptors.device)
         landings = torch.stack([answer.at(centres) for answer in answers])
         cues = compute_cues_of_each(source, target, list(landings), CueSettings(), max_bytes, similarity)
@@ -103,4 +103,4 @@ class Fusion(Method):
         accord = (agrees * likely[0]).sum(dim=1) / likely[0].sum().clamp(min=1e-12)
         odds[1:] += self.trust * (accord[1:, None] - self.doubt)
         chosen = odds.argmax(dim=0)
-        return Placement(source.grid, landings[chosen, torch.arange(len(centres), device=chosen.device)])
+        return TargetPoints(source.grid, landings[chosen, torch.arange(len(centres), device=chosen.device)])

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
-from geomatch.geometry import Grid, read_cells
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
+from geomatch.geometry.grid import Grid, read_cells
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
 from geomatch.matching.blur import blurred
-from geomatch.matching.search import best_partners, place
+from geomatch.matching.similarity import best_partners, place
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class HoughVoting(Method):
     window: int = 1
     temperature: float = 0.05
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
         coarse = source.pooled(self._factor(source.grid)), target.pooled(self._factor(target.grid))
         votes = self._log_votes(*coarse, max_bytes)
         a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.matching.base import Method, Placement
-from geomatch.matching.coherence import Coherence
+from geomatch.matching.affine_consistency.affine import AffineConsistency
+from geomatch.matching.base import Method, TargetPoints
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.fusion import Fusion
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.mutual import MutualNeighbours
 from geomatch.matching.nearest import NearestNeighbours
-from geomatch.matching.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
-from geomatch.matching.spatial_pyramid import SpatialPyramid
+from geomatch.matching.proposal_flow.proposal_flow import LocalOffsets, NaiveAppearance, ProbabilisticHough
+from geomatch.matching.spatial_pyramid.spatial_pyramid import SpatialPyramid
+from geomatch.options import DEFAULT_MAX_MEMORY
 from geomatch.parameters import parse_parameters, with_parameters
-from geomatch.plugins import Kind, make_plugin
-from geomatch.settings import DEFAULT_MAX_MEMORY
+from geomatch.runtime.plugins import Kind, make_plugin
 
 METHODS: Mapping[str, Method] = {
     "nn": NearestNeighbours(),
@@ -27,7 +27,7 @@ METHODS: Mapping[str, Method] = {
     "pf-nam": NaiveAppearance(),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
-    "coherence": Coherence(),
+    "coherence": AffineConsistency(),
     "fusion": Fusion(),
 }
 
@@ -69,7 +69,9 @@ class Matcher:
         """Raises OutOfMemoryError when ``max_bytes`` cannot hold even the smallest piece of work."""
         return densify(*self.place(source, target), self.densification, self.max_bytes)
 
-    def place(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap, Placement, Placement]:
+    def place(
+        self, source: FeatureMap, target: FeatureMap
+    ) -> tuple[FeatureMap, FeatureMap, TargetPoints, TargetPoints]:
         """The features on the grids that are matched, and where either image lies in the other."""
         source, target = self.refine(source, target)
         return source, target, *self.method(source, target, self.max_bytes)

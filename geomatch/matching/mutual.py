@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
 from geomatch.matching.nearest import nearest_partners
-from geomatch.matching.search import place
+from geomatch.matching.similarity import place
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MutualNeighbours(Method):
     window: int = 1
     temperature: float = 0.05
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
         partners = nearest_partners(source, target, max_bytes)
         there, back = place(source, target, partners, self.window, self.temperature, max_bytes)
         return (
@@ -50,13 +50,13 @@ def leads_back(there: Tensor, back: Tensor, width: int, slack: int) -> Tensor:
     return ((start % width - end % width).abs() <= slack) & ((start // width - end // width).abs() <= slack)
 
 
-def _filled(placement: Placement, found: Tensor) -> Placement:
+def _filled(placement: TargetPoints, found: Tensor) -> TargetPoints:
     """Cells that were not found displaced as the found ones around them: the mean over 3 x 3 cells, ring after ring.
 
     If none was found, all stay as they are.
     """
     if not found.any():
-        return Placement(placement.grid, placement.positions, found)
+        return TargetPoints(placement.grid, placement.positions, found)
     shape = placement.grid.shape
     moves, known = placement.displacements().mT.reshape(2, *shape), found.reshape(1, *shape).float()
     moves = moves * known
@@ -66,7 +66,7 @@ def _filled(placement: Placement, found: Tensor) -> Placement:
         moves = torch.where(reached, _sum_of_neighbours(moves) / weights.clamp(min=1), moves)
         known = torch.where(reached, 1.0, known)
     positions = placement.grid.centres(moves.device) + moves.flatten(1).mT
-    return Placement(placement.grid, positions, found)
+    return TargetPoints(placement.grid, positions, found)
 
 
 def _sum_of_neighbours(values: Tensor) -> Tensor:

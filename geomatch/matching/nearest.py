@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, Placement
-from geomatch.matching.search import Partners, Similarity, best_partners, place
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
+from geomatch.matching.similarity import Partners, Similarity, best_partners, place
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NearestNeighbours(Method):
     window: int = 1
     temperature: float = 0.05
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[Placement, Placement]:
+    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
         partners = nearest_partners(source, target, max_bytes)
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from geomatch.datasets.crops import Crop
+from geomatch.datasets.image_folder import Photograph, PhotographReader, by_label
 from geomatch.datasets.pairs import Box
-from geomatch.datasets.photographs import Photograph, PhotographReader, by_label
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
-from geomatch.geometry import Grid, read_cells
-from geomatch.settings import Precision
-from geomatch.training.engine import autocast
+from geomatch.geometry.grid import Grid, read_cells
+from geomatch.options import Precision
+from geomatch.training.trainer import autocast
 
 CELLS = 14
 CENTRE = (0.15, 0.85)  # of either axis: the box evidence is first sought in

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
-from geomatch.settings import Batches, Discriminability, Recipe
-from geomatch.training.anchornet import AnchorRecipe
-from geomatch.training.engine import Optimisation
-from geomatch.training.introspection import IntrospectionRecipe
+from geomatch.options import Batches, Discriminability, Recipe
+from geomatch.training.anchornet.task import AnchorRecipe
+from geomatch.training.introspection.task import IntrospectionRecipe
+from geomatch.training.trainer import Optimisation
 
 SHIPPED = (
     IntrospectionRecipe(

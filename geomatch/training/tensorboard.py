@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from geomatch.errors import InputError
-from geomatch.training.engine import Progress
+from geomatch.training.trainer import Progress
 
 
 class TensorBoard:

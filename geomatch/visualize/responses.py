@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.visualize.pairs import Colour, keypoint_colours
 from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, fit_photograph, fitting, lettering, read_small
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geomatch.annotations import AnnotatedImage, Box, Category, Keypoints, Region, Thing, Visibility
-from geomatch.geometry import rescale_position
+from geomatch.geometry.grid import rescale_position
 from geomatch.visualize.markup import element
 from geomatch.visualize.page import html_page
 from geomatch.visualize.pairs import Colour, keypoint_colours

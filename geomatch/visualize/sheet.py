@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from geomatch.geometry import Grid, read_cells, rescale_position
+from geomatch.geometry.grid import Grid, read_cells, rescale_position
 from geomatch.visualize.overview import to_picture
 
 MARGIN = 16

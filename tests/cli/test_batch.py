@@ -332,8 +332,8 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_work(photographs: P
 def test_extracted_features_are_those_of_the_library(photographs: Path) -> None:
     from geomatch.io.features import decode_features_npz
     from geomatch.io.images import load_image
+    from geomatch.options import Preset
     from geomatch.pipeline import Pipeline
-    from geomatch.settings import Preset
 
     done = geomatch("extract", "left/pot.png", "right/pot.png", "--preset", "fast", cwd=photographs)
     assert done.returncode == 0, done.stderr

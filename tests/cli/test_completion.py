@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from geomatch.cli import completion
-from geomatch.datasets.registry import BENCHMARKS
+from geomatch.datasets.load import BENCHMARKS
 from geomatch.evaluation.protocols import EVERY, PROTOCOL_NAMES
-from geomatch.features.registry import LOADERS
+from geomatch.features.load import LOADERS
 from geomatch.matching.matcher import METHODS
 
 COMPLETE = """

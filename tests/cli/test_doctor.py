@@ -8,8 +8,8 @@ import torch
 from geomatch import doctor
 from geomatch.correspondence import Correspondence
 from geomatch.errors import GeomatchError
+from geomatch.options import Device
 from geomatch.pipeline import Pipeline
-from geomatch.settings import Device
 from tests.cli.command import geomatch
 from tests.conftest import ROOT
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geomatch.cli.app import app
 from geomatch.cli.options import parse_parameters, parse_size
 from geomatch.errors import InputError
-from geomatch.settings import Preset
+from geomatch.options import Preset
 from tests.cli.command import geomatch
 from tests.datasets.test_fuzz import PICTURE
 from tests.fuzzing import assert_read_or_refused, fuzzed, in_time

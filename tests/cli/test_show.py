@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.cli.show import _print_measures
+from geomatch.cli.commands.show import _print_measures
 from geomatch.features.anchornet import AnchorFeatures, Responses
-from geomatch.features.registry import load_features
+from geomatch.features.load import load_features
 from geomatch.io.images import load_image
+from geomatch.options import PRESETS, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.settings import PRESETS, Preset
 from tests.cli.command import geomatch
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 from geomatch.annotations import Thing, named_keypoints
 from geomatch.io.images import load_image
 from geomatch.pipeline import Pipeline
-from geomatch.transfer import carry_keypoints
+from geomatch.transfer.transfer import carry_keypoints
 from tests.cli.command import assert_refused, geomatch
 from tests.stub import picture, stub_pipeline
-from tests.test_transfer import points_of
+from tests.transfer.test_transfer import points_of
 
 NOSE, TAIL = (30, 40), (120, 80)
 

@@ -15,7 +15,7 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
-from geomatch.datasets.pf_willow import CLASSES
+from geomatch.datasets.benchmarks.pf_willow import CLASSES
 
 
 def write_willow(root: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from geomatch.datasets.caltech101 import ANNOTATED_AS, CALTECH_101, IMAGES, LIST, draw_pairs
+from geomatch.datasets.benchmarks.caltech101 import ANNOTATED_AS, CALTECH_101, IMAGES, LIST, draw_pairs
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
 from geomatch.errors import GeomatchWarning, InputError
 

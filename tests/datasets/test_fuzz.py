@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from geomatch.datasets import caltech101, pascal_parts, pf_pascal, pf_willow, spair
+from geomatch.datasets.benchmarks import caltech101, pascal_parts, pf_pascal, pf_willow, spair
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
+from geomatch.datasets.image_folder import find_photographs, hold_out
 from geomatch.datasets.pairs import AnnotatedPair, BadRows
-from geomatch.datasets.photographs import find_photographs, hold_out
 from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
 from tests.datasets.test_pascal_parts import structs
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers

@@ -7,8 +7,8 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
+from geomatch.datasets.benchmarks.pascal_parts import LIST, PASCAL_PARTS
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
-from geomatch.datasets.pascal_parts import LIST, PASCAL_PARTS
 from geomatch.errors import InputError
 
 SIZES = {"a": (30, 40), "b": (20, 50)}

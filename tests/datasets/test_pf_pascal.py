@@ -5,8 +5,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from geomatch.datasets.benchmarks.pf_pascal import PF_PASCAL, VOC_CLASSES
 from geomatch.datasets.pairs import AnnotatedPair, BadRows
-from geomatch.datasets.pf_pascal import PF_PASCAL, VOC_CLASSES
 from geomatch.errors import GeomatchWarning, InputError
 
 WITH_POINTS = "source_image,target_image,class,XA,YA,XB,YB"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from geomatch.datasets.benchmarks.pf_willow import CLASSES, KEYPOINTS, PF_WILLOW
+from geomatch.datasets.load import load_dataset
 from geomatch.datasets.pairs import BadRows
-from geomatch.datasets.pf_willow import CLASSES, KEYPOINTS, PF_WILLOW
-from geomatch.datasets.registry import load_dataset
 from geomatch.errors import InputError
 
 

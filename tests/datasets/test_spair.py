@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from geomatch.datasets.benchmarks.spair import ANIMAL_PARTS, SPAIR_71K
+from geomatch.datasets.load import load_dataset
 from geomatch.datasets.pairs import BadRows
-from geomatch.datasets.registry import load_dataset
-from geomatch.datasets.spair import ANIMAL_PARTS, SPAIR_71K
 from geomatch.errors import GeomatchWarning, InputError
 from tests.datasets.layouts import spair_entry
 

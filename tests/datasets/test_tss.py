@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geomatch.datasets.benchmarks.tss import GROUPS, TSS
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
-from geomatch.datasets.tss import GROUPS, TSS
 from geomatch.errors import InputError
 from geomatch.io.flow import FlowField, encode_flo
 

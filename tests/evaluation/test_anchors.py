@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomatch.evaluation.anchors import (
+from geomatch.evaluation.metrics.anchors import (
     class_scores,
     coverage,
     diversity,
@@ -16,7 +16,7 @@ from geomatch.evaluation.anchors import (
     sparsity,
     strongest_channels,
 )
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.training.crops import Boxes
 
 

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from geomatch.evaluation import bootstrap
-from geomatch.evaluation.bootstrap import class_mean_intervals, paired_difference, ratio_intervals, resample_weights
+from geomatch.evaluation.metrics import bootstrap
+from geomatch.evaluation.metrics.bootstrap import (
+    class_mean_intervals,
+    paired_difference,
+    ratio_intervals,
+    resample_weights,
+)
 
 
 def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, **options: float) -> tuple[float, float]:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from geomatch.evaluation.dense import (
+from geomatch.evaluation.metrics.dense import (
     end_point_errors,
     flow_accuracy,
     foreground_box,

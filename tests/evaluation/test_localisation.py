@@ -2,7 +2,7 @@
 
 import math
 
-from geomatch.evaluation.localisation import LabelCorLoc, Localisation, corloc, is_correct, mean_corloc
+from geomatch.evaluation.metrics.localisation import LabelCorLoc, Localisation, corloc, is_correct, mean_corloc
 
 
 def test_an_overlap_of_exactly_half_the_union_is_correct_and_less_is_not() -> None:

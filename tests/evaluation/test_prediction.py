@@ -10,7 +10,7 @@ import torch
 from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile
 from geomatch.evaluation.prediction import FLOW_SAMPLES, Prediction, Wanted, predict
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.io.flow import FlowField
 
 SOURCE_SIZE, TARGET_SIZE = (60, 80), (70, 90)

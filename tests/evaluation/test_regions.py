@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import RBFInterpolator
 
-from geomatch.evaluation.regions import (
+from geomatch.evaluation.metrics.regions import (
     REGION_THRESHOLDS,
     ThinPlateSpline,
     area_under_curve,

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from geomatch.evaluation.retrieval import average_precision
+from geomatch.evaluation.metrics.retrieval import average_precision
 
 
 def test_it_is_the_mean_precision_at_what_is_relevant() -> None:

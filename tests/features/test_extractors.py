@@ -5,12 +5,12 @@ from PIL import Image
 
 from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
+from geomatch.features.backbones.resnet import build_trunk
+from geomatch.features.combined import CombinedFeatures
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
-from geomatch.features.joined import JoinedFeatures
-from geomatch.features.resnet import build_trunk
-from geomatch.features.several_sizes import SeveralSizes
-from geomatch.geometry import read_cells
+from geomatch.features.multi_scale import MultiScaleFeatures
+from geomatch.geometry.grid import read_cells
 
 
 def photograph(height: int, width: int) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_a_cosine_of_joined_features_is_the_mean_of_both_learners_cosines(
     learners: tuple[IntrospectionNet, AnchorNet],
 ) -> None:
     image = photograph(90, 130)
-    joined = JoinedFeatures(*learners, working_size=128)(image)
+    joined = CombinedFeatures(*learners, working_size=128)(image)
     phi, code = IntrospectionFeatures(learners[0], 128)(image), AnchorFeatures(learners[1], 128)(image)
     assert joined.grid == code.grid
     # Where a cell of the coarser grid is one of the finer, too, nothing is interpolated.
@@ -94,8 +94,8 @@ def test_a_cosine_of_features_of_several_sizes_is_the_mean_of_theirs_at_the_fine
     learners: tuple[IntrospectionNet, AnchorNet],
 ) -> None:
     image = photograph(90, 130)
-    single = [JoinedFeatures(*learners, working_size=size) for size in (128, 96)]
-    several = SeveralSizes("joined:1+0.75", single)(image)
+    single = [CombinedFeatures(*learners, working_size=size) for size in (128, 96)]
+    several = MultiScaleFeatures("joined:1+0.75", single)(image)
     large, small = (extract(image) for extract in single)
     assert several.grid == large.grid
     cells = [(1, 2), (5, 9), (8, 0)]
@@ -118,4 +118,4 @@ def test_learners_on_different_trunks_are_not_joined(learners: tuple[Introspecti
     with torch.no_grad():
         next(anchors.trunk.parameters())[0] += 1
     with pytest.raises(WeightsError, match="another trunk"):
-        JoinedFeatures(introspection, anchors, working_size=128)
+        CombinedFeatures(introspection, anchors, working_size=128)

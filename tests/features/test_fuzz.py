@@ -14,7 +14,7 @@ from safetensors.torch import save
 from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
-from geomatch.features.registry import features_of, load_features
+from geomatch.features.load import features_of, load_features
 from geomatch.features.weights import FORMAT, load_weights, read_safetensors
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
 

@@ -8,8 +8,8 @@ import torch
 
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.registry import load_features
-from geomatch.matching.selective_search import selective_search
+from geomatch.features.load import load_features
+from geomatch.matching.proposal_flow.selective_search import selective_search
 from tests.features.test_extractors import photograph
 
 CPU = torch.device("cpu")

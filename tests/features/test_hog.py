@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geomatch.features.hog import HogFeatures
+from geomatch.features.handcrafted.hog import HogFeatures
 from tests.features.test_extractors import photograph
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.errors import InputError
-from geomatch.features.mobilenet import BATCH_NORM_EPSILON, load_mobilenet
+from geomatch.features.backbones.mobilenet import BATCH_NORM_EPSILON, load_mobilenet
 
 WIDTHS = (3, 4, 5, 6, 4, 5, 6, 4, 5, 6, 4, 5, 6, 7)
 

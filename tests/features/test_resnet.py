@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.errors import InputError
-from geomatch.features.resnet import (
+from geomatch.features.backbones.resnet import (
     BATCH_NORM_EPSILON,
     ChannelAffine,
     Trunk,
@@ -12,7 +12,7 @@ from geomatch.features.resnet import (
     fold_batch_norm,
     load_pretrained,
 )
-from geomatch.features.torchvision_import import import_torchvision_models
+from geomatch.features.backbones.torchvision import import_torchvision_models
 
 UNITS = {1: 3, 2: 4, 3: 6}
 

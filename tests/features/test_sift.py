@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from geomatch.features.sift import SMOOTHING, SiftFeatures
+from geomatch.features.handcrafted.sift import SMOOTHING, SiftFeatures
 from tests.features.test_extractors import photograph
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from geomatch.errors import InputError, WeightsError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.registry import features_of, load_features
+from geomatch.features.load import features_of, load_features
 from geomatch.features.weights import load_weights, save_weights, sha256_of, shipped_weights
 
 CPU = torch.device("cpu")
@@ -122,7 +122,7 @@ def test_the_weights_that_come_along_are_whole_small_enough_and_have_a_card_that
 def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(feature: str, real_data: Path) -> None:
     from safetensors.torch import load_file
 
-    from geomatch.features.resnet import build_trunk, load_pretrained
+    from geomatch.features.backbones.resnet import build_trunk, load_pretrained
 
     initial_file = real_data.parent / "weights-init" / "resnet50v2-imagenet-stages123.safetensors"
     if not initial_file.is_file():

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from geomatch.annotations import AnnotatedImage
 from geomatch.errors import InputError
-from geomatch.io.annotation_lines import annotation_record
-from geomatch.io.annotations import read_annotations
-from geomatch.io.untrusted import json_text
-from geomatch.settings import AnnotationKind
+from geomatch.io.annotations.files import read_annotations
+from geomatch.io.annotations.records import annotation_record
+from geomatch.io.parsing import json_text
+from geomatch.options import AnnotationKind
 
 SQUARE = [[5.0, 2.0], [9.0, 2.0], [9.0, 5.0], [5.0, 5.0]]
 COCO: dict[str, Any] = {

@@ -13,11 +13,11 @@ from PIL import Image
 
 from geomatch.annotations import AnnotatedImage, Annotations, Box, Keypoints, Region, Target, Thing
 from geomatch.errors import InputError
-from geomatch.io.annotation_lines import annotation_record
-from geomatch.io.annotations import AnnotationOutput, open_output, read_annotations
-from geomatch.io.label_image import voc_colours
-from geomatch.io.runs import decode_runs, unpack_runs
-from geomatch.settings import AnnotationFormat, AnnotationKind, Existing
+from geomatch.io.annotations.files import AnnotationOutput, open_output, read_annotations
+from geomatch.io.annotations.label_image import voc_colours
+from geomatch.io.annotations.records import annotation_record
+from geomatch.io.annotations.rle import decode_runs, unpack_runs
+from geomatch.options import AnnotationFormat, AnnotationKind, Existing
 
 SIZE = (20, 30)
 REF = Path("photos/ref.jpg")

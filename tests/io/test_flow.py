@@ -23,7 +23,7 @@ from geomatch.io.flow import (
     encode_npz,
     read_flow,
 )
-from geomatch.io.png16 import decode_rgb16, encode_rgb16
+from geomatch.io.formats.png16 import decode_rgb16, encode_rgb16
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 pixels16 = shapes.flatmap(lambda shape: hnp.arrays(np.uint16, (*shape, 3)))

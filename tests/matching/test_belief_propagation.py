@@ -8,7 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomatch.matching.belief_propagation import Smoothness, count_messages, find_labels, smallest_around
+from geomatch.matching.spatial_pyramid.belief_propagation import (
+    Smoothness,
+    count_messages,
+    find_labels,
+    smallest_around,
+)
 
 Node = tuple[int, int, int]  # level, row, column
 Label = tuple[int, ...]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geomatch.matching.box_hog import hog_of_boxes, seen_in
+from geomatch.matching.proposal_flow.box_hog import hog_of_boxes, seen_in
 from tests.features.test_extractors import photograph
 from tests.features.test_hog import slow_block
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import torch
 
-from geomatch.matching.box_refinement import refined_boxes
+from geomatch.matching.proposal_flow.box_refinement import refined_boxes
 
 
 def problem() -> tuple[torch.Tensor, ...]:

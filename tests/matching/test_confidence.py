@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.matching.confidence import CueSettings, MatchCues, compute_cues, match_probability
 from tests.conftest import random_features
 

@@ -7,12 +7,12 @@ from scipy.ndimage import map_coordinates
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
-from geomatch.geometry import Grid
-from geomatch.matching.base import Placement
+from geomatch.geometry.grid import Grid
+from geomatch.matching.base import TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 from geomatch.matching.densify import Densification, Spread, densify
 from geomatch.matching.matcher import METHODS, Matcher
-from geomatch.matching.search import refine
+from geomatch.matching.similarity import refine
 from tests.conftest import random_features
 
 
@@ -70,8 +70,8 @@ def test_confidence_at_a_cell_s_centre_is_the_posterior_of_its_evidence() -> Non
     how = Densification()
     partners = torch.from_numpy(np.random.default_rng(0).integers(0, 30, 35))
     landing = target.grid.centres()[partners]
-    back = Placement(target.grid, torch.zeros(30, 2))
-    found = densify(source, target, Placement(source.grid, landing), back, how, 1 << 20)
+    back = TargetPoints(target.grid, torch.zeros(30, 2))
+    found = densify(source, target, TargetPoints(source.grid, landing), back, how, 1 << 20)
     posterior = match_probability(compute_cues(source, target, landing, CueSettings(), 1 << 20), source.calibration)
     torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), posterior)
 
@@ -114,8 +114,8 @@ def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(cells: int) -> N
 
 def test_a_match_that_does_not_lead_back_is_invalid() -> None:
     source, target = random_features(4, 4), random_features(4, 4, seed=1)
-    there = Placement(source.grid, target.grid.centres())
-    astray = Placement(target.grid, source.grid.centres()[15].expand(16, 2))
+    there = TargetPoints(source.grid, target.grid.centres())
+    astray = TargetPoints(target.grid, source.grid.centres()[15].expand(16, 2))
     found = densify(source, target, there, astray, Densification(cycle_tolerance=0.1), 1 << 20)
     assert not found.valid[:20, :20].any()
     assert found.valid[-5:, -5:].all()
@@ -124,7 +124,7 @@ def test_a_match_that_does_not_lead_back_is_invalid() -> None:
 def test_positions_outside_the_target_are_invalid() -> None:
     source = FeatureMap(random_features(4, 4).descriptors, (40, 40), Grid.over((40, 40), 4, 4))
     small = FeatureMap(random_features(4, 4).descriptors, (20, 20), Grid(4, 4, origin=(4.5, 4.5), pitch=(10.0, 10.0)))
-    there, back = Placement(source.grid, small.grid.centres()), Placement(small.grid, source.grid.centres())
+    there, back = TargetPoints(source.grid, small.grid.centres()), TargetPoints(small.grid, source.grid.centres())
     found = densify(source, small, there, back, Densification(), 1 << 20)
     assert found.valid[:20, :20].all()
     assert not found.valid[20:].any()
@@ -159,7 +159,7 @@ def test_what_was_not_matched_itself_is_not_valid() -> None:
     centres = features.grid.centres()
     found = torch.ones(16, dtype=torch.bool)
     found[:8] = False
-    there, back = Placement(features.grid, centres, found), Placement(features.grid, centres)
+    there, back = TargetPoints(features.grid, centres, found), TargetPoints(features.grid, centres)
     correspondence = densify(features, features, there, back, Densification(), 1 << 20)
     assert not correspondence.valid[:15].any()
     assert correspondence.valid[-15:].all()
@@ -167,6 +167,6 @@ def test_what_was_not_matched_itself_is_not_valid() -> None:
 
 def test_a_placement_is_read_between_its_points() -> None:
     grid = Grid(2, 2, origin=(4.5, 4.5), pitch=(10.0, 10.0))
-    placement = Placement(grid, grid.centres() + torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0], [4.0, 8.0]]))
+    placement = TargetPoints(grid, grid.centres() + torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0], [4.0, 8.0]]))
     read = placement.at(torch.tensor([[9.5, 9.5], [0.0, 0.0]]))
     torch.testing.assert_close(read, torch.tensor([[11.5, 13.5], [0.0, 0.0]]))

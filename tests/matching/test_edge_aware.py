@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomatch.matching.edge_aware import smooth_to_edges, to_lab
+from geomatch.matching.proposal_flow.edge_aware import smooth_to_edges, to_lab
 
 
 def slow_weights(values: np.ndarray, bandwidth: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.matching.hough import HoughVoting, by_displacement, interpolation, neighbours_votes
 from geomatch.matching.nearest import NearestNeighbours
 from tests.conftest import random_features

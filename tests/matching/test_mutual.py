@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomatch.geometry import Grid
-from geomatch.matching.base import Placement
+from geomatch.geometry.grid import Grid
+from geomatch.matching.base import TargetPoints
 from geomatch.matching.matcher import Matcher
 from geomatch.matching.mutual import _filled, leads_back
 from tests.conftest import random_features
@@ -28,7 +28,7 @@ def test_cells_that_were_not_found_go_where_the_found_ones_around_them_go() -> N
     found[1, 0] = found[0, 2] = True
     moves = torch.full((15, 2), 99.0)
     moves[5], moves[2] = torch.tensor([4.0, 0.0]), torch.tensor([0.0, 8.0])
-    filled = _filled(Placement(grid, grid.centres() + moves, found.flatten()), found.flatten()).displacements()
+    filled = _filled(TargetPoints(grid, grid.centres() + moves, found.flatten()), found.flatten()).displacements()
     filled = filled.reshape(3, 5, 2)
     assert filled[0, 0].tolist() == [4, 0]  # beside the one
     assert filled[1, 1].tolist() == [2, 4]  # between both

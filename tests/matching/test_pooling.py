@@ -5,8 +5,8 @@ from scipy.ndimage import map_coordinates
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
-from geomatch.geometry import Grid
-from geomatch.matching.pooling import SAMPLES, pool
+from geomatch.geometry.grid import Grid
+from geomatch.matching.proposal_flow.pooling import SAMPLES, pool
 from tests.conftest import random_features
 
 

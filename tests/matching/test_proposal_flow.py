@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
-from geomatch.evaluation.regions import box_iou
-from geomatch.geometry import Grid
-from geomatch.matching.box_hog import hog_of_boxes
+from geomatch.evaluation.metrics.regions import box_iou
+from geomatch.geometry.grid import Grid
 from geomatch.matching.matcher import Matcher
-from geomatch.matching.pooling import pool
-from geomatch.matching.proposal_flow import (
+from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
+from geomatch.matching.proposal_flow.pooling import pool
+from geomatch.matching.proposal_flow.proposal_flow import (
     LocalOffsets,
     ProbabilisticHough,
     ProposalFlow,

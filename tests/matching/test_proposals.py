@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from geomatch.matching.proposals import (
+from geomatch.matching.proposal_flow.proposals import (
     SAMPLED_ASPECTS,
     SAMPLED_SCALES,
     inside_border,

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from geomatch.correspondence import RegionMatches
-from geomatch.geometry import Grid
-from geomatch.matching.region_flow import (
+from geomatch.geometry.grid import Grid
+from geomatch.matching.proposal_flow.region_flow import (
     HEARD,
     flow_from_regions,
     follow_the_agreeing,

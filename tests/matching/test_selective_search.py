@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomatch.matching.selective_search import selective_search
+from geomatch.matching.proposal_flow.selective_search import selective_search
 from tests.features.test_extractors import photograph
 
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.matching.matcher import Matcher
 from geomatch.matching.nearest import nearest_partners
-from geomatch.matching.search import Similarity
-from geomatch.matching.spatial_pyramid import (
+from geomatch.matching.similarity import Similarity
+from geomatch.matching.spatial_pyramid.spatial_pyramid import (
     Labels,
     SpatialPyramid,
     destinations,

@@ -10,14 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geomatch.datasets.photographs import Photograph, PhotographReader
+from geomatch.datasets.image_folder import Photograph, PhotographReader
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
-from geomatch.features.registry import load_features
+from geomatch.features.load import load_features
 from geomatch.features.weights import load_weights
-from geomatch.settings import Device, Discriminability, Precision
-from geomatch.training import anchornet
-from geomatch.training.anchornet import (
+from geomatch.options import Device, Discriminability, Precision
+from geomatch.training.anchornet import task as anchornet
+from geomatch.training.anchornet.task import (
     AnchorRecipe,
     auxiliary_loss,
     bytes_needed,
@@ -31,8 +31,8 @@ from geomatch.training.anchornet import (
     train_anchornet,
     with_known_labels,
 )
-from geomatch.training.engine import Optimisation, Progress
-from geomatch.training.whole import WholeView
+from geomatch.training.letterbox import WholeView
+from geomatch.training.trainer import Optimisation, Progress
 
 RECIPE = AnchorRecipe(
     network=AnchorConfig(classes=("car", "cat"), stages=(1, 2), tap_size=8, stride=8, filters=4, code_size=6),

@@ -8,11 +8,11 @@ import torch
 
 from geomatch.correspondence import FeatureMap
 from geomatch.datasets.crops import Crop
-from geomatch.datasets.photographs import Photograph, PhotographReader, find_photographs
+from geomatch.datasets.image_folder import Photograph, PhotographReader, find_photographs
 from geomatch.errors import InputError
-from geomatch.evaluation.localisation import Localisation, is_correct
+from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.features.base import FeatureExtractor
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.training.crops import (
     CELLS,
     Boxes,

@@ -7,8 +7,9 @@ import torch
 from scipy.integrate import quad
 
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.training.descriptor_start import start_from_teacher
-from geomatch.training.introspection import (
+from geomatch.geometry.homography import pixel_grid
+from geomatch.training.introspection.start import start_from_teacher
+from geomatch.training.introspection.task import (
     DIFFERENT,
     IGNORED,
     SAME,
@@ -17,9 +18,8 @@ from geomatch.training.introspection import (
     negative_log_likelihood,
     similarity_loss,
 )
-from geomatch.training.teacher import Opinion, Teacher
-from geomatch.training.whole import WholeView
-from geomatch.views import pixel_grid
+from geomatch.training.introspection.teacher import Opinion, Teacher
+from geomatch.training.letterbox import WholeView
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from geomatch.datasets.image_folder import BACKGROUND, Photograph, PhotographReader, find_photographs, with_labels
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, named_classes, synset_classes
-from geomatch.datasets.photographs import BACKGROUND, Photograph, PhotographReader, find_photographs, with_labels
 from geomatch.errors import InputError
+from geomatch.features.backbones.resnet import load_pretrained
+from geomatch.features.backbones.torchvision import import_torchvision_models
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.features.resnet import load_pretrained
-from geomatch.features.torchvision_import import import_torchvision_models
 from geomatch.features.weights import read_safetensors
-from geomatch.settings import Batches, Recipe
-from geomatch.training.introspection import IntrospectionTask
+from geomatch.options import Batches, Recipe
+from geomatch.training.introspection.task import IntrospectionTask
 from geomatch.training.recipes import RECIPES
 
 

@@ -1,9 +1,9 @@
 import torch
 import torch.nn.functional as F
 
-from geomatch.features.mobilenet import load_mobilenet
-from geomatch.training.teacher import Opinion, Teacher
-from geomatch.training.whole import WholeView
+from geomatch.features.backbones.mobilenet import load_mobilenet
+from geomatch.training.introspection.teacher import Opinion, Teacher
+from geomatch.training.letterbox import WholeView
 from tests.features.test_mobilenet import keras_state
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.training.engine import Progress
 from geomatch.training.tensorboard import TensorBoard
+from geomatch.training.trainer import Progress
 
 PACKAGE = "torch.utils.tensorboard"
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from geomatch.datasets.image_folder import PhotographReader, find_photographs
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
-from geomatch.datasets.photographs import PhotographReader, find_photographs
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import load_weights
-from geomatch.settings import Batches, Device, Precision
-from geomatch.training.engine import Optimisation, Progress
-from geomatch.training.introspection import IntrospectionRecipe, IntrospectionTask, train_introspection
+from geomatch.options import Batches, Device, Precision
+from geomatch.training.introspection.task import IntrospectionRecipe, IntrospectionTask, train_introspection
+from geomatch.training.trainer import Optimisation, Progress
 
 RECIPE = IntrospectionRecipe(
     network=IntrospectionConfig(stage=1, descriptor_size=16),

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.geometry import Grid
+from geomatch.geometry.grid import Grid
 from geomatch.visualize.pairs import keypoint_colours
 from geomatch.visualize.responses import (
     CAPTION,

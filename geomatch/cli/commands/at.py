@@ -1,0 +1,118 @@
+"""`geomatch at`: where points of one image lie in another."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geomatch.cli.console import stderr_console
+from geomatch.cli.options import (
+    DeviceChoice,
+    Features,
+    MatcherName,
+    MaxMemory,
+    Parameters,
+    PresetChoice,
+    WeightsFile,
+    parse_parameters,
+    parse_size,
+)
+from geomatch.errors import InputError
+from geomatch.options import Device, Preset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geomatch.io.parsing import Row
+
+COLUMNS = ("x", "y")
+
+
+def at(
+    source: Annotated[Path, typer.Argument(help="The image the points lie on.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="The image they are looked up in.", show_default=False)],
+    point: Annotated[
+        list[str] | None, typer.Option("--point", metavar="X,Y", help="A point of SOURCE, in pixels; repeatable.")
+    ] = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Points of SOURCE, one x,y a line, or a CSV with columns x and y; - reads stdin."
+        ),
+    ] = None,
+    features: Features = None,
+    matcher: MatcherName = None,
+    parameters: Parameters = None,
+    preset: PresetChoice = Preset.default,
+    weights: WeightsFile = None,
+    device: DeviceChoice = Device.auto,
+    max_memory: MaxMemory = "2GiB",
+) -> None:
+    """Print where points of SOURCE lie in TARGET, with confidence and validity.
+
+    One line of JSON a point, in the order given: x and y in SOURCE, to_x and to_y in TARGET, both in pixels with pixel
+    centres at integers; confidence; valid; and what other columns the points came with.
+    """
+    from geomatch.io.images import load_image
+    from geomatch.io.parsing import json_text
+    from geomatch.pipeline import Pipeline
+    from geomatch.transfer.transfer import land
+
+    rows = _rows(point or [], points)
+    with stderr_console().status("reading") as status:
+        images = load_image(source), load_image(target)
+        places = _places(rows, source, (images[0].shape[1], images[0].shape[2]))
+        status.update("loading weights")
+        pipeline = Pipeline.build(
+            features=features,
+            matcher=matcher,
+            parameters=parse_parameters(parameters, matcher, preset),
+            preset=preset,
+            weights=weights,
+            device=device,
+            max_memory=parse_size(max_memory),
+        )
+        status.update("matching")
+        landing = land(pipeline.match(*(pipeline.describe(image) for image in images)), places)
+    others = [{name: text for name, text in row.fields.items() if name not in COLUMNS} for row in rows]
+    results = (places, landing.positions.round(2), landing.confidence.round(4), landing.valid)
+    for other, (x, y), (to_x, to_y), confidence, valid in zip(others, *(r.tolist() for r in results), strict=True):
+        if sys.stdout.isatty():
+            note = "" if valid else ", not valid"
+            typer.echo(f"{x:g}, {y:g}  ->  {to_x:.1f}, {to_y:.1f}   confidence {confidence:.2f}{note}")
+        else:
+            record = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "confidence": confidence, "valid": valid}
+            typer.echo(json_text(other | record))
+
+
+def _rows(point: list[str], points: Path | None) -> list[Row]:
+    """The points as they were written. Raises InputError."""
+    from geomatch.io.parsing import parse_table, read_text
+
+    rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, unnamed=True)]
+    if points is not None and str(points) == "-":
+        rows += parse_table(
+            sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), "stdin", COLUMNS, unnamed=True
+        )
+    elif points is not None:
+        rows += parse_table(read_text(points), str(points), COLUMNS, unnamed=True)
+    if not rows:
+        raise InputError("no points; give --point X,Y, or --points FILE with x,y on each line")
+    return rows
+
+
+def _places(rows: list[Row], source: Path, size: tuple[int, int]) -> NDArray[np.float64]:
+    """The points (K, 2). Raises InputError for one that is no point, or lies outside an image of (height, width)."""
+    import numpy as np
+
+    height, width = size
+    places = [(row.position("x"), row.position("y")) for row in rows]
+    for row, (x, y) in zip(rows, places, strict=True):
+        if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+            where = f"outside {source}, which is {width}x{height} pixels"
+            raise InputError(f"{row.origin}: the point ({x:g}, {y:g}) lies {where}")
+    return np.array(places, dtype=np.float64)

@@ -1,0 +1,132 @@
+"""`geomatch crops`: where the labelled things are on photographs, as a table for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geomatch.cli.console import notify, stderr_console
+from geomatch.cli.options import DeviceChoice, Quiet, WeightsFile
+from geomatch.options import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geomatch.datasets.crops import Crop
+    from geomatch.datasets.pairs import Box
+    from geomatch.evaluation.metrics.localisation import LabelCorLoc
+    from geomatch.training.crops import Described
+
+    Scores = Mapping[str, dict[str, LabelCorLoc]]
+
+WORKING_SIZE = 224
+WHOLE, CENTRED = (0.0, 0.0, 1.0, 1.0), (0.15, 0.15, 0.85, 0.85)
+
+
+def crops(
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of photographs, folder of .tar shards, or one shard; repeatable.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Table to write (CSV).", show_default=False)],
+    weights: WeightsFile = None,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named.")
+    ] = 0.01,
+    device: DeviceChoice = Device.auto,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, not a table.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find where on photographs the things of their labels are, from image labels alone.
+
+    OUT gets a row for each photograph and label: file, label, left, top, right, bottom, score. Edges are in pixels of
+    the upright photograph, pixel centres at integers: a whole photograph is -0.5, -0.5, width - 0.5, height - 0.5.
+    Where the label table has true boxes, CorLoc is printed: the share of a label's photographs with IoU >= .5.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from geomatch.datasets.crops import read_true_boxes, write_crops
+    from geomatch.datasets.image_folder import PhotographReader, by_label, find_photographs
+    from geomatch.features.load import load_features
+    from geomatch.io.atomic import check_writable
+    from geomatch.runtime.device import find_device
+    from geomatch.training.crops import describe, find_crops
+
+    check_writable(out)
+    photographs = find_photographs(data)
+    true = read_true_boxes(data)
+    place = find_device(device)
+    extractor = load_features("introspection", working_size=WORKING_SIZE, device=place, weights=weights)
+    reader = PhotographReader(len(photographs), max_unreadable)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=stderr_console(quiet=quiet)) as bar:
+        labelled = sum(bool(by_label([photograph])) for photograph in photographs)
+        shown = bar.add_task("describing", total=labelled)
+        described = describe(photographs, extractor, reader, place, lambda count: bar.advance(shown, count))
+        bar.update(shown, description="finding")
+        found = find_crops(described)
+    write_crops(out, found)
+    if reader.unreadable:
+        notify(f"{len(reader.unreadable)} photographs cannot be read and have no crop: {', '.join(reader.unreadable)}")
+    scores = _scores(described, found, true) if true else {}
+    if json:
+        _print_json(out, len(found), reader.unreadable, scores)
+    elif scores:
+        _print_table(scores)
+
+
+def _scores(described: Described, found: list[Crop], true: Mapping[tuple[str, str], list[Box]]) -> Scores:
+    """CorLoc of what was found, and of what it has to beat."""
+    from geomatch.evaluation.metrics.localisation import Localisation, corloc
+    from geomatch.training.crops import fixed_crops
+
+    ways = {
+        "found": found,
+        "whole photograph": fixed_crops(described, WHOLE),
+        "centred, 70 % of each side": fixed_crops(described, CENTRED),
+    }
+    return {
+        way: corloc(
+            Localisation(crop.label, crop.box, true[crop.file, crop.label])
+            for crop in crops
+            if (crop.file, crop.label) in true
+        )
+        for way, crops in ways.items()
+    }
+
+
+def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) -> None:
+    from dataclasses import asdict
+    from json import dumps
+
+    from geomatch.evaluation.metrics.localisation import mean_corloc
+
+    said = {
+        way: {
+            "mean": mean_corloc(labels) if labels else None,
+            "labels": {label: asdict(score) for label, score in labels.items()},
+        }
+        for way, labels in scores.items()
+    }
+    typer.echo(dumps({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": said}))
+
+
+def _print_table(scores: Scores) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from geomatch.evaluation.metrics.localisation import mean_corloc
+
+    table = Table(title="CorLoc", title_justify="left")
+    table.add_column("label")
+    for column in ("photographs", *scores):
+        table.add_column(column, justify="right")
+    for label, score in scores["found"].items():
+        table.add_row(label, f"{score.photographs:,}", *(f"{way[label].share:.3f}" for way in scores.values()))
+    table.add_section()
+    table.add_row("mean over labels", "", *(f"{mean_corloc(way):.3f}" for way in scores.values()))
+    Console().print(table)

@@ -1,0 +1,101 @@
+"""`geomatch datasets`: which benchmarks there are, and whether their folders are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geomatch.cli import completion
+from geomatch.cli.console import stderr_console
+from geomatch.cli.options import Quiet
+from geomatch.errors import InputError
+
+if TYPE_CHECKING:
+    from geomatch.datasets.base import Benchmark
+
+NAMED_AT_MOST = 20
+
+app = typer.Typer(help="List the benchmarks; check one's folder.")
+
+
+@app.callback(invoke_without_command=True)
+def list_datasets(context: typer.Context) -> None:
+    """List the benchmarks that `geomatch eval` knows, and where each is or should be."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from geomatch.datasets.load import BENCHMARKS
+
+    table = Table()
+    for column in ("name", "what it has", "state"):
+        table.add_column(column, overflow="fold")
+    for benchmark in BENCHMARKS.values():
+        table.add_row(benchmark.name, benchmark.about, _state(benchmark))
+    Console().print(table)
+
+
+@app.command()
+def check(
+    name: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.datasets, help="One of those that `geomatch datasets` lists.", show_default=False
+        ),
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The dataset's own folder; else $GEOMATCH_DATA/NAME or ./data/NAME."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="trn|val|test", help="By default every split there is.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read every annotation and every image of a benchmark, and count them.
+
+    Prints a table of splits. What is missing or cannot be used is named, and the exit status is then 2.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from geomatch.datasets.load import check_dataset, find_benchmark, find_root
+
+    benchmark = find_benchmark(name)
+    folder = find_root(benchmark, root)
+    splits = [split] if split else list(benchmark.splits(folder)) or ["test"]
+    table = Table(title=f"{name} in {folder}", title_justify="left")
+    for column in ("split", "pairs", "published", "keypoints", "images", "unusable"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    faults: list[str] = []
+    for each in splits:
+        with stderr_console(quiet=quiet).status(f"reading {name} {each}"):
+            found = check_dataset(benchmark, folder, each)
+        published = benchmark.counts.get(each)
+        table.add_row(
+            each,
+            f"{found.pairs:,}",
+            "" if published is None else f"{published:,}",
+            f"{found.keypoints:,}",
+            f"{found.images:,}",
+            f"{len(found.faults):,}",
+        )
+        faults += found.faults
+        if published is not None and found.pairs + len(found.faults) != published:
+            faults.append(f"{each}: {found.pairs + len(found.faults):,} pairs, where {published:,} were published")
+    Console().print(table)
+    if faults:
+        more = f"\n... and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
+        raise InputError(f"{name} in {folder} is not whole:\n" + "\n".join(faults[:NAMED_AT_MOST]) + more)
+
+
+def _state(benchmark: Benchmark) -> str:
+    from geomatch.datasets.load import possible_roots
+
+    places = possible_roots(benchmark)
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        return f"not at {places[0]}; from {benchmark.home}"
+    splits = benchmark.splits(found)
+    return f"{found}: {', '.join(splits)}" if splits else f"{found}: not complete, see geomatch datasets check"

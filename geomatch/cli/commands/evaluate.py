@@ -1,0 +1,243 @@
+"""`geomatch eval`: a benchmark to scores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geomatch.cli import completion
+from geomatch.cli.console import counting_bar, notify, stderr_console
+from geomatch.cli.options import (
+    DeviceChoice,
+    MaxMemory,
+    Parameters,
+    PresetChoice,
+    Quiet,
+    WeightsFile,
+    parse_parameters,
+    parse_size,
+)
+from geomatch.errors import InputError
+from geomatch.options import Device, Preset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geomatch.datasets.pairs import PairDataset
+    from geomatch.evaluation.protocols import Protocol
+    from geomatch.evaluation.runner import Outcome
+    from geomatch.pipeline import Pipeline
+
+DatasetFolder = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="The dataset's own folder; else $GEOMATCH_DATA/NAME or ./data/NAME."),
+]
+
+
+def evaluate(
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.datasets,
+            help="One of those that `geomatch datasets` lists.",
+            show_default=False,
+        ),
+    ] = None,
+    root: DatasetFolder = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only one there.")
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", autocompletion=completion.features, help="As in `geomatch match`; repeatable."),
+    ] = None,
+    matcher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.matchers,
+            help="As in `geomatch match`; repeatable; by default the preset's.",
+        ),
+    ] = None,
+    parameters: Parameters = None,
+    protocol: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.protocols,
+            help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.",
+        ),
+    ] = ["geomatch"],  # noqa: B006
+    preset: PresetChoice = Preset.default,
+    weights: WeightsFile = None,
+    device: DeviceChoice = Device.auto,
+    max_memory: MaxMemory = "2GiB",
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Score only N pairs, spread over all: not the benchmark.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out and count pairs that cannot be used.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Predict anew what earlier runs have kept.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a selection, not tables.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all scores as a table, too.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page with tables and pictures.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A.json B.json", help="Tell whether B beats A, instead of evaluating."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score features and matchers on a benchmark, under one protocol or several.
+
+    Predictions of finished pairs are kept, so that a run that was stopped goes on where it was. Under protocol
+    geomatch, source keypoints are sent to the target in original pixels; one is correct if it lands within alpha times
+    the threshold length of the truth, which depends on the benchmark. `geomatch datasets` lists the benchmarks.
+    """
+    if compare is not None:
+        _compare(*compare, json=json)
+        return
+    if dataset is None:
+        raise InputError("give --dataset NAME, as `geomatch datasets` lists them, or --compare A.json B.json")
+    _check_outputs(csv, report)
+    from geomatch.cli import scores
+    from geomatch.evaluation.protocols import find_protocols
+
+    pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, quiet=quiet)
+    protocols = find_protocols(pairs.name, protocol)
+    pipelines = [
+        _pipelines(
+            name,
+            matcher,
+            parameters=parameters,
+            preset=preset,
+            weights=weights,
+            device=device,
+            max_memory=parse_size(max_memory),
+        )
+        for name in dict.fromkeys(features or [None])  # type: ignore[list-item]
+    ]
+    outcomes = _run(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
+    if csv:
+        _write_csv(csv, outcomes)
+    if report:
+        _write_report(report, pairs, outcomes, protocols)
+    if json:
+        scores.print_json([outcome.evaluation for outcome in outcomes])
+    else:
+        scores.print_tables([outcome.evaluation for outcome in outcomes])
+
+
+def _compare(first: Path, second: Path, *, json: bool) -> None:
+    from geomatch.cli import scores
+    from geomatch.evaluation.compare import compare, parse_scored
+    from geomatch.io.parsing import read_text
+
+    a, b = (parse_scored(read_text(path), str(path)) for path in (first, second))
+    scores.print_comparison(a, b, compare(a, b), json=json)
+
+
+def _check_outputs(csv: Path | None, report: Path | None) -> None:
+    from geomatch.io.atomic import check_new_folder, check_writable
+
+    if csv:
+        check_writable(csv)
+    if report:
+        check_new_folder(report, overwrite=True)
+
+
+def _load(
+    name: str, root: Path | None, split: str | None, *, limit: int | None, skip_bad: bool, quiet: bool
+) -> PairDataset:
+    from geomatch.datasets.load import find_benchmark, find_root, load_dataset, without_unreadable
+
+    with stderr_console(quiet=quiet).status(f"reading {name}"):
+        find_root(find_benchmark(name), root)
+        pairs = load_dataset(name, root, split=split, skip_bad=skip_bad)
+        if skip_bad:
+            pairs = without_unreadable(pairs)
+    if pairs.skipped:
+        notify(f"{len(pairs.skipped)} pairs cannot be used and are left out; the first: {pairs.skipped[0]}")
+    if limit is None or limit >= len(pairs.pairs):
+        return pairs
+    notify(f"A SUBSET: {limit} of {len(pairs.pairs)} pairs, by --limit; these are not the benchmark's scores")
+    return pairs.limited(limit)
+
+
+def _pipelines(
+    features: str | None,
+    matchers: list[str] | None,
+    *,
+    parameters: list[str] | None,
+    preset: Preset,
+    weights: Path | None,
+    device: Device,
+    max_memory: int,
+) -> list[Pipeline]:
+    from geomatch.pipeline import Pipeline
+
+    first, *others = dict.fromkeys(matchers or [None])  # type: ignore[list-item]
+    pipeline = Pipeline.build(
+        features=features,
+        matcher=first,
+        parameters=parse_parameters(parameters, first, preset),
+        preset=preset,
+        weights=weights,
+        device=device,
+        max_memory=max_memory,
+    )
+    return [
+        pipeline,
+        *(pipeline.with_matcher(name, parse_parameters(parameters, name, preset)) for name in others if name),
+    ]
+
+
+def _run(
+    pairs: PairDataset,
+    pipelines: Sequence[Sequence[Pipeline]],
+    protocols: Sequence[Protocol],
+    *,
+    fresh: bool,
+    quiet: bool,
+) -> list[Outcome]:
+    from geomatch.evaluation.runner import run
+    from geomatch.io.predictions import cache_folder
+
+    keep_in = cache_folder() / "eval"
+    outcomes: list[Outcome] = []
+    try:
+        for group in pipelines:
+            what = f"{pairs.name}: {group[0].extractor.name}"
+            with counting_bar(what, len(pairs.pairs) * len(group), quiet=quiet) as advance:
+                outcomes += run(pairs, group, protocols, keep_in=keep_in, fresh=fresh, on_pair=advance)
+    except KeyboardInterrupt:
+        notify("interrupted; the finished pairs are kept, and the same command goes on from there")
+        raise
+    return outcomes
+
+
+def _write_csv(path: Path, outcomes: Sequence[Outcome]) -> None:
+    from geomatch.evaluation.results import to_csv
+    from geomatch.io.atomic import write_atomically
+
+    write_atomically(path, to_csv(outcome.evaluation for outcome in outcomes).encode())
+
+
+def _write_report(folder: Path, pairs: PairDataset, outcomes: Sequence[Outcome], protocols: Sequence[Protocol]) -> None:
+    import shlex
+
+    from geomatch.evaluation.examples import draw_examples
+    from geomatch.evaluation.report import report_page
+    from geomatch.io.atomic import write_folder_atomically
+
+    page = report_page(
+        [outcome.evaluation for outcome in outcomes],
+        [draw_examples(pairs, outcome) for outcome in outcomes],
+        {protocol.name: protocol.meaning() for protocol in protocols},
+        shlex.join(["geomatch", *sys.argv[1:]]),
+    )
+    write_folder_atomically(folder, {"index.html": page.encode()})

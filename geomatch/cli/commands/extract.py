@@ -1,0 +1,102 @@
+"""`geomatch extract`: images to files of their features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geomatch.cli.batch import listed
+from geomatch.cli.console import counting_bar, notify
+from geomatch.cli.options import CacheFolder, DeviceChoice, Features, Overwrite, PresetChoice, Quiet, WeightsFile
+from geomatch.errors import GeomatchError, InputError
+from geomatch.options import Device, FeatureFormat, Preset
+
+if TYPE_CHECKING:
+    from geomatch.batch.match_record import Record
+    from geomatch.pipeline import Pipeline
+
+
+def extract(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Images, or - to read their names from stdin.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into.")] = Path(
+        "features"
+    ),
+    format: Annotated[FeatureFormat, typer.Option("--format", help="File format.")] = FeatureFormat.npz,
+    half: Annotated[bool, typer.Option("--half", help="Write float16 instead of float32.")] = False,
+    features: Features = None,
+    preset: PresetChoice = Preset.default,
+    weights: WeightsFile = None,
+    device: DeviceChoice = Device.auto,
+    cache: CacheFolder = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write each image's features into a file, DIR/NAME.npz, for programs of your own.
+
+    It holds descriptors (C, h, w) of unit length; with features that know it inverse_confidence (h, w), small where
+    they are to be trusted; image_size, height and width; origin and pitch, x and y: the centre of the cell in row i and
+    column j is the pixel origin + pitch * (j, i). Images of the same name in different folders get a number.
+
+    Prints for each image one line of JSON, also of those that fail; the exit status is 1 if any failed.
+    """
+    from geomatch.batch.match_record import to_json
+    from geomatch.io.atomic import check_new_folder
+    from geomatch.io.names import unique_names
+    from geomatch.pipeline import Pipeline
+
+    paths = listed(images)
+    names = unique_names(path.stem for path in paths)
+    files = [output / f"{name}.{format.value}" for name in names]
+    check_new_folder(output, overwrite=True)
+    there = [file for file in files if file.exists()]
+    if there and not overwrite:
+        raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
+    pipeline = Pipeline.build(features=features, preset=preset, weights=weights, device=device, cache=cache)
+    _make_folder(output)
+    failed = 0
+    with counting_bar("describing", len(paths), quiet=quiet) as advance:
+        for path, file in zip(paths, files, strict=True):
+            record: Record = {"image": str(path)}
+            try:
+                record |= _extract(path, file, format, pipeline, precision="float16" if half else "float32")
+            except GeomatchError as error:
+                record["error"], failed = str(error), failed + 1
+            advance()
+            if not quiet:
+                print(to_json(record), flush=True)
+    said = f"{len(paths)} image{'s' if len(paths) > 1 else ''}" + (f", {failed} failed" if failed else "")
+    if failed:
+        raise GeomatchError(said)
+    if not quiet:
+        notify(said)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def _extract(path: Path, file: Path, format: FeatureFormat, pipeline: Pipeline, *, precision: str) -> Record:
+    from geomatch import __version__
+    from geomatch.io.atomic import write_atomically
+    from geomatch.io.features import FEATURE_ENCODERS
+    from geomatch.io.images import read_image
+
+    image = read_image(path)
+    described = pipeline.describe(image.pixels)
+    about: Record = {
+        "sha256": image.sha256,
+        "features": pipeline.extractor.name,
+        "weights_sha256": pipeline.extractor.weights_sha256,
+        "working_size": pipeline.extractor.working_size,
+        "version": __version__,
+    }
+    write_atomically(file, FEATURE_ENCODERS[format](described, about, precision=precision))
+    return about | {"shape": list(described.descriptors.shape), "output": str(file)}

@@ -1,0 +1,117 @@
+"""SPair-71k (Min et al., 2019) and whatever else comes in its layout, such as animal-parts with a class a side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
+from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair
+from geomatch.errors import InputError
+from geomatch.io.parsing import read_json
+
+SPLITS = ("trn", "val", "test")
+
+
+def splits(root: Path) -> list[str]:
+    return [split for split in SPLITS if any((root / "PairAnnotation" / split).glob("*.json"))]
+
+
+def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
+    """Read ``PairAnnotation/<split>/*.json``, whose images lie in ``JPEGImages/<category>/``.
+
+    An entry may give its two images categories of their own, ``src_category`` and ``trg_category``; its ``category`` is
+    then ``<one>-to-<other>`` where they differ, and its group ``within`` or ``across``. Where
+    ``Layout/large/<split>.txt`` lists the pairs, each must be there; the colon in a file's name may have been lost on
+    the way. Points and boxes are pixels from 0.
+
+    Raises InputError naming what is missing or malformed.
+    """
+    check_split("SPair's layout", split, SPLITS)
+    folder = root / "PairAnnotation" / split
+    files = sorted(folder.glob("*.json"))
+    missing = _missing(root, split, files) if files else [folder]
+    if not (root / "JPEGImages").is_dir():
+        missing.append(root / "JPEGImages")
+    if missing:
+        raise SPAIR_71K.missing(missing)
+    size = cache(image_size)
+    pairs = []
+    for file in files:
+        with bad.tolerated():
+            pairs.append(_read_pair(root, file, size))
+    return pairs
+
+
+SPAIR_71K = Benchmark(
+    name="spair-71k",
+    about="keypoints of 18 classes, large changes of viewpoint and scale",
+    home="https://cvlab.postech.ac.kr/research/SPair-71k/",
+    archives="SPair-71k.tar.gz",
+    splits=splits,
+    load=load,
+    folders=("SPair-71k",),
+    counts={"trn": 53340, "val": 5384, "test": 12234},
+)
+
+ANIMAL_PARTS = Benchmark(
+    name="animal-parts",
+    about="keypoints within and across classes, in SPair's layout",
+    home="your own annotations",
+    archives="any folder of JPEGImages and PairAnnotation as SPair-71k has them",
+    splits=splits,
+    load=load,
+)
+
+
+def _missing(root: Path, split: str, files: Collection[Path]) -> list[Path]:
+    layout = root / "Layout" / "large" / f"{split}.txt"
+    if not layout.is_file():
+        return []
+    present = {_letters(file.stem) for file in files}
+    listed = layout.read_text(encoding="utf-8", errors="replace").split()
+    return [root / "PairAnnotation" / split / f"{name}.json" for name in listed if _letters(name) not in present]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name)
+
+
+def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) -> AnnotatedPair:
+    try:
+        entry = read_json(file)
+        category = str(entry["category"])
+        names = [
+            f"JPEGImages/{entry.get(f'{side}_category', category)}/{entry[f'{side}_imname']}" for side in ("src", "trg")
+        ]
+        source_points, target_points = (_points(entry[f"{side}_kps"]) for side in ("src", "trg"))
+        source_box, target_box = (_box(entry[f"{side}_bndbox"]) for side in ("src", "trg"))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{file}: not a pair annotation of SPair's ({error!r})") from error
+    source, target = (stored_image(root, name, file.name) for name in names)
+    group = None
+    if "src_category" in entry:
+        group = "within" if entry["src_category"] == entry.get("trg_category") else "across"
+    pair = AnnotatedPair(
+        source, target, category, source_points, target_points, source_box, target_box, group, file.name
+    )
+    check_pair(pair, size(source.path), size(target.path))
+    return pair
+
+
+def _points(values: object) -> Points:
+    points = np.array(values, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("keypoints should be finite numbers")
+    return points
+
+
+def _box(values: object) -> Box:
+    left, top, right, bottom = np.array(values, dtype=np.float64).tolist()
+    if not (-np.inf < left < right < np.inf and -np.inf < top < bottom < np.inf):
+        raise ValueError(f"a box without area, {values}")
+    return left, top, right, bottom

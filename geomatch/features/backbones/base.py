@@ -1,0 +1,46 @@
+"""The contract of a trunk, and the layer that stands for batch normalisation in all of them.
+
+Batch normalisation appears only as the per-channel affine map it is once its statistics are fixed (`ChannelAffine`).
+Features are learnt from a few photographs at a time, where batch statistics would be noise, so the pretrained
+statistics are folded into scale and shift on loading, and both are trained like any other weight.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Trunk(nn.Module, ABC):
+    """A convolutional network read at several stages.
+
+    channels, strides: of each stage that can be read, by its number (1 is the finest).
+
+    Every convolution is centred, so the receptive field of cell ``k`` is centred on input pixel ``stride * k``.
+    """
+
+    channels: Mapping[int, int]
+    strides: Mapping[int, int]
+
+    @abstractmethod
+    def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
+        """Images (B, 3, H, W), RGB in [0, 1], to {stage: (B, channels, ceil(H/stride), ceil(W/stride)), >= 0}."""
+
+
+class ChannelAffine(nn.Module):
+    """Batch normalisation with fixed statistics: y = weight * x + bias, per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        # The fused kernel wants statistics: mean 0, variance 1 make it exactly the affine map.
+        self.mean = nn.Buffer(torch.zeros(channels), persistent=False)
+        self.variance = nn.Buffer(torch.ones(channels), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, training=False, eps=1e-12)

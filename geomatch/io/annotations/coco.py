@@ -1,0 +1,233 @@
+"""COCO's documents: keypoints, masks (as polygons or runs) and boxes of things on many images, in one JSON file.
+
+In COCO keypoints are pixels, counted from 0, but outlines and boxes are measured from the upper left *corner* of the
+first pixel: half a pixel is taken off on reading and added on writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomatch import __version__
+from geomatch.annotations import (
+    AnnotatedImage,
+    Annotations,
+    Box,
+    Category,
+    Keypoints,
+    Points,
+    Region,
+    Thing,
+    Visibility,
+)
+from geomatch.errors import InputError
+from geomatch.io.annotations.polygons import fill, trace
+from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
+from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, understood, whole_number
+from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
+
+HALF = 0.5
+"""From COCO's corner of a pixel to our centre."""
+
+FIELDS: Mapping[AnnotationKind, str] = {
+    AnnotationKind.keypoints: "keypoints",
+    AnnotationKind.masks: "segmentation",
+    AnnotationKind.boxes: "bbox",
+}
+
+
+def is_coco(document: object) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("images"), list) and "annotations" in document
+
+
+def read_coco(
+    path: Path, document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int]
+) -> Annotations:
+    """What a document says of one of its images.
+
+    image: whose name one of the document's ends in; size: its (height, width). Raises InputError, naming ``path`` and
+    the annotation, for a document that does not know the image or is not as COCO has it.
+    """
+    entry = _entry_of(path, document["images"], image)
+    with understood(f"{path}, image {entry['id']!r}"):
+        stated = entry.get("height", size[0]), entry.get("width", size[1])
+        if stated != size:
+            raise ValueError(f"is {stated[1]!r}x{stated[0]!r} there, but {image} is {size[1]}x{size[0]} pixels")
+    with understood(f"{path}, categories"):
+        categories = {each.id: each for each in map(_read_category, document["categories"])}
+        if len({each.name for each in categories.values()}) < len(document["categories"]):
+            raise ValueError("two of them have one id or one name")
+    things: list[Thing] = []
+    with understood(f"{path}, annotations"):
+        ours = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
+        if kind is AnnotationKind.masks:
+            check_masks(len(ours), size)
+    for annotation in ours:
+        with understood(f"{path}, annotation {annotation.get('id')}"):
+            category = categories.get(annotation["category_id"])
+            if category is None:
+                raise ValueError(f"its category {annotation['category_id']!r} is not among the document's")
+            things.append(Thing(category.name, len(things) + 1, _SHAPES[kind](annotation, category, size)))
+    return Annotations(things, AnnotationFormat.coco, list(categories.values()))
+
+
+class CocoDocument:
+    """A document in the making, of what is carried to images, each known by its place in their list."""
+
+    def __init__(self, reference: Annotations) -> None:
+        self._categories = {category.name: category for category in reference.categories}
+        self._images: dict[int, dict[str, Any]] = {}
+        self._annotations: dict[int, list[dict[str, Any]]] = {}
+
+    def add(self, number: int, image: AnnotatedImage) -> None:
+        height, width = image.size
+        self._annotations[number] = [
+            {
+                "category_id": self._categories[thing.label].id,
+                "iscrowd": 0,
+                "score": thing.confidence,
+                "visibility": int(thing.visibility),
+                **self._fields(thing),
+            }
+            for thing in image.things
+        ]
+        self._images[number] = {"file_name": image.name, "width": width, "height": height}
+
+    def content(self) -> bytes:
+        numbers = sorted(self._images)
+        annotations = [(place, each) for place, number in enumerate(numbers, 1) for each in self._annotations[number]]
+        document = {
+            "info": {"description": f"carried over by geomatch {__version__}"},
+            "images": [{"id": place, **self._images[number]} for place, number in enumerate(numbers, 1)],
+            "annotations": [{"id": own, "image_id": place, **each} for own, (place, each) in enumerate(annotations, 1)],
+            "categories": [_write_category(category) for category in self._categories.values()],
+        }
+        return json_text(document).encode() + b"\n"
+
+    def _fields(self, thing: Thing) -> dict[str, Any]:
+        match thing.shape:
+            case Keypoints() as keypoints:
+                return _keypoint_fields(keypoints, self._categories[thing.label].keypoints)
+            case Region() as region:
+                area = int(region.mask.sum())
+                return {"segmentation": segmentation(region), "area": area, **_box_fields(region.box)}
+            case box:
+                return {"area": round((box[2] - box[0]) * (box[3] - box[1]), 2), **_box_fields(box)}
+
+
+def segmentation(region: Region) -> object:
+    """A region as COCO writes it: polygons as lists x, y, x, y ..., or runs, as a list or packed."""
+    if region.encoding is MaskEncoding.polygons:
+        return [[round(float(axis), 2) for axis in (polygon + HALF).ravel()] for polygon in trace(region.mask)]
+    runs = encode_runs(region.mask)
+    packed = region.encoding is MaskEncoding.packed_runs
+    return {"size": list(region.mask.shape), "counts": pack_runs(runs) if packed else runs}
+
+
+def _entry_of(path: Path, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
+    """The image that is meant: of those of its name, the one whose folders are its folders, too."""
+    with understood(f"{path}, images"):
+        named = [(Path(str(entry["file_name"])), entry) for entry in entries if entry["id"] is not None]
+    named = [(file, entry) for file, entry in named if file.name == image.name]
+    whole = image.absolute().parts
+    closest = [entry for file, entry in named if whole[-len(file.parts) :] == file.parts] or [e for _, e in named]
+    if len(closest) != 1:
+        many = "several images" if closest else "no image"
+        raise InputError(f"{path}: knows {many} of the name {image.name}; it should be annotated there, once")
+    return closest[0]  # type: ignore[no-any-return]
+
+
+def _read_category(entry: Mapping[str, Any]) -> Category:
+    names = tuple(str(name) for name in entry.get("keypoints") or ())
+    skeleton = tuple((whole_number(start), whole_number(end)) for start, end in entry.get("skeleton") or ())
+    if len(set(names)) < len(names):
+        raise ValueError(f"category {entry['name']!r} has two keypoints of one name")
+    if not all(1 <= end <= len(names) for line in skeleton for end in line):
+        raise ValueError(f"the skeleton of category {entry['name']!r} joins keypoints that it has not")
+    return Category(whole_number(entry["id"]), str(entry["name"]), names, skeleton)
+
+
+def _write_category(category: Category) -> dict[str, Any]:
+    known = {"id": category.id, "name": category.name}
+    if category.keypoints:
+        known |= {"keypoints": category.keypoints, "skeleton": category.skeleton}
+    return known
+
+
+def _read_keypoints(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Keypoints:  # noqa: ARG001
+    values = annotation["keypoints"]
+    if len(values) % 3:
+        raise ValueError("its keypoints are no triples x, y, visibility")
+    names = category.keypoints or tuple(str(number) for number in range(1, len(values) // 3 + 1))
+    if len(values) != 3 * len(names):
+        raise ValueError(f"it has {len(values) // 3} keypoints, its category {category.name!r} has {len(names)}")
+    points = np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 3)
+    if not np.isin(points[:, 2], list(Visibility)).all():
+        raise ValueError("a keypoint's visibility should be 0, 1 or 2")
+    return Keypoints(names, points[:, :2].copy(), points[:, 2].astype(np.int64))
+
+
+def _read_region(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Region:  # noqa: ARG001
+    outlined = annotation["segmentation"]
+    if isinstance(outlined, dict):
+        if outlined["size"] != list(size):
+            raise ValueError(f"its mask is of size {outlined['size']}, the image has height and width {list(size)}")
+        counts = outlined["counts"]
+        packed = isinstance(counts, str)
+        mask = decode_runs(unpack_runs(counts) if packed else counts, size)
+        return Region(mask, MaskEncoding.packed_runs if packed else MaskEncoding.runs)
+    polygons = [_read_corners(polygon) for polygon in outlined]
+    return Region(fill([polygon - HALF for polygon in polygons], size))
+
+
+def _read_corners(values: Sequence[object]) -> Points:
+    """The corners (N, 2) of a polygon given as x, y, x, y ... Raises ValueError."""
+    if isinstance(values, str) or len(values) % 2 or len(values) < 6:
+        raise ValueError("a polygon should be a list x, y, x, y ... of three corners or more")
+    if len(values) > 2 * MAX_CORNERS:
+        raise ValueError(f"a polygon of more than {MAX_CORNERS} corners")
+    return np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 2)
+
+
+def _read_box(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Box:  # noqa: ARG001
+    left, top, width, height = (position(value) for value in annotation["bbox"])
+    return left - HALF, top - HALF, left + width - HALF, top + height - HALF
+
+
+_Shape = Callable[[Mapping[str, Any], Category, tuple[int, int]], Keypoints | Region | Box]
+_SHAPES: Mapping[AnnotationKind, _Shape] = {
+    AnnotationKind.keypoints: _read_keypoints,
+    AnnotationKind.masks: _read_region,
+    AnnotationKind.boxes: _read_box,
+}
+
+
+def _keypoint_fields(keypoints: Keypoints, names: Sequence[str]) -> dict[str, Any]:
+    """Triples in the category's order, 0, 0, 0 for what is absent; area and box as pycocotools gives those of results:
+    the extent of the points."""
+    place = {name: k for k, name in enumerate(keypoints.names) if keypoints.present[k]}
+    triples: list[float] = []
+    confidences: list[float] = []
+    for name in names:
+        k = place.get(name)
+        triples += [0, 0, 0] if k is None else [*keypoints.points[k].round(2).tolist(), int(keypoints.visibility[k])]
+        confidences.append(0 if k is None or keypoints.confidence is None else round(float(keypoints.confidence[k]), 4))
+    extent = _extent(keypoints.points[keypoints.present])
+    area = round((extent[2] - extent[0]) * (extent[3] - extent[1]), 2)
+    fields = {"keypoints": triples, "num_keypoints": len(place), "keypoint_scores": confidences, "area": area}
+    return fields | _box_fields(extent)
+
+
+def _extent(points: NDArray[np.float64]) -> Box:
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return left, top, right, bottom
+
+
+def _box_fields(box: Box) -> dict[str, Any]:
+    left, top, right, bottom = box
+    return {"bbox": [round(each, 2) for each in (left + HALF, top + HALF, right - left, bottom - top)]}

@@ -1,0 +1,105 @@
+"""Keypoints and boxes as a table of commas, a row each, in geomatch's own frame: pixel centres at integers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from geomatch.annotations import (
+    AnnotatedImage,
+    Annotations,
+    Box,
+    Keypoints,
+    Thing,
+    Visibility,
+    categories_of,
+    named_keypoints,
+)
+from geomatch.errors import InputError
+from geomatch.io.parsing import Row, parse_table, read_text, understood
+from geomatch.options import AnnotationFormat, AnnotationKind
+
+UNNAMED = "object"
+"""Label of a thing that has none."""
+SIDES = ("left", "top", "right", "bottom")
+COLUMNS = {
+    AnnotationKind.keypoints: ("image", "object", "label", "name", "x", "y", "visibility", "confidence"),
+    AnnotationKind.boxes: ("image", "object", "label", *SIDES, "visibility", "confidence"),
+}
+
+
+def read_annotation_table(path: Path, kind: AnnotationKind, image: Path) -> Annotations:
+    """The rows of an image, of all rows if there is no column `image`.
+
+    Keypoints need the columns x and y, and name if they are to have names; boxes left, top, right and bottom. Points
+    with the same `object` and `label` are one thing. Raises InputError.
+    """
+    wanted = ("x", "y") if kind is AnnotationKind.keypoints else SIDES
+    rows = parse_table(read_text(path), str(path), wanted)
+    rows = [row for row in rows if Path(row.fields.get("image", image.name)).name == image.name]
+    shapes = _read_boxes(rows) if kind is AnnotationKind.boxes else _read_keypoints(path, rows)
+    things = [Thing(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
+    return Annotations(things, AnnotationFormat.csv, categories_of(things))
+
+
+class AnnotationTable:
+    """A table in the making, of what is carried to images, each known by its place in their list."""
+
+    def __init__(self, kind: AnnotationKind) -> None:
+        self._head = _lines([COLUMNS[kind]])
+        self._lines: dict[int, str] = {}
+
+    def add(self, number: int, image: AnnotatedImage) -> None:
+        self._lines[number] = _lines(
+            [image.name, thing.number, thing.label, *cells] for thing in image.things for cells in _cells(thing)
+        )
+
+    def content(self) -> bytes:
+        text = self._head + "".join(self._lines[number] for number in sorted(self._lines))
+        return text.encode(errors="surrogateescape")
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _read_boxes(rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:
+    for row in rows:
+        left, top, right, bottom = (row.position(side) for side in SIDES)
+        yield row.fields.get("label") or UNNAMED, (left, top, right, bottom)
+
+
+def _read_keypoints(path: Path, rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:
+    things: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        things.setdefault((row.fields.get("object", ""), row.fields.get("label") or UNNAMED), []).append(row)
+    for (_, label), members in things.items():
+        names = [row.fields.get("name") or str(number) for number, row in enumerate(members, 1)]
+        points = np.array([[row.position("x"), row.position("y")] for row in members], dtype=np.float64)
+        with understood(str(path)):
+            yield label, named_keypoints(names, points, [_visibility(row) for row in members])
+
+
+def _visibility(row: Row) -> Visibility:
+    text = row.fields.get("visibility") or str(int(Visibility.seen))
+    if text not in ("0", "1", "2"):
+        raise InputError(f"{row.origin}, column 'visibility': '{text}' should be 0, 1 or 2")
+    return Visibility(int(text))
+
+
+def _cells(thing: Thing) -> Iterator[list[object]]:
+    match thing.shape:
+        case Keypoints() as keypoints:
+            for k in np.flatnonzero(keypoints.present):
+                confidence = "" if keypoints.confidence is None else round(float(keypoints.confidence[k]), 4)
+                place = keypoints.points[k].round(2).tolist()
+                yield [keypoints.names[k], *place, int(keypoints.visibility[k]), confidence]
+        case left, top, right, bottom:
+            sides = (round(side, 2) for side in (left, top, right, bottom))
+            yield [*sides, int(thing.visibility), "" if thing.confidence is None else thing.confidence]

@@ -1,0 +1,79 @@
+"""Where the descriptor head of an introspection network starts from. Ours: the paper leaves it open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geomatch.datasets.image_folder import Photograph, PhotographReader
+from geomatch.features.introspection import IntrospectionNet
+from geomatch.geometry.homography import WarpRanges, random_view, warp_image
+from geomatch.training.introspection.teacher import Teacher
+from geomatch.training.letterbox import WholeView
+from geomatch.training.pca import in_double, principal_components, set_projection
+
+
+@torch.no_grad()
+def start_from_principal_components(
+    network: IntrospectionNet,
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    view_size: int,
+    seed: int,
+    *,
+    sample: int = 256,
+) -> None:
+    """Set the descriptor head to the centred principal components of the trunk's features of a few photographs.
+
+    So learning starts from what the trunk knows, with the mean, which says nothing of the place, taken away.
+    """
+    random = np.random.default_rng((seed, 0, 2))
+    generator = torch.Generator().manual_seed(seed)
+    order = random.permutation(len(photographs))
+    device = network.descriptor.weight.device
+
+    def columns_of(pixels: Tensor) -> Tensor:
+        view = random_view((pixels.shape[1], pixels.shape[2]), view_size, WarpRanges(), generator)
+        image = warp_image(pixels.float() / 255, view, (view_size, view_size))[None]
+        return network.columns(image.to(device))[0].flatten(1)
+
+    columns = map(columns_of, reader.read((photographs[index] for index in order), sample))
+    set_projection(network.descriptor, *principal_components(columns, network.config.descriptor_size))
+
+
+@torch.no_grad()
+def start_from_teacher(
+    network: IntrospectionNet, teacher: Teacher, examples: Sequence[WholeView], *, ridge: float = 1e-3
+) -> None:
+    """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
+
+    Ridge regression from a cell's column x to the teacher's descriptor t, over the cells that lie on a photograph;
+    the head gives the principal components of the prediction B (x - mean), up to scale, so its cosines are as close to
+    the teacher's as a head of its size can come.
+    """
+
+    def moments(example: WholeView) -> Tensor:
+        """(x, 1) times (x, 1, t), summed over the cells."""
+        places, seen = example.cells(network.stride)
+        x = F.pad(in_double(network.columns(example.image)[0].flatten(1)[:, seen]), (0, 0, 0, 1), value=1.0)
+        told = teacher(example.image, places[seen].float()[None].to(example.image.device))[0]
+        return x @ torch.cat((x.mT, in_double(told)), dim=1)
+
+    size = network.descriptor.in_channels
+    total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))
+    total = total / total[size, size]
+    x_mean, t_mean = total[:size, size], total[size, size + 1 :]
+    covariance = total[:size, :size] - torch.outer(x_mean, x_mean)
+    damping = ridge * covariance.diagonal().mean() * torch.eye(size, dtype=torch.float64, device=total.device)
+    regression = torch.linalg.solve(covariance + damping, total[:size, size + 1 :] - torch.outer(x_mean, t_mean))
+    predicted = regression.mT @ covariance @ regression
+    components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]
+    weight = (regression @ components).mT
+    # Descriptors are normalised, so the scale is free. With that of orthonormal rows, the optimiser's steps, whose size
+    # does not depend on the gradient's, are as small beside the weights as they are in other layers.
+    set_projection(network.descriptor, weight * (math.sqrt(len(weight)) / weight.norm()), x_mean)

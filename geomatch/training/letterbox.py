@@ -1,0 +1,68 @@
+"""Photographs seen whole, in the middle of a square: what is learnt of them before training begins, and by teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geomatch.datasets.image_folder import Photograph, PhotographReader
+from geomatch.geometry.homography import apply_homography, homography_between, pixel_grid, square_corners, warp_image
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class WholeView:
+    """A photograph in the middle of a square, mirrored around.
+
+    image: (1, 3, T, T) float32 in [0, 1]. photograph_size: (height, width) of the photograph.
+    """
+
+    image: Tensor
+    photograph_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, photograph: Tensor, size: int, device: torch.device = CPU) -> WholeView:
+        """photograph: (3, H, W) uint8, on the CPU; size: the side T of the square, in pixels, to lie on ``device``."""
+        photograph_size = (photograph.shape[1], photograph.shape[2])
+        image = warp_image(photograph.float() / 255, whole_view(photograph_size, size), (size, size))[None]
+        return cls(image.to(device, memory_format=torch.channels_last), photograph_size)
+
+    def cells(self, stride: int) -> tuple[Tensor, Tensor]:
+        """Of a trunk's cells the centres, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
+        side = self.image.shape[-1]
+        centres = stride * pixel_grid(-(-side // stride), -(-side // stride))
+        on_photograph = apply_homography(whole_view(self.photograph_size, side), centres)
+        return centres, inside(on_photograph, self.photograph_size)
+
+
+def draw_whole(
+    photographs: Sequence[Photograph],
+    reader: PhotographReader,
+    size: int,
+    count: int,
+    seed: int,
+    device: torch.device = CPU,
+) -> list[WholeView]:
+    """Random photographs, ``count`` of them if there are so many, in squares of ``size`` pixels on ``device``."""
+    order = np.random.default_rng((seed, 0, 3)).permutation(len(photographs))
+    chosen = (photographs[index] for index in order)
+    return [WholeView.of(pixels, size, device) for pixels in reader.read(chosen, count)]
+
+
+def whole_view(photograph_size: tuple[int, int], size: int) -> Tensor:
+    """The homography (3, 3) float64 from a square view to a photograph that it shows whole and unsquashed."""
+    height, width = photograph_size
+    margin = torch.tensor([width - max(height, width), height - max(height, width)], dtype=torch.float64) / 2
+    corners = (square_corners(size) + 0.5) * (max(height, width) / size) - 0.5 + margin
+    return homography_between(square_corners(size), corners)
+
+
+def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which pixels (N, 2) lie on an image of ``size`` (height, width): (N,) bool."""
+    height, width = size
+    return ((points >= -0.5) & (points <= points.new_tensor([width - 0.5, height - 0.5]))).all(dim=1)

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from geomatch.datasets.load import BENCHMARKS, check_dataset, find_benchmark, load_dataset, without_unreadable
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.evaluation.protocols import house_protocol
+from tests.datasets.layouts import write_spair, write_willow
+
+SUBSET = "the scores are not those of the whole benchmark"
+
+
+def test_every_benchmark_has_a_house_protocol() -> None:
+    assert [house_protocol(name).name for name in BENCHMARKS] == ["geomatch"] * len(BENCHMARKS)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown dataset 'pf-birch': the known ones are pf-pascal, pf-willow, "):
+        load_dataset("pf-birch", tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none: no such folder; --root should be the folder of pf-willow"):
+        load_dataset("pf-willow", tmp_path / "none")
+
+
+def test_without_a_root_the_data_folders_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"pf-willow is not at data/pf-willow: take PF-dataset\.zip from https"):
+        load_dataset("pf-willow")
+    write_willow(tmp_path / "data" / "pf-willow")
+    with pytest.warns(GeomatchWarning, match=SUBSET):
+        assert len(load_dataset("pf-willow").pairs) == 20
+    write_spair(tmp_path / "elsewhere" / "animal-parts")
+    monkeypatch.setenv("GEOMATCH_DATA", str(tmp_path / "elsewhere"))
+    assert len(load_dataset("animal-parts", split="val").pairs) == 2
+
+
+def test_the_only_split_there_is_taken_and_said_so(spair: Path) -> None:
+    with pytest.warns(GeomatchWarning, match="holds only the split 'val', which is taken"):
+        assert load_dataset("animal-parts", spair).split == "val"
+
+
+def test_several_splits_without_a_test_split_are_asked_about(spair: Path) -> None:
+    (spair / "PairAnnotation" / "trn").mkdir()
+    (spair / "PairAnnotation" / "trn" / "0.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no test split of animal-parts: choose with --split trn\|val"):
+        load_dataset("animal-parts", spair)
+
+
+def test_an_empty_or_unknown_split_is_refused(spair: Path) -> None:
+    with pytest.raises(InputError, match=r"needs .*PairAnnotation/test"):
+        load_dataset("animal-parts", spair, split="test")
+    with pytest.raises(InputError, match="has no split 'dev'"):
+        load_dataset("animal-parts", spair, split="dev")
+
+
+def test_fewer_pairs_than_published_are_never_taken_in_silence(willow: Path) -> None:
+    with pytest.warns(GeomatchWarning, match="20 of the 900 pairs of pf-willow test"):
+        load_dataset("pf-willow", willow)
+
+
+def test_if_no_pair_is_usable_the_first_reason_is_given(spair: Path) -> None:
+    for annotation in (spair / "PairAnnotation" / "val").iterdir():
+        annotation.write_text("{}")
+    with pytest.raises(InputError, match=r"has no pair: all 2 are unusable, the first because .*000000"):
+        load_dataset("animal-parts", spair, split="val", skip_bad=True)
+
+
+def test_images_with_a_sound_header_but_damaged_pixels_are_found(spair: Path) -> None:
+    image = spair / "JPEGImages" / "dog" / "y.jpg"
+    image.write_bytes(image.read_bytes()[:-20])
+    dataset = without_unreadable(load_dataset("animal-parts", spair, split="val"))
+    assert [pair.category for pair in dataset.pairs] == ["cat"]
+    assert "dog/y.jpg" in dataset.skipped[0]
+    found = check_dataset(find_benchmark("animal-parts"), spair, "val")
+    assert (found.pairs, found.images, len(found.faults)) == (1, 2, 1)
+
+
+def test_a_limited_dataset_has_pairs_of_every_class_and_remembers_the_whole(willow: Path) -> None:
+    with pytest.warns(GeomatchWarning, match=SUBSET):
+        dataset = load_dataset("pf-willow", willow)
+    some = dataset.limited(10)
+    assert (len(some.pairs), some.of) == (10, 20)
+    assert len({pair.category for pair in some.pairs}) == 10
+    assert dataset.limited(20) is dataset
