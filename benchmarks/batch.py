@@ -30,8 +30,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from geomatch.batch.match_pairs import lay_out, match_pairs, prepare_folders
-from geomatch.batch.match_record import Wanted
+from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
+from geomatch.batch.match_record import Outputs
 from geomatch.io.images import IMAGE_SUFFIXES, load_image
 from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
@@ -91,7 +91,7 @@ def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
     pixels = {path: load_image(path) for pair in pairs for path in pair}
 
     def work() -> None:
-        described = {path: pipeline.describe(image) for path, image in pixels.items()}
+        described = {path: pipeline.extract(image) for path, image in pixels.items()}
         for source, target in pairs:
             pipeline.match(described[source], described[target])
 
@@ -99,12 +99,12 @@ def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
 
 
 def batch(pipeline: Pipeline, pairs: Sequence[PathPair], folder: Path, *, pictures: bool) -> Cost:
-    wanted = Wanted(["flo"], pictures, "")
-    places = lay_out(pairs, folder)
+    outputs = Outputs(["flo"], pictures)
+    places = assign_folders(pairs, folder)
     prepare_folders(places, folder, overwrite=False)
 
     def work() -> None:
-        for finished in match_pairs(places, pipeline, wanted, resume=False):
+        for finished in match_pairs(places, pipeline, outputs):
             if finished.failed:
                 raise SystemExit(f"failed: {finished.record}")
 
@@ -121,7 +121,7 @@ def list_of(pairs: Sequence[PathPair], folder: Path) -> Path:
 
 
 def in_one_process(pipeline: Pipeline, pairs: Sequence[PathPair], folder: Path, rounds: int) -> Table:
-    pipeline.match(*(pipeline.describe(load_image(path)) for path in pairs[0]))
+    pipeline.match(*(pipeline.extract(load_image(path)) for path in pairs[0]))
     ways: dict[str, Callable[[], Cost]] = {
         "ideal": lambda: ideal(pipeline, pairs),
         "batch, flow and record": lambda: batch(pipeline, pairs, folder / "out", pictures=False),
@@ -200,7 +200,7 @@ def main() -> None:
         console.print(whole_commands(pairs, folder, options, given.singles))
         if given.memory:
             console.print(memory(given.photographs, folder, options, given.memory))
-        console.print(in_one_process(Pipeline.build(preset=given.preset), pairs, folder, given.rounds))
+        console.print(in_one_process(Pipeline(preset=given.preset), pairs, folder, given.rounds))
     console.print(f"peak of this benchmark: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 

@@ -62,7 +62,7 @@ def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: in
     mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
     things, kind = [Thing("1", 1, Region(mask))], AnnotationKind.masks
     marked = Annotations(things, AnnotationFormat.png, categories_of(things))
-    carrier = Carrier(pipeline, pipeline.describe(pixels), things, kind)
+    carrier = Carrier(pipeline, pipeline.extract(pixels), things, kind)
     carrier(pixels)  # what is done the first time only
     targets = lay_out(images[1:])
     costs: dict[str, list[Cost]] = {name: [] for name in WAYS}
@@ -88,7 +88,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "images").mkdir()
         images = photographs(given.photographs, folder / "images", given.images + 1, given.side)
-        costs = measure(images, Pipeline.build(preset=given.preset), folder, given.rounds)
+        costs = measure(images, Pipeline(preset=given.preset), folder, given.rounds)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     title = f"{given.images} images of {given.side} pixels, preset {given.preset}, cores: {cores}"
     table = table_of(title, "seconds", "processor seconds")

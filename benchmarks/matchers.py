@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from geomatch.io.images import load_image
-from geomatch.matching.matcher import METHODS
 from geomatch.options import Device
 from geomatch.pipeline import Pipeline
+from geomatch.registry import MATCHERS
 
 TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
 Costs = tuple[float, float, int]
@@ -32,10 +32,10 @@ Costs = tuple[float, float, int]
 def measure(features: str | None, matcher: str, threads: int, out: Connection) -> None:
     """In a child process: send seconds of describing and of matching, and the peak of memory in bytes."""
     torch.set_num_threads(threads)
-    pipeline = Pipeline.build(features=features, matcher=matcher, device=Device.cpu)
+    pipeline = Pipeline(features=features, matcher=matcher, device=Device.cpu)
     images = [load_image(TEAPOTS / name) for name in ("a.png", "b.png")]
-    described = [pipeline.describe(image) for image in images]
-    describing = median_seconds(lambda: [pipeline.describe(image) for image in images], 5)
+    described = [pipeline.extract(image) for image in images]
+    describing = median_seconds(lambda: [pipeline.extract(image) for image in images], 5)
     matching = median_seconds(lambda: pipeline.match(*described), 5)
     out.send((describing, matching, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--features", help="by default the preset's")
-    parser.add_argument("--matchers", nargs="+", default=list(METHODS))
+    parser.add_argument("--matchers", nargs="+", default=list(MATCHERS.entries))
     options = parser.parse_args()
 
     rounds = [

@@ -113,7 +113,7 @@ def score(source: Animal, target: Animal, forward: Correspondence, backward: Cor
 def score_view(source: Animal, pipeline: Pipeline, number: int) -> Scores:
     """Carry the polygon round an animal's points to a random view of its photograph."""
     photograph, view, flow = known_warp(load_image(source.file), SIZES[number % len(SIZES)], seed=number)
-    described = [pipeline.describe(image) for image in (photograph, view)]
+    described = [pipeline.extract(image) for image in (photograph, view)]
     backward = pipeline.match(described[1], described[0])
     from_size, to_size = backward.target_size, backward.source_size
     polygon = unmoved(around(np.stack(list(source.points.values()))), image_size(source.file), from_size)
@@ -164,9 +164,9 @@ def main() -> None:
     parser.add_argument("--preset", type=Preset, default=Preset.default)
     options = parser.parse_args()
 
-    pipeline = Pipeline.build(preset=options.preset)
+    pipeline = Pipeline(preset=options.preset)
     kinds = read_animals(options.animals)
-    described = cache(lambda file: pipeline.describe(load_image(file)))
+    described = cache(lambda file: pipeline.extract(load_image(file)))
     rows: dict[str, list[Scores]] = defaultdict(list)
     views: list[Scores] = []
     references = [source for animals in kinds.values() for source in spread(animals, options.references)]

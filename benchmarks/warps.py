@@ -45,8 +45,8 @@ def known_warp(photograph: Tensor, sizes: tuple[tuple[int, int], tuple[int, int]
 def endpoint_errors(pipeline: Pipeline, source: Tensor, target: Tensor, truth: Tensor) -> tuple[Tensor, float, float]:
     """Errors (K,) in target pixels of the valid pixels whose true place lies in the target; the share of such pixels
     among all that have a true place; and the mean side of a feature cell in target pixels."""
-    described = pipeline.describe(target)
-    found = pipeline.match(pipeline.describe(source), described)
+    described = pipeline.extract(target)
+    found = pipeline.match(pipeline.extract(source), described)
     place = truth + pixel_grid(*found.source_size).mT.reshape(2, *found.source_size)
     height, width = found.target_size
     visible = (place[0] >= 0) & (place[0] <= width - 1) & (place[1] >= 0) & (place[1] <= height - 1)
@@ -66,7 +66,7 @@ def main() -> None:
     for column in ("preset", "median, pixels", "median, cells", "90 %, pixels", "valid share of visible"):
         table.add_column(column, justify="left" if column == "preset" else "right")
     for preset in Preset:
-        pipeline = Pipeline.build(preset=preset)
+        pipeline = Pipeline(preset=preset)
         errors, in_cells, shares = [], [], []
         for number, path in enumerate(chosen):
             warp = known_warp(load_image(path), SIZES[number % len(SIZES)], seed=number)

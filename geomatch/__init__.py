@@ -3,21 +3,31 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geomatch.api import Choices, Image, Matcher, match
     from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
     from geomatch.errors import GeomatchError
+    from geomatch.pipeline import Image, Pipeline, match
 
-__version__ = "0.1.0"
-__all__ = ["Choices", "Correspondence", "FeatureMap", "GeomatchError", "Image", "Matcher", "RegionMatches", "match"]
+__version__ = "0.2.0"
+__all__ = ["Correspondence", "FeatureMap", "GeomatchError", "Image", "Pipeline", "RegionMatches", "match"]
+
+_MODULES = {
+    "Correspondence": "correspondence",
+    "FeatureMap": "correspondence",
+    "GeomatchError": "errors",
+    "Image": "pipeline",
+    "Pipeline": "pipeline",
+    "RegionMatches": "correspondence",
+    "match": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is public when it is first asked for: torch takes seconds, and not all who import geomatch need it."""
-    if name not in __all__:
+    """Load a public name when it is first used: torch takes seconds, and not everyone who imports geomatch needs it."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'geomatch' has no attribute '{name}'")
-    from geomatch import api
+    from importlib import import_module
 
-    return globals().setdefault(name, getattr(api, name))
+    return globals().setdefault(name, getattr(import_module(f"geomatch.{_MODULES[name]}"), name))
 
 
 def __dir__() -> list[str]:

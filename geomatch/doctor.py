@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import geomatch
 from geomatch.errors import GeomatchError
 from geomatch.options import Device, Preset
-from geomatch.runtime.plugins import Kind, plugin_names
+from geomatch.registry import FEATURES, MATCHERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,11 @@ def examine(device: Device = Device.auto) -> Iterator[Finding]:
     yield from _devices()
     yield from _weights()
     yield from (_extra(*each) for each in EXTRAS)
-    yield from (Finding("added", name, State.ok, kind.name) for kind in Kind for name in plugin_names(kind))
+    yield from (
+        Finding("added", name, State.ok, registry.kind)
+        for registry in (FEATURES, MATCHERS)
+        for name in registry.names()[len(registry.entries) :]
+    )
     yield _tried("self-test", "match", lambda: _match_known_warp(device))
 
 
@@ -128,9 +132,9 @@ def _match_known_warp(device: Device) -> str:
     picture = _picture()
     to_target = torch.tensor([[0.8, 0.1, 45.0], [-0.1, 0.8, 5.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     view = warp_image(picture, torch.linalg.inv(to_target), (SIDE, SIDE))
-    pipeline = Pipeline.build(preset=Preset.fast, device=device)
+    pipeline = Pipeline(preset=Preset.fast, device=device)
     started = perf_counter()
-    source, target = (pipeline.describe(each.byte()) for each in (picture, view))
+    source, target = (pipeline.extract(each.byte()) for each in (picture, view))
     found = pipeline.match(source, target)
     seconds = perf_counter() - started
     pixels = pixel_grid(SIDE, SIDE)

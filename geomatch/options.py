@@ -124,16 +124,16 @@ class PresetSettings:
     cells: about how many cells the grid on which they are matched has along that side, at least.
     features, matcher: unless others are asked for by name."""
 
-    features: str
-    working_size: int
-    cells: int
-    matcher: str
+    features: str = "combined"
+    working_size: int = 320
+    cells: int = 40
+    matcher: str = "fusion"
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(features="introspection", working_size=224, cells=28, matcher="coherence"),
-    Preset.default: PresetSettings(features="joined", working_size=320, cells=40, matcher="fusion"),
-    Preset.precise: PresetSettings(features="joined:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
+    Preset.fast: PresetSettings(features="introspection", working_size=224, cells=28, matcher="affine"),
+    Preset.default: PresetSettings(),
+    Preset.precise: PresetSettings(features="combined:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

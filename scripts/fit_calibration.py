@@ -38,9 +38,10 @@ from geomatch.evaluation.protocols import Transfer, house_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.geometry.grid import read_cells
 from geomatch.matching.confidence import MatchCues, compute_cues, match_probability
+from geomatch.matching.context import MatchContext
 from geomatch.matching.densify import densify
-from geomatch.matching.matcher import METHODS
 from geomatch.pipeline import Pipeline
+from geomatch.registry import MATCHERS
 from geomatch.runtime.feature_cache import FeatureCache
 
 SMALLEST_WEIGHT = 0.01
@@ -59,7 +60,7 @@ class Statement:
 def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -> list[Statement]:
     """One statement a matcher. An image's features are computed once."""
     images = [image for pair in dataset.pairs for image in (pair.source, pair.target)]
-    features = FeatureCache(lambda image: pipeline.describe(image.load()), images)
+    features = FeatureCache(lambda image: pipeline.extract(image.load()), images)
     read: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in matchers}
     for pair in track(dataset.pairs, dataset.name, console=Console(stderr=True)):
         described = features(pair.source), features(pair.target)
@@ -76,14 +77,14 @@ def take_statement(
     benchmark: str, pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, pipeline: Pipeline
 ) -> tuple[Tensor, Tensor]:
     """MatchCues (5, K) at a pair's source keypoints, and which of their matches are right (K,)."""
-    how, max_bytes = pipeline.matcher.densification, pipeline.matcher.max_bytes
-    source, target, there, back = pipeline.matcher.place(source, target)
+    how = pipeline.densification
+    context = MatchContext(*pipeline.upsample(source, target), pipeline.max_bytes)
+    source, target = context.source, context.target
+    there, back = pipeline.matcher(context)
     points = torch.from_numpy(pair.source_points)
-    forward = (
-        densify(source, target, there, back, how, max_bytes).transfer(points.to(source.descriptors)).double().cpu()
-    )
+    forward = densify(context, there, back, how).transfer(points.to(source.descriptors)).double().cpu()
     landing = there.at(source.grid.centres(there.positions.device))
-    evidence = compute_cues(source, target, landing, how.cues, max_bytes).stacked()
+    evidence = compute_cues(source, target, landing, how.cues, context.max_bytes).stacked()
     maps = evidence.reshape(1, -1, *source.grid.shape).cpu()
     at_points = read_cells(maps, source.grid.to_cells(points.float())[None])[0]
     sent = forward.numpy()
@@ -164,13 +165,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=named_folder, action="append", required=True, metavar="NAME=DIR")
     parser.add_argument("--also", type=named_folder, action="append", default=[], metavar="NAME=DIR")
-    parser.add_argument("--matcher", choices=METHODS, action="append", help="by default nn and hough")
+    parser.add_argument("--matcher", choices=MATCHERS.entries, action="append", help="by default nn and hough")
     parser.add_argument("--features", default="introspection")
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
 
     matchers = options.matcher or ["nn", "hough"]
-    pipeline = Pipeline.build(features=options.features, weights=options.weights)
+    pipeline = Pipeline(features=options.features, weights=options.weights)
     fitted_to = [
         t for name, root in options.dataset for t in collect(load_dataset(name, root, split="val"), pipeline, matchers)
     ]

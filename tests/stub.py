@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid
-from geomatch.matching.matcher import Matcher
+from geomatch.options import DEFAULT_MAX_MEMORY, PresetSettings
 from geomatch.pipeline import Pipeline
 
 CELL = 4
@@ -34,7 +34,30 @@ class Colours(FeatureExtractor):
 
 
 def stub_pipeline() -> Pipeline:
-    return Pipeline(Colours(), replace(Matcher.named("nn"), cells=1), torch.device("cpu"))
+    return Pipeline(features=Colours(), matcher="nn", preset=PresetSettings(cells=1), device="cpu")
+
+
+def match_features(
+    name: str,
+    source: FeatureMap,
+    target: FeatureMap,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    cells: int = 0,
+    max_memory: int = DEFAULT_MAX_MEMORY,
+    min_confidence: float = 0.0,
+) -> Correspondence:
+    """What a matcher makes of two feature maps."""
+    pipeline = Pipeline(
+        features=Colours(),
+        matcher=name,
+        parameters=parameters,
+        preset=PresetSettings(cells=cells),
+        device="cpu",
+        max_memory=max_memory,
+        min_confidence=min_confidence,
+    )
+    return pipeline.match(source, target)
 
 
 def picture(height: int, width: int, left: float = 0, top: float = 0, scale: float = 1) -> Image.Image:

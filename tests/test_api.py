@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,21 +9,19 @@ import torch
 from PIL import Image
 
 import geomatch
-from geomatch.api import pixels_of
 from geomatch.io.images import load_image
-from geomatch.options import Device, Preset
-from geomatch.pipeline import Pipeline
+from geomatch.pipeline import Pipeline, pixels_of
 
 
 @pytest.fixture(scope="module")
-def matcher() -> geomatch.Matcher:
-    return geomatch.Matcher(preset="fast", device="cpu")
+def pipeline() -> Pipeline:
+    return Pipeline(preset="fast", device="cpu")
 
 
 def test_importing_geomatch_loads_nothing_heavy_and_still_offers_everything() -> None:
     script = """
 import sys, geomatch
-assert {"match", "Matcher", "Correspondence", "GeomatchError"} <= set(dir(geomatch))
+assert {"match", "Pipeline", "Correspondence", "GeomatchError"} <= set(dir(geomatch))
 print({"torch", "numpy", "PIL"} & set(sys.modules), [getattr(geomatch, name) is not None for name in geomatch.__all__])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -37,29 +36,29 @@ def test_an_unknown_attribute_is_an_attribute_error() -> None:
 
 def test_one_call_matches_two_files_as_the_parts_do_one_by_one(teapots: Path) -> None:
     whole = geomatch.match(teapots / "a.png", str(teapots / "b.png"), preset="fast", device="cpu", matcher="nn")
-    pipeline = Pipeline.build(preset=Preset.fast, device=Device.cpu, matcher="nn")
-    parts = pipeline.match(*(pipeline.describe(load_image(teapots / name)) for name in ("a.png", "b.png")))
+    pipeline = Pipeline(preset="fast", device="cpu", matcher="nn")
+    parts = pipeline.match(*(pipeline.extract(load_image(teapots / name)) for name in ("a.png", "b.png")))
     assert torch.equal(whole.flow, parts.flow)
     assert torch.equal(whole.valid, parts.valid)
     assert whole.source_size == whole.target_size == (360, 480)
 
 
-def test_what_was_described_once_is_matched_as_the_image_itself(matcher: geomatch.Matcher, teapots: Path) -> None:
+def test_what_was_described_once_is_matched_as_the_image_itself(pipeline: Pipeline, teapots: Path) -> None:
     a, b = teapots / "a.png", teapots / "b.png"
-    described = matcher.describe(a)
-    assert torch.equal(matcher.match(described, b).flow, matcher.match(a, b).flow)
-    assert torch.equal(matcher.match(b, described).flow, matcher.match(b, a).flow)
+    features = pipeline.extract(a)
+    assert torch.equal(pipeline.match(features, b).flow, pipeline.match(a, b).flow)
+    assert torch.equal(pipeline.match(b, features).flow, pipeline.match(b, a).flow)
 
 
 def test_choices_reach_the_pipeline(tmp_path: Path) -> None:
-    chosen = geomatch.Matcher(
+    chosen = Pipeline(
         preset="fast", device="cpu", matcher="hough", parameters={"window": 1}, max_memory=1 << 20, min_confidence=0.5
-    ).pipeline.settings()
+    ).settings()
     assert chosen["max_bytes"] == 1 << 20
-    assert chosen["method"]["window"] == 1  # type: ignore[index]
-    assert chosen["densification"]["min_confidence"] == 0.5  # type: ignore[index]
+    assert chosen["method"]["window"] == 1
+    assert chosen["densification"]["min_confidence"] == 0.5
     with pytest.raises(geomatch.GeomatchError, match=r"none\.safetensors: no such weights file"):
-        geomatch.Matcher(weights=str(tmp_path / "none.safetensors"))
+        Pipeline(weights=str(tmp_path / "none.safetensors"))
 
 
 def test_a_path_a_picture_an_array_and_a_tensor_are_the_same_image(teapots: Path) -> None:
@@ -87,16 +86,19 @@ def test_a_picture_is_laid_over_white_and_turned_upright() -> None:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.zeros((32, 32, 3)), r"ndarray of shape \(32, 32, 3\) and dtype float64 is no image: give a path"),
-        (np.zeros((3, 32, 32), np.uint8), r"ndarray of shape \(3, 32, 32\) and dtype uint8 is no image"),
-        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), r"Tensor of shape \(1, 3, 32, 32\) and dtype uint8 is no image"),
-        (torch.zeros(3, 32, 32), r"Tensor of shape \(3, 32, 32\) and dtype float32 is no image"),
+        (np.zeros((32, 32, 3)), r"ndarray of shape \(32, 32, 3\) and dtype float64 is not an image: give a path"),
+        (np.zeros((3, 32, 32), np.uint8), r"ndarray of shape \(3, 32, 32\) and dtype uint8 is not an image"),
+        (
+            torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+            r"Tensor of shape \(1, 3, 32, 32\) and dtype uint8 is not an image",
+        ),
+        (torch.zeros(3, 32, 32), r"Tensor of shape \(3, 32, 32\) and dtype float32 is not an image"),
         (torch.zeros(3, 32, 8, dtype=torch.uint8), r"Tensor of shape \(3, 32, 8\).*: 8x32 pixels is too small"),
         (np.zeros((0, 32), np.uint8), r"ndarray of shape \(0, 32\).*: 32x0 pixels is too small"),
         (Image.new("L", (400, 20)), r"Image of size \(400, 20\): 400x20 pixels is too elongated"),
         (np.broadcast_to(np.uint8(0), (20_000, 6_000)), "more than 100 million pixels"),
-        (None, "NoneType is no image"),
-        (b"a.png", "bytes is no image"),
+        (None, "NoneType is not an image"),
+        (b"a.png", "bytes is not an image"),
         ("nowhere.png", r"nowhere\.png: no such file"),
     ],
 )
@@ -115,6 +117,6 @@ def test_what_cannot_be_matched_is_refused_by_shape_and_dtype(image: object, sai
         ({"min_confidence": 50}, "min_confidence is 50: it must be between 0 and 1"),
     ],
 )
-def test_unknown_choices_are_refused_by_name(choices: geomatch.Choices, said: str) -> None:
+def test_unknown_choices_are_refused_by_name(choices: dict[str, Any], said: str) -> None:
     with pytest.raises(geomatch.GeomatchError, match=said):
-        geomatch.Matcher(**choices)
+        Pipeline(**choices)

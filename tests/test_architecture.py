@@ -11,18 +11,18 @@ PACKAGE = Path(__file__).parent.parent / "geomatch"
 # but for the exceptions below.
 FLOORS = (
     {"errors", "options", "parameters", "geometry", "__init__"},
-    {"annotations", "correspondence", "runtime"},
+    {"annotations", "correspondence", "registry", "runtime"},
     {"io", "datasets", "features"},
     {"matching"},
     {"visualize"},
     {"pipeline", "training"},
-    {"api", "evaluation", "batch"},
+    {"evaluation", "batch"},
     {"transfer"},
     {"doctor"},
     {"cli"},
     {"__main__"},
 )
-SAME_FLOOR = {("datasets", "io"), ("features", "io"), ("evaluation", "batch")}
+SAME_FLOOR = {("registry", "runtime"), ("datasets", "io"), ("features", "io"), ("evaluation", "batch")}
 
 
 def is_pure(file: str) -> bool:

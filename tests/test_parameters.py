@@ -6,8 +6,9 @@ from enum import StrEnum
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.matching.matcher import METHODS, Matcher
+from geomatch.matching.load import load_matcher, parse_matcher_parameters
 from geomatch.parameters import parse_parameters, with_parameters
+from geomatch.registry import MATCHERS
 
 
 class Fruit(StrEnum):
@@ -87,10 +88,9 @@ def test_typed_values_are_taken_as_they_are() -> None:
     assert with_parameters(Basket(), given, "basket") == Basket(3, 2, True, Fruit.pear, "", None, (1,))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MATCHERS.entries)
 def test_defaults_of_matchers_survive_text(name: str) -> None:
     """Every default, written as text and parsed again, is itself."""
-    method = METHODS[name]
-    texts = {field.name: str(getattr(method, field.name)) for field in fields(method)}  # type: ignore[arg-type]
-    values = parse_parameters(type(method), texts, name)  # type: ignore[arg-type]
-    assert Matcher.named(name, values).method == method
+    matcher = load_matcher(name)
+    texts = {field.name: str(getattr(matcher, field.name)) for field in fields(matcher)}  # type: ignore[arg-type]
+    assert load_matcher(name, parse_matcher_parameters(name, texts)) == matcher

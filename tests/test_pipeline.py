@@ -4,8 +4,6 @@ import torch
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.matching.matcher import Matcher
-from geomatch.options import Device, Preset
 from geomatch.pipeline import Pipeline
 
 
@@ -29,23 +27,23 @@ class Failing(FeatureExtractor):
     ],
 )
 def test_running_out_of_memory_names_the_options_that_help(error: Exception) -> None:
-    pipeline = Pipeline(Failing(error), Matcher.named("nn"), torch.device("cpu"))
+    pipeline = Pipeline(features=Failing(error), matcher="nn", device="cpu")
     with pytest.raises(OutOfMemoryError, match=r"--max-memory.*--preset"):
-        pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
+        pipeline.extract(torch.zeros(3, 32, 32, dtype=torch.uint8))
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
-    pipeline = Pipeline(Failing(RuntimeError("a bug")), Matcher.named("nn"), torch.device("cpu"))
+    pipeline = Pipeline(features=Failing(RuntimeError("a bug")), matcher="nn", device="cpu")
     with pytest.raises(RuntimeError, match="a bug"):
-        pipeline.describe(torch.zeros(3, 32, 32, dtype=torch.uint8))
+        pipeline.extract(torch.zeros(3, 32, 32, dtype=torch.uint8))
 
 
 def test_the_settings_say_what_the_preset_stands_for() -> None:
-    assert Pipeline.build(preset=Preset.fast, device=Device.cpu).settings()["working_size"] == 224
+    assert Pipeline(preset="fast", device="cpu").settings()["working_size"] == 224
 
 
 def test_each_feature_s_confidence_rests_on_constants_of_its_own() -> None:
-    built = Pipeline.build(features="anchornet:cat", preset=Preset.fast, device=Device.cpu)
-    features = built.describe(torch.zeros(3, 64, 64, dtype=torch.uint8))
+    built = Pipeline(features="anchornet:cat", preset="fast", device="cpu")
+    features = built.extract(torch.zeros(3, 64, 64, dtype=torch.uint8))
     assert features.calibration == built.extractor.calibration != ConfidenceModel()
-    assert Pipeline.build(device=Device.cpu).extractor.calibration == ConfidenceModel()
+    assert Pipeline(device="cpu").extractor.calibration == ConfidenceModel()

@@ -1,15 +1,19 @@
-"""Many pairs: each image described once, the pairs matched and written side by side, as they come."""
+"""Match pairs of image files, from reading to writing: one pair, or many side by side.
+
+Each image is read and extracted once. Reading, extracting, matching and writing of different pairs overlap; the results
+do not depend on how.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from geomatch.batch.match_record import (
+    Outputs,
     Record,
-    Wanted,
     complete_record,
     flow_files,
     match_record,
@@ -20,39 +24,58 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import check_writable, clear_unfinished
-from geomatch.io.images import read_image
+from geomatch.io.images import InputImage, read_image
 from geomatch.io.names import unique_names
-from geomatch.pipeline import Pipeline, SharedPipeline
+from geomatch.pipeline import Pipeline
 from geomatch.runtime.feature_cache import FeatureCache
 from geomatch.runtime.parallel_map import Finished, in_order, why
+from geomatch.runtime.timer import Timer
 
 IMAGE_BYTES = 1 << 29
+"""Memory for decoded images that are kept for the pictures."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two images to match, and the folder for what is found."""
+class ImagePair:
+    """Two image files to match, and the folder for the results."""
 
     source: Path
     target: Path
     folder: Path
 
+    @property
+    def images(self) -> tuple[Path, Path]:
+        return self.source, self.target
 
-def lay_out(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Pair]:
-    """A folder of its own in ``folder`` for each pair: SOURCE--TARGET, with a number where that is taken by one before.
 
-    So a pair's place depends on the pairs before it alone, and a list may grow at its end.
+@dataclass(frozen=True)
+class ExtractedImage:
+    """The features of an image file, and its SHA-256."""
+
+    path: Path
+    sha256: str
+    features: FeatureMap
+
+    @property
+    def nbytes(self) -> int:
+        return self.features.nbytes
+
+
+def assign_folders(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[ImagePair]:
+    """Give each pair a folder of its own in ``folder``: SOURCE--TARGET, with a number where that is taken.
+
+    A pair's folder depends only on the pairs before it, so a list may grow at its end.
     """
     pairs = list(pairs)
     names = unique_names(f"{source.stem}--{target.stem}" for source, target in pairs)
-    return [Pair(source, target, folder / name) for (source, target), name in zip(pairs, names, strict=True)]
+    return [ImagePair(source, target, folder / name) for (source, target), name in zip(pairs, names, strict=True)]
 
 
-def prepare_folders(pairs: Sequence[Pair], folder: Path, *, overwrite: bool) -> None:
+def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool) -> None:
     """Make ``folder``, and clear away what a batch that was killed left half-written there.
 
-    Only the pairs' own places are looked at, since others may be at work beside them. Raises InputError if the folder
-    cannot be written, or a pair's place is taken and ``overwrite`` is not given.
+    Only the pairs' own folders are looked at, since other processes may be at work beside them. Raises InputError if
+    ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -63,76 +86,97 @@ def prepare_folders(pairs: Sequence[Pair], folder: Path, *, overwrite: bool) -> 
     names = {pair.folder.name for pair in pairs}
     if not overwrite and (taken := sorted({entry.name for entry in folder.iterdir()} & names)):
         raise InputError(
-            f"{folder}: holds {taken[0]} already; go on there with --resume, do all anew with --overwrite, "
+            f"{folder}: holds {taken[0]} already; go on there with --resume, do all again with --overwrite, "
             "or give another folder with -o"
         )
     clear_unfinished(folder, names.__contains__)
 
 
-def match_pairs(pairs: Sequence[Pair], pipeline: Pipeline, wanted: Wanted, *, resume: bool) -> Iterator[Finished]:
-    """Match pairs and write what is found, each into its folder. Gives them in the order of the list as they finish.
+class PairMatcher:
+    """Matches the pairs of a list; may be called from several threads at once.
 
-    resume: leave alone what is complete and unharmed and follows from the same images and settings.
-
-    A pair that fails, for whatever reason, is given as such, and the others go on. Reading, describing, matching and
-    writing of different pairs overlap; what is found does not depend on how.
+    pipeline: loaded when the first image has been read, so that a file that cannot be read is named at once.
     """
-    return in_order(_Job(pairs, pipeline, wanted, resume), pairs)
 
+    def __init__(
+        self,
+        pairs: Sequence[ImagePair],
+        build: Callable[[], Pipeline],
+        outputs: Outputs,
+        *,
+        resume: bool = False,
+        timer: Timer | None = None,
+    ) -> None:
+        """build: makes the pipeline. resume: keep results that are complete, unharmed and follow from the same images
+        and settings. timer: of a list of one pair, for its record."""
+        self.outputs, self.resume, self.timer, self._build = outputs, resume, timer or Timer(), build
+        self._timed = timer is not None
+        schedule = [image for pair in pairs for image in pair.images]
+        # Pixels are needed again for the pictures only, and are sooner read again than extracted again.
+        self.images = FeatureCache(self._read, schedule, IMAGE_BYTES if outputs.pictures else 0)
+        self.features = FeatureCache(self._extract, schedule)
+        self._sha256_of = cache(sha256_of)
 
-@dataclass(frozen=True)
-class _Description:
-    """The features of an image file, and its SHA-256."""
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        with self.timer.stage("loading"):
+            return self._build()
 
-    sha256: str
-    features: FeatureMap
-
-    @property
-    def nbytes(self) -> int:
-        return self.features.nbytes
-
-
-class _Job:
-    """What is done with a pair, from reading it to writing it; called from several threads at once."""
-
-    def __init__(self, pairs: Sequence[Pair], pipeline: Pipeline, wanted: Wanted, resume: bool) -> None:
-        self.pipeline, self.wanted, self.resume = SharedPipeline.of(pipeline), wanted, resume
-        schedule = [image for pair in pairs for image in (pair.source, pair.target)]
-        # Pixels are needed again for the pictures only, and are sooner read anew than described anew.
-        self.images = FeatureCache(read_image, schedule, IMAGE_BYTES if wanted.pictures else 0)
-        self.descriptions = FeatureCache(self._describe, schedule)
-        self.sha256_of = cache(sha256_of)
-
-    def __call__(self, pair: Pair) -> Finished:
+    def __call__(self, pair: ImagePair) -> Finished:
+        """Match a pair and write the results into its folder; a pair that fails, for whatever reason, is said to."""
         try:
             if self.resume and (record := self._complete(pair)):
                 return Finished(record, kept=True)
-            return Finished(self._match(pair))
+            record, files = self.match(pair)
+            write_match(pair.folder, record, files)
+            return Finished(record)
         except Exception as error:
-            return Finished({"source": str(pair.source), "target": str(pair.target), "error": why(error)})
+            return Finished({"source": str(pair.source), "target": str(pair.target), "error": why(error)}, error=error)
         finally:
-            for image in (pair.source, pair.target):
+            for image in pair.images:
                 self.images.release(image)
-                self.descriptions.release(image)
+                self.features.release(image)
 
-    def _match(self, pair: Pair) -> Record:
-        source, target = self.descriptions.get(pair.source), self.descriptions.get(pair.target)
-        found = self.pipeline.match(source.features, target.features)
-        files = flow_files(found, self.wanted.formats)
-        if self.wanted.pictures:
-            files |= picture_files(self.images.get(pair.source).pixels, self.images.get(pair.target).pixels, found)
-        inputs = (pair.source, source.sha256), (pair.target, target.sha256)
-        record = match_record(*inputs, self.pipeline, found, self.wanted, pair.folder, files)
-        write_match(pair.folder, record, files)
-        return record
+    def match(self, pair: ImagePair) -> tuple[Record, Mapping[str, bytes]]:
+        """Match a pair; return its record and the content of its files by name. Raises GeomatchError."""
+        source, target = self.extract(pair)
+        with self.timer.stage("matching"):
+            found = self.pipeline.match(source.features, target.features)
+        with self.timer.stage("drawing"):
+            files = flow_files(found, self.outputs.formats)
+            if self.outputs.pictures:
+                pixels = [self.images.get(image).pixels for image in pair.images]
+                files |= picture_files(pixels[0], pixels[1], found)
+        inputs = (source.path, source.sha256), (target.path, target.sha256)
+        record = match_record(*inputs, self.pipeline, found, pair.folder, files)
+        return record | ({"seconds": self.timer.record()} if self._timed else {}), files
 
-    def _describe(self, path: Path) -> _Description:
-        image = self.images.get(path)
-        return _Description(image.sha256, self.pipeline.describe(image.pixels))
+    def extract(self, pair: ImagePair) -> tuple[ExtractedImage, ExtractedImage]:
+        """The features of a pair's images. Raises GeomatchError."""
+        if "pipeline" not in self.__dict__:
+            for image in pair.images:
+                self.images.get(image)
+        return self.features.get(pair.source), self.features.get(pair.target)
 
-    def _complete(self, pair: Pair) -> Record | None:
+    def _read(self, path: Path) -> InputImage:
+        with self.timer.stage("reading"):
+            return read_image(path)
+
+    def _extract(self, path: Path) -> ExtractedImage:
+        image, pipeline = self.images.get(path), self.pipeline
+        with self.timer.stage("features"):
+            return ExtractedImage(path, image.sha256, pipeline.extract(image.pixels))
+
+    def _complete(self, pair: ImagePair) -> Record | None:
         try:
-            source, target = ((path, self.sha256_of(path)) for path in (pair.source, pair.target))
+            source, target = ((path, self._sha256_of(path)) for path in pair.images)
         except OSError:
             return None
-        return complete_record(pair.folder, source, target, self.pipeline, self.wanted)
+        return complete_record(pair.folder, source, target, self.pipeline, self.outputs)
+
+
+def match_pairs(
+    pairs: Sequence[ImagePair], pipeline: Pipeline, outputs: Outputs, *, resume: bool = False
+) -> Iterator[Finished]:
+    """Match and write pairs side by side; they come in the order of the list as they finish. See `PairMatcher`."""
+    return in_order(PairMatcher(pairs, lambda: pipeline, outputs, resume=resume), pairs)

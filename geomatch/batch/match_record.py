@@ -35,13 +35,12 @@ Input = tuple[Path, str]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be written of a match besides its record: the flow in each of ``formats``, and, if ``pictures``, warp,
-    confidence and overview. preset: the name that the settings go by."""
+class Outputs:
+    """What is written of a match besides its record: the flow in each of ``formats``, and, if ``pictures``, warp,
+    confidence and overview."""
 
     formats: Sequence[str]
     pictures: bool
-    preset: str
 
     def names(self) -> set[str]:
         """The files that every match has."""
@@ -75,14 +74,12 @@ def region_record(regions: RegionMatches) -> list[Record]:
     ]
 
 
-def match_outcome(
-    source: Input, target: Input, pipeline: Pipeline, correspondence: Correspondence, preset: str
-) -> Record:
-    """Inputs, settings and outcome of a match, ready for JSON. preset: the name that the settings go by."""
+def match_outcome(source: Input, target: Input, pipeline: Pipeline, correspondence: Correspondence) -> Record:
+    """Inputs, settings and outcome of a match, ready for JSON."""
     return {
         "source": _input_record(source, correspondence.source_size),
         "target": _input_record(target, correspondence.target_size),
-        **settings_record(pipeline, preset),
+        **settings_record(pipeline),
         "valid_share": round(float(correspondence.valid.float().mean()), 4),
         "mean_confidence": round(float(correspondence.confidence.mean()), 4),
     }
@@ -93,30 +90,29 @@ def match_record(
     target: Input,
     pipeline: Pipeline,
     correspondence: Correspondence,
-    wanted: Wanted,
     folder: Path,
     files: Mapping[str, bytes],
 ) -> Record:
-    """The outcome of a match, and where it lies. files: what was written into ``folder``."""
+    """The outcome of a match, and where it is. files: what is written into ``folder``, by name."""
     return {
-        **match_outcome(source, target, pipeline, correspondence, wanted.preset),
+        **match_outcome(source, target, pipeline, correspondence),
         "output": str(folder),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
     }
 
 
-def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeline, wanted: Wanted) -> Record | None:
+def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeline, outputs: Outputs) -> Record | None:
     """The record in ``folder``, if a match would write just the files that lie there: those that are wanted, unharmed,
     of the same images (path and SHA-256), settings and program. None otherwise."""
     try:
         record = json.loads((folder / RECORD_FILE).read_bytes())
         inputs = [(record[side]["path"], record[side]["sha256"]) for side in ("source", "target")]
-        settings = json.loads(to_json(settings_record(pipeline, wanted.preset)))
+        settings = json.loads(to_json(settings_record(pipeline)))
         same = (
             inputs == [(str(path), sha256) for path, sha256 in (source, target)]
             and {name: record[name] for name in settings} == settings
             and record["output"] == str(folder)
-            and set(record["files"]) - {_REGIONS} == wanted.names()
+            and set(record["files"]) - {_REGIONS} == outputs.names()
             and all(sha256_of(folder / name) == sha256 for name, sha256 in record["files"].items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -124,14 +120,14 @@ def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeli
     return record if same else None
 
 
-def settings_record(pipeline: Pipeline, preset: str) -> Record:
-    """All that decides what a pipeline finds, ready for JSON. preset: the name that the settings go by."""
+def settings_record(pipeline: Pipeline) -> Record:
+    """Everything that decides what a pipeline finds, ready for JSON."""
     return {
         "features": pipeline.extractor.name,
         "weights_sha256": pipeline.extractor.weights_sha256,
-        "matcher": pipeline.matcher.name,
+        "matcher": pipeline.matcher_name,
         "settings": pipeline.settings(),
-        "preset": preset,
+        "preset": pipeline.preset,
         "version": __version__,
     }
 

@@ -14,8 +14,8 @@ from geomatch.cli.console import counting_bar, notify
 from geomatch.errors import GeomatchError, InputError
 
 if TYPE_CHECKING:
-    from geomatch.batch.match_record import Record, Wanted
-    from geomatch.pipeline import Pipeline
+    from geomatch.batch.match_record import Outputs, Record
+    from geomatch.cli.options import PipelineOptions
     from geomatch.runtime.parallel_map import Finished
     from geomatch.runtime.shard import Shard
 
@@ -83,29 +83,29 @@ def _pairs_of_folder(folder: Path) -> list[PathPair]:
 
 def match_many(
     pairs: Sequence[PathPair],
-    build: Callable[[], Pipeline],
-    wanted: Wanted,
+    options: PipelineOptions,
+    outputs: Outputs,
     folder: Path,
     *,
     resume: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Match this process's share of the pairs, and tell of each as it is finished.
+    """Match this process's share of the pairs, and report each as it is finished.
 
     Raises GeomatchError at the end if any failed.
     """
-    from geomatch.batch.match_pairs import lay_out, match_pairs, prepare_folders
+    from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
     from geomatch.runtime.device import take_own_gpu
     from geomatch.runtime.shard import Shard
 
-    share = Shard.of_torchrun()
-    mine = share.part(lay_out(pairs, folder))
+    shard = Shard.of_torchrun()
+    mine = shard.part(assign_folders(pairs, folder))
     take_own_gpu()
-    pipeline = build()
+    pipeline = options.build()
     prepare_folders(mine, folder, overwrite=overwrite or resume)
-    finished = match_pairs(mine, pipeline, wanted, resume=resume)
-    tell_all(finished, Told("matching", "pair", _named, outcome), len(mine), share, quiet=quiet)
+    finished = match_pairs(mine, pipeline, outputs, resume=resume)
+    tell_all(finished, Told("matching", "pair", _named, outcome), len(mine), shard, quiet=quiet)
 
 
 @dataclass(frozen=True)

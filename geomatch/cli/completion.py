@@ -1,27 +1,16 @@
-"""What the shell offers for names; told here again, since importing their registries would take seconds."""
+"""What the shell offers for names, from the registry, which imports nothing heavy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-FEATURES = ("introspection", "anchornet", "joined", "hypercolumn", "sift", "hog")
-MATCHERS = ("nn", "mutual", "hough", "dsp", "pf-nam", "pf-phm", "pf-lom", "coherence", "fusion")
-DATASETS = ("pf-pascal", "pf-willow", "spair-71k", "tss", "caltech-101", "pascal-parts", "animal-parts", "warps")
-PROTOCOLS = ("geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "dift", "geoaware", "all")
+from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS, Registry
 
 
 def features(incomplete: str) -> list[str]:
-    """Ours and those that other packages add."""
-    from geomatch.runtime.plugins import Kind, plugin_names
-
-    return _starting(incomplete, [*FEATURES, *plugin_names(Kind.features)])
+    return _starting(incomplete, FEATURES)
 
 
 def matchers(incomplete: str) -> list[str]:
-    """Ours and those that other packages add."""
-    from geomatch.runtime.plugins import Kind, plugin_names
-
-    return _starting(incomplete, [*MATCHERS, *plugin_names(Kind.matcher)])
+    return _starting(incomplete, MATCHERS)
 
 
 def datasets(incomplete: str) -> list[str]:
@@ -32,5 +21,5 @@ def protocols(incomplete: str) -> list[str]:
     return _starting(incomplete, PROTOCOLS)
 
 
-def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
+def _starting(incomplete: str, registry: Registry) -> list[str]:
+    return [name for name in registry.names() if name.startswith(incomplete)]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geomatch.cli import completion
 from geomatch.errors import InputError
 from geomatch.options import PRESETS, Device, Precision, Preset, Recipe
+from geomatch.registry import FEATURES, MATCHERS
+
+if TYPE_CHECKING:
+    from geomatch.pipeline import Pipeline
 
 PRESETS_OWN = "the preset's"
 """What an option that changes a preset shows as its default."""
@@ -40,27 +47,13 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def parse_parameters(texts: Sequence[str] | None, matcher: str | None, preset: Preset) -> dict[str, object]:
-    """The values that ``--set`` gave, of the types of a matcher's parameters; None for the preset's matcher.
-
-    Raises InputError.
-    """
-    if not texts:
-        return {}
-    assignments = parse_assignments(texts)
-    from geomatch.matching.matcher import parse_method_parameters
-
-    return parse_method_parameters(matcher or PRESETS[preset].matcher, assignments)
-
-
 Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         autocompletion=completion.features,
-        help="introspection; anchornet, or one class's anchors, as anchornet:cat; joined, both together, or at several "
-        "shares of the working size, as joined:1+0.8; hypercolumn with its stages, as hypercolumn:2+3; or sift or hog, "
-        "which need the extra baselines; by default those of the weights given, or the preset's.",
+        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, combined:1+0.8 or "
+        "hypercolumn:2+3; by default those of the weights given, or the preset's.",
     ),
 ]
 MatcherName = Annotated[
@@ -68,8 +61,7 @@ MatcherName = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=completion.matchers,
-        help="nn, mutual, hough or dsp, of cells; pf-nam, pf-phm or pf-lom, of boxes; coherence, cells again, near "
-        "where others take them; fusion, the most likely of several; by default the preset's.",
+        help=f"{', '.join(MATCHERS.entries)}; by default the preset's.",
     ),
 ]
 Parameters = Annotated[
@@ -81,12 +73,92 @@ WeightsFile = Annotated[
 ]
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.")]
 MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")]
+MinConfidence = Annotated[
+    float, typer.Option(min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.")
+]
 CacheFolder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder to keep features in from one time to the next, in half precision."),
+    typer.Option(metavar="DIR", help="Folder to keep features in from one run to the next, in half precision."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """The options that make a pipeline, as the commands that match images share them; see `pipeline_options`."""
+
+    features: Features = None
+    matcher: MatcherName = None
+    parameters: Parameters = None
+    preset: PresetChoice = Preset.default
+    weights: WeightsFile = None
+    device: DeviceChoice = Device.auto
+    max_memory: MaxMemory = "2GiB"
+    min_confidence: MinConfidence = 0.0
+    cache: CacheFolder = None
+
+    def build(self) -> Pipeline:
+        """Load the pipeline. Raises GeomatchError."""
+        from geomatch.pipeline import Pipeline
+
+        return Pipeline(
+            features=self.features,
+            matcher=self.matcher,
+            parameters=self.typed_parameters(self.matcher),
+            preset=self.preset,
+            weights=self.weights,
+            device=self.device,
+            max_memory=parse_size(self.max_memory),
+            min_confidence=self.min_confidence,
+            cache=self.cache,
+        )
+
+    def typed_parameters(self, matcher: str | None) -> dict[str, object]:
+        """What ``--set`` gave, of the types of a matcher's parameters; None for the preset's matcher."""
+        if not self.parameters:
+            return {}
+        assignments = parse_assignments(self.parameters)
+        from geomatch.matching.load import parse_matcher_parameters
+
+        return parse_matcher_parameters(matcher or PRESETS[self.preset].matcher, assignments)
+
+    def check(self) -> None:
+        """Raise InputError for an option that cannot be read, before any work."""
+        parse_size(self.max_memory)
+        parse_assignments(self.parameters or ())
+
+
+DEFAULTS = PipelineOptions()
+
+
+def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its parameter ``pipeline: PipelineOptions``, the options of these names."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = {name: parameter for name, parameter in _parameters_of(PipelineOptions).items() if name in names}
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in _parameters_of(command).items():
+            parameters += options.values() if name == "pipeline" else [parameter]
+
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in options}
+            command(**given, pipeline=PipelineOptions(**chosen))
+
+        del with_options.__wrapped__
+        with_options.__annotations__ = {}
+        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+        )
+        return with_options
+
+    return decorate
+
+
+def _parameters_of(callable_: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(callable_, eval_str=True).parameters
+
 
 TrainingData = Annotated[
     list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geomatch.datasets.base import Benchmark
-from geomatch.datasets.benchmarks.caltech101 import CALTECH_101
-from geomatch.datasets.benchmarks.known_warps import WARPS
-from geomatch.datasets.benchmarks.pascal_parts import PASCAL_PARTS
-from geomatch.datasets.benchmarks.pf_pascal import PF_PASCAL
-from geomatch.datasets.benchmarks.pf_willow import PF_WILLOW
-from geomatch.datasets.benchmarks.spair import ANIMAL_PARTS, SPAIR_71K
-from geomatch.datasets.benchmarks.tss import TSS
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, PairDataset, PairImage
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.registry import DATASETS
 
-BENCHMARKS: Mapping[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (PF_PASCAL, PF_WILLOW, SPAIR_71K, TSS, CALTECH_101, PASCAL_PARTS, ANIMAL_PARTS, WARPS)
-}
 DEFAULT_SPLIT = "test"
 FOLDER_VARIABLE = "GEOMATCH_DATA"
 
 
 def find_benchmark(name: str) -> Benchmark:
     """Raises InputError for an unknown name."""
-    if name not in BENCHMARKS:
-        raise InputError(f"unknown dataset '{name}': the known ones are {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
+    benchmark: Benchmark = DATASETS.load(name)
+    return benchmark
 
 
 def possible_roots(benchmark: Benchmark) -> list[Path]:

@@ -103,7 +103,7 @@ class _Features:
         with self.watch.stage("reading"):
             pixels = image.load()
         with self.watch.stage("extraction"):
-            described = self.pipelines[0].describe(pixels)
+            described = self.pipelines[0].extract(pixels)
             for pipeline in self.pipelines[1:]:
                 described = pipeline.prepare(described, pixels)
             return described
@@ -156,7 +156,7 @@ class _Selection:
             keypoints=self.dataset.keypoints,
             features=self.pipeline.extractor.name,
             weights=self.pipeline.extractor.weights_sha256,
-            matcher=self.pipeline.matcher.name,
+            matcher=self.pipeline.matcher_name,
             settings=self.pipeline.settings(),
             version=geomatch.__version__,
             results=results,
@@ -194,11 +194,11 @@ def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Pa
     settings = pipeline.settings() | {
         "weights": pipeline.extractor.weights_sha256,
         "version": geomatch.__version__,
-        "program": source_sha256(pipeline, pipeline.extractor, pipeline.matcher.method),
+        "program": source_sha256(pipeline, pipeline.extractor, pipeline.matcher),
         "torch": torch.__version__,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-    name = "-".join((dataset.name, pipeline.extractor.name, pipeline.matcher.name, digest[:16]))
+    name = "-".join((dataset.name, pipeline.extractor.name, pipeline.matcher_name, digest[:16]))
     return folder / (re.sub(r"[^\w.+-]", "_", name) + ".sqlite")
 
 

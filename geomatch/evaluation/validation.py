@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation.protocols import house_protocol
 from geomatch.evaluation.runner import run
 from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
-from geomatch.matching.matcher import Matcher
 from geomatch.options import PRESETS, Preset
 from geomatch.pipeline import Pipeline
 
@@ -18,12 +16,8 @@ ALPHA = 0.1
 
 def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset]) -> float:
     """The mean over benchmarks of PCK@.10, house protocol, matcher ``nn``, preset ``default``, in [0, 1]."""
-    settings = PRESETS[Preset.default]
-    pipeline = Pipeline(
-        IntrospectionFeatures(network, settings.working_size),
-        replace(Matcher.named("nn"), cells=settings.cells),
-        next(network.parameters()).device,
-    )
+    extractor = IntrospectionFeatures(network, PRESETS[Preset.default].working_size)
+    pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device.type)
     scores = [_house_score(benchmark, pipeline) for benchmark in benchmarks]
     network.train()
     return sum(scores) / len(scores)

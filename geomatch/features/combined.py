@@ -30,8 +30,10 @@ class CombinedFeatures(FeatureExtractor):
         """Raises WeightsError unless both stand on the same trunk."""
         ours, theirs = (network.trunk.state_dict() for network in (introspection, anchors))
         if ours.keys() != theirs.keys() or any(not torch.equal(ours[name], theirs[name]) for name in ours):
-            raise WeightsError("anchornet's weights stand on another trunk than introspection's: they cannot be joined")
-        self.name = "joined"
+            raise WeightsError(
+                "the weights of anchornet and introspection have different trunks: they cannot be combined"
+            )
+        self.name = "combined"
         self.introspection = introspection.eval()
         self.anchors = anchors.eval()
         self.working_size = working_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args, get_origin, get_type_hints
 
@@ -25,7 +24,7 @@ from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.multi_scale import MultiScaleFeatures
 from geomatch.features.weights import FORMAT, Weights, load_weights, read_safetensors, sha256_of, shipped_weights
-from geomatch.runtime.plugins import Kind, make_plugin
+from geomatch.registry import FEATURES
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -33,18 +32,14 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound="DataclassInstance")
 Network = TypeVar("Network", bound=nn.Module)
 
-FeatureLoader = Callable[[str, int, torch.device, Path | None], FeatureExtractor]
-"""Makes an extractor of what stands behind the colon of its name, "" if nothing does; the longer side, in pixels, that
-images are resized to; where to compute; and a weights file, None for none."""
-
 
 def load_features(
     name: str, *, working_size: int, device: torch.device, weights: Path | None = None
 ) -> FeatureExtractor:
     """Make an extractor ready to use.
 
-    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``joined``, both
-    together, or at several shares of the working size, as in ``joined:1+0.8``; ``hypercolumn`` with the stages to
+    name: ``introspection``; ``anchornet``, or one class's anchors alone, as in ``anchornet:cat``; ``combined``, both
+    together, or at several shares of the working size, as in ``combined:1+0.8``; ``hypercolumn`` with the stages to
     stack, as in ``hypercolumn:2+3`` (the default); or ``sift`` or ``hog``, which have no weights; or what an installed
     package adds under the entry points ``geomatch.features``.
     working_size: the longer side, in pixels, that images are resized to. weights: a file of geomatch's, or for
@@ -54,10 +49,7 @@ def load_features(
     WeightsError for weights that cannot be used.
     """
     kind, _, argument = name.partition(":")
-    if kind not in LOADERS:
-        given = argument, working_size, device, weights
-        return make_plugin(Kind.features, kind, LOADERS, FeatureExtractor, *given)  # type: ignore[type-abstract]
-    return LOADERS[kind](argument, working_size, device, weights)
+    return FEATURES.make(kind, FeatureExtractor, argument, working_size, device, weights)  # type: ignore[type-abstract]
 
 
 def features_of(path: Path) -> str:
@@ -69,23 +61,23 @@ def features_of(path: Path) -> str:
     return feature
 
 
-def _introspection(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+def load_introspection(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
     _refuse_argument("introspection", argument)
     weights = load_weights(path or shipped_weights("introspection"))
     network = _introspection_network(weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return IntrospectionFeatures(network, working_size, weights.sha256)
 
 
-def _anchornet(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+def load_anchornet(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
     weights = load_weights(path or shipped_weights("anchornet"))
     network = _anchor_network(weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return AnchorFeatures(network, working_size, weights.sha256, only=argument)
 
 
-def _joined(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+def load_combined(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
     shares = _shares(argument or "1")
     if path is not None:
-        raise InputError(f"joined features are made of two weights files, the shipped ones; leave out --weights {path}")
+        raise InputError(f"combined features need two weights files, the shipped ones; leave out --weights {path}")
     first, second = (load_weights(shipped_weights(name)) for name in ("introspection", "anchornet"))
     introspection = _introspection_network(first).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     anchors = _anchor_network(second).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,7 +86,7 @@ def _joined(argument: str, working_size: int, device: torch.device, path: Path |
         CombinedFeatures(introspection, anchors, round(share * working_size), both)
         for share in sorted(shares, reverse=True)
     ]
-    return MultiScaleFeatures(f"joined:{argument}", sizes) if argument else sizes[0]
+    return MultiScaleFeatures(f"combined:{argument}", sizes) if argument else sizes[0]
 
 
 def _shares(argument: str) -> list[float]:
@@ -105,12 +97,12 @@ def _shares(argument: str) -> list[float]:
         shares = []
     if not shares or not all(0.1 <= share <= 1 for share in shares):
         raise InputError(
-            f"joined:{argument}: give shares of the working size, from 0.1 to 1, joined by '+', as joined:1+0.8"
+            f"combined:{argument}: give shares of the working size, from 0.1 to 1, joined by '+', as combined:1+0.8"
         )
     return shares
 
 
-def _hypercolumn(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+def load_hypercolumn(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
     try:
         stages = [int(stage) for stage in (argument or "2+3").split("+")]
     except ValueError:
@@ -120,7 +112,7 @@ def _hypercolumn(argument: str, working_size: int, device: torch.device, path: P
     return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))
 
 
-def _gradients(
+def _handcrafted(
     kind: type[GradientFeatures], argument: str, working_size: int, device: torch.device, path: Path | None
 ) -> FeatureExtractor:
     _refuse_argument(kind.name, argument)
@@ -134,14 +126,12 @@ def _refuse_argument(feature: str, argument: str) -> None:
         raise InputError(f"{feature} takes no argument; '{argument}' was given")
 
 
-LOADERS: Mapping[str, FeatureLoader] = {
-    "introspection": _introspection,
-    "anchornet": _anchornet,
-    "joined": _joined,
-    "hypercolumn": _hypercolumn,
-    "sift": partial(_gradients, SiftFeatures),
-    "hog": partial(_gradients, HogFeatures),
-}
+def load_sift(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+    return _handcrafted(SiftFeatures, argument, working_size, device, path)
+
+
+def load_hog(argument: str, working_size: int, device: torch.device, path: Path | None) -> FeatureExtractor:
+    return _handcrafted(HogFeatures, argument, working_size, device, path)
 
 
 def _introspection_network(weights: Weights) -> IntrospectionNet:

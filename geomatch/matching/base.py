@@ -1,11 +1,11 @@
-"""What goes in and out of a matching method."""
+"""What goes in and out of a matcher."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from torch import Tensor
 
@@ -13,15 +13,19 @@ from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
 
+if TYPE_CHECKING:
+    from geomatch.matching.context import MatchContext
+
 
 @dataclass(frozen=True)
 class TargetPoints:
-    """Where the points of a lattice over one image lie in another.
+    """Where the points of a grid over one image lie in another.
 
-    grid: the lattice, in pixels of its own image. positions: (grid.height * grid.width, 2) float32, x then y, in
-    pixels of the other image, in row-major order. found: (grid.height * grid.width,) bool, which of them were matched
-    themselves, and not merely placed by their neighbours; None stands for all. regions: the matches of boxes that they
-    were placed by, if they were.
+    grid: in pixels of its own image.
+    positions: (grid.height * grid.width, 2) float32, x then y, in pixels of the other image, in row-major order.
+    found: (grid.height * grid.width,) bool, which points were matched themselves and not filled in from their
+        neighbours; None: all.
+    regions: the matches of boxes that the points were derived from, if they were.
     """
 
     grid: Grid
@@ -42,16 +46,16 @@ class TargetPoints:
 Limits = Mapping[str, tuple[float, float]]
 
 REFINEMENT_LIMITS: Final[Limits] = {"window": (0, 10), "temperature": (1e-3, 100)}
-"""Of the refinement of partners below a cell."""
+"""Of the refinement to sub-cell accuracy."""
 
 
-class Method(ABC):
-    """A way to match, and its parameters: a frozen dataclass whose fields ``--set`` changes by name.
+class Matcher(ABC):
+    """Finds target points, both ways. A frozen dataclass whose fields are its parameters, set by name.
 
-    limits: the least and the most that each number may be. Raises InputError for others.
+    limits: the smallest and the largest value of each number. Raises InputError for others.
     """
 
-    limits: ClassVar[Limits]
+    limits: ClassVar[Limits] = {}
 
     def __post_init__(self) -> None:
         for name, (least, most) in self.limits.items():
@@ -60,13 +64,12 @@ class Method(ABC):
                 raise InputError(f"matcher's parameter {name} is {value}: it must be between {least:g} and {most:g}")
 
     @abstractmethod
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
         """Where the source lies in the target, and the target in the source.
 
-        max_bytes: bound on the memory that the search takes besides features and result; raises OutOfMemoryError when
-        it cannot hold even the smallest piece of work.
+        Raises OutOfMemoryError when the context's bound on memory cannot hold even the smallest piece of work.
         """
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:  # noqa: ARG002
-        """Add to an image's features what the method needs of the image (3, H, W) uint8 itself: nothing, mostly."""
+        """Add to an image's features what the matcher needs of the image (3, H, W) uint8 itself; by default nothing."""
         return features

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.correspondence import Correspondence
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+from geomatch.matching.context import MatchContext
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,12 @@ class Densification:
             raise InputError(f"min_confidence is {self.min_confidence}: it must be between 0 and 1")
 
 
-def densify(
-    source: FeatureMap,
-    target: FeatureMap,
-    forward: TargetPoints,
-    backward: TargetPoints,
-    how: Densification,
-    max_bytes: int,
-) -> Correspondence:
-    """Spread placements over the source's pixels, and judge them.
+def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints, how: Densification) -> Correspondence:
+    """Interpolate target points to a flow for every source pixel, with confidence and validity.
 
     forward, backward: where the source lies in the target, and the target in the source.
     """
+    source, target = context.source, context.target
     start = forward.grid.centres(forward.positions.device)
     cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / max(source.image_size)
     to_pixels = Spread.over(forward.grid, source.image_size, start.device)
@@ -53,7 +48,7 @@ def densify(
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
 
-    cues = compute_cues(source, target, forward.at(source.grid.centres(start.device)), how.cues, max_bytes)
+    cues = compute_cues(source, target, forward.at(source.grid.centres(start.device)), how.cues, context.max_bytes)
     cells_to_pixels = Spread.over(source.grid, source.image_size, start.device)
     confidence = cells_to_pixels(match_probability(cues, source.calibration)[:, None])[0].clamp_(0, 1)
     return Correspondence(

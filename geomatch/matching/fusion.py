@@ -17,15 +17,16 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.affine_consistency.affine import FIRST, AffineConsistency
-from geomatch.matching.base import Limits, Method, TargetPoints
+from geomatch.matching.base import Limits, Matcher, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues_of_each, match_probability
+from geomatch.matching.context import MatchContext
 from geomatch.matching.proposal_flow.proposal_flow import LocalOffsets, ProbabilisticHough
 from geomatch.matching.similarity import Similarity
 
-MEMBERS: Final[Mapping[str, Method]] = {
+MEMBERS: Final[Mapping[str, Matcher]] = {
     **FIRST,
-    "coherent-hough": AffineConsistency(of="hough"),
-    "coherent-dsp": AffineConsistency(of="dsp", weight=0.6, reach=0.1),
+    "affine-hough": AffineConsistency(of="hough"),
+    "affine-dsp": AffineConsistency(of="dsp", weight=0.6, reach=0.1),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
 }
@@ -36,7 +37,7 @@ NEAR: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Fusion(Method):
+class Fusion(Matcher):
     """Each cell lies where the method of the highest log-odds puts it; of equals the one named first.
 
     The log-odds are those of `match_probability`, averaged over the cells up to ``around`` away along both axes, so
@@ -54,7 +55,7 @@ class Fusion(Method):
 
     limits: ClassVar[Limits] = {"around": (0, 100), "trust": (0, 1e3), "doubt": (0, 1)}
 
-    of: str = "coherent-hough,coherent-dsp"
+    of: str = "affine-hough,affine-dsp"
     around: int = 2
     trust: float = 3.0
     doubt: float = 0.85
@@ -62,9 +63,9 @@ class Fusion(Method):
     def __post_init__(self) -> None:
         """Raises InputError for a method that is not known."""
         super().__post_init__()
-        if unknown := [name for name in self.of.split(",") if name not in MEMBERS]:
+        if unknown := [name for name in self._names() if name not in MEMBERS]:
             raise InputError(
-                f"parameter of of matcher fusion: no method '{unknown[0]}'; name some of {', '.join(MEMBERS)}"
+                f"parameter of of matcher fusion: no matcher '{unknown[0]}'; name some of {', '.join(MEMBERS)}"
             )
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
@@ -72,17 +73,21 @@ class Fusion(Method):
             features = member.prepare(features, image)
         return features
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
-        forward, backward = zip(*(member(source, target, max_bytes) for member in self.members()), strict=True)
-        similarity = Similarity.of(source, target).kept(max_bytes)
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
+        forward, backward = zip(*(member(context) for member in self.members()), strict=True)
+        similarity, reverse = context.stored_similarity, context.reversed.stored_similarity
         return (
             self._most_likely(source, target, forward, similarity, max_bytes),
-            self._most_likely(target, source, backward, similarity.back, max_bytes),
+            self._most_likely(target, source, backward, reverse, max_bytes),
         )
 
-    def members(self) -> list[Method]:
+    def members(self) -> list[Matcher]:
         """The methods asked."""
-        return [MEMBERS[name] for name in self.of.split(",")]
+        return [MEMBERS[name] for name in self._names()]
+
+    def _names(self) -> list[str]:
+        return [name.replace("coherent-", "affine-") for name in self.of.split(",")]  # as version 0.1 called them
 
     def _most_likely(
         self,

@@ -18,13 +18,14 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid, read_cells
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Matcher, TargetPoints
 from geomatch.matching.blur import blurred
+from geomatch.matching.context import MatchContext
 from geomatch.matching.similarity import best_partners, place
 
 
 @dataclass(frozen=True)
-class HoughVoting(Method):
+class HoughVoting(Matcher):
     """Best partners by z_ij = <a_i, b_j> + weight log H_ij, both ways.
 
     H_ij is the sum of preferences p_kl over pairs k, l of cells, weighed with Gaussians of the distance from i to k and
@@ -54,7 +55,8 @@ class HoughVoting(Method):
     window: int = 1
     temperature: float = 0.05
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
         coarse = source.pooled(self._factor(source.grid)), target.pooled(self._factor(target.grid))
         votes = self._log_votes(*coarse, max_bytes)
         a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)

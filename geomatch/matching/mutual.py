@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Matcher, TargetPoints
+from geomatch.matching.context import MatchContext
 from geomatch.matching.nearest import nearest_partners
 from geomatch.matching.similarity import place
 
 
 @dataclass(frozen=True)
-class MutualNeighbours(Method):
+class MutualNeighbours(Matcher):
     """Nearest neighbours with a cycle check.
 
     slack: how many cells, along either axis, there and back may end from where it started, for a cell to count as
@@ -30,7 +30,8 @@ class MutualNeighbours(Method):
     window: int = 1
     temperature: float = 0.05
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
         partners = nearest_partners(source, target, max_bytes)
         there, back = place(source, target, partners, self.window, self.temperature, max_bytes)
         return (

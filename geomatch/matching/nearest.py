@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from geomatch.correspondence import FeatureMap
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Matcher, TargetPoints
+from geomatch.matching.context import MatchContext
 from geomatch.matching.similarity import Partners, Similarity, best_partners, place
 
 
 @dataclass(frozen=True)
-class NearestNeighbours(Method):
+class NearestNeighbours(Matcher):
     """Every cell's most similar cell.
 
     window: radius, in cells, of the neighbourhood of a partner that its position is refined over.
@@ -23,7 +24,8 @@ class NearestNeighbours(Method):
     window: int = 1
     temperature: float = 0.05
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
         partners = nearest_partners(source, target, max_bytes)
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 

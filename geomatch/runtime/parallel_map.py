@@ -19,11 +19,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Finished:
-    """An item that is done with. record: what is told of it; if it failed, which it was, and why: `error`. kept:
-    whether its result was there already."""
+    """An item that is done with.
+
+    record: what is reported of it; if it failed, which item it was, and why, under "error". kept: whether its result
+    was there already. error: the exception, if it failed.
+    """
 
     record: dict[str, Any]
     kept: bool = False
+    error: Exception | None = None
 
     @property
     def failed(self) -> bool:

@@ -184,7 +184,7 @@ class Carrier:
 
     def __call__(self, image: Tensor) -> list[Thing]:
         """What is found again on an image (3, H, W) uint8. Raises OutOfMemoryError."""
-        described = self.pipeline.describe(image)
+        described = self.pipeline.extract(image)
         if self.kind is AnnotationKind.keypoints:
             return carry_keypoints(self.things, self.pipeline.match(self.reference, described), self.min_confidence)
         return carry_regions(self.things, self.pipeline.match(described, self.reference), self.min_confidence)

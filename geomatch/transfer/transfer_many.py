@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage, Target
@@ -13,7 +13,6 @@ from geomatch.io.annotations.files import AnnotationOutput
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import read_image
 from geomatch.io.names import unique_names
-from geomatch.pipeline import SharedPipeline
 from geomatch.runtime.parallel_map import Finished, in_order, why
 from geomatch.transfer.manifest import Manifest
 from geomatch.transfer.review import Review
@@ -48,9 +47,8 @@ def carry_to_all(
     writing of different images overlap; what is found does not depend on how. Raises InputError if what is written at
     the end cannot be.
     """
-    shared = replace(carrier, pipeline=SharedPipeline.of(carrier.pipeline))
     used = 0
-    for finished in in_order(_Job(shared, destination, resume), targets):
+    for finished in in_order(_Job(carrier, destination, resume), targets):
         used += not finished.failed
         yield finished
     if destination.output and used:

@@ -10,8 +10,8 @@ import torch
 
 from geomatch.batch.match_record import flow_files, write_match
 from geomatch.correspondence import RegionMatches
-from geomatch.matching.matcher import Matcher
 from tests.conftest import random_features
+from tests.stub import match_features
 
 
 def test_matched_regions_are_written_best_first_and_those_without_a_match_are_not() -> None:
@@ -21,7 +21,7 @@ def test_matched_regions_are_written_best_first_and_those_without_a_match_are_no
         torch.tensor([12.345678, 0.25, 0.0]),
     )
     features = random_features(4, 5)
-    plain = Matcher.named("nn")(features, features)
+    plain = match_features("nn", features, features)
     assert "regions.json" not in flow_files(plain, ["flo"])
     files = flow_files(replace(plain, regions=regions), ["flo"])
     assert json.loads(files["regions.json"]) == [

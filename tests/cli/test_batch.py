@@ -338,7 +338,7 @@ def test_extracted_features_are_those_of_the_library(photographs: Path) -> None:
     done = geomatch("extract", "left/pot.png", "right/pot.png", "--preset", "fast", cwd=photographs)
     assert done.returncode == 0, done.stderr
     assert [record["output"] for record in lines(done)] == ["features/pot.npz", "features/pot-2.npz"]
-    expected = Pipeline.build(preset=Preset.fast).describe(load_image(photographs / "right/pot.png"))
+    expected = Pipeline(preset=Preset.fast).extract(load_image(photographs / "right/pot.png"))
     with np.load(photographs / "features" / "pot-2.npz") as archive:
         np.testing.assert_array_equal(archive["descriptors"], expected.descriptors)
         assert expected.inverse_confidence is not None

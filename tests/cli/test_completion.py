@@ -4,11 +4,9 @@ import sys
 
 import pytest
 
-from geomatch.cli import completion
-from geomatch.datasets.load import BENCHMARKS
+from geomatch.errors import InputError
 from geomatch.evaluation.protocols import EVERY, PROTOCOL_NAMES
-from geomatch.features.load import LOADERS
-from geomatch.matching.matcher import METHODS
+from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS, Registry
 
 COMPLETE = """
 import sys
@@ -21,11 +19,28 @@ except SystemExit:
 """
 
 
-def test_the_names_offered_are_those_there_are() -> None:
-    assert tuple(LOADERS) == completion.FEATURES
-    assert tuple(METHODS) == completion.MATCHERS
-    assert tuple(BENCHMARKS) == completion.DATASETS
-    assert {EVERY, *PROTOCOL_NAMES} == set(completion.PROTOCOLS)
+@pytest.mark.parametrize("registry", [FEATURES, MATCHERS, DATASETS], ids=lambda registry: registry.kind)
+def test_every_registered_name_can_be_imported(registry: Registry) -> None:
+    for name in registry.entries:
+        assert registry.load(name) is not None
+
+
+def test_registered_protocols_are_those_of_evaluation() -> None:
+    assert set(PROTOCOLS.entries) == {EVERY, *PROTOCOL_NAMES}
+
+
+def test_datasets_are_registered_under_their_own_names() -> None:
+    assert [DATASETS.load(name).name for name in DATASETS.entries] == list(DATASETS.entries)
+
+
+def test_old_names_are_aliases() -> None:
+    assert FEATURES.canonical("joined") == "combined"
+    assert MATCHERS.canonical("coherence") == "affine"
+
+
+def test_unknown_name_suggests_a_near_one() -> None:
+    with pytest.raises(InputError, match=r"unknown matcher 'hugh' \(did you mean 'hough'\?\): the known ones are nn,"):
+        MATCHERS.canonical("hugh")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +48,7 @@ def test_the_names_offered_are_those_there_are() -> None:
     [
         ("doc", ["doctor"]),
         ("match --features a", ["anchornet"]),
+        ("match --matcher a", ["affine"]),
         ("view --matcher pf-", ["pf-nam", "pf-phm", "pf-lom"]),
         ("match --preset p", ["precise"]),
         ("eval --dataset pf", ["pf-pascal", "pf-willow"]),

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomatch.cli.app import app
-from geomatch.cli.options import parse_parameters, parse_size
+from geomatch.cli.options import PipelineOptions, parse_size
 from geomatch.errors import InputError
-from geomatch.options import Preset
 from tests.cli.command import geomatch
 from tests.datasets.test_fuzz import PICTURE
 from tests.fuzzing import assert_read_or_refused, fuzzed, in_time
@@ -127,7 +126,7 @@ def test_any_text_as_a_size_or_a_parameter(text: str) -> None:
     size: list[int] = []
     if assert_read_or_refused(lambda: size.append(parse_size(text))):
         assert size[0] > 0
-    assert_read_or_refused(lambda: parse_parameters([text], "dsp", Preset.fast))
+    assert_read_or_refused(lambda: PipelineOptions(parameters=[text]).typed_parameters("dsp"))
 
 
 @pytest.mark.parametrize("size", ["0.1", "0", "9" * 400, "0.0001k"])

@@ -134,7 +134,7 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--features", "surf"], ["surf", "introspection, anchornet, joined, hypercolumn"]),
+        (["--features", "surf"], ["surf", "introspection, anchornet, combined, hypercolumn"]),
         (["--matcher", "ransac"], ["ransac", "nn, mutual, hough"]),
         (["--matcher", "hough", "--set", "window=wide"], ["window", "'wide' is not a whole number"]),
         (["--matcher", "hough", "--set", "radius=1"], ["hough has no parameter 'radius'", "weight, preference"]),

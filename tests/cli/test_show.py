@@ -24,7 +24,7 @@ def test_a_sheet_and_a_line_of_json_for_each_photograph(teapots: Path, tmp_path:
     assert done.stderr == ""
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["image"] for record in records] == [str(path) for path in paths]
-    sigma = Pipeline.build(features="introspection").describe(load_image(paths[1])).inverse_confidence
+    sigma = Pipeline(features="introspection").extract(load_image(paths[1])).inverse_confidence
     assert sigma is not None
     expected = [float(sigma.min()), float(sigma.mean()), float(sigma.max())]
     assert [records[1][name] for name in ("min", "mean", "max")] == pytest.approx(expected, abs=1e-4)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from geomatch.annotations import Thing, named_keypoints
+from geomatch.cli.options import PipelineOptions
 from geomatch.io.images import load_image
-from geomatch.pipeline import Pipeline
 from geomatch.transfer.transfer import carry_keypoints
 from tests.cli.command import assert_refused, geomatch
 from tests.stub import picture, stub_pipeline
@@ -24,7 +24,7 @@ NOSE, TAIL = (30, 40), (120, 80)
 
 @pytest.fixture(autouse=True)
 def _colours_for_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pipeline, "build", lambda **_: stub_pipeline())
+    monkeypatch.setattr(PipelineOptions, "build", lambda _: stub_pipeline())
 
 
 @pytest.fixture
@@ -188,11 +188,11 @@ def test_many_images_side_by_side_find_what_one_after_the_other_finds_in_the_ord
     names = many(folder, 40)
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.csv", "-o", "out.csv", cwd=folder)
     pipeline, marks = stub_pipeline(), Thing("cat", 1, named_keypoints(["nose", "tail"], np.array([NOSE, TAIL], float)))
-    reference = pipeline.describe(load_image(folder / "ref.png"))
+    reference = pipeline.extract(load_image(folder / "ref.png"))
     rows = (folder / "out.csv").read_text().splitlines()[1:]
     for name, record in zip(names, lines(done.stdout), strict=True):
         assert record["image"] == name
-        found = pipeline.match(reference, pipeline.describe(load_image(folder / name)))
+        found = pipeline.match(reference, pipeline.extract(load_image(folder / name)))
         expected = points_of(carry_keypoints([marks], found)[0])
         here = expected.points[expected.present].round(2).tolist()
         assert [[item["x"], item["y"]] for item in record["items"]] == here

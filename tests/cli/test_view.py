@@ -17,7 +17,7 @@ def test_a_page_and_a_line_of_json_and_the_same_again(teapots: Path, tmp_path: P
     record = json.loads(done.stdout)
     assert [path.name for path in tmp_path.iterdir()] == ["a--b.html"] == [record["output"]]
     assert record["bytes"] == (tmp_path / "a--b.html").stat().st_size < 3_000_000
-    assert record["matcher"] == "coherence"
+    assert record["matcher"] == "affine"
     page = (tmp_path / "a--b.html").read_text()
     assert f"mean confidence {record['mean_confidence']:.2f}" in page
     again = geomatch(*arguments, "-o", "again.html", "--quiet", cwd=tmp_path)

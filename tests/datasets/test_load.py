@@ -2,16 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from geomatch.datasets.load import BENCHMARKS, check_dataset, find_benchmark, load_dataset, without_unreadable
+from geomatch.datasets.load import check_dataset, find_benchmark, load_dataset, without_unreadable
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.evaluation.protocols import house_protocol
+from geomatch.registry import DATASETS
 from tests.datasets.layouts import write_spair, write_willow
 
 SUBSET = "the scores are not those of the whole benchmark"
 
 
 def test_every_benchmark_has_a_house_protocol() -> None:
-    assert [house_protocol(name).name for name in BENCHMARKS] == ["geomatch"] * len(BENCHMARKS)
+    assert [house_protocol(name).name for name in DATASETS.entries] == ["geomatch"] * len(DATASETS.entries)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from warps import SIZES, endpoint_errors, known_warp
 
 
 def median_in_cells(pictures: list[Path], features: str) -> float:
-    pipeline = Pipeline.build(features=features)
+    pipeline = Pipeline(features=features)
     shares = []
     for number, path in enumerate(pictures):
         warp = known_warp(load_image(path), SIZES[number % len(SIZES)], seed=number)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from geomatch.evaluation.protocols import EVERY, HOUSE, find_protocols
 from geomatch.evaluation.results import to_record
 from geomatch.evaluation.runner import Outcome, run, selection_file
 from geomatch.features.base import FeatureExtractor
-from geomatch.matching.matcher import Matcher
+from geomatch.options import PresetSettings
 from geomatch.pipeline import Pipeline
 from tests.conftest import random_features
 
@@ -53,7 +52,7 @@ def dataset(tmp_path: Path) -> PairDataset:
 
 
 def make_pipelines(*matchers: str) -> list[Pipeline]:
-    first = Pipeline(Counting(), Matcher.named(matchers[0]), torch.device("cpu"))
+    first = Pipeline(features=Counting(), matcher=matchers[0], preset=PresetSettings(cells=0), device="cpu")
     return [first, *(first.with_matcher(name) for name in matchers[1:])]
 
 
@@ -123,7 +122,8 @@ def test_another_program_keeps_its_predictions_elsewhere(
 ) -> None:
     pipeline = make_pipelines("nn")[0]
     before = selection_file(tmp_path, dataset, pipeline)
-    assert selection_file(tmp_path, dataset, replace(pipeline, matcher=replace(Matcher.named("nn"), cells=9))) != before
+    finer = Pipeline(features=pipeline.extractor, matcher="nn", preset=PresetSettings(cells=9), device="cpu")
+    assert selection_file(tmp_path, dataset, finer) != before
     monkeypatch.setattr(runner, "source_sha256", lambda *_: "another")
     assert selection_file(tmp_path, dataset, pipeline) != before
 

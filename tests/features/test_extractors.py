@@ -113,9 +113,9 @@ def test_a_cosine_of_features_of_several_sizes_is_the_mean_of_theirs_at_the_fine
         torch.testing.assert_close(several.inverse_confidence[y, x], (large.inverse_confidence[y, x] + sigma) / 2)
 
 
-def test_learners_on_different_trunks_are_not_joined(learners: tuple[IntrospectionNet, AnchorNet]) -> None:
+def test_learners_on_different_trunks_are_not_combined(learners: tuple[IntrospectionNet, AnchorNet]) -> None:
     introspection, anchors = learners
     with torch.no_grad():
         next(anchors.trunk.parameters())[0] += 1
-    with pytest.raises(WeightsError, match="another trunk"):
+    with pytest.raises(WeightsError, match="different trunks"):
         CombinedFeatures(introspection, anchors, working_size=128)

@@ -138,10 +138,10 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(feature: str
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("surf", "introspection, anchornet, joined, hypercolumn"),
+        ("surf", "introspection, anchornet, combined, hypercolumn"),
         ("hypercolumn:a", "numbers joined"),
-        ("joined:1+2", "from 0.1 to 1"),
-        ("joined:1+", "as joined:1"),
+        ("combined:1+2", "from 0.1 to 1"),
+        ("joined:1+", "as combined:1"),
         ("hypercolumn:7", "no stage 7"),
         ("introspection:x", "takes no argument"),
     ],

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,10 +10,13 @@ from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+from geomatch.matching.context import MatchContext
 from geomatch.matching.densify import Densification, Spread, densify
-from geomatch.matching.matcher import METHODS, Matcher
+from geomatch.matching.load import load_matcher
 from geomatch.matching.similarity import refine
+from geomatch.registry import MATCHERS
 from tests.conftest import random_features
+from tests.stub import match_features
 
 
 def smooth_features(grid: Grid, image_size: tuple[int, int], wavelength: float = 90.0) -> FeatureMap:
@@ -60,7 +63,7 @@ def test_refinement_is_the_soft_argmax_over_the_window_as_seen_from_the_partner_
 @pytest.mark.parametrize("name", ["nn", "mutual", "hough", "coherence", "fusion"])
 def test_identical_images_match_to_themselves(name: str) -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
-    found = Matcher.named(name)(features, features)
+    found = match_features(name, features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
@@ -71,16 +74,16 @@ def test_confidence_at_a_cell_s_centre_is_the_posterior_of_its_evidence() -> Non
     partners = torch.from_numpy(np.random.default_rng(0).integers(0, 30, 35))
     landing = target.grid.centres()[partners]
     back = TargetPoints(target.grid, torch.zeros(30, 2))
-    found = densify(source, target, TargetPoints(source.grid, landing), back, how, 1 << 20)
+    found = densify(MatchContext(source, target, 1 << 20), TargetPoints(source.grid, landing), back, how)
     posterior = match_probability(compute_cues(source, target, landing, CueSettings(), 1 << 20), source.calibration)
     torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), posterior)
 
 
 def test_a_match_of_less_confidence_than_asked_for_is_not_valid() -> None:
     source, target = random_features(6, 7, sigma=0.3), random_features(6, 7, seed=1, sigma=0.3)
-    anyhow = Matcher.named("nn")(source, target)
+    anyhow = match_features("nn", source, target)
     half = float(anyhow.confidence[anyhow.valid].median())
-    sure = replace(Matcher.named("nn"), densification=Densification(min_confidence=half))(source, target)
+    sure = match_features("nn", source, target, min_confidence=half)
     assert torch.equal(sure.valid, anyhow.valid & (anyhow.confidence >= half))
     assert 0 < sure.valid.sum() < anyhow.valid.sum()
 
@@ -103,7 +106,7 @@ def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(cells: int) -> N
     values = torch.nn.functional.normalize(torch.cos(2 * np.pi * moved @ frequencies.mT + phases), dim=1)
     target = FeatureMap(values.mT.reshape(64, *target_grid.shape), target_size, target_grid)
 
-    found = replace(Matcher.named("nn"), cells=cells)(source, target)
+    found = match_features("nn", source, target, cells=cells)
     y, x = torch.meshgrid(torch.arange(313.0), torch.arange(471.0), indexing="ij")
     pixels = torch.stack((x, y), dim=-1)
     truth = (pixels @ warp.mT + offset - pixels).permute(2, 0, 1)
@@ -116,7 +119,7 @@ def test_a_match_that_does_not_lead_back_is_invalid() -> None:
     source, target = random_features(4, 4), random_features(4, 4, seed=1)
     there = TargetPoints(source.grid, target.grid.centres())
     astray = TargetPoints(target.grid, source.grid.centres()[15].expand(16, 2))
-    found = densify(source, target, there, astray, Densification(cycle_tolerance=0.1), 1 << 20)
+    found = densify(MatchContext(source, target), there, astray, Densification(cycle_tolerance=0.1))
     assert not found.valid[:20, :20].any()
     assert found.valid[-5:, -5:].all()
 
@@ -125,23 +128,23 @@ def test_positions_outside_the_target_are_invalid() -> None:
     source = FeatureMap(random_features(4, 4).descriptors, (40, 40), Grid.over((40, 40), 4, 4))
     small = FeatureMap(random_features(4, 4).descriptors, (20, 20), Grid(4, 4, origin=(4.5, 4.5), pitch=(10.0, 10.0)))
     there, back = TargetPoints(source.grid, small.grid.centres()), TargetPoints(small.grid, source.grid.centres())
-    found = densify(source, small, there, back, Densification(), 1 << 20)
+    found = densify(MatchContext(source, small, 1 << 20), there, back, Densification())
     assert found.valid[:20, :20].all()
     assert not found.valid[20:].any()
 
 
 def test_an_unknown_matcher_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="nn, mutual, hough"):
-        Matcher.named("sift-flow")
+        load_matcher("sift-flow")
     with pytest.raises(InputError, match="nn has no parameter 'blur': it has window, temperature"):
-        Matcher.named("nn", {"blur": 1})
+        load_matcher("nn", {"blur": 1})
     with pytest.raises(InputError, match="'wide' is not a whole number"):
-        Matcher.named("nn", {"window": "wide"})
+        load_matcher("nn", {"window": "wide"})
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MATCHERS.entries)
 def test_every_number_of_every_matcher_has_limits_that_hold_its_default_and_refuse_others(name: str) -> None:
-    method = METHODS[name]
+    method = load_matcher(name)
     numbers = {each.name for each in fields(method) if isinstance(getattr(method, each.name), int | float)}
     assert set(method.limits) == numbers
     for parameter, (least, most) in method.limits.items():
@@ -151,7 +154,7 @@ def test_every_number_of_every_matcher_has_limits_that_hold_its_default_and_refu
             outside.append(float("nan"))
         for value in outside:
             with pytest.raises(InputError, match=rf"{parameter} is .* it must be between"):
-                Matcher.named(name, {parameter: value})
+                load_matcher(name, {parameter: value})
 
 
 def test_what_was_not_matched_itself_is_not_valid() -> None:
@@ -160,7 +163,7 @@ def test_what_was_not_matched_itself_is_not_valid() -> None:
     found = torch.ones(16, dtype=torch.bool)
     found[:8] = False
     there, back = TargetPoints(features.grid, centres, found), TargetPoints(features.grid, centres)
-    correspondence = densify(features, features, there, back, Densification(), 1 << 20)
+    correspondence = densify(MatchContext(features, features, 1 << 20), there, back, Densification())
     assert not correspondence.valid[:15].any()
     assert correspondence.valid[-15:].all()
 

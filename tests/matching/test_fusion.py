@@ -7,8 +7,9 @@ import torch
 from geomatch.correspondence import ConfidenceModel
 from geomatch.errors import InputError
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+from geomatch.matching.context import MatchContext
 from geomatch.matching.fusion import MEMBERS, Fusion
-from geomatch.matching.matcher import Matcher
+from geomatch.matching.load import load_matcher
 from tests.conftest import random_features
 
 MEMORY = 1 << 30
@@ -17,7 +18,9 @@ MEMORY = 1 << 30
 def test_one_method_alone_is_itself() -> None:
     source, target = random_features(8, 9, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
     for found, alone in zip(
-        Fusion(of="hough")(source, target, MEMORY), MEMBERS["hough"](source, target, MEMORY), strict=True
+        Fusion(of="hough")(MatchContext(source, target, MEMORY)),
+        MEMBERS["hough"](MatchContext(source, target, MEMORY)),
+        strict=True,
     ):
         torch.testing.assert_close(found.positions, alone.positions, atol=1e-4, rtol=0)
 
@@ -26,7 +29,7 @@ def test_one_method_alone_is_itself() -> None:
 def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_puts_it(trust: float) -> None:
     source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
     names = ("nn", "hough", "dsp")
-    answers = [MEMBERS[name](source, target, MEMORY)[0].at(source.grid.centres()) for name in names]
+    answers = [MEMBERS[name](MatchContext(source, target, MEMORY))[0].at(source.grid.centres()) for name in names]
     likely = [
         match_probability(compute_cues(source, target, each, CueSettings(), MEMORY), source.calibration)
         for each in answers
@@ -39,7 +42,7 @@ def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_
         ]
         accords.append(float(sum(agreeing) / likely[0].sum()))
     assert accords[0] == pytest.approx(1)
-    found = Fusion(of=",".join(names), around=1, trust=trust, doubt=0.5)(source, target, MEMORY)[0]
+    found = Fusion(of=",".join(names), around=1, trust=trust, doubt=0.5)(MatchContext(source, target, MEMORY))[0]
     taken = []
     for y in range(6):
         for x in range(7):
@@ -58,8 +61,8 @@ def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_
 
 
 def test_unknown_methods_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match="no method 'pf'"):
-        Matcher.named("fusion", {"of": "hough,pf"})
+    with pytest.raises(InputError, match="no matcher 'pf'"):
+        load_matcher("fusion", {"of": "hough,pf"})
 
 
 def test_fusion_judges_by_the_features_own_calibration() -> None:
@@ -67,5 +70,5 @@ def test_fusion_judges_by_the_features_own_calibration() -> None:
     source, target = random_features(9, 9, sigma=0.1), random_features(9, 9, seed=1, sigma=0.1)
     other = replace(source, calibration=ConfidenceModel(agreement_weight=0.01, peakedness_weight=40.0))
     method = Fusion(of="nn,hough", around=0, trust=0)
-    ours, theirs = (method(each, target, MEMORY)[0].positions for each in (source, other))
+    ours, theirs = (method(MatchContext(each, target, MEMORY))[0].positions for each in (source, other))
     assert not torch.equal(ours, theirs)

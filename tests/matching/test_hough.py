@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid
+from geomatch.matching.context import MatchContext
 from geomatch.matching.hough import HoughVoting, by_displacement, interpolation, neighbours_votes
 from geomatch.matching.nearest import NearestNeighbours
 from tests.conftest import random_features
@@ -62,7 +63,7 @@ def test_voting_finds_a_shift_or_a_mirror_image_that_many_single_matches_miss(mi
     inner = (slice(0, 13), slice(0, 12))
 
     def share_right(method: HoughVoting | NearestNeighbours) -> float:
-        placed = method(source, target, 1 << 30)[0]
+        placed = method(MatchContext(source, target, 1 << 30))[0]
         return float((target.grid.nearest(placed.positions).reshape(14, 14)[inner] == true[inner]).float().mean())
 
     alone = share_right(NearestNeighbours(window=0))
@@ -72,11 +73,11 @@ def test_voting_finds_a_shift_or_a_mirror_image_that_many_single_matches_miss(mi
 
 def test_identical_maps_are_matched_in_place() -> None:
     features = random_features(30, 23, channels=64)
-    there, back = HoughVoting(window=0)(features, features, 1 << 30)
+    there, back = HoughVoting(window=0)(MatchContext(features, features, 1 << 30))
     for placement in (there, back):
         assert placement.displacements().abs().max() < 1e-4
 
 
 def test_a_bound_too_small_for_the_votes_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
-        HoughVoting()(random_features(9, 9), random_features(9, 9), 100)
+        HoughVoting()(MatchContext(random_features(9, 9), random_features(9, 9), 100))

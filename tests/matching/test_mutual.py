@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import TargetPoints
-from geomatch.matching.matcher import Matcher
 from geomatch.matching.mutual import _filled, leads_back
 from tests.conftest import random_features
+from tests.stub import match_features
 
 
 @given(st.integers(0, 3), st.integers(0, 2**32 - 1))
@@ -39,14 +39,14 @@ def test_cells_that_were_not_found_go_where_the_found_ones_around_them_go() -> N
 
 def test_identical_images_match_to_themselves_and_all_of_it_is_valid() -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
-    found = Matcher.named("mutual", {"window": 0, "slack": 0})(features, features)
+    found = match_features("mutual", features, features, {"window": 0, "slack": 0})
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
 
 def test_only_what_was_found_is_valid_and_everything_has_a_finite_flow() -> None:
     source, target = random_features(8, 9), random_features(7, 6, seed=1)
-    found = Matcher.named("mutual", {"slack": 0})(source, target)
-    loose = Matcher.named("mutual", {"slack": 2})(source, target)
+    found = match_features("mutual", source, target, {"slack": 0})
+    loose = match_features("mutual", source, target, {"slack": 2})
     assert 0 < found.valid.float().mean() < loose.valid.float().mean()
     assert bool(found.flow.isfinite().all())

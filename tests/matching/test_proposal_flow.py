@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.evaluation.metrics.regions import box_iou
 from geomatch.geometry.grid import Grid
-from geomatch.matching.matcher import Matcher
+from geomatch.matching.context import MatchContext
+from geomatch.matching.load import load_matcher
 from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
 from geomatch.matching.proposal_flow.pooling import pool
 from geomatch.matching.proposal_flow.proposal_flow import (
@@ -25,6 +25,7 @@ from geomatch.matching.proposal_flow.proposal_flow import (
 )
 from tests.conftest import random_features
 from tests.features.test_extractors import photograph
+from tests.stub import match_features
 
 NAMES = ("pf-nam", "pf-phm", "pf-lom")
 SIZES = (180, 240), (300, 200)
@@ -137,7 +138,7 @@ def as_regions(a: np.ndarray, b: np.ndarray) -> tuple[Regions, Regions]:
 
 
 def flow_method(name: str, **parameters: object) -> ProposalFlow:
-    method = Matcher.named(name, parameters).method
+    method = load_matcher(name, parameters)
     assert isinstance(method, ProposalFlow)
     return method
 
@@ -240,7 +241,7 @@ def textured(size: tuple[int, int], scale: float = 1.0, shift: tuple[float, floa
 @pytest.mark.parametrize("proposals", ["sliding", "uniform"])
 def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
     source, target = textured((200, 300)), textured((260, 340), 1.2, (15.0, 10.0))
-    found = Matcher.named(name, {"proposals": proposals})(source, target)
+    found = match_features(name, source, target, {"proposals": proposals})
     y, x = torch.meshgrid(torch.arange(200.0), torch.arange(300.0), indexing="ij")
     truth = torch.stack((0.2 * x + 15, 0.2 * y + 10))
     error = (found.flow - truth).norm(dim=0)
@@ -253,8 +254,7 @@ def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_identical_images_match_to_themselves_again_and_again(name: str) -> None:
     features = textured((150, 200))
-    matcher = Matcher.named(name)
-    found, again = matcher(features, features), matcher(features, features)
+    found, again = (match_features(name, features, features) for _ in range(2))
     assert found.flow.abs().max() < 1e-3
     assert bool(found.valid.all())
     assert torch.equal(found.flow, again.flow)
@@ -266,7 +266,7 @@ def test_identical_images_match_to_themselves_again_and_again(name: str) -> None
 def test_images_without_texture_get_a_flow_of_less_confidence_than_a_texture_that_matches_itself(name: str) -> None:
     size = (200, 300)
     plain = FeatureMap(torch.full((4, 20, 30), 0.5), size, Grid.over(size, 20, 30))
-    found, surer = Matcher.named(name)(plain, plain), Matcher.named(name)(textured(size), textured(size))
+    found, surer = match_features(name, plain, plain), match_features(name, textured(size), textured(size))
     assert bool(found.flow.isfinite().all())
     assert found.confidence.max() < 0.9 < surer.confidence.min()
 
@@ -277,7 +277,7 @@ def test_without_an_admissible_pair_one_image_is_laid_over_the_other_and_nothing
     line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
     square = random_features(10, 10, channels=3)
     for source, target in ((line, square), (square, line)):
-        found = Matcher.named(name)(source, target)
+        found = match_features(name, source, target)
         assert bool(found.flow.isfinite().all())
         assert not found.valid.any()
         assert found.regions is not None
@@ -287,12 +287,12 @@ def test_without_an_admissible_pair_one_image_is_laid_over_the_other_and_nothing
 @pytest.mark.parametrize("name", NAMES)
 def test_two_images_one_pixel_wide_match_from_end_to_end(name: str) -> None:
     line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
-    assert Matcher.named(name)(line, line).flow.abs().max() < 1e-3
+    assert match_features(name, line, line).flow.abs().max() < 1e-3
 
 
 def test_the_image_is_kept_once_and_boxes_only_if_they_are_searched_for_in_it() -> None:
     features, image = random_features(4, 5), torch.zeros(3, 40, 50, dtype=torch.uint8)
-    method = Matcher.named("pf-lom").method
+    method = load_matcher("pf-lom")
     prepared = method.prepare(features, image)
     assert prepared.image is image
     assert prepared.boxes is None
@@ -343,7 +343,7 @@ def test_boxes_are_about_as_many_as_asked_for() -> None:
 def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_show_without_the_mean() -> None:
     source, target = random_features(6, 8, channels=5), random_features(7, 6, channels=5, seed=1)
     parameters = {"bins": 3, "centring": 0.5, "sharpness": 2.0, "overlap": 1.0}
-    *_, there, back = Matcher.named("pf-nam", parameters).place(source, target)
+    there, back = load_matcher("pf-nam", parameters)(MatchContext(source, target))
     assert there.regions is not None
     assert back.regions is not None
     # Every box of either image stands in the matches as a source, one way or the other.
@@ -362,29 +362,28 @@ def test_boxes_are_compared_by_hog_of_their_own_pixels_where_that_is_asked_for()
     pytest.importorskip("cv2")
     images = photograph(90, 120), photograph(100, 100).flip(2)
     parameters = {"appearance": "hog", "bins": 3, "centring": 0.0, "sharpness": 1.0, "overlap": 1.0}
-    matcher = Matcher.named("pf-nam", parameters)
+    matcher = load_matcher("pf-nam", parameters)
     grids = random_features(9, 12), random_features(10, 10, seed=1)
-    source, target = (matcher.method.prepare(*each) for each in zip(grids, images, strict=True))
-    assert matcher.method.prepare(source, images[0]) is source
-    *_, there, _ = matcher.place(source, target)
+    source, target = (matcher.prepare(*each) for each in zip(grids, images, strict=True))
+    assert matcher.prepare(source, images[0]) is source
+    there, _ = matcher(MatchContext(source, target))
     assert there.regions is not None
     best = there.regions.found()
     shown = [hog_of_boxes(image, boxes, 3) for image, boxes in zip(images, (best.source, best.target), strict=True)]
     torch.testing.assert_close(best.score, F.cosine_similarity(*shown), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="prepare"):
-        matcher.place(grids[0], target)
+        matcher(MatchContext(grids[0], target))
 
 
 def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match="'edges' is not one of sliding, uniform, selective-search"):
-        Matcher.named("pf-phm", {"proposals": "edges"})
+        load_matcher("pf-phm", {"proposals": "edges"})
     with pytest.raises(InputError, match="bins is 0: it must be between 1 and 32"):
-        Matcher.named("pf-phm", {"bins": 0})
+        load_matcher("pf-phm", {"bins": 0})
     with pytest.raises(InputError, match="smoothness"):
-        Matcher.named("pf-phm", {"smoothness": 0})
+        load_matcher("pf-phm", {"smoothness": 0})
 
 
 def test_a_bound_too_small_for_the_boxes_names_the_option() -> None:
-    matcher = replace(Matcher.named("pf-lom"), max_bytes=100_000)
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
-        matcher(random_features(9, 9), random_features(9, 9))
+        match_features("pf-lom", random_features(9, 9), random_features(9, 9), max_memory=100_000)

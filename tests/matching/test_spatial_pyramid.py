@@ -8,7 +8,8 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.matcher import Matcher
+from geomatch.matching.context import MatchContext
+from geomatch.matching.load import load_matcher
 from geomatch.matching.nearest import nearest_partners
 from geomatch.matching.similarity import Similarity
 from geomatch.matching.spatial_pyramid.spatial_pyramid import (
@@ -20,6 +21,7 @@ from geomatch.matching.spatial_pyramid.spatial_pyramid import (
     node_costs,
 )
 from tests.conftest import random_features
+from tests.stub import match_features
 
 PLENTY = 1 << 30
 
@@ -166,14 +168,14 @@ def test_scale_labels_find_a_thing_that_is_twice_as_large() -> None:
 @pytest.mark.parametrize("parameters", [{}, {"levels": 1}, {"levels": 3, "scales": "0.5,0.75,1,1.5,2"}])
 def test_identical_images_match_to_themselves(parameters: dict[str, object]) -> None:
     features = random_features(9, 12, channels=32, sigma=0.1)
-    found = Matcher.named("dsp", {"window": 0, **parameters})(features, features)
+    found = match_features("dsp", features, features, {"window": 0, **parameters})
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
 
 @pytest.mark.parametrize(("source", "target"), [((1, 9), (1, 9)), ((9, 1), (2, 5)), ((1, 1), (6, 7)), ((1, 1), (1, 1))])
 def test_grids_one_cell_wide_have_a_flow(source: tuple[int, int], target: tuple[int, int]) -> None:
-    there, back = SpatialPyramid()(random_features(*source), random_features(*target, seed=1), PLENTY)
+    there, back = SpatialPyramid()(MatchContext(random_features(*source), random_features(*target, seed=1), PLENTY))
     assert there.positions.shape == (source[0] * source[1], 2)
     assert bool(there.positions.isfinite().all() & back.positions.isfinite().all())
 
@@ -188,8 +190,8 @@ def test_images_without_texture_stay_where_they_are() -> None:
 def test_the_same_both_ways_whatever_the_memory() -> None:
     source, target = random_features(11, 13, seed=1), random_features(12, 9, seed=2)
     method = SpatialPyramid(levels=2)
-    there, back = method(source, target, PLENTY)
-    again_back, again_there = method(target, source, 60_000)
+    there, back = method(MatchContext(source, target, PLENTY))
+    again_back, again_there = method(MatchContext(target, source, 60_000))
     torch.testing.assert_close(there.positions, again_there.positions)
     torch.testing.assert_close(back.positions, again_back.positions)
 
@@ -199,10 +201,10 @@ def test_a_bound_too_small_names_the_option(method: SpatialPyramid) -> None:
     """Too small for the messages, and for a single cell."""
     features = random_features(9, 9)
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
-        method(features, features, 300)
+        method(MatchContext(features, features, 300))
 
 
 @pytest.mark.parametrize("text", ["big", "1,0", "1,"])
 def test_scales_that_are_no_positive_numbers_are_refused_by_name(text: str) -> None:
     with pytest.raises(InputError, match="parameter scales of matcher dsp"):
-        Matcher.named("dsp", {"scales": text})
+        load_matcher("dsp", {"scales": text})

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
-from geomatch.pipeline import Pipeline, SharedPipeline
+from geomatch.options import PresetSettings
+from geomatch.pipeline import Pipeline
 from geomatch.runtime.parallel_map import in_order, why
 from tests.stub import Colours, picture, stub_pipeline, to_tensor
 
@@ -33,7 +34,7 @@ def test_who_stops_reading_stops_the_threads() -> None:
     assert threading.active_count() == before
 
 
-def test_a_shared_pipeline_describes_one_image_at_a_time_and_finds_the_same() -> None:
+def test_pipeline_extracts_one_image_at_a_time() -> None:
     image, inside, most = to_tensor(picture(64, 64)), 0, 0
 
     class Watched(Colours):
@@ -44,12 +45,11 @@ def test_a_shared_pipeline_describes_one_image_at_a_time_and_finds_the_same() ->
             inside -= 1
             return super().__call__(image)
 
-    alone = stub_pipeline()
-    shared = SharedPipeline.of(Pipeline(Watched(), alone.matcher, alone.device))
-    described = list(in_order(lambda _: shared.describe(image), range(20)))
+    shared = Pipeline(features=Watched(), matcher="nn", preset=PresetSettings(cells=1), device="cpu")
+    features = list(in_order(lambda _: shared.extract(image), range(20)))
     assert most == 1
-    found = shared.match(described[0], described[1])
-    torch.testing.assert_close(found.flow, alone.match(alone.describe(image), alone.describe(image)).flow)
+    found = shared.match(features[0], features[1])
+    torch.testing.assert_close(found.flow, stub_pipeline().match(image, image).flow)
 
 
 def test_what_failed_is_told_in_its_own_words_or_named_as_a_fault_of_ours() -> None:

@@ -11,10 +11,9 @@ from geomatch.datasets.load import load_dataset
 from geomatch.errors import GeomatchError, InputError
 from geomatch.evaluation.runner import selection_file
 from geomatch.features.load import load_features
-from geomatch.matching.matcher import Matcher
-from geomatch.options import Device, Preset
+from geomatch.matching.load import load_matcher
 from geomatch.pipeline import Pipeline
-from geomatch.runtime.plugins import Kind, plugin_names
+from geomatch.registry import FEATURES
 from tests.test_python_page import python_blocks
 
 # The example on the page, and what is wrong as an entry point.
@@ -66,13 +65,13 @@ def test_an_installed_package_s_features_and_matcher_work_as_any(teapots: Path) 
 
 @pytest.mark.usefixtures("site")
 def test_names_are_told_without_running_the_package() -> None:
-    assert plugin_names(Kind.features) == ["colours", "missing", "none", "uninstalled"]
+    assert FEATURES.names()[len(FEATURES.entries) :] == ["colours", "missing", "none", "uninstalled"]
     with pytest.raises(
         InputError, match=r"unknown features 'dino': the known ones are introspection,.*, hog, colours,"
     ):
         load("dino")
     with pytest.raises(InputError, match=r"unknown matcher 'best': the known ones are nn,.*, fusion, none, shift"):
-        Matcher.named("best")
+        load_matcher("best")
     assert "palette" not in sys.modules
 
 
@@ -94,7 +93,7 @@ def test_a_package_that_fails_is_named(name: str, said: str) -> None:
 @pytest.mark.usefixtures("site")
 def test_a_matcher_of_another_kind_is_refused() -> None:
     with pytest.raises(GeomatchError, match="matcher 'none' of package palette cannot be used"):
-        Matcher.named("none")
+        load_matcher("none")
 
 
 def test_two_packages_with_one_name_are_both_named(site: Path) -> None:
@@ -107,18 +106,18 @@ def test_two_packages_with_one_name_are_both_named(site: Path) -> None:
 
 def test_built_in_names_cannot_be_taken_over(site: Path) -> None:
     install(site, "usurper", "[geomatch.matchers]\nnn = palette:nothing\n")
-    assert Matcher.named("nn").method is not None
+    assert type(load_matcher("nn")).__name__ == "NearestNeighbours"
 
 
 def test_predictions_are_kept_apart_when_the_package_s_code_changes(site: Path, teapots: Path, tmp_path: Path) -> None:
     pairs = load_dataset("warps", teapots)
 
     def kept_in() -> Path:
-        return selection_file(tmp_path, pairs, Pipeline.build(matcher="shift", preset=Preset.fast, device=Device.cpu))
+        return selection_file(tmp_path, pairs, Pipeline(matcher="shift", preset="fast", device="cpu"))
 
     before = kept_in()
     assert kept_in() == before
-    ours = selection_file(tmp_path, pairs, Pipeline.build(matcher="nn", preset=Preset.fast, device=Device.cpu))
+    ours = selection_file(tmp_path, pairs, Pipeline(matcher="nn", preset="fast", device="cpu"))
     (site / "palette.py").write_text(CODE + "\n# Something else.\n")
     assert kept_in() != before
-    assert selection_file(tmp_path, pairs, Pipeline.build(matcher="nn", preset=Preset.fast, device=Device.cpu)) == ours
+    assert selection_file(tmp_path, pairs, Pipeline(matcher="nn", preset="fast", device="cpu")) == ours

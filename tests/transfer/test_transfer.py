@@ -186,7 +186,7 @@ THINGS = {
 @pytest.mark.parametrize("kind", AnnotationKind)
 def test_on_the_reference_itself_everything_is_found_again_within_a_pixel(kind: AnnotationKind) -> None:
     pipeline, image = stub_pipeline(), to_tensor(picture(120, 160))
-    (found,) = Carrier(pipeline, pipeline.describe(image), [THINGS[kind]], kind)(image)
+    (found,) = Carrier(pipeline, pipeline.extract(image), [THINGS[kind]], kind)(image)
     was = THINGS[kind].shape
     if isinstance(was, Keypoints):
         np.testing.assert_allclose(points_of(found).points, was.points, atol=1)
@@ -203,7 +203,7 @@ def test_on_the_reference_itself_everything_is_found_again_within_a_pixel(kind: 
 def test_on_a_shifted_and_scaled_view_of_the_reference_everything_is_where_it_should_be(kind: AnnotationKind) -> None:
     """Pixel p of the view shows what pixel (12, 8) + 0.8 p of the reference shows."""
     pipeline, view = stub_pipeline(), to_tensor(picture(112, 152, left=12, top=8, scale=0.8))
-    carrier = Carrier(pipeline, pipeline.describe(to_tensor(picture(120, 160))), [THINGS[kind]], kind)
+    carrier = Carrier(pipeline, pipeline.extract(to_tensor(picture(120, 160))), [THINGS[kind]], kind)
     (found,) = carrier(view)
     was = THINGS[kind].shape
     if isinstance(was, Keypoints):

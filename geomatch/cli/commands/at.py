@@ -9,19 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.options import (
-    DeviceChoice,
-    Features,
-    MatcherName,
-    MaxMemory,
-    Parameters,
-    PresetChoice,
-    WeightsFile,
-    parse_parameters,
-    parse_size,
-)
+from geomatch.cli.options import DEFAULTS, PipelineOptions, pipeline_options
 from geomatch.errors import InputError
-from geomatch.options import Device, Preset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = ("x", "y")
 
 
+@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory"])
 def at(
     source: Annotated[Path, typer.Argument(help="The image the points lie on.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The image they are looked up in.", show_default=False)],
@@ -44,13 +34,7 @@ def at(
             metavar="FILE", help="Points of SOURCE, one x,y a line, or a CSV with columns x and y; - reads stdin."
         ),
     ] = None,
-    features: Features = None,
-    matcher: MatcherName = None,
-    parameters: Parameters = None,
-    preset: PresetChoice = Preset.default,
-    weights: WeightsFile = None,
-    device: DeviceChoice = Device.auto,
-    max_memory: MaxMemory = "2GiB",
+    pipeline: PipelineOptions = DEFAULTS,
 ) -> None:
     """Print where points of SOURCE lie in TARGET, with confidence and validity.
 
@@ -59,7 +43,6 @@ def at(
     """
     from geomatch.io.images import load_image
     from geomatch.io.parsing import json_text
-    from geomatch.pipeline import Pipeline
     from geomatch.transfer.transfer import land
 
     rows = _rows(point or [], points)
@@ -67,17 +50,9 @@ def at(
         images = load_image(source), load_image(target)
         places = _places(rows, source, (images[0].shape[1], images[0].shape[2]))
         status.update("loading weights")
-        pipeline = Pipeline.build(
-            features=features,
-            matcher=matcher,
-            parameters=parse_parameters(parameters, matcher, preset),
-            preset=preset,
-            weights=weights,
-            device=device,
-            max_memory=parse_size(max_memory),
-        )
+        loaded = pipeline.build()
         status.update("matching")
-        landing = land(pipeline.match(*(pipeline.describe(image) for image in images)), places)
+        landing = land(loaded.match(*images), places)
     others = [{name: text for name, text in row.fields.items() if name not in COLUMNS} for row in rows]
     results = (places, landing.positions.round(2), landing.confidence.round(4), landing.valid)
     for other, (x, y), (to_x, to_y), confidence, valid in zip(others, *(r.tolist() for r in results), strict=True):

@@ -28,12 +28,13 @@ def list_datasets(context: typer.Context) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from geomatch.datasets.load import BENCHMARKS
+    from geomatch.datasets.load import find_benchmark
+    from geomatch.registry import DATASETS
 
     table = Table()
     for column in ("name", "what it has", "state"):
         table.add_column(column, overflow="fold")
-    for benchmark in BENCHMARKS.values():
+    for benchmark in map(find_benchmark, DATASETS.names()):
         table.add_row(benchmark.name, benchmark.about, _state(benchmark))
     Console().print(table)
 

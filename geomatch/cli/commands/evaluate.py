@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,18 +11,8 @@ import typer
 
 from geomatch.cli import completion
 from geomatch.cli.console import counting_bar, notify, stderr_console
-from geomatch.cli.options import (
-    DeviceChoice,
-    MaxMemory,
-    Parameters,
-    PresetChoice,
-    Quiet,
-    WeightsFile,
-    parse_parameters,
-    parse_size,
-)
+from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
 from geomatch.errors import InputError
-from geomatch.options import Device, Preset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +28,7 @@ DatasetFolder = Annotated[
 ]
 
 
+@pipeline_options("parameters", "preset", "weights", "device", "max_memory")
 def evaluate(
     dataset: Annotated[
         str | None,
@@ -63,7 +55,7 @@ def evaluate(
             help="As in `geomatch match`; repeatable; by default the preset's.",
         ),
     ] = None,
-    parameters: Parameters = None,
+    pipeline: PipelineOptions = DEFAULTS,
     protocol: Annotated[
         list[str],
         typer.Option(
@@ -72,10 +64,6 @@ def evaluate(
             help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.",
         ),
     ] = ["geomatch"],  # noqa: B006
-    preset: PresetChoice = Preset.default,
-    weights: WeightsFile = None,
-    device: DeviceChoice = Device.auto,
-    max_memory: MaxMemory = "2GiB",
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Score only N pairs, spread over all: not the benchmark.")
     ] = None,
@@ -110,15 +98,7 @@ def evaluate(
     pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
     pipelines = [
-        _pipelines(
-            name,
-            matcher,
-            parameters=parameters,
-            preset=preset,
-            weights=weights,
-            device=device,
-            max_memory=parse_size(max_memory),
-        )
+        _pipelines(replace(pipeline, features=name), matcher or [None])
         for name in dict.fromkeys(features or [None])  # type: ignore[list-item]
     ]
     outcomes = _run(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
@@ -168,32 +148,11 @@ def _load(
     return pairs.limited(limit)
 
 
-def _pipelines(
-    features: str | None,
-    matchers: list[str] | None,
-    *,
-    parameters: list[str] | None,
-    preset: Preset,
-    weights: Path | None,
-    device: Device,
-    max_memory: int,
-) -> list[Pipeline]:
-    from geomatch.pipeline import Pipeline
-
-    first, *others = dict.fromkeys(matchers or [None])  # type: ignore[list-item]
-    pipeline = Pipeline.build(
-        features=features,
-        matcher=first,
-        parameters=parse_parameters(parameters, first, preset),
-        preset=preset,
-        weights=weights,
-        device=device,
-        max_memory=max_memory,
-    )
-    return [
-        pipeline,
-        *(pipeline.with_matcher(name, parse_parameters(parameters, name, preset)) for name in others if name),
-    ]
+def _pipelines(options: PipelineOptions, matchers: Sequence[str | None]) -> list[Pipeline]:
+    """A pipeline for each matcher, all with the same features, loaded once."""
+    first, *others = dict.fromkeys(matchers)
+    pipeline = replace(options, matcher=first).build()
+    return [pipeline, *(pipeline.with_matcher(name, options.typed_parameters(name)) for name in others if name)]
 
 
 def _run(

@@ -9,15 +9,16 @@ import typer
 
 from geomatch.cli.batch import listed
 from geomatch.cli.console import counting_bar, notify
-from geomatch.cli.options import CacheFolder, DeviceChoice, Features, Overwrite, PresetChoice, Quiet, WeightsFile
+from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.errors import GeomatchError, InputError
-from geomatch.options import Device, FeatureFormat, Preset
+from geomatch.options import FeatureFormat
 
 if TYPE_CHECKING:
     from geomatch.batch.match_record import Record
     from geomatch.pipeline import Pipeline
 
 
+@pipeline_options("features", "preset", "weights", "device", "cache")
 def extract(
     images: Annotated[
         list[Path],
@@ -28,11 +29,7 @@ def extract(
     ),
     format: Annotated[FeatureFormat, typer.Option("--format", help="File format.")] = FeatureFormat.npz,
     half: Annotated[bool, typer.Option("--half", help="Write float16 instead of float32.")] = False,
-    features: Features = None,
-    preset: PresetChoice = Preset.default,
-    weights: WeightsFile = None,
-    device: DeviceChoice = Device.auto,
-    cache: CacheFolder = None,
+    pipeline: PipelineOptions = DEFAULTS,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -47,7 +44,6 @@ def extract(
     from geomatch.batch.match_record import to_json
     from geomatch.io.atomic import check_new_folder
     from geomatch.io.names import unique_names
-    from geomatch.pipeline import Pipeline
 
     paths = listed(images)
     names = unique_names(path.stem for path in paths)
@@ -56,14 +52,14 @@ def extract(
     there = [file for file in files if file.exists()]
     if there and not overwrite:
         raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
-    pipeline = Pipeline.build(features=features, preset=preset, weights=weights, device=device, cache=cache)
+    loaded = pipeline.build()
     _make_folder(output)
     failed = 0
-    with counting_bar("describing", len(paths), quiet=quiet) as advance:
+    with counting_bar("extracting", len(paths), quiet=quiet) as advance:
         for path, file in zip(paths, files, strict=True):
             record: Record = {"image": str(path)}
             try:
-                record |= _extract(path, file, format, pipeline, precision="float16" if half else "float32")
+                record |= _extract(path, file, format, loaded, precision="float16" if half else "float32")
             except GeomatchError as error:
                 record["error"], failed = str(error), failed + 1
             advance()
@@ -90,7 +86,7 @@ def _extract(path: Path, file: Path, format: FeatureFormat, pipeline: Pipeline, 
     from geomatch.io.images import read_image
 
     image = read_image(path)
-    described = pipeline.describe(image.pixels)
+    features = pipeline.extract(image.pixels)
     about: Record = {
         "sha256": image.sha256,
         "features": pipeline.extractor.name,
@@ -98,5 +94,5 @@ def _extract(path: Path, file: Path, format: FeatureFormat, pipeline: Pipeline, 
         "working_size": pipeline.extractor.working_size,
         "version": __version__,
     }
-    write_atomically(file, FEATURE_ENCODERS[format](described, about, precision=precision))
-    return about | {"shape": list(described.descriptors.shape), "output": str(file)}
+    write_atomically(file, FEATURE_ENCODERS[format](features, about, precision=precision))
+    return about | {"shape": list(features.descriptors.shape), "output": str(file)}

@@ -10,33 +10,20 @@ import typer
 
 from geomatch.cli.batch import chosen_pairs, match_many, outcome
 from geomatch.cli.console import stderr_console
-from geomatch.cli.options import (
-    CacheFolder,
-    DeviceChoice,
-    Features,
-    MatcherName,
-    MaxMemory,
-    Overwrite,
-    Parameters,
-    PresetChoice,
-    Quiet,
-    WeightsFile,
-    parse_parameters,
-    parse_size,
-)
+from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.errors import InputError
-from geomatch.options import Device, FlowFormat, Preset
+from geomatch.options import FlowFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from geomatch.batch.match_record import Wanted
-    from geomatch.pipeline import Pipeline
+    from geomatch.batch.match_record import Outputs
 
 STDOUT = Path("-")
 _MANY = "Many pairs"
 
 
+@pipeline_options(
+    *["features", "matcher", "parameters", "preset", "weights", "device", "max_memory", "min_confidence", "cache"]
+)
 def match(
     images: Annotated[
         list[Path] | None,
@@ -57,23 +44,13 @@ def match(
             "pair's flow, and nothing else, to stdout.",
         ),
     ] = None,
-    features: Features = None,
-    matcher: MatcherName = None,
-    parameters: Parameters = None,
-    preset: PresetChoice = Preset.default,
-    weights: WeightsFile = None,
+    pipeline: PipelineOptions = DEFAULTS,
     formats: Annotated[list[FlowFormat], typer.Option("--format", help="Flow file to write; repeatable.")] = [  # noqa: B006 (Typer copies it)
         FlowFormat.flo
     ],
     pictures: Annotated[
         bool, typer.Option(help="Write warp, confidence and overview, which take longer than the match.")
     ] = True,
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.")
-    ] = 0.0,
-    device: DeviceChoice = Device.auto,
-    max_memory: MaxMemory = "2GiB",
-    cache: CacheFolder = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     pairs: Annotated[
@@ -108,32 +85,16 @@ def match(
     if many is None and len(images or []) != 2:
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
     _check_output(output, formats, many=many is not None, resume=resume, overwrite=overwrite)
-    options = parse_parameters(parameters, matcher, preset), parse_size(max_memory)
+    pipeline.check()
+    from geomatch.batch.match_record import Outputs
 
-    def build() -> Pipeline:
-        from geomatch.pipeline import Pipeline
-
-        return Pipeline.build(
-            features=features,
-            matcher=matcher,
-            parameters=options[0],
-            preset=preset,
-            weights=weights,
-            device=device,
-            max_memory=options[1],
-            min_confidence=min_confidence,
-            cache=cache,
-        )
-
-    from geomatch.batch.match_record import Wanted
-
-    wanted = Wanted([each.value for each in dict.fromkeys(formats)], pictures, preset.value)
+    outputs = Outputs([each.value for each in dict.fromkeys(formats)], pictures)
     if many is not None:
         assert output is not None, "that was checked"
-        match_many(many, build, wanted, output, resume=resume, overwrite=overwrite, quiet=quiet)
+        match_many(many, pipeline, outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
     else:
         assert images is not None, "so was this"
-        _match_one(images[0], images[1], build, wanted, output, overwrite=overwrite, quiet=quiet)
+        _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
 
 
 def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool, resume: bool, overwrite: bool) -> None:
@@ -154,50 +115,36 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
 def _match_one(
     source: Path,
     target: Path,
-    build: Callable[[], Pipeline],
-    wanted: Wanted,
+    options: PipelineOptions,
+    outputs: Outputs,
     output: Path | None,
     *,
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    from geomatch.batch.match_record import flow_files, match_record, picture_files, to_json, write_match
+    """Match a list of one pair; what goes wrong is raised, not reported in a line."""
+    from geomatch.batch.match_pairs import ImagePair, PairMatcher
+    from geomatch.batch.match_record import to_json
     from geomatch.io.atomic import check_new_folder
-    from geomatch.io.images import read_image
+    from geomatch.io.flow import FILE_NAMES
     from geomatch.runtime.timer import Timer
 
-    folder = output or Path(f"{source.stem}--{target.stem}")
-    watch = Timer()
+    pair = ImagePair(source, target, output or Path(f"{source.stem}--{target.stem}"))
+    if output != STDOUT:
+        check_new_folder(pair.folder, overwrite=overwrite)
     with stderr_console(quiet=quiet).status("reading") as status:
-        with watch.stage("reading"):
-            images = [read_image(path) for path in (source, target)]
-        if folder != STDOUT:
-            check_new_folder(folder, overwrite=overwrite)
-        status.update("loading weights")
-        with watch.stage("loading"):
-            pipeline = build()
-        status.update("describing")
-        with watch.stage("features"):
-            described = [pipeline.describe(image.pixels) for image in images]
-        status.update("matching")
-        with watch.stage("matching"):
-            found = pipeline.match(*described)
-        if folder == STDOUT:
-            sys.stdout.buffer.write(next(iter(flow_files(found, wanted.formats).values())))
+        matcher = PairMatcher([pair], options.build, outputs, timer=Timer(on_stage=status.update))
+        if output == STDOUT:
+            _, files = matcher.match(pair)
+            sys.stdout.buffer.write(files[FILE_NAMES[outputs.formats[0]]])
             sys.stdout.buffer.flush()
             return
-        status.update("writing")
-        with watch.stage("drawing"):
-            files = flow_files(found, wanted.formats)
-            if wanted.pictures:
-                files |= picture_files(images[0].pixels, images[1].pixels, found)
-        inputs = [(image.path, image.sha256) for image in images]
-        record = match_record(inputs[0], inputs[1], pipeline, found, wanted, folder, files)
-        record["seconds"] = watch.record()
-        write_match(folder, record, files)
+        finished = matcher(pair)
+    if finished.error:
+        raise finished.error
     if quiet:
         return
     if sys.stdout.isatty():
-        typer.echo(f"{outcome(record)}, {sum(watch.seconds.values()):.1f} s")
+        typer.echo(f"{outcome(finished.record)}, {sum(finished.record['seconds'].values()):.1f} s")
     else:
-        typer.echo(to_json(record))
+        typer.echo(to_json(finished.record))

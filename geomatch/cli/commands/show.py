@@ -51,11 +51,11 @@ def confidence(
     _check_output(output, images)
     records, tiles = [], []
     with stderr_console(quiet=quiet).status("loading weights") as status:
-        pipeline = Pipeline.build(features="introspection", preset=preset, weights=weights, device=device)
+        pipeline = Pipeline(features="introspection", preset=preset, weights=weights, device=device)
         for number, path in enumerate(images, 1):
             status.update(f"describing {number} of {len(images)}")
             pixels = load_image(path)
-            features = pipeline.describe(pixels)
+            features = pipeline.extract(pixels)
             assert features.inverse_confidence is not None, "introspection knows sigma"
             tiles.append(SigmaTile.of(path.name, pixels, features))
             records.append({"image": str(path), **_statistics(features.inverse_confidence), "output": str(output)})

@@ -8,26 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.batch import Told, check_stdin, listed, tell_all
-from geomatch.cli.options import (
-    CacheFolder,
-    DeviceChoice,
-    Features,
-    MatcherName,
-    MaxMemory,
-    Parameters,
-    PresetChoice,
-    Quiet,
-    WeightsFile,
-    parse_parameters,
-    parse_size,
-)
+from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
 from geomatch.errors import InputError
-from geomatch.options import FOLDERS, AnnotationFormat, AnnotationKind, Device, Existing, Preset
+from geomatch.options import FOLDERS, AnnotationFormat, AnnotationKind, Existing
 
 if TYPE_CHECKING:
     from geomatch.runtime.shard import Shard
 
 
+@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory", "cache"])
 def transfer(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The annotated image.", show_default=False)],
     images: Annotated[
@@ -57,14 +46,7 @@ def transfer(
         float, typer.Option(min=0, max=1, metavar="P", help="Leave out points, masks and boxes less sure than this.")
     ] = 0.0,
     null: Annotated[bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.")] = False,
-    features: Features = None,
-    matcher: MatcherName = None,
-    parameters: Parameters = None,
-    preset: PresetChoice = Preset.default,
-    weights: WeightsFile = None,
-    device: DeviceChoice = Device.auto,
-    max_memory: MaxMemory = "2GiB",
-    cache: CacheFolder = None,
+    pipeline: PipelineOptions = DEFAULTS,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose file is there; of formats with a file an image.")
     ] = False,
@@ -85,7 +67,6 @@ def transfer(
     from geomatch.features.weights import sha256_of
     from geomatch.io.annotations.files import open_output, read_annotations
     from geomatch.io.images import read_image
-    from geomatch.pipeline import Pipeline
     from geomatch.runtime.device import take_own_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
@@ -111,25 +92,16 @@ def transfer(
         album.prepare(targets, shared=resume or overwrite or share.count > 1)
 
     take_own_gpu()
-    pipeline = Pipeline.build(
-        features=features,
-        matcher=matcher,
-        parameters=parse_parameters(parameters, matcher, preset),
-        preset=preset,
-        weights=weights,
-        device=device,
-        max_memory=parse_size(max_memory),
-        cache=cache,
-    )
+    loaded = pipeline.build()
     origin = {
         "reference_sha256": image.sha256,
         "marks_sha256": sha256_of(file),
         "marks": kind.value,
         "least_confidence": min_confidence,
-        **settings_record(pipeline, preset.value),
+        **settings_record(loaded),
     }
     ledger = Manifest(origin, existing) if wanted in FOLDERS else None
-    carrier = Carrier(pipeline, pipeline.describe(image.pixels), annotations.things, kind, min_confidence)
+    carrier = Carrier(loaded, loaded.extract(image.pixels), annotations.things, kind, min_confidence)
     finished = carry_to_all(targets, carrier, Destination(writer, ledger, album), resume=resume)
     told = Told("carrying", "image", lambda record: str(record["image"]), _outcome)
     tell_all(finished, told, len(targets), share, quiet=quiet)

@@ -16,15 +16,16 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.affine_consistency.moving_least_squares import moving_least_squares
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Matcher, TargetPoints
 from geomatch.matching.blur import blurred
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+from geomatch.matching.context import MatchContext
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.nearest import NearestNeighbours
 from geomatch.matching.similarity import Partners, Similarity, argmax_of_rows, place, row_blocks
 from geomatch.matching.spatial_pyramid.spatial_pyramid import SpatialPyramid
 
-FIRST: Final[Mapping[str, Method]] = {
+FIRST: Final[Mapping[str, Matcher]] = {
     "nn": NearestNeighbours(),
     "hough": HoughVoting(),
     "dsp": SpatialPyramid(levels=3),  # half the work of four; maps see to what is smaller
@@ -32,7 +33,7 @@ FIRST: Final[Mapping[str, Method]] = {
 
 
 @dataclass(frozen=True)
-class AffineConsistency(Method):
+class AffineConsistency(Matcher):
     """Best partners, given those of another method, by
 
         z_ij = <a_i, b_j> - weight c_i^doubt d_ij^2 / (d_ij^2 + reach^2).
@@ -69,16 +70,15 @@ class AffineConsistency(Method):
         """Raises InputError for a method that is not known."""
         super().__post_init__()
         if self.of not in FIRST:
-            raise InputError(
-                f"parameter of of matcher coherence: no method '{self.of}'; name one of {', '.join(FIRST)}"
-            )
+            raise InputError(f"parameter of of matcher affine: no matcher '{self.of}'; name one of {', '.join(FIRST)}")
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
-        there, back = FIRST[self.of](source, target, max_bytes)
-        similarity = Similarity.of(source, target).kept(max_bytes)
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
+        there, back = FIRST[self.of](context)
+        similarity, reverse = context.stored_similarity, context.reversed.stored_similarity
         partners = Partners(
             self.partners(source, target, there.positions, similarity, max_bytes),
-            self.partners(target, source, back.positions, similarity.back, max_bytes),
+            self.partners(target, source, back.positions, reverse, max_bytes),
         )
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 

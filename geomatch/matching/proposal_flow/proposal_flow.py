@@ -31,7 +31,8 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import OutOfMemoryError
-from geomatch.matching.base import Limits, Method, TargetPoints
+from geomatch.matching.base import Limits, Matcher, TargetPoints
+from geomatch.matching.context import MatchContext
 from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
 from geomatch.matching.proposal_flow.box_refinement import refined_boxes
 from geomatch.matching.proposal_flow.pooling import pool
@@ -120,7 +121,7 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class ProposalFlow(Method):
+class ProposalFlow(Matcher):
     """What the three ways of matching share.
 
     proposals: where boxes come from. count: about how many of them. seed: of random ones. appearance: what boxes are
@@ -178,7 +179,8 @@ class ProposalFlow(Method):
             features = replace(features, shown=shown.to(features.descriptors))
         return features
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
         a, b = self.regions(source), self.regions(target)
         self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), max_bytes)
         shown = [self.show(each, of, max_bytes) for each, of in ((source, a), (target, b))]

@@ -28,13 +28,14 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry.grid import Grid, read_cells, rescale_position
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Method, TargetPoints
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Matcher, TargetPoints
+from geomatch.matching.context import MatchContext
 from geomatch.matching.similarity import Partners, Similarity, place, row_blocks
 from geomatch.matching.spatial_pyramid.belief_propagation import Smoothness, count_messages, count_nodes, find_labels
 
 
 @dataclass(frozen=True)
-class SpatialPyramid(Method):
+class SpatialPyramid(Matcher):
     """The pyramid, and then the cells. In brackets the paper's values, for SIFT on pixels, brought to unit length and
     cells; the defaults were chosen on validation pairs of SPair-71k and animal-parts, introspection features.
 
@@ -87,11 +88,12 @@ class SpatialPyramid(Method):
         super().__post_init__()
         self.scale_labels()
 
-    def __call__(self, source: FeatureMap, target: FeatureMap, max_bytes: int) -> tuple[TargetPoints, TargetPoints]:
-        similarity = Similarity.of(source, target).kept(max_bytes)
+    def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
+        source, target, max_bytes = context.source, context.target, context.max_bytes
+        similarity, reverse = context.stored_similarity, context.reversed.stored_similarity
         partners = Partners(
             self.partners(source, target, similarity, max_bytes),
-            self.partners(target, source, similarity.back, max_bytes),
+            self.partners(target, source, reverse, max_bytes),
         )
         return place(source, target, partners, self.window, self.temperature, max_bytes)
 
