@@ -1,11 +1,11 @@
-# `make demo` and `make test` do everything on a fresh machine: each makes the environment first if it is not there.
+# Every target works on a fresh machine: it makes the environment first if it is not there.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint check manual bench clean
+.PHONY: setup demo test quick lint check manual bench clean
 
 setup: $(READY)
 
@@ -23,6 +23,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+quick: setup
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check .

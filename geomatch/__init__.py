@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
     from geomatch.errors import GeomatchError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Choices", "Correspondence", "FeatureMap", "GeomatchError", "Image", "Matcher", "RegionMatches", "match"]
 
 
