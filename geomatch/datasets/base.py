@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -91,52 +90,6 @@ def stored_image(root: Path, name: str, origin: str, *, mirrored: bool = False) 
     if not present:
         raise InputError(f"{origin}: {path} is missing; unpack the images anew")
     return ImageFile(path, steps.as_posix(), mirrored)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a list of pairs. origin: where it stands, for messages ("test_pairs.csv, row 12")."""
-
-    origin: str
-    columns: Sequence[str]
-    values: Sequence[str]
-
-    def take(self, *columns: str) -> list[str]:
-        """The values in these columns. Raises InputError, naming the row and the column it lacks."""
-        fields = dict(zip(self.columns, self.values, strict=False))
-        lacking = [column for column in columns if column not in fields]
-        if lacking:
-            raise InputError(f"{self.origin}: has nothing in the column '{lacking[0]}'; unpack the list of pairs anew")
-        return [fields[column] for column in columns]
-
-    def first(self, count: int) -> Sequence[str]:
-        """The values in the first columns, whatever those are called. Raises InputError if there are fewer."""
-        if len(self.values) < count:
-            raise InputError(f"{self.origin}: has {len(self.values)} columns of {count}; unpack the list of pairs anew")
-        return self.values[:count]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file in UTF-8 whose first row, row 1, names the columns. Blank rows are passed over.
-
-    Raises InputError, naming the file, and where it can the row, for what is no such file.
-    """
-    number = 1
-    rows: list[Row] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            header = [column.strip() for column in next(lines, [])]
-            for number, values in enumerate(lines, 2):
-                if values:
-                    rows.append(Row(f"{path.name}, row {number}", header, [value.strip() for value in values]))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (csv.Error, UnicodeError) as error:
-        raise InputError(f"{path}: no list of pairs after row {number} ({error})") from error
-    if not any(header):
-        raise InputError(f"{path}: empty; its first row should name the columns")
-    return rows
 
 
 def read_mat(path: Path, *names: str) -> list[NDArray[Any]]:

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from geomatch.datasets.image_folder import Photograph, label_table, read_columns
+from geomatch.datasets.image_folder import Photograph, label_table
 from geomatch.datasets.pairs import Box
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 from geomatch.io.parsing import position
+from geomatch.io.tables import Row, read_table
 
 COLUMNS = ("file", "label", "left", "top", "right", "bottom", "score")
 CROP_MARGIN = 0.15
@@ -47,7 +48,7 @@ def write_crops(path: Path, crops: Iterable[Crop]) -> None:
 
 def read_crops(path: Path) -> list[Crop]:
     """Read a table that `write_crops` wrote, or one like it. Raises InputError, naming the line."""
-    return [_read_crop(row, origin) for origin, row in read_columns(path, COLUMNS)]
+    return [_read_crop(row) for row in read_table(path, COLUMNS)]
 
 
 def with_crops(
@@ -86,30 +87,32 @@ def read_true_boxes(data: Sequence[Path]) -> dict[tuple[str, str], list[Box]]:
     for table in sorted({label_table(shard) for shard in shards}):
         if not table.is_file():
             continue
-        for origin, row in read_columns(table, ("file",)):
-            for label, box in _parse_boxes(row.get("boxes"), origin):
-                found[row["file"], label].append(box)
+        for row in read_table(table, ("file",)):
+            for label, box in _parse_boxes(row):
+                found[row.fields["file"], label].append(box)
     return dict(found)
 
 
-def _read_crop(row: dict[str, str], where: str) -> Crop:
+def _read_crop(row: Row) -> Crop:
+    file, label, *numbers = row.take(*COLUMNS)
     try:
-        left, top, right, bottom, score = (float(row[column]) for column in COLUMNS[2:])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {', '.join(COLUMNS[2:])} must be numbers") from error
+        left, top, right, bottom, score = map(float, numbers)
+    except ValueError as error:
+        raise InputError(f"{row.origin}: {', '.join(COLUMNS[2:])} must be numbers") from error
     if not (left < right and top < bottom and math.isfinite(right - left + bottom - top + score)):
-        raise InputError(f"{where}: no box: left must be less than right, and top less than bottom")
-    return Crop(row["file"], row["label"], (left, top, right, bottom), score)
+        raise InputError(f"{row.origin}: not a box: left must be less than right, and top less than bottom")
+    return Crop(file, label, (left, top, right, bottom), score)
 
 
-def _parse_boxes(text: str | None, where: str) -> list[tuple[str, Box]]:
+def _parse_boxes(row: Row) -> list[tuple[str, Box]]:
+    text = row.fields.get("boxes")
     try:
         return [
             (str(label), (position(left), position(top), position(right), position(bottom)))
             for label, left, top, right, bottom in (json.loads(text) if text else ())
         ]
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f'{where}: boxes must be JSON, as [["cat", left, top, right, bottom]]') from error
+        raise InputError(f'{row.origin}: boxes must be JSON, as [["cat", left, top, right, bottom]]') from error
 
 
 def _grown(box: Box, margin: float) -> Box:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
 import tarfile
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -20,6 +19,7 @@ from geomatch.datasets.pairs import Box
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError
 from geomatch.io.images import IMAGE_SUFFIXES, decode_image
+from geomatch.io.tables import read_table
 
 BACKGROUND = "background"
 
@@ -168,25 +168,6 @@ def hold_out(photographs: Sequence[Photograph], share: float) -> tuple[list[Phot
     )
 
 
-def read_columns(table: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where each row of a CSV file in UTF-8 stands, for messages, and what it has by the names in the first line.
-
-    Raises InputError, naming the line, for what is no such file and for a row without one of the ``columns``.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if not set(columns) <= set(rows.fieldnames or ()):
-                raise InputError(f"{table}: its first line must name the columns {', '.join(columns)}")
-            for row in rows:
-                origin = f"{table}, line {rows.line_num}"
-                if any(row[column] is None for column in columns):
-                    raise InputError(f"{origin}: has not all of the columns {', '.join(columns)}")
-                yield origin, row
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read as a table of commas ({error})") from error
-
-
 def label_table(shard: Path) -> Path:
     """Where the labels of a tar shard's photographs are, if they have any."""
     return shard.parent / "labels.csv"
@@ -207,7 +188,8 @@ def _cut(pixels: Tensor, crop: Box, name: str) -> Tensor:
 def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
     if not table.is_file():
         return {}
-    return {row["file"]: tuple(row["labels"].split()) for _, row in read_columns(table, ("file", "labels"))}
+    rows = (row.take("file", "labels") for row in read_table(table, ("file", "labels")))
+    return {file: tuple(labels.split()) for file, labels in rows}
 
 
 def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[Photograph]:

@@ -137,7 +137,7 @@ def test_annotations_are_found_under_their_original_name_and_the_class_s(
 )
 def test_a_bad_row_is_named_or_counted(listed: Path, row: str, reason: str) -> None:
     write_list(listed, row, f"{PAIR},7,{TRIANGLE},{SQUARE}")
-    with pytest.raises(InputError, match=rf"{LIST}, row 2: .*{reason}"):
+    with pytest.raises(InputError, match=rf"{LIST}, line 2: .*{reason}"):
         load(listed)
     bad = BadRows(skip=True)
     assert len(CALTECH_101.load(listed, "test", bad)) == 1

@@ -70,7 +70,10 @@ def test_a_photograph_whose_name_is_no_unicode_can_be_held_out() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"file,labels\na.png\n", "line 2: has not all"), (b"file,labels\n\xff,cat\n", "cannot be read as a table")],
+    [
+        (b"file,labels\na.png\n", "line 2: has nothing in the column 'labels'"),
+        (b"file,labels\n\xff,cat\n", "not text in UTF-8"),
+    ],
 )
 def test_a_damaged_table_of_labels_is_said(content: bytes, said: str, tmp_path: Path) -> None:
     write_shard(tmp_path, {"a.png": ("cat", "")})

@@ -144,15 +144,15 @@ def test_a_single_part_is_stored_without_its_axis_and_none_as_nothing(derived: P
 @pytest.mark.parametrize(
     ("row", "changes", "reason"),
     [
-        ("car_set_2/a.jpg", {}, "row 2: has 1 columns of 2"),
-        ("car_set_2/c.jpg,car_set_2/b.jpg", {}, r"row 2: .*c\.jpg is missing"),
-        ("../a.jpg,car_set_2/b.jpg", {}, "row 2: .*should be a path below"),
-        ("/a.jpg,car_set_2/b.jpg", {}, "row 2: .*should be a path below"),
+        ("car_set_2/a.jpg", {}, "line 2: has 1 columns of 2"),
+        ("car_set_2/c.jpg,car_set_2/b.jpg", {}, r"line 2: .*c\.jpg is missing"),
+        ("../a.jpg,car_set_2/b.jpg", {}, "line 2: .*should be a path below"),
+        ("/a.jpg,car_set_2/b.jpg", {}, "line 2: .*should be a path below"),
         (PAIR, {"keypts": np.ones((3, 3))}, r"a_new\.mat: 'keypts' \(3, 3\).* should be 2 x K and 1 x K"),
         (PAIR, {"keypts_status": [[1, 1]]}, r"a_new\.mat: .*'keypts_status' \(1, 2\) should be 2 x K and 1 x K"),
         (PAIR, {"keypts": "cat"}, r"a_new\.mat: keypts, keypts_status should be numbers"),
-        (PAIR, {"keypts": np.ones((2, 2)), "keypts_status": [[1, 1]]}, "row 2: 2 source keypoints but 3 target"),
-        (PAIR, {"keypts": np.full((2, 3), 42.0)}, r"row 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"),
+        (PAIR, {"keypts": np.ones((2, 2)), "keypts_status": [[1, 1]]}, "line 2: 2 source keypoints but 3 target"),
+        (PAIR, {"keypts": np.full((2, 3), 42.0)}, r"line 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[str, object], reason: str) -> None:
@@ -209,7 +209,9 @@ def test_damaged_and_missing_annotations_are_named(derived: Path) -> None:
     with pytest.raises(InputError, match=r"b_new\.mat: has no 'keypts_status'"):
         load(derived)
     annotation.unlink()
-    with pytest.raises(InputError, match=r"row 2: the images need a_new\.mat and b_new\.mat .*Annotations_Part/a\.mat"):
+    with pytest.raises(
+        InputError, match=r"line 2: the images need a_new\.mat and b_new\.mat .*Annotations_Part/a\.mat"
+    ):
         load(derived)
 
 

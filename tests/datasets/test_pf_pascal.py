@@ -50,7 +50,7 @@ def test_listed_points_and_annotated_boxes_count_from_one(pascal: Path) -> None:
     write_list(pascal / "image_pairs" / "test_pairs.csv", WITH_POINTS, GOOD)
     (pair,) = load(pascal)
     assert (pair.source.name, pair.target.name) == ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
-    assert (pair.category, pair.origin) == ("cat", "test_pairs.csv, row 2")
+    assert (pair.category, pair.origin) == ("cat", "test_pairs.csv, line 2")
     assert pair.source_points.tolist() == [[1, 2], [11, 12]]
     assert pair.target_points.tolist() == [[3, 4], [13, 14]]
     assert (pair.source_box, pair.target_box) == ((0, 1, 20, 25), (3, 0, 39, 19))
@@ -131,7 +131,7 @@ def test_a_training_image_that_is_also_evaluated_on_is_warned_of(pascal: Path) -
 def test_a_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reason: str) -> None:
     good = GOOD if header == WITH_POINTS else f"{PAIR},8,0"
     write_list(pascal / "test_pairs.csv", header, good, row, good)
-    with pytest.raises(InputError, match=rf"test_pairs\.csv, row 3: .*{reason}"):
+    with pytest.raises(InputError, match=rf"test_pairs\.csv, line 3: .*{reason}"):
         load(pascal)
     bad = BadRows(skip=True)
     assert len(PF_PASCAL.load(pascal, "test", bad)) == 2

@@ -61,11 +61,11 @@ def test_padding_is_no_keypoint_and_does_not_widen_the_extent(willow: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"points": ["x", *range(2, 41)]}, r"test_pairs_pf.csv, row 2: XA1 to YB10 should be numbers"),
-        ({"points": list(range(1, 40))}, r"row 2: has 41 columns of 42"),
-        ({"a": "geese/a.png"}, r"row 2: .*geese.* is missing"),
-        ({"points": list(range(41, 81))}, r"row 2: source keypoint \(40, 50\) lies outside"),
-        ({"points": [-1] * 40}, r"row 2: the two images have no keypoint in common"),
+        ({"points": ["x", *range(2, 41)]}, r"test_pairs_pf.csv, line 2: XA1 to YB10 should be numbers"),
+        ({"points": list(range(1, 40))}, r"line 2: has 41 columns of 42"),
+        ({"a": "geese/a.png"}, r"line 2: .*geese.* is missing"),
+        ({"points": list(range(41, 81))}, r"line 2: source keypoint \(40, 50\) lies outside"),
+        ({"points": [-1] * 40}, r"line 2: the two images have no keypoint in common"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object], reason: str) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from geomatch.io.parsing import Row
+    from geomatch.io.tables import Row
 
 COLUMNS = ("x", "y")
 
@@ -91,15 +91,15 @@ def at(
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:
     """The points as they were written. Raises InputError."""
-    from geomatch.io.parsing import parse_table, read_text
+    from geomatch.io.tables import parse_table, read_table
 
-    rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, unnamed=True)]
+    rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, header_optional=True)]
     if points is not None and str(points) == "-":
         rows += parse_table(
-            sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), "stdin", COLUMNS, unnamed=True
+            sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), "stdin", COLUMNS, header_optional=True
         )
     elif points is not None:
-        rows += parse_table(read_text(points), str(points), COLUMNS, unnamed=True)
+        rows += read_table(points, COLUMNS, header_optional=True)
     if not rows:
         raise InputError("no points; give --point X,Y, or --points FILE with x,y on each line")
     return rows

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from geomatch.datasets.base import Benchmark, check_split, image_size, read_numbers, read_rows, stored_image
+from geomatch.datasets.base import Benchmark, check_split, image_size, read_numbers, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, ImageFile, Mask, Points
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.images import MAX_PIXELS
+from geomatch.io.tables import read_table
 
 LIST = "test_pairs_caltech_with_category.csv"
 IMAGES = "101_ObjectCategories"
@@ -89,7 +90,7 @@ def draw_masks(source: Silhouette, target: Silhouette) -> tuple[Mask, Mask]:
 def _listed_pairs(root: Path, pair_list: Path, bad: BadRows) -> list[AnnotatedPair]:
     size = cache(image_size)
     pairs = []
-    for row in read_rows(pair_list):
+    for row in read_table(pair_list, name=pair_list.name):
         with bad.tolerated():
             source_name, target_name, _, *outlines = row.first(7)
             source, target = (stored_image(root, name, row.origin) for name in (source_name, target_name))

@@ -11,12 +11,10 @@ import numpy as np
 
 from geomatch.datasets.base import (
     Benchmark,
-    Row,
     check_split,
     image_size,
     read_mat,
     read_numbers,
-    read_rows,
     stored_image,
 )
 from geomatch.datasets.benchmarks.pf_pascal import NUMBERED
@@ -31,6 +29,7 @@ from geomatch.datasets.pairs import (
     common_points,
 )
 from geomatch.errors import InputError
+from geomatch.io.tables import Row, read_table
 
 LIST = "test_pairs_pascal_parts.csv"
 
@@ -62,7 +61,7 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
         raise PASCAL_PARTS.missing([pair_list])
     size, keypoints = cache(image_size), cache(_read_keypoints)
     pairs = []
-    for row in read_rows(pair_list):
+    for row in read_table(pair_list, name=pair_list.name):
         with bad.tolerated():
             pairs.append(_read_pair(root, row, size, keypoints))
     return pairs

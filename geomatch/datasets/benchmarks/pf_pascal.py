@@ -12,17 +12,16 @@ import numpy as np
 
 from geomatch.datasets.base import (
     Benchmark,
-    Row,
     check_split,
     image_size,
     read_numbers,
-    read_rows,
     stored_image,
     unpacked,
 )
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair, common_points, mirror_points
 from geomatch.datasets.pascal_ilsvrc import VOC_CLASSES
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.tables import Row, read_table
 
 FOLDER = "PF-dataset-PASCAL"
 LISTS = {
@@ -79,7 +78,7 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
         _warn_of_overlap(root, pair_list)
     files = Files(home, cache(image_size), cache(_read_annotation))
     pairs = []
-    for row in read_rows(pair_list):
+    for row in read_table(pair_list, name=pair_list.name):
         with bad.tolerated():
             pairs.append(_read_pair(files, row))
     return pairs
@@ -119,7 +118,7 @@ def _warn_of_overlap(root: Path, pair_list: Path) -> None:
 
 
 def _listed_images(pair_list: Path) -> set[str]:
-    return {PurePosixPath(name).name for row in read_rows(pair_list) for name in row.values[:2]}
+    return {PurePosixPath(name).name for row in read_table(pair_list, name=pair_list.name) for name in row.values[:2]}
 
 
 def _read_pair(files: Files, row: Row) -> AnnotatedPair:

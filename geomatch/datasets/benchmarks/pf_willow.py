@@ -11,16 +11,15 @@ import numpy as np
 
 from geomatch.datasets.base import (
     Benchmark,
-    Row,
     check_split,
     image_size,
     read_numbers,
-    read_rows,
     stored_image,
     unpacked,
 )
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Points, check_pair, common_points
 from geomatch.errors import InputError
+from geomatch.io.tables import Row, read_table
 
 CLASSES = (
     "car(G)",
@@ -92,7 +91,7 @@ def _all_pairs(home: Path, annotated: dict[str, list[Path]], bad: BadRows) -> li
 def _listed_pairs(home: Path, pair_list: Path, bad: BadRows) -> list[AnnotatedPair]:
     size = cache(image_size)
     pairs = []
-    for row in read_rows(pair_list):
+    for row in read_table(pair_list, name=pair_list.name):
         with bad.tolerated():
             names = ["/".join(PurePosixPath(name).parts[-2:]) for name in row.first(2)]
             pairs.append(_pair(home, names, row.origin, *_listed_points(row), size))

@@ -28,7 +28,7 @@ from geomatch.annotations import (
 from geomatch.errors import InputError
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
-from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, understood, whole_number
+from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5
@@ -54,21 +54,21 @@ def read_coco(
     the annotation, for a document that does not know the image or is not as COCO has it.
     """
     entry = _entry_of(path, document["images"], image)
-    with understood(f"{path}, image {entry['id']!r}"):
+    with reading(f"{path}, image {entry['id']!r}"):
         stated = entry.get("height", size[0]), entry.get("width", size[1])
         if stated != size:
             raise ValueError(f"is {stated[1]!r}x{stated[0]!r} there, but {image} is {size[1]}x{size[0]} pixels")
-    with understood(f"{path}, categories"):
+    with reading(f"{path}, categories"):
         categories = {each.id: each for each in map(_read_category, document["categories"])}
         if len({each.name for each in categories.values()}) < len(document["categories"]):
             raise ValueError("two of them have one id or one name")
     things: list[Thing] = []
-    with understood(f"{path}, annotations"):
+    with reading(f"{path}, annotations"):
         ours = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
         if kind is AnnotationKind.masks:
             check_masks(len(ours), size)
     for annotation in ours:
-        with understood(f"{path}, annotation {annotation.get('id')}"):
+        with reading(f"{path}, annotation {annotation.get('id')}"):
             category = categories.get(annotation["category_id"])
             if category is None:
                 raise ValueError(f"its category {annotation['category_id']!r} is not among the document's")
@@ -131,7 +131,7 @@ def segmentation(region: Region) -> object:
 
 def _entry_of(path: Path, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
     """The image that is meant: of those of its name, the one whose folders are its folders, too."""
-    with understood(f"{path}, images"):
+    with reading(f"{path}, images"):
         named = [(Path(str(entry["file_name"])), entry) for entry in entries if entry["id"] is not None]
     named = [(file, entry) for file, entry in named if file.name == image.name]
     whole = image.absolute().parts

@@ -20,7 +20,8 @@ from geomatch.annotations import (
     named_keypoints,
 )
 from geomatch.errors import InputError
-from geomatch.io.parsing import Row, parse_table, read_text, understood
+from geomatch.io.parsing import reading
+from geomatch.io.tables import Row, read_table
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 UNNAMED = "object"
@@ -39,8 +40,7 @@ def read_annotation_table(path: Path, kind: AnnotationKind, image: Path) -> Anno
     with the same `object` and `label` are one thing. Raises InputError.
     """
     wanted = ("x", "y") if kind is AnnotationKind.keypoints else SIDES
-    rows = parse_table(read_text(path), str(path), wanted)
-    rows = [row for row in rows if Path(row.fields.get("image", image.name)).name == image.name]
+    rows = [row for row in read_table(path, wanted) if Path(row.fields.get("image", image.name)).name == image.name]
     shapes = _read_boxes(rows) if kind is AnnotationKind.boxes else _read_keypoints(path, rows)
     things = [Thing(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
     return Annotations(things, AnnotationFormat.csv, categories_of(things))
@@ -82,7 +82,7 @@ def _read_keypoints(path: Path, rows: Sequence[Row]) -> Iterator[tuple[str, Keyp
     for (_, label), members in things.items():
         names = [row.fields.get("name") or str(number) for number, row in enumerate(members, 1)]
         points = np.array([[row.position("x"), row.position("y")] for row in members], dtype=np.float64)
-        with understood(str(path)):
+        with reading(str(path)):
             yield label, named_keypoints(names, points, [_visibility(row) for row in members])
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from geomatch.annotations import AnnotatedImage, Annotations, LabelColours, Region, Thing, categories_of
 from geomatch.errors import InputError
 from geomatch.io.images import png_bytes
-from geomatch.io.parsing import check_masks, understood
+from geomatch.io.parsing import check_masks, reading
 from geomatch.options import AnnotationFormat, MaskEncoding
 
 _MODES = ("1", "L", "P", "I;16", "I")
@@ -36,7 +36,7 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: damaged or no image ({error})") from error
     labels = [int(value) for value in np.unique(values) if value]
-    with understood(str(path)):
+    with reading(str(path)):
         check_masks(len(labels), size)
     regions = [Region(values == label, MaskEncoding.packed_runs) for label in labels]
     things = [

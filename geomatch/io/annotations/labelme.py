@@ -26,7 +26,7 @@ from geomatch.annotations import (
     named_keypoints,
 )
 from geomatch.io.annotations.polygons import fill, trace
-from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, understood
+from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, reading
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
@@ -54,7 +54,7 @@ def read_labelme(
     Points of one group are one thing, and so are outlines of one group and label. Raises InputError, naming ``path``
     and the shape.
     """
-    with understood(str(path)):
+    with reading(str(path)):
         named = PureWindowsPath(str(document.get("imagePath") or image.name)).name
         if named != image.name:
             raise ValueError(f"annotates {named!r}, not {image.name}")
@@ -63,11 +63,11 @@ def read_labelme(
             raise ValueError(f"its image is {stated[1]!r}x{stated[0]!r}, but {image} is {size[1]}x{size[0]} pixels")
     shapes: list[_Shape] = []
     for number, shape in enumerate(document["shapes"], 1):
-        with understood(f"{path}, shape {number}"):
+        with reading(f"{path}, shape {number}"):
             if shape.get("shape_type", "polygon") in _SHAPE_TYPES[kind]:
                 check_masks(len(shapes) + 1 if kind is AnnotationKind.masks else 0, size)
                 shapes.append(_read_shape(shape, number, size))
-    with understood(str(path)):
+    with reading(str(path)):
         things = [
             Thing(label, number, shape) for number, (label, shape) in enumerate(_ASSEMBLERS[kind](shapes, size), 1)
         ]
