@@ -19,7 +19,7 @@ from PIL import Image
 
 from geomatch.datasets.benchmarks import caltech101, pascal_parts, pf_pascal, pf_willow, spair
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
-from geomatch.datasets.image_folder import find_photographs, hold_out
+from geomatch.datasets.image_folder import find_images, hold_out
 from geomatch.datasets.pairs import AnnotatedPair, BadRows
 from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
 from tests.datasets.test_pascal_parts import structs
@@ -229,7 +229,7 @@ def test_damaged_tables_of_crops(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat dog", ""), "b.png": ("dog", "")})
         write(Path(folder) / "crops.csv", content)
-        photographs = find_photographs([Path(folder)])
+        photographs = find_images([Path(folder)])
         assert_read_or_refused(lambda: with_crops(photographs, read_crops(Path(folder) / "crops.csv")))
 
 
@@ -239,7 +239,7 @@ def test_damaged_tables_of_labels(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("", ""), "b.png": ("", "")})
         write(Path(folder) / "labels.csv", content)
-        assert_read_or_refused(lambda: find_photographs([Path(folder)]))
+        assert_read_or_refused(lambda: find_images([Path(folder)]))
         assert_read_or_refused(lambda: read_true_boxes([Path(folder)]))
 
 
@@ -266,6 +266,6 @@ def test_damaged_tars_of_photographs(data: st.DataObject) -> None:
 
 
 def read_photographs(folder: Path) -> None:
-    for part in hold_out(find_photographs([folder]), 0.5):
+    for part in hold_out(find_images([folder]), 0.5):
         for photograph in part:
             assert_read_or_refused(photograph.load)

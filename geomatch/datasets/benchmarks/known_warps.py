@@ -21,7 +21,7 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
 from geomatch.datasets.base import Benchmark, check_split, encoded_size
-from geomatch.datasets.image_folder import Photograph, find_photographs
+from geomatch.datasets.image_folder import LabelledImage, find_images
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Points, check_pair
 from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, read_image
 
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 class ScaledPhotograph:
     """A photograph, made smaller if its longer side exceeds LONGER_SIDE."""
 
-    photograph: Photograph
+    photograph: LabelledImage
     size: tuple[int, int]
 
     @property
@@ -100,14 +100,14 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
     """Two pairs a photograph, one of each kind. ``root``: images, in sub-folders too, or tar shards of them."""
     check_split(WARPS.name, split, ["test"])
     pairs = []
-    for photograph in find_photographs([root]):
+    for photograph in find_images([root]):
         with bad.tolerated():
             source = ScaledPhotograph(photograph, _scaled_size(photograph))
             pairs += [_pair(source, kind) for kind in Kind]
     return pairs
 
 
-def _scaled_size(photograph: Photograph) -> tuple[int, int]:
+def _scaled_size(photograph: LabelledImage) -> tuple[int, int]:
     height, width = encoded_size(photograph.open(), photograph.name)
     scale = min(1.0, LONGER_SIDE / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
