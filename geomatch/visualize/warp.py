@@ -1,4 +1,4 @@
-"""Pull a target image into its source's frame."""
+"""Warp a target image onto its source."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from geomatch.correspondence import Correspondence
 _PIXELS_AT_ONCE = 1 << 20
 
 
-def pull(target: Tensor, correspondence: Correspondence) -> Tensor:
-    """The target's pixels where the flow says they belong in the source: (4, H, W) uint8 RGBA.
+def warp_to_source(target: Tensor, correspondence: Correspondence) -> Tensor:
+    """The target read at each source pixel's match: (4, H, W) uint8 RGBA, in the source's frame.
 
-    target: (3, h, w) uint8. Colours are read bilinearly; invalid pixels are fully transparent.
+    target: (3, h, w) uint8. Colours are read bilinearly; pixels that are not valid are fully transparent.
     """
     height, width = correspondence.source_size
     flow, valid = correspondence.flow.cpu(), correspondence.valid.cpu()

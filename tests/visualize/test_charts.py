@@ -19,7 +19,7 @@ from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, A
     ],
 )
 def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float, ticks: list[float]) -> None:
-    assert Axis.reaching("", highest).ticks == pytest.approx(ticks)
+    assert Axis.from_zero("", highest).ticks == pytest.approx(ticks)
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,16 @@ def test_an_axis_holds_its_range_with_two_to_six_ticks(lowest: float, length: fl
     assert axis.ticks[0] <= lowest + slack
     assert axis.ticks[-1] >= lowest + length - slack
     assert 2 <= len(axis.ticks) <= 6
-    assert axis.share(axis.ticks[0]) == pytest.approx(0, abs=1e-6)
-    assert axis.share(axis.ticks[-1]) == pytest.approx(1)
+    assert axis.fraction(axis.ticks[0]) == pytest.approx(0, abs=1e-6)
+    assert axis.fraction(axis.ticks[-1]) == pytest.approx(1)
 
 
 def test_the_ends_of_the_axes_are_the_corners_of_the_plotting_area() -> None:
     plot = Plot(Axis.spanning("", 10, 20), Axis.spanning("", -4, -2))
-    assert plot.place(10, -4) == (LEFT, HEIGHT - BOTTOM)
-    assert plot.place(20, -2) == (WIDTH - RIGHT, TOP)
+    assert plot.position(10, -4) == (LEFT, HEIGHT - BOTTOM)
+    assert plot.position(20, -2) == (WIDTH - RIGHT, TOP)
 
 
 def test_a_line_is_broken_where_there_is_no_number() -> None:
-    plot = Plot(Axis.reaching("", 4), Axis.reaching("", 1))
+    plot = Plot(Axis.from_zero("", 4), Axis.from_zero("", 1))
     assert plot.path([0, 1, 2, 3], [0, 1, math.nan, 1]).count("M") == 2

@@ -4,17 +4,17 @@ import torch
 from PIL import Image
 
 from geomatch.geometry.grid import Grid
-from geomatch.visualize.pairs import keypoint_colours
+from geomatch.visualize.colours import keypoint_colours
 from geomatch.visualize.responses import (
     CAPTION,
     GAP,
     HEADING,
     PICTURE,
     ResponseRow,
+    draw_peaks,
     draw_response_sheet,
+    overlay_response,
     response_scales,
-    tinted,
-    with_peaks,
 )
 from geomatch.visualize.sheet import MARGIN
 
@@ -29,7 +29,7 @@ def row(responses: np.ndarray, grey: int = 100, name: str = "a") -> ResponseRow:
 def test_responses_are_read_where_the_small_photograph_s_pixels_lie() -> None:
     """Cells of 40 pixels that respond by their column, on a photograph of 320 x 160 shown at half its size."""
     maps = torch.stack([torch.arange(8.0).expand(4, 8), torch.zeros(4, 8)])
-    small = ResponseRow.of("a", torch.zeros(3, 160, 320, dtype=torch.uint8), maps, Grid.over((160, 320), 4, 8))
+    small = ResponseRow.from_maps("a", torch.zeros(3, 160, 320, dtype=torch.uint8), maps, Grid.over((160, 320), 4, 8))
     assert small.photograph.size == (PICTURE[0], 80) == (160, 80)
     position = (np.arange(160) + 0.5) / 20 - 0.5  # in cells
     np.testing.assert_allclose(small.responses[0], np.tile(position.clip(0, 7), (80, 1)), atol=1e-4)
@@ -44,7 +44,7 @@ def test_a_channel_has_one_scale_on_all_photographs_from_its_median_to_its_large
 
 def test_up_to_the_median_the_photograph_is_grey_and_beyond_it_takes_on_the_channel_s_colour() -> None:
     responses = np.array([[[0.5, 1, 2, 3, 5]]])
-    drawn = np.asarray(tinted(row(responses), 0, RED, (1, 3))).astype(int)[0]
+    drawn = np.asarray(overlay_response(row(responses), 0, RED, (1, 3))).astype(int)[0]
     light = 100 + 0.3 * 155
     share = 0.9 * np.array([0, 0, 0.5, 1, 1])[:, None]
     np.testing.assert_allclose(drawn, share * np.array(RED[:3]) + (1 - share) * light, atol=1.5)
@@ -52,14 +52,14 @@ def test_up_to_the_median_the_photograph_is_grey_and_beyond_it_takes_on_the_chan
 
 def test_a_channel_that_is_the_same_everywhere_leaves_the_photograph_grey() -> None:
     flat = row(np.full((1, 4, 4), 0.7))
-    assert np.ptp(np.asarray(tinted(flat, 0, RED, response_scales([flat])[0]))) == 0
+    assert np.ptp(np.asarray(overlay_response(flat, 0, RED, response_scales([flat])[0]))) == 0
 
 
 def test_a_dot_in_its_colour_is_where_each_channel_responds_most_and_all_else_is_the_photograph() -> None:
     responses = np.zeros((2, 60, 90))
     responses[0, 20, 30] = responses[1, 45, 70] = 1
     colours = keypoint_colours(2)
-    drawn = np.asarray(with_peaks(row(responses), colours)).astype(int)
+    drawn = np.asarray(draw_peaks(row(responses), colours)).astype(int)
     np.testing.assert_array_equal(drawn[20, 30], colours[0][:3])
     np.testing.assert_array_equal(drawn[45, 70], colours[1][:3])
     y, x = np.indices((60, 90))

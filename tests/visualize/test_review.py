@@ -68,10 +68,8 @@ def test_a_mask_is_tinted_where_it_is_and_nowhere_else() -> None:
 
 def test_the_outline_of_a_box_that_is_a_guess_is_broken() -> None:
     box = (10.0, 10.0, 40.0, 30.0)
-    edges = [
-        {pixel(draw(image(box, each)), x, 10.0) for x in np.linspace(12, 38, 80)}
-        for each in (Visibility.seen, Visibility.guessed)
-    ]
+    pictures = [draw(image(box, each)) for each in (Visibility.seen, Visibility.guessed)]
+    edges = [{pixel(picture, x, 10.0) for x in np.linspace(12, 38, 80)} for picture in pictures]
     assert GREY not in edges[0]
     assert GREY in edges[1]
 

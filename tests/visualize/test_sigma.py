@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.visualize.overview import confidence_picture
-from geomatch.visualize.sigma import LEGEND, MARGIN, PICTURE, SigmaTile, draw_sigma_sheet, sigma_scale, veiled
+from geomatch.visualize.colours import confidence_picture
+from geomatch.visualize.sigma import LEGEND, MARGIN, PICTURE, SigmaTile, draw_sigma_sheet, overlay_sigma, sigma_scale
 from tests.conftest import random_features
 
 
@@ -17,7 +17,7 @@ def test_sigma_is_read_where_the_small_photograph_s_pixels_lie() -> None:
     """Cells of 50 pixels whose sigma is their column; four small pixels stand for one of them, in either axis."""
     features = random_features(4, 8, cell=100, sigma=1.0)
     features.inverse_confidence.copy_(torch.arange(8.0).expand(4, 8))  # type: ignore[union-attr]
-    small = SigmaTile.of("a", torch.zeros(3, 400, 800, dtype=torch.uint8), features)
+    small = SigmaTile.from_features("a", torch.zeros(3, 400, 800, dtype=torch.uint8), features)
     assert small.photograph.size == (PICTURE[0], PICTURE[0] // 2)
     position = (np.arange(PICTURE[0]) + 0.5) * 800 / PICTURE[0] / 100 - 0.5  # in cells
     np.testing.assert_allclose(small.sigma, np.tile(position.clip(0, 7), (PICTURE[0] // 2, 1)), atol=1e-4)
@@ -25,11 +25,11 @@ def test_sigma_is_read_where_the_small_photograph_s_pixels_lie() -> None:
 
 def test_features_without_sigma_are_refused() -> None:
     with pytest.raises(ValueError, match="no sigma"):
-        SigmaTile.of("a", torch.zeros(3, 40, 40, dtype=torch.uint8), random_features(4, 4))
+        SigmaTile.from_features("a", torch.zeros(3, 40, 40, dtype=torch.uint8), random_features(4, 4))
 
 
 def test_small_sigmas_are_pale_and_large_ones_dark_over_the_grey_photograph() -> None:
-    drawn = np.asarray(veiled(tile("a", np.array([[0.1, 0.2, 0.3, 9.0]])), (0.1, 0.3))).astype(int)[0]
+    drawn = np.asarray(overlay_sigma(tile("a", np.array([[0.1, 0.2, 0.3, 9.0]])), (0.1, 0.3))).astype(int)[0]
     ramp = np.asarray(confidence_picture(np.array([[1, 0.5, 0, 0]], np.float32))).astype(int)[0]
     np.testing.assert_allclose(drawn, 0.7 * ramp + 0.3 * 120, atol=1.5)
     assert drawn[0].sum() > drawn[1].sum() > drawn[2].sum()

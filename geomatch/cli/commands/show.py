@@ -57,7 +57,7 @@ def confidence(
             pixels = load_image(path)
             features = pipeline.describe(pixels)
             assert features.inverse_confidence is not None, "introspection knows sigma"
-            tiles.append(SigmaTile.of(path.name, pixels, features))
+            tiles.append(SigmaTile.from_features(path.name, pixels, features))
             records.append({"image": str(path), **_statistics(features.inverse_confidence), "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
     if quiet:
@@ -124,7 +124,7 @@ def responses(
         drawn = strongest_channels(torch.stack([bank.amax(dim=(1, 2)) for bank in banks]), channels)
         status.update("drawing")
         rows = [
-            ResponseRow.of(path.name, picture, bank[drawn], grid)
+            ResponseRow.from_maps(path.name, picture, bank[drawn], grid)
             for path, picture, bank, grid in zip(images, pictures, banks, grids, strict=True)
         ]
         write_atomically(output, png_bytes(draw_response_sheet(name, [f"filter {each}" for each in drawn], rows)))

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from geomatch.visualize.pairs import DENSITY, HEIGHT, MARGIN, draw_pair, keypoint_colours
+from geomatch.visualize.colours import keypoint_colours
+from geomatch.visualize.keypoint_matches import DENSITY, HEIGHT, MARGIN, draw_keypoint_matches
 
 SIDE = 100
 SCALE = HEIGHT / SIDE
@@ -30,11 +31,15 @@ def pixel(picture: Image.Image, position: tuple[float, float], left: float = 0) 
 def draw_one(correct: bool, predicted: tuple[float, float] = (80, 50)) -> Image.Image:
     """One point at (25, 60) of the source, sent to ``predicted``, that belongs at (20, 50)."""
     truth = points((20, 50))
-    return draw_pair(photograph(), photograph(), points((25, 60)), points(predicted), truth, np.array([correct]))
+    return draw_keypoint_matches(
+        photograph(), photograph(), points((25, 60)), points(predicted), truth, np.array([correct])
+    )
 
 
 def test_both_photographs_stand_at_one_height_on_a_clear_ground() -> None:
-    picture = draw_pair(photograph(40), photograph(), points((5, 5)), points((9, 9)), points((9, 9)), np.array([True]))
+    picture = draw_keypoint_matches(
+        photograph(40), photograph(), points((5, 5)), points((9, 9)), points((9, 9)), np.array([True])
+    )
     assert picture.size == (DENSITY * (2 * HEIGHT + 3 * MARGIN), DENSITY * (HEIGHT + 2 * MARGIN))
     assert pixel(picture, (90, 90)) == GREY
     assert pixel(picture, (90, 90), left=ON_TARGET) == GREY
@@ -74,7 +79,7 @@ def test_drawing_leaves_its_inputs_as_they_were() -> None:
     pixels = [photograph(), photograph()]
     arrays = [points((25, 60)), points((900, 50)), points((20, 50))]
     correct = np.array([False])
-    draw_pair(pixels[0], pixels[1], arrays[0], arrays[1], arrays[2], correct)
+    draw_keypoint_matches(pixels[0], pixels[1], arrays[0], arrays[1], arrays[2], correct)
     assert all(torch.equal(image, photograph()) for image in pixels)
     assert [array.tolist() for array in arrays] == [[[25, 60]], [[900, 50]], [[20, 50]]]
     assert correct.tolist() == [False]
@@ -83,7 +88,7 @@ def test_drawing_leaves_its_inputs_as_they_were() -> None:
 @pytest.mark.parametrize("count", [1, 21, 200])
 def test_any_number_of_points_can_be_drawn(count: int) -> None:
     places = np.random.default_rng(count).uniform(0, SIDE - 1, (3, count, 2))
-    picture = draw_pair(photograph(), photograph(), *places, correct=np.arange(count) % 2 == 0)
+    picture = draw_keypoint_matches(photograph(), photograph(), *places, correct=np.arange(count) % 2 == 0)
     assert len(np.unique(np.array(picture).view(np.uint32))) > 10
 
 

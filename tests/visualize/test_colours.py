@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from geomatch.visualize.flow_colours import colour_flow, colour_wheel
+from geomatch.visualize.colours import colour_flow, colour_wheel
 
 
 def test_the_wheel_is_that_of_the_middlebury_benchmark() -> None:
