@@ -79,14 +79,11 @@ def take_statement(
     how, max_bytes = pipeline.matcher.densification, pipeline.matcher.max_bytes
     source, target, there, back = pipeline.matcher.place(source, target)
     points = torch.from_numpy(pair.source_points)
-    forward = (
-        densify(source, target, there, back, how, max_bytes).transfer(points.to(source.descriptors)).double().cpu()
-    )
+    sent = densify(source, target, there, back, how, max_bytes).map_points(points).positions
     landing = there.at(source.grid.centres(there.positions.device))
     evidence = compute_cues(source, target, landing, how.cues, max_bytes).stacked()
     maps = evidence.reshape(1, -1, *source.grid.shape).cpu()
     at_points = read_cells(maps, source.grid.to_cells(points.float())[None])[0]
-    sent = forward.numpy()
     transfer = Transfer(pair, source.image_size, target.image_size, sent, sent, None)
     house = house_protocol(benchmark)
     right = house.errors(transfer) <= CONFIDENCE_ALPHA * house.threshold_length(transfer)

@@ -22,7 +22,6 @@ from geomatch.io.images import png_bytes
 from geomatch.pipeline import Pipeline
 from geomatch.visualize.overview import draw_overview
 from geomatch.visualize.sheet import to_picture
-from geomatch.visualize.warp import warp_to_source
 
 RECORD_FILE = "match.json"
 _PICTURES = ("warped.png", "confidence.png", "overview.png")
@@ -60,7 +59,7 @@ def flow_files(correspondence: Correspondence, formats: Sequence[str]) -> dict[s
 
 def picture_files(source: Tensor, target: Tensor, correspondence: Correspondence) -> dict[str, bytes]:
     """Warp, confidence and overview by the names of their files. source, target: (3, H, W) uint8."""
-    warped = warp_to_source(target, correspondence)
+    warped = correspondence.warp(target)
     confidence = np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)
     pictures = to_picture(warped), Image.fromarray(confidence), draw_overview(source, target, warped, correspondence)
     return {name: png_bytes(picture) for name, picture in zip(_PICTURES, pictures, strict=True)}

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomatch.annotations import Box as Box
+from geomatch.annotations import Points as Points
 from geomatch.errors import InputError
 from geomatch.io.flow import FlowField
 from geomatch.io.images import load_image
 
-Points = NDArray[np.float64]
-Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 
 NO_POINTS: Points = np.zeros((0, 2))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from geomatch.annotations import AnnotatedImage, Box, Category, Keypoints, Region, Thing, Visibility
+from geomatch.annotations import AnnotatedImage, Box, Category, Instance, Keypoints, Region, Visibility
 from geomatch.geometry.grid import rescale_position
 from geomatch.visualize.colours import Colour, keypoint_colours
 from geomatch.visualize.markup import element
@@ -63,30 +63,30 @@ def review_page(pictures: Sequence[tuple[str, str]]) -> str:
 def _draw(pixels: Tensor, image: AnnotatedImage, categories: Sequence[Category]) -> Image.Image:
     photograph = fit_photograph(pixels, PANEL)
     large = photograph.resize((photograph.width * _OVERSAMPLING, photograph.height * _OVERSAMPLING))
-    large = _overlay_masks(large, image.things)
+    large = _overlay_masks(large, image.instances)
     pen = _Pen(ImageDraw.Draw(large), image.size, (large.height, large.width))
-    for thing, colour in zip(image.things, _colours(image.things), strict=True):
-        if isinstance(thing.shape, Keypoints):
-            skeleton = next((each.skeleton for each in categories if each.name == thing.label), ())
-            pen.keypoints(thing.shape, skeleton)
-        elif not isinstance(thing.shape, Region):
-            pen.box(thing.shape, colour, broken=thing.visibility is Visibility.guessed)
+    for instance, colour in zip(image.instances, _colours(image.instances), strict=True):
+        if isinstance(instance.shape, Keypoints):
+            skeleton = next((each.skeleton for each in categories if each.name == instance.label), ())
+            pen.keypoints(instance.shape, skeleton)
+        elif not isinstance(instance.shape, Region):
+            pen.box(instance.shape, colour, broken=instance.visibility is Visibility.guessed)
     return large.reduce(_OVERSAMPLING)
 
 
-def _colours(things: Sequence[Thing]) -> list[Colour]:
-    """One for each thing, the same on every image."""
-    colours = keypoint_colours(max([8, *(thing.number for thing in things)]))
-    return [colours[thing.number - 1] for thing in things]
+def _colours(instances: Sequence[Instance]) -> list[Colour]:
+    """One for each instance, the same on every image."""
+    colours = keypoint_colours(max([8, *(instance.number for instance in instances)]))
+    return [colours[instance.number - 1] for instance in instances]
 
 
-def _overlay_masks(picture: Image.Image, things: Sequence[Thing]) -> Image.Image:
+def _overlay_masks(picture: Image.Image, instances: Sequence[Instance]) -> Image.Image:
     """A picture under its masks in their colours, opaque at their edges."""
     pixels = np.asarray(picture).astype(np.float64)
-    for thing, colour in zip(things, _colours(things), strict=True):
-        if not isinstance(thing.shape, Region):
+    for instance, colour in zip(instances, _colours(instances), strict=True):
+        if not isinstance(instance.shape, Region):
             continue
-        mask = np.asarray(Image.fromarray(thing.shape.mask).resize(picture.size, Image.Resampling.NEAREST))
+        mask = np.asarray(Image.fromarray(instance.shape.mask).resize(picture.size, Image.Resampling.NEAREST))
         inner = mask.copy()
         for axis in (0, 1):
             for shift in (-2, 2):

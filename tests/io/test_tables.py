@@ -1,4 +1,4 @@
-"""Tables of tabs and commas, and where their rows stand."""
+"""Tables of tables read into rows."""
 
 from pathlib import Path
 

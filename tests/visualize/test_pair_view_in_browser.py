@@ -16,7 +16,6 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.geometry.grid import Grid
 from geomatch.visualize.colours import colour_flow, confidence_picture
 from geomatch.visualize.pair_view.page import view_page
-from geomatch.visualize.warp import warp_to_source
 from tests.browser import Tab, find_browser, open_tab
 from tests.conftest import random_features
 from tests.visualize.test_pair_view import HOSTILE, random_match
@@ -219,7 +218,7 @@ def test_the_slider_blends_the_source_into_the_warp(
     tab: Tab, images: dict[str, torch.Tensor], matches: dict[str, Correspondence]
 ) -> None:
     source = images["source"].permute(1, 2, 0).numpy().astype(float)
-    warped = warp_to_source(images["target"], matches["source"]).permute(1, 2, 0).numpy().astype(float)
+    warped = matches["source"].warp(images["target"]).permute(1, 2, 0).numpy().astype(float)
     valid = warped[..., 3] > 0
     for share in (0.0, 0.5, 1.0):
         tab.run(

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from geomatch.annotations import AnnotatedImage, Box, Category, Keypoints, Region, Thing, Visibility
+from geomatch.annotations import AnnotatedImage, Box, Category, Instance, Keypoints, Region, Visibility
 from geomatch.visualize.review import PANEL, draw_review, review_page
 from geomatch.visualize.sheet import MARGIN
 
@@ -18,7 +18,7 @@ def photograph() -> Tensor:
 
 
 def image(shape: Keypoints | Region | Box, visibility: Visibility = Visibility.seen) -> AnnotatedImage:
-    return AnnotatedImage("a.jpg", SIZE, [Thing("cat", 1, shape, visibility)])
+    return AnnotatedImage("a.jpg", SIZE, [Instance("cat", 1, shape, visibility)])
 
 
 def keypoints(*visibility: int) -> Keypoints:

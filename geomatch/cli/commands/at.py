@@ -60,7 +60,6 @@ def at(
     from geomatch.io.images import load_image
     from geomatch.io.parsing import json_text
     from geomatch.pipeline import Pipeline
-    from geomatch.transfer.transfer import land
 
     rows = _rows(point or [], points)
     with stderr_console().status("reading") as status:
@@ -77,9 +76,9 @@ def at(
             max_memory=parse_size(max_memory),
         )
         status.update("matching")
-        landing = land(pipeline.match(*(pipeline.describe(image) for image in images)), places)
+        mapped = pipeline.match(*(pipeline.describe(image) for image in images)).map_points(places)
     others = [{name: text for name, text in row.fields.items() if name not in COLUMNS} for row in rows]
-    results = (places, landing.positions.round(2), landing.confidence.round(4), landing.valid)
+    results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
     for other, (x, y), (to_x, to_y), confidence, valid in zip(others, *(r.tolist() for r in results), strict=True):
         if sys.stdout.isatty():
             note = "" if valid else ", not valid"

@@ -23,7 +23,7 @@ from torch import Tensor
 from geomatch.datasets.base import Benchmark, check_split, encoded_size
 from geomatch.datasets.image_folder import LabelledImage, find_images
 from geomatch.datasets.pairs import AnnotatedPair, BadRows, Points, check_pair
-from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, read_image
+from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, sample_image
 
 LONGER_SIDE = 480
 VIEW_SIDE = 400
@@ -74,7 +74,7 @@ class WarpedPhotograph:
 
     def load(self) -> Tensor:
         points = torch.from_numpy(self.to_photograph()(pixel_grid(VIEW_SIDE, VIEW_SIDE).numpy()))
-        colours = read_image(self.photograph.load().float(), points)
+        colours = sample_image(self.photograph.load().float(), points)
         return colours.round().clamp(0, 255).byte().reshape(3, VIEW_SIDE, VIEW_SIDE)
 
     def fingerprint(self) -> str:

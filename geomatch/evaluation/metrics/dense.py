@@ -30,22 +30,6 @@ def flow_accuracy(errors: NDArray[np.floating], image_size: tuple[int, int], alp
     return float((errors <= alpha * max(image_size)).mean()) if len(errors) else float("nan")
 
 
-def pull_mask(mask: Mask, flow: NDArray[np.floating]) -> Mask:
-    """A target's mask seen through a flow from source to target: the mask transferred to the source.
-
-    mask: (..., h, w) bool, one mask or a stack of them, on the target's grid. flow: (2, H, W). Returns (..., H, W)
-    bool. Each source pixel reads the target pixel nearest to where it lands (halves round up); those that land outside
-    the target, or whose flow is not a number, are False.
-    """
-    height, width = mask.shape[-2:]
-    row, column = np.indices(flow.shape[1:])
-    x, y = np.floor(column + flow[0] + 0.5), np.floor(row + flow[1] + 0.5)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    seen = np.zeros((*mask.shape[:-2], *inside.shape), bool)
-    seen[..., inside] = mask[..., y[inside].astype(np.intp), x[inside].astype(np.intp)]
-    return seen
-
-
 def label_transfer_accuracy(transferred: Mask, truth: Mask) -> float:
     """LT-ACC: share of an image's pixels whose transferred label is right, (H, W) bool each (Kim et al., CVPR 2013)."""
     return float((transferred == truth).mean())
