@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test quick lint check manual bench clean
+.PHONY: setup demo test quick lint check reference bench clean
 
 setup: $(READY)
 
@@ -34,8 +34,8 @@ lint: setup
 
 check: lint test
 
-manual: setup
-	$(BIN)/python -m geomatch.cli.manual > docs/manual.md
+reference: setup
+	$(BIN)/python scripts/cli_reference.py
 
 bench: setup
 	$(BIN)/python benchmarks/nearest.py

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from own_process import in_own_process
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from subprocess_measurement import measure_in_subprocess
 from torch import Tensor
 
 from geomatch.datasets.image_folder import ImageReader, find_images
@@ -221,7 +221,7 @@ def main() -> None:
         photographs = options.photographs or make_photographs(Path(folder))
         for name, keep_similarity in RECIPES.items():
             both, training, trunk = (
-                in_own_process(
+                measure_in_subprocess(
                     work,
                     Settings(
                         kind, photographs, options.init, options.device, options.threads, steps, options.batch,

@@ -21,7 +21,7 @@ except SystemExit:
 """
 
 
-def test_the_names_offered_are_those_there_are() -> None:
+def test_completion_names_are_those_of_the_registries() -> None:
     assert tuple(LOADERS) == completion.FEATURES
     assert tuple(METHODS) == completion.MATCHERS
     assert tuple(BENCHMARKS) == completion.DATASETS
@@ -40,7 +40,7 @@ def test_the_names_offered_are_those_there_are() -> None:
         ("datasets check t", ["tss"]),
     ],
 )
-def test_the_shell_completes_names_and_loads_nothing_heavy(typed: str, offered: list[str]) -> None:
+def test_completion_is_light(typed: str, offered: list[str]) -> None:
     words = ["geomatch", *typed.split()]
     asked = {"_GEOMATCH_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     done = subprocess.run(

@@ -36,7 +36,7 @@ def draw_one(correct: bool, predicted: tuple[float, float] = (80, 50)) -> Image.
     )
 
 
-def test_both_photographs_stand_at_one_height_on_a_clear_ground() -> None:
+def test_keypoint_matches_layout() -> None:
     picture = draw_keypoint_matches(
         photograph(40), photograph(), points((5, 5)), points((9, 9)), points((9, 9)), np.array([True])
     )
@@ -48,7 +48,7 @@ def test_both_photographs_stand_at_one_height_on_a_clear_ground() -> None:
 
 
 @pytest.mark.parametrize("correct", [True, False])
-def test_a_dot_of_the_point_s_colour_lies_where_it_is_and_where_it_was_sent(correct: bool) -> None:
+def test_keypoint_matches_dots_at_source_and_predicted_points(correct: bool) -> None:
     picture = draw_one(correct)
     colour = keypoint_colours(1)[0]
     beside_the_number = 5 / SCALE
@@ -57,25 +57,23 @@ def test_a_dot_of_the_point_s_colour_lies_where_it_is_and_where_it_was_sent(corr
 
 
 @pytest.mark.parametrize(("correct", "colour"), [(True, GREEN), (False, RED)])
-def test_the_line_to_the_truth_is_green_for_right_points_and_red_for_wrong_ones(
-    correct: bool, colour: tuple[int, ...]
-) -> None:
+def test_keypoint_matches_line_colour_shows_correctness(correct: bool, colour: tuple[int, ...]) -> None:
     assert pixel(draw_one(correct), (50, 50), left=ON_TARGET) == colour
 
 
-def test_the_truth_is_a_ring_of_the_point_s_colour() -> None:
+def test_keypoint_matches_ring_at_true_point() -> None:
     picture = draw_one(correct=False)
     in_the_ring = 9.3 / SCALE  # its middle: a dot's radius of 7, 3.6 to the ring's outside, less half its 2.6
     assert pixel(picture, (20 - in_the_ring, 50), left=ON_TARGET) == keypoint_colours(1)[0]
     assert pixel(picture, (20 - 4 / SCALE, 50), left=ON_TARGET) == GREY
 
 
-def test_points_sent_off_the_target_are_drawn_at_its_border() -> None:
+def test_keypoint_matches_clips_points_to_the_target() -> None:
     picture = draw_one(correct=False, predicted=(900, 50))
     assert pixel(picture, (SIDE - 1 - 5 / SCALE, 50), left=ON_TARGET) == keypoint_colours(1)[0]
 
 
-def test_drawing_leaves_its_inputs_as_they_were() -> None:
+def test_keypoint_matches_does_not_change_its_inputs() -> None:
     pixels = [photograph(), photograph()]
     arrays = [points((25, 60)), points((900, 50)), points((20, 50))]
     correct = np.array([False])
@@ -86,12 +84,12 @@ def test_drawing_leaves_its_inputs_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 21, 200])
-def test_any_number_of_points_can_be_drawn(count: int) -> None:
+def test_keypoint_matches_takes_any_number_of_points(count: int) -> None:
     places = np.random.default_rng(count).uniform(0, SIDE - 1, (3, count, 2))
     picture = draw_keypoint_matches(photograph(), photograph(), *places, correct=np.arange(count) % 2 == 0)
     assert len(np.unique(np.array(picture).view(np.uint32))) > 10
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 60, 200])
-def test_every_keypoint_has_a_colour_of_its_own(count: int) -> None:
+def test_keypoint_colours_are_distinct(count: int) -> None:
     assert len(set(keypoint_colours(count))) == count
