@@ -35,9 +35,9 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from geomatch.annotations import Box
 from geomatch.datasets.crops import read_true_boxes
 from geomatch.datasets.image_folder import LabelledImage, find_images, hold_out
-from geomatch.datasets.pairs import Box
 from geomatch.evaluation.metrics.anchors import class_scores, coverage, diversity, object_evidence, peaks_in, sparsity
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.evaluation.metrics.retrieval import average_precision

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from geomatch.annotations import Box
 from geomatch.datasets.image_folder import LabelledImage, label_table
-from geomatch.datasets.pairs import Box
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 from geomatch.io.parsing import position

@@ -15,7 +15,7 @@ from typing import IO
 
 from torch import Tensor
 
-from geomatch.datasets.pairs import Box
+from geomatch.annotations import Box
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError
 from geomatch.io.images import IMAGE_SUFFIXES, decode_image

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import AnnotatedPair, PairDataset, Points
+from geomatch.annotations import Points
+from geomatch.datasets.pairs import AnnotatedPair, PairDataset
 from geomatch.evaluation.report import PairPicture
 from geomatch.evaluation.runner import Outcome
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA

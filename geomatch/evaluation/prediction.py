@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geomatch.annotations import Box, Points
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.datasets.pairs import AnnotatedPair, Box, Points
+from geomatch.datasets.pairs import AnnotatedPair
 from geomatch.evaluation.metrics import dense, regions
 from geomatch.geometry.grid import read_cells
 from geomatch.matching.proposal_flow.proposals import Boxes, sliding_windows

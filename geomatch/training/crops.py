@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomatch.annotations import Box
 from geomatch.datasets.crops import Crop
 from geomatch.datasets.image_folder import ImageReader, LabelledImage, by_label
-from geomatch.datasets.pairs import Box
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid, read_cells

@@ -20,7 +20,7 @@ from PIL import Image
 from geomatch.datasets.benchmarks import caltech101, pascal_parts, pf_pascal, pf_willow, spair
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
 from geomatch.datasets.image_folder import find_images, hold_out
-from geomatch.datasets.pairs import AnnotatedPair, BadRows
+from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
 from tests.datasets.test_pascal_parts import structs
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
@@ -85,7 +85,7 @@ def read_pf_pascal(root: Path, annotation: bytes, pair_list: bytes = PASCAL_LIST
     for name in "ab":
         write(root / "Annotations" / "cat" / f"{name}.mat", annotation)
     write(root / "test_pairs.csv", pair_list)
-    return pf_pascal.load(root, "test", BadRows())
+    return pf_pascal.load(root, "test", PairErrors())
 
 
 def read_willow(root: Path, annotation: bytes) -> list[AnnotatedPair]:
@@ -95,7 +95,7 @@ def read_willow(root: Path, annotation: bytes) -> list[AnnotatedPair]:
         write(root / category / "b.mat", annotation)
     for category in pf_willow.CLASSES[1:]:
         write(root / category / "one.mat", WILLOW_MAT)
-    return pf_willow.load(root, "test", BadRows())
+    return pf_willow.load(root, "test", PairErrors())
 
 
 def read_caltech(root: Path, annotation: bytes) -> list[AnnotatedPair]:
@@ -103,7 +103,7 @@ def read_caltech(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     write_images(images / "image_0001.jpg", images / "image_0002.jpg")
     write(root / "Annotations" / "cat" / "annotation_0001.mat", CALTECH_MAT)
     write(root / "Annotations" / "cat" / "annotation_0002.mat", annotation)
-    return caltech101.load(root, "test", BadRows())
+    return caltech101.load(root, "test", PairErrors())
 
 
 def read_caltech_list(root: Path, pair_list: bytes) -> list[AnnotatedPair]:
@@ -116,7 +116,7 @@ def read_parts(root: Path, annotation: bytes, pair_list: bytes = PARTS_LIST) -> 
     write(root / "JPEGImages" / "a_new.mat", PARTS_MAT)
     write(root / "JPEGImages" / "b_new.mat", annotation)
     write(root / pascal_parts.LIST, pair_list)
-    return pascal_parts.load(root, "test", BadRows())
+    return pascal_parts.load(root, "test", PairErrors())
 
 
 def read_original_parts(root: Path, annotation: bytes) -> list[AnnotatedPair]:
@@ -124,13 +124,13 @@ def read_original_parts(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     write(root / "Annotations_Part" / "a.mat", ANNO_MAT)
     write(root / "Annotations_Part" / "b.mat", annotation)
     write(root / pascal_parts.LIST, PARTS_LIST)
-    return pascal_parts.load(root, "test", BadRows())
+    return pascal_parts.load(root, "test", PairErrors())
 
 
 def read_spair(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     write_spair(root)
     write(root / "PairAnnotation" / "val" / "000000-x-y:cat.json", annotation)
-    return spair.load(root, "val", BadRows())
+    return spair.load(root, "val", PairErrors())
 
 
 Reader = Callable[[Path, bytes], list[AnnotatedPair]]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from geomatch.annotations import Box
 from geomatch.datasets.image_folder import LabelledImage, find_images
-from geomatch.datasets.pairs import Box
 from geomatch.geometry.grid import Grid
 from tests.conftest import ROOT
 from tests.datasets.layouts import png, write_shard

@@ -14,8 +14,8 @@ from geomatch.options import Device
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from geomatch.annotations import Box
     from geomatch.datasets.crops import Crop
-    from geomatch.datasets.pairs import Box
     from geomatch.evaluation.metrics.localisation import LabelCorLoc
     from geomatch.training.crops import Described
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import Box, Mask, Points
+from geomatch.annotations import Box, Points
+from geomatch.datasets.pairs import Mask
 
 
 def end_point_errors(flow: NDArray[np.floating], truth: NDArray[np.floating], known: Mask) -> NDArray[np.float64]:
