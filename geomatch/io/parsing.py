@@ -1,13 +1,11 @@
-"""What readers of untrusted files share: limits, checks and one sentence for what is wrong; and the JSON writer."""
+"""What readers of untrusted files share: limits, checks and one sentence for what is wrong."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from geomatch.errors import InputError
 
@@ -22,7 +20,7 @@ MAX_MASK_PIXELS = 500_000_000
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises InputError if it is missing, a folder, not readable or larger than MAX_BYTES."""
+    """The content of a file. Raises InputError if it is missing, a folder, unreadable or larger than MAX_BYTES."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -43,42 +41,6 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: not text in UTF-8") from error
 
 
-def read_json(path: Path) -> Any:
-    """The value that a JSON file holds. Raises InputError."""
-    return parse_json(read_text(path), str(path))
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that geomatch itself wrote; an empty one if the file is missing or damaged."""
-    try:
-        value = read_json(path)
-    except InputError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def parse_json(text: str, origin: str) -> Any:
-    """The value that a JSON text holds. Raises InputError, which begins with ``origin``."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{origin}: not JSON ({error})") from error
-
-
-def json_text(value: object, *, indent: int | None = None) -> str:
-    """A value as JSON that can be encoded in UTF-8, also if it holds file names that are not valid Unicode."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return text if text.isascii() or _is_unicode(text) else json.dumps(value, indent=indent)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @contextmanager
 def reading(origin: str) -> Iterator[None]:
     """Turn what a file's fields of the wrong type or value raise into an InputError that begins with ``origin``."""
@@ -91,7 +53,7 @@ def reading(origin: str) -> Iterator[None]:
 
 
 def position(value: object) -> float:
-    """A coordinate, or its text. Raises ValueError unless it is a number below MAX_POSITION."""
+    """A coordinate, given as a number or a text. Raises ValueError unless it is a number of at most MAX_POSITION."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a number")
     try:
@@ -104,14 +66,14 @@ def position(value: object) -> float:
 
 
 def whole_number(value: object) -> int:
-    """A whole number that is one already. Raises ValueError."""
+    """The same value, if it is a whole number. Raises ValueError if it is not."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} is not a whole number")
     return value
 
 
 def check_masks(count: int, size: tuple[int, int]) -> None:
-    """Raise ValueError if so many masks of an image of (height, width) are more than MAX_MASK_PIXELS."""
+    """Raise ValueError if ``count`` masks of an image of (height, width) have more than MAX_MASK_PIXELS pixels."""
     if count * size[0] * size[1] > MAX_MASK_PIXELS:
         raise ValueError(
             f"{count} masks of {size[1]}x{size[0]} pixels are too many; take a smaller image or fewer masks"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from geomatch.errors import InputError
-from geomatch.io.parsing import parse_json, position, read_text, reading
+from geomatch.io.json_text import parse_json
+from geomatch.io.parsing import position, read_text, reading
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from geomatch.batch.match_record import Record
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 from geomatch.io.images import InputImage
-from geomatch.io.parsing import json_text, read_json_object
+from geomatch.io.json_text import json_text, read_json_object
 from geomatch.options import Existing
 
 FOLDER = ".geomatch"

@@ -14,7 +14,7 @@ from geomatch.annotations import AnnotatedImage
 from geomatch.errors import InputError
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.records import annotation_record
-from geomatch.io.parsing import json_text
+from geomatch.io.json_text import json_text
 from geomatch.options import AnnotationKind
 
 SQUARE = [[5.0, 2.0], [9.0, 2.0], [9.0, 5.0], [5.0, 5.0]]

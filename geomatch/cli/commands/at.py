@@ -58,7 +58,7 @@ def at(
     centres at integers; confidence; valid; and what other columns the points came with.
     """
     from geomatch.io.images import load_image
-    from geomatch.io.parsing import json_text
+    from geomatch.io.json_text import json_text
     from geomatch.pipeline import Pipeline
 
     rows = _rows(point or [], points)

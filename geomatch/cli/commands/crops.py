@@ -101,9 +101,9 @@ def _scores(described: Described, found: list[Crop], true: Mapping[tuple[str, st
 
 def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) -> None:
     from dataclasses import asdict
-    from json import dumps
 
     from geomatch.evaluation.metrics.localisation import mean_corloc
+    from geomatch.io.json_text import json_text
 
     said = {
         way: {
@@ -112,7 +112,7 @@ def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) ->
         }
         for way, labels in scores.items()
     }
-    typer.echo(dumps({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": said}))
+    typer.echo(json_text({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": said}))
 
 
 def _print_table(scores: Scores) -> None:

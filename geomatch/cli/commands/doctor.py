@@ -44,7 +44,7 @@ def doctor(
 
 
 def _print_json(findings: Sequence[Finding], *, healthy: bool) -> None:
-    from geomatch.io.parsing import json_text
+    from geomatch.io.json_text import json_text
 
     records = [
         {"about": finding.area, "name": finding.name, "state": finding.state, "said": finding.detail}

@@ -215,7 +215,7 @@ def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
 
 def _print_records(records: Sequence[dict[str, Any]], summary: str) -> None:
     """The summary on a terminal, a line of JSON for each record elsewhere."""
-    from geomatch.io.parsing import json_text
+    from geomatch.io.json_text import json_text
 
     for line in [summary] if sys.stdout.isatty() else map(json_text, records):
         typer.echo(line)

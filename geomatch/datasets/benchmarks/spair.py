@@ -13,7 +13,7 @@ from geomatch.annotations import Box, Points
 from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
 from geomatch.errors import InputError
-from geomatch.io.parsing import read_json
+from geomatch.io.json_text import read_json
 
 SPLITS = ("trn", "val", "test")
 

@@ -28,7 +28,8 @@ from geomatch.annotations import (
 from geomatch.errors import InputError
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
-from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, reading, whole_number
+from geomatch.io.json_text import json_text
+from geomatch.io.parsing import MAX_CORNERS, check_masks, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5

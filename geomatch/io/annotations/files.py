@@ -15,7 +15,7 @@ from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_t
 from geomatch.io.annotations.label_image import encode_label_image, read_label_image
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.atomic import check_new_file, check_new_folder, clear_unfinished, write_atomically
-from geomatch.io.parsing import read_json
+from geomatch.io.json_text import read_json
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing
 
 HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {

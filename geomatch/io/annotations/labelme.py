@@ -29,7 +29,8 @@ from geomatch.annotations import (
     named_keypoints,
 )
 from geomatch.io.annotations.polygons import fill, trace
-from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, reading
+from geomatch.io.json_text import json_text
+from geomatch.io.parsing import MAX_CORNERS, check_masks, position, reading
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
