@@ -1,11 +1,11 @@
-# `make demo` and `make test` do everything on a fresh machine: each makes the environment first if it is not there.
+# Every target works on a fresh machine: it makes the environment first if it is not there.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint check manual bench clean
+.PHONY: setup demo test quick lint check reference bench clean
 
 setup: $(READY)
 
@@ -24,6 +24,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+quick: setup
+	$(BIN)/python -m pytest -m "not slow"
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -31,8 +34,8 @@ lint: setup
 
 check: lint test
 
-manual: setup
-	$(BIN)/python -m geomatch.cli.manual > docs/manual.md
+reference: setup
+	$(BIN)/python scripts/cli_reference.py
 
 bench: setup
 	$(BIN)/python benchmarks/nearest.py

@@ -35,9 +35,9 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from geomatch.annotations import Box
 from geomatch.datasets.crops import read_true_boxes
-from geomatch.datasets.image_folder import Photograph, find_photographs, hold_out
-from geomatch.datasets.pairs import Box
+from geomatch.datasets.image_folder import LabelledImage, find_images, hold_out
 from geomatch.evaluation.metrics.anchors import class_scores, coverage, diversity, object_evidence, peaks_in, sparsity
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.evaluation.metrics.retrieval import average_precision
@@ -67,13 +67,13 @@ class Measured:
     whole: float
 
 
-def take_turns(photographs: Sequence[Photograph], true: TrueBoxes, count: int, seed: int) -> list[Photograph]:
+def take_turns(photographs: Sequence[LabelledImage], true: TrueBoxes, count: int, seed: int) -> list[LabelledImage]:
     """``count`` of the photographs, or all: each label in turn gives one at random, those with true boxes first.
 
     The background takes its turn like a label.
     """
     order = np.random.default_rng(seed).permutation(len(photographs))
-    groups: defaultdict[str, list[Photograph]] = defaultdict(list)
+    groups: defaultdict[str, list[LabelledImage]] = defaultdict(list)
     for photograph in (photographs[index] for index in order):
         for label in photograph.labels:
             groups[label].append(photograph)
@@ -81,7 +81,7 @@ def take_turns(photographs: Sequence[Photograph], true: TrueBoxes, count: int, s
         sorted(group, key=lambda photograph, label=label: (photograph.name, label) in true)  # type: ignore[misc]
         for label, group in sorted(groups.items())
     ]
-    drawn: dict[str, Photograph] = {}
+    drawn: dict[str, LabelledImage] = {}
     while len(drawn) < count and any(queues):
         for queue in queues:
             while queue and queue[-1].name in drawn:
@@ -129,7 +129,7 @@ def covered(boxes: Sequence[Box], image_size: tuple[int, int]) -> float:
 
 
 def survey(
-    extractor: AnchorFeatures, photographs: Sequence[Photograph], true: TrueBoxes
+    extractor: AnchorFeatures, photographs: Sequence[LabelledImage], true: TrueBoxes
 ) -> tuple[NDArray[np.float32], dict[str, list[Measured]]]:
     """Each class's score on each photograph (photographs, N), and each class's measures where it has true boxes."""
     config = extractor.network.config
@@ -170,7 +170,7 @@ def main() -> None:
     extractor = load_features("anchornet", working_size=size, device=place, weights=options.weights)
     assert isinstance(extractor, AnchorFeatures)
     true = read_true_boxes([options.photographs])
-    _, unseen = hold_out(find_photographs([options.photographs]), options.held_out)
+    _, unseen = hold_out(find_images([options.photographs]), options.held_out)
     photographs = take_turns(unseen, true, options.count, options.seed)
     scores, measured = survey(extractor, photographs, true)
 

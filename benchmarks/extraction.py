@@ -15,9 +15,9 @@ import statistics
 from multiprocessing.connection import Connection
 
 import torch
-from own_process import in_own_process, median_seconds
 from rich.console import Console
 from rich.table import Table
+from subprocess_measurement import measure_in_subprocess, median_seconds
 
 from geomatch.features.load import load_features
 from geomatch.options import PRESETS, Preset
@@ -43,7 +43,9 @@ def main() -> None:
     options = parser.parse_args()
 
     names = [REFERENCE, *options.features]
-    rounds = [{name: in_own_process(measure, name, options.threads) for name in names} for _ in range(options.rounds)]
+    rounds = [
+        {name: measure_in_subprocess(measure, name, options.threads) for name in names} for _ in range(options.rounds)
+    ]
     seconds = {name: statistics.median(each[name][0] for each in rounds) for name in names}
     table = Table()
     for column in ("features", "ms an image", f"of {REFERENCE}'s", "peak memory, MiB"):

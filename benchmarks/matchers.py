@@ -16,9 +16,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from own_process import in_own_process, median_seconds
 from rich.console import Console
 from rich.table import Table
+from subprocess_measurement import measure_in_subprocess, median_seconds
 
 from geomatch.io.images import load_image
 from geomatch.options import Device
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rounds = [
-        {name: in_own_process(measure, options.features, name, options.threads) for name in options.matchers}
+        {name: measure_in_subprocess(measure, options.features, name, options.threads) for name in options.matchers}
         for _ in range(options.rounds)
     ]
     table = Table()

@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
-from own_process import in_own_process
 from rich.console import Console
 from rich.table import Table
+from subprocess_measurement import measure_in_subprocess
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
@@ -115,7 +115,7 @@ def main() -> None:
     for side in SIDES:
         for channels in CHANNELS:
             rounds = [
-                {name: in_own_process(measure, name, side, channels, options.threads) for name in METHODS}
+                {name: measure_in_subprocess(measure, name, side, channels, options.threads) for name in METHODS}
                 for _ in range(options.rounds)
             ]
             for name in METHODS:

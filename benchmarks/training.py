@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from own_process import in_own_process
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from subprocess_measurement import measure_in_subprocess
 from torch import Tensor
 
-from geomatch.datasets.image_folder import PhotographReader, find_photographs
+from geomatch.datasets.image_folder import ImageReader, find_images
 from geomatch.features.backbones.resnet import load_pretrained
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_safetensors
@@ -101,8 +101,8 @@ class Bench:
         self.network = IntrospectionNet(self.recipe.network)
         if settings.init:
             load_pretrained(self.network.trunk, read_safetensors(settings.init)[0], str(settings.init))
-        photographs = find_photographs([settings.photographs])
-        reader = PhotographReader(len(photographs), tolerated=0.01)
+        photographs = find_images([settings.photographs])
+        reader = ImageReader(len(photographs), tolerated=0.01)
         teacher = None
         if settings.keep_similarity:
             examples = draw_whole(photographs, reader, self.recipe.teacher_size, 4, self.recipe.seed)
@@ -221,7 +221,7 @@ def main() -> None:
         photographs = options.photographs or make_photographs(Path(folder))
         for name, keep_similarity in RECIPES.items():
             both, training, trunk = (
-                in_own_process(
+                measure_in_subprocess(
                     work,
                     Settings(
                         kind, photographs, options.init, options.device, options.threads, steps, options.batch,

@@ -1,9 +1,9 @@
-"""What carrying annotations is worth: from one animal to all others of its kind, and to a known view of itself.
+"""Accuracy of transferred annotations: from an animal to others of its kind, and to a known view of itself.
 
     python benchmarks/transfer.py --animals animal-parts [--references 5]
 
 Animals are those of a folder in SPair's layout whose entries name their keypoints (`kps_ids`); what the pairs know of
-an animal is put together. `--references` of each kind, evenly spread (0: all), are carried to every other one of it.
+an animal is merged. `--references` of each kind, evenly spread (0: all), are transferred to every other one of it.
 
 Keypoints that both have: PCK, house protocol, an error of at most alpha times the longer side of the target's object
 box. Boxes: IoU with the object box. Masks are polygons round the keypoints that both have: IoU with the polygon round
@@ -31,7 +31,7 @@ from rich.table import Table
 from scipy.spatial import ConvexHull
 from warps import SIZES, known_warp
 
-from geomatch.annotations import Box, Points, Region, Thing
+from geomatch.annotations import Box, Instance, Points, Region
 from geomatch.correspondence import Correspondence
 from geomatch.datasets.base import image_size
 from geomatch.evaluation.metrics.dense import intersection_over_union
@@ -40,7 +40,7 @@ from geomatch.io.annotations.polygons import fill
 from geomatch.io.images import load_image
 from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
-from geomatch.transfer.transfer import carry_regions, land
+from geomatch.transfer.transfer import transfer_regions
 
 ALPHAS = (0.05, 0.10, 0.15)
 FEWEST_CORNERS = 5
@@ -86,10 +86,10 @@ def spread(animals: Sequence[Animal], count: int) -> list[Animal]:
 
 
 def score(source: Animal, target: Animal, forward: Correspondence, backward: Correspondence) -> Scores:
-    """Carry the source's points, box and polygon to the target, and compare with what is known there."""
+    """Transfer the source's points, box and polygon to the target, and compare with the truth there."""
     sizes = forward.source_size, forward.target_size
     moved = unmoved(np.array(source.box).reshape(2, 2), *sizes).ravel()
-    boxes = [thing.shape for thing in carry_regions([Thing(source.kind, 1, source.box)], backward)]
+    boxes = [instance.shape for instance in transfer_regions([Instance(source.kind, 1, source.box)], backward)]
     scores = {
         "box IoU": overlap(boxes[0], target.box) if boxes and isinstance(boxes[0], tuple) else 0.0,
         "unmoved box IoU": overlap(moved, target.box),
@@ -99,22 +99,22 @@ def score(source: Animal, target: Animal, forward: Correspondence, backward: Cor
         return scores
     marked, truth = (np.stack([animal.points[name] for name in shared]) for animal in (source, target))
     reach = max(target.box[2] - target.box[0], target.box[3] - target.box[1])
-    for name, places in (("", land(forward, marked).positions), ("unmoved ", unmoved(marked, *sizes))):
+    for name, places in (("", forward.map_points(marked).positions), ("unmoved ", unmoved(marked, *sizes))):
         error = np.linalg.norm(places - truth, axis=1)
         scores |= {f"{name}PCK@{alpha:.2f}": float((error <= alpha * reach).mean()) for alpha in ALPHAS}
     if len(shared) >= FEWEST_CORNERS:
         mask, true_mask = fill([around(marked)], sizes[0]), fill([around(truth)], sizes[1])
         same_place = fill([around(unmoved(marked, *sizes))], sizes[1])
-        scores["mask IoU"] = intersection_over_union(carried_mask(mask, backward), true_mask)
+        scores["mask IoU"] = intersection_over_union(transferred_mask(mask, backward), true_mask)
         scores["unmoved mask IoU"] = intersection_over_union(same_place, true_mask)
     return scores
 
 
 def score_view(source: Animal, pipeline: Pipeline, number: int) -> Scores:
-    """Carry the polygon round an animal's points to a random view of its photograph."""
+    """Transfer the polygon round an animal's points to a random view of its photograph."""
     photograph, view, flow = known_warp(load_image(source.file), SIZES[number % len(SIZES)], seed=number)
-    described = [pipeline.extract(image) for image in (photograph, view)]
-    backward = pipeline.match(described[1], described[0])
+    features = [pipeline.extract(image) for image in (photograph, view)]
+    backward = pipeline.match(features[1], features[0])
     from_size, to_size = backward.target_size, backward.source_size
     polygon = unmoved(around(np.stack(list(source.points.values()))), image_size(source.file), from_size)
     mask = fill([polygon], from_size)
@@ -123,12 +123,12 @@ def score_view(source: Animal, pipeline: Pipeline, number: int) -> Scores:
     )
     x, y = border.round().astype(int).clip(0, np.array(from_size)[::-1] - 1).T
     truth = fill([border + flow[:, y, x].numpy().T], to_size)
-    return {"mask IoU": intersection_over_union(carried_mask(mask, backward), truth)} if truth.any() else {}
+    return {"mask IoU": intersection_over_union(transferred_mask(mask, backward), truth)} if truth.any() else {}
 
 
-def carried_mask(mask: NDArray[np.bool_], backward: Correspondence) -> NDArray[np.bool_]:
-    carried = [thing.shape for thing in carry_regions([Thing("", 1, Region(mask))], backward)]
-    return carried[0].mask if carried and isinstance(carried[0], Region) else np.zeros(backward.source_size, bool)
+def transferred_mask(mask: NDArray[np.bool_], backward: Correspondence) -> NDArray[np.bool_]:
+    found = [instance.shape for instance in transfer_regions([Instance("", 1, Region(mask))], backward)]
+    return found[0].mask if found and isinstance(found[0], Region) else np.zeros(backward.source_size, bool)
 
 
 def around(points: Points) -> Points:
@@ -166,15 +166,15 @@ def main() -> None:
 
     pipeline = Pipeline(preset=options.preset)
     kinds = read_animals(options.animals)
-    described = cache(lambda file: pipeline.extract(load_image(file)))
+    extract = cache(lambda file: pipeline.extract(load_image(file)))
     rows: dict[str, list[Scores]] = defaultdict(list)
     views: list[Scores] = []
     references = [source for animals in kinds.values() for source in spread(animals, options.references)]
-    for number, source in enumerate(track(references, "carrying", console=Console(stderr=True))):
+    for number, source in enumerate(track(references, "transferring", console=Console(stderr=True))):
         views.append(score_view(source, pipeline, number))
         for target in kinds[source.kind]:
             if target is not source:
-                features = described(source.file), described(target.file)
+                features = extract(source.file), extract(target.file)
                 rows[source.kind].append(
                     score(source, target, pipeline.match(*features), pipeline.match(*features[::-1]))
                 )

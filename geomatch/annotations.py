@@ -1,7 +1,7 @@
-"""What people mark on an image: keypoints, masks and boxes of things, in one frame whatever the file they came from.
+"""Annotations of an image: keypoints, masks and boxes of instances, in one frame whatever file they came from.
 
 Positions are (x, y) in pixels of the image, pixel centres at integers; boxes are (left, top, right, bottom), their
-sides between pixels, so that a box round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
+sides between pixels, so the box of a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 class Visibility(IntEnum):
-    """COCO's: not there, there but a guess (hidden, or not matched validly), or seen."""
+    """COCO's values: absent; there, but a guess (hidden, or without a valid match); or seen."""
 
     absent = 0
     guessed = 1
@@ -30,9 +30,9 @@ class Visibility(IntEnum):
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Named points of one thing, in an order of its kind's own.
+    """Named points of one instance, in the order of its category.
 
-    points: (K, 2). visibility: (K,) of `Visibility`; what stands for a point that is absent means nothing.
+    points: (K, 2); of a point that is absent they mean nothing. visibility: (K,) of `Visibility`.
     confidence: (K,) in [0, 1], None for points marked by hand.
     """
 
@@ -48,24 +48,24 @@ class Keypoints:
 
 @dataclass(frozen=True)
 class Region:
-    """The pixels (H, W) bool of an image that are a thing's, and how files that know several ways write them."""
+    """The mask (H, W) bool of an instance, and how to write it in files that know several ways."""
 
     mask: NDArray[np.bool_]
     encoding: MaskEncoding = MaskEncoding.polygons
 
     @property
     def box(self) -> Box:
-        """The tightest box round a region that is not empty."""
+        """The tightest box round the mask, which must not be empty."""
         y, x = (np.flatnonzero(self.mask.any(axis=axis)) for axis in (1, 0))
         return float(x[0]) - 0.5, float(y[0]) - 0.5, float(x[-1]) + 0.5, float(y[-1]) + 0.5
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One annotated thing.
+class Instance:
+    """One annotated instance.
 
-    label: its kind. number: which of the reference's things it is, from 1. confidence: in [0, 1], the mean over its
-    points or pixels; None if it was marked by hand.
+    label: its category. number: which of the reference's instances it is, from 1. confidence: in [0, 1], the mean over
+    its points or pixels; None if it was marked by hand.
     """
 
     label: str
@@ -77,22 +77,24 @@ class Thing:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image, named as the user names it, its size (height, width) in pixels, and what is marked on it."""
+    """An image as the user names it, its size (height, width) in pixels, and the instances on it."""
 
     name: str
     size: tuple[int, int]
-    things: Sequence[Thing]
+    instances: Sequence[Instance]
 
     @property
     def confidence(self) -> float:
-        """The mean over its things; 0 without any."""
-        return sum(thing.confidence or 0.0 for thing in self.things) / max(len(self.things), 1)
+        """The mean over its instances; 0 if there are none."""
+        return sum(instance.confidence or 0.0 for instance in self.instances) / max(len(self.instances), 1)
 
 
 @dataclass(frozen=True)
 class Target:
-    """An image that marks are carried to. number: its place in the list. stem: what files made of it are called, before
-    their suffix, like no other's of the list."""
+    """An image that annotations are transferred to.
+
+    number: its place in the list. stem: the name of its files without suffix, unique in the list.
+    """
 
     image: Path
     number: int
@@ -101,7 +103,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Category:
-    """A kind of things as COCO knows it. skeleton: pairs of keypoints, counted from 1, that a line joins."""
+    """A category as COCO has it. skeleton: pairs of keypoints, counted from 1, that a line joins."""
 
     id: int
     name: str
@@ -111,7 +113,7 @@ class Category:
 
 @dataclass(frozen=True)
 class LabelColours:
-    """How a label image shows its values. mode: Pillow's. palette: RGB triples one after another, for mode P."""
+    """How a label image shows its values. mode: Pillow's. palette: RGB triples in a row, for mode P."""
 
     mode: str
     palette: tuple[int, ...] = ()
@@ -119,31 +121,31 @@ class LabelColours:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a file says of one image, and what another file of its format has to be like.
+    """The instances that a file marks on one image, and what a file of its format needs besides.
 
-    things: numbered from 1. categories: of COCO, or of each label there is. colours: of a label image.
+    instances: numbered from 1. categories: COCO's, or one for each label. colours: of a label image.
     """
 
-    things: Sequence[Thing]
+    instances: Sequence[Instance]
     format: AnnotationFormat
     categories: Sequence[Category]
     colours: LabelColours | None = None
 
 
 def named_keypoints(names: Sequence[str], points: Points, visibility: Sequence[int] | None = None) -> Keypoints:
-    """Points (K, 2) of one thing marked by hand, seen unless told otherwise. Raises ValueError for a name's second."""
+    """Keypoints of one instance, by default all seen. points: (K, 2). Raises ValueError if two have the same name."""
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"two points of one thing are called {min(twice)!r}")
+        raise ValueError(f"two points of one object are called {min(twice)!r}")
     seen = [Visibility.seen] * len(names) if visibility is None else visibility
     return Keypoints(tuple(names), points, np.array(seen, dtype=np.int64))
 
 
-def categories_of(things: Sequence[Thing]) -> list[Category]:
-    """A category for each label, in order of appearance, with all names that its things' points have."""
+def categories_of(instances: Sequence[Instance]) -> list[Category]:
+    """A category for each label, in order of appearance, with the names of its instances' keypoints."""
     names: dict[str, dict[str, None]] = {}
-    for thing in things:
-        of_label = names.setdefault(thing.label, {})
-        if isinstance(thing.shape, Keypoints):
-            of_label.update(dict.fromkeys(thing.shape.names))
+    for instance in instances:
+        of_label = names.setdefault(instance.label, {})
+        if isinstance(instance.shape, Keypoints):
+            of_label.update(dict.fromkeys(instance.shape.names))
     return [Category(number, label, tuple(points)) for number, (label, points) in enumerate(names.items(), 1)]

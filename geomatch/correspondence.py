@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geomatch.geometry.grid import Grid, read_cells
+
+_PIXELS_AT_ONCE = 1 << 20  # that `Correspondence.warp` reads
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,18 @@ class RegionMatches:
 
 
 @dataclass(frozen=True)
+class MappedPoints:
+    """Where points of a source image lie in a target, as `Correspondence.map_points` finds them.
+
+    positions: (K, 2) float64, x then y, in pixels of the target. confidence: (K,) float64 in [0, 1]. valid: (K,) bool.
+    """
+
+    positions: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Correspondence:
     """For every pixel of a source image, the place in a target image that means the same.
 
@@ -143,8 +160,72 @@ class Correspondence:
         if self.flow.shape != (2, *self.source_size):
             raise ValueError(f"flow {tuple(self.flow.shape)} does not fit a source of {self.source_size}")
 
-    def transfer(self, points: Tensor) -> Tensor:
-        """Where source points (K, 2), fractional pixels x, y, lie in the target: (K, 2) float32, the flow read
-        bilinearly."""
-        points = points.float()
-        return points + read_cells(self.flow[None], points[None])[0].mT
+    def map_points(self, points: NDArray[np.floating] | Tensor) -> MappedPoints:
+        """Where points of the source lie in the target. Flow and confidence are read bilinearly, validity at the
+        nearest pixel.
+
+        Args:
+            points: (K, 2), x then y, in pixels of the source; they may lie between pixels.
+
+        >>> found = Correspondence(torch.ones(2, 4, 6), torch.ones(4, 6), torch.ones(4, 6).bool(), (4, 6), (8, 8))
+        >>> found.map_points(np.array([[2.5, 1.0]])).positions
+        array([[3.5, 2. ]])
+        """
+        at = torch.as_tensor(points).to(self.flow.device, torch.float32)
+        height, width = self.source_size
+        x, y = at.round().long().unbind(dim=1)
+        positions = at + read_cells(self.flow[None], at[None])[0].mT
+        confidence = read_cells(self.confidence[None, None], at[None])[0, 0]
+        return MappedPoints(
+            positions.double().cpu().numpy(),
+            confidence.double().clamp(0, 1).cpu().numpy(),
+            self.valid[y.clamp(0, height - 1), x.clamp(0, width - 1)].cpu().numpy(),
+        )
+
+    def warp_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mask of the target in the frame of the source: (..., H, W) bool.
+
+        Each source pixel reads the target pixel nearest to its match (halves round up). It is False if its match lies
+        outside the target or its flow is not a number; validity is not asked.
+
+        Args:
+            mask: (..., h, w) bool, a mask or a stack of them, of the target's size.
+        """
+        height, width = mask.shape[-2:]
+        flow = self.flow.cpu().numpy()
+        row, column = np.indices(flow.shape[1:])
+        x, y = np.floor(column + flow[0] + 0.5), np.floor(row + flow[1] + 0.5)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        warped = np.zeros((*mask.shape[:-2], *inside.shape), bool)
+        warped[..., inside] = mask[..., y[inside].astype(np.intp), x[inside].astype(np.intp)]
+        return warped
+
+    def warp(self, image: Tensor) -> Tensor:
+        """The target image in the frame of the source: (4, H, W) uint8 RGBA on the CPU.
+
+        Colours are read bilinearly; pixels without a valid match are fully transparent.
+
+        Args:
+            image: (3, h, w) uint8, of the target's size.
+        """
+        height, width = self.source_size
+        flow, valid = self.flow.cpu(), self.valid.cpu()
+        target_height, target_width = self.target_size
+        colours = image.cpu().float()[None]
+        warped = torch.empty(4, height, width, dtype=torch.uint8)
+        x = torch.arange(width)
+        rows_at_once = max(1, _PIXELS_AT_ONCE // width)
+        for start in range(0, height, rows_at_once):
+            rows = slice(start, min(start + rows_at_once, height))
+            y = torch.arange(rows.start, rows.stop)[:, None]
+            normalised = torch.stack(
+                (
+                    (2 * (flow[0, rows] + x) + 1) / target_width - 1,
+                    (2 * (flow[1, rows] + y) + 1) / target_height - 1,
+                ),
+                dim=-1,
+            )
+            read = F.grid_sample(colours, normalised[None], padding_mode="border", align_corners=False)[0]
+            warped[:3, rows] = read.round_().clamp_(0, 255).byte()
+            warped[3, rows] = valid[rows].byte() * 255
+        return warped

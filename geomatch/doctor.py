@@ -1,6 +1,6 @@
-"""Whether this installation is well: versions, devices, weights, what is optional, and one small match.
+"""Check the installation: versions, devices, weights, optional packages, plug-ins, and one small match.
 
-Nothing heavy is imported before it is looked at, so that what is broken is a finding and not the end of it.
+Heavy packages are imported by their own check, so that a broken one is a finding and does not end the checks.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ EXTRAS = (
     ("tensorboard", "tensorboard", "--tensorboard", "tensorboard"),
 )
 SIDE = 224
-"""Of the self-test's picture, in pixels."""
+"""Pixels: the side of the self-test's picture."""
 
 
 class State(StrEnum):
-    """Of what was looked at; only ``failed`` means that geomatch does not work as it should."""
+    """The outcome of a check; only ``failed`` means that geomatch does not work properly."""
 
     ok = "ok"
     absent = "absent"
@@ -44,16 +44,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what kind of thing, its name, its state, and a sentence about it."""
+    """One check: its area (version, device, weights, …), the name of what was checked, its state, and details."""
 
-    about: str
+    area: str
     name: str
     state: State
-    said: str
+    detail: str
 
 
-def examine(device: Device = Device.auto) -> Iterator[Finding]:
-    """Look at everything, one thing after the other; the self-test runs on ``device``. Raises nothing."""
+def check_installation(device: Device = Device.auto) -> Iterator[Finding]:
+    """Run all checks, one after the other; the self-test runs on ``device``. Raises nothing."""
     python = f"{platform.python_version()} on {platform.platform()}, {sys.executable}"
     yield Finding("version", "geomatch", State.ok, f"{geomatch.__version__} in {Path(geomatch.__file__).parent}")
     yield Finding("version", "Python", State.ok, python)
@@ -66,16 +66,16 @@ def examine(device: Device = Device.auto) -> Iterator[Finding]:
         for registry in (FEATURES, MATCHERS)
         for name in registry.names()[len(registry.entries) :]
     )
-    yield _tried("self-test", "match", lambda: _match_known_warp(device))
+    yield _run_check("self-test", "match", lambda: _match_known_warp(device))
 
 
-def _tried(about: str, name: str, look: Callable[[], str]) -> Finding:
+def _run_check(area: str, name: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(about, name, State.ok, look())
+        return Finding(area, name, State.ok, check())
     except GeomatchError as error:
-        return Finding(about, name, State.failed, str(error))
+        return Finding(area, name, State.failed, str(error))
     except Exception as error:
-        return Finding(about, name, State.failed, f"{type(error).__name__}: {error}")
+        return Finding(area, name, State.failed, f"{type(error).__name__}: {error}")
 
 
 def _package(name: str) -> Finding:
@@ -93,8 +93,8 @@ def _devices() -> Iterator[Finding]:
         return
     yield Finding("device", "cpu", State.ok, f"{torch.get_num_threads()} threads")
     for number in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(number)
-        yield Finding("device", f"cuda:{number}", State.ok, f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
+        gpu = torch.cuda.get_device_properties(number)
+        yield Finding("device", f"cuda:{number}", State.ok, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
     if not torch.cuda.is_available():
         yield Finding("device", "cuda", State.absent, "no NVIDIA GPU that this build of torch can use")
     if torch.backends.mps.is_available():
@@ -110,20 +110,20 @@ def _weights() -> Iterator[Finding]:
         yield Finding("weights", "manifest", State.failed, str(error))
         return
     for name in names:
-        yield _tried("weights", name, lambda name=name: f"checksum right, {shipped_weights(name)}")  # type: ignore[misc]
+        yield _run_check("weights", name, lambda name=name: f"checksum correct, {shipped_weights(name)}")  # type: ignore[misc]
 
 
 def _extra(name: str, module: str, purpose: str, package: str) -> Finding:
     try:
-        found = import_module(module)
+        package_module = import_module(module)
     except Exception as error:
         reason = "" if isinstance(error, ModuleNotFoundError) else f" ({type(error).__name__}: {error})"
         return Finding("optional", name, State.absent, f"for {purpose}: pip install '{package}'{reason}")
-    return Finding("optional", name, State.ok, f"{found.__version__}, for {purpose}")
+    return Finding("optional", name, State.ok, f"{package_module.__version__}, for {purpose}")
 
 
 def _match_known_warp(device: Device) -> str:
-    """Match a made picture with its view through a known homography. Raises GeomatchError if the flow is wrong."""
+    """Match a synthetic picture with its warp by a known homography. Raises GeomatchError if the flow is wrong."""
     import torch
 
     from geomatch.geometry.homography import apply_homography, pixel_grid, warp_image
@@ -131,19 +131,19 @@ def _match_known_warp(device: Device) -> str:
 
     picture = _picture()
     to_target = torch.tensor([[0.8, 0.1, 45.0], [-0.1, 0.8, 5.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    view = warp_image(picture, torch.linalg.inv(to_target), (SIDE, SIDE))
+    warped = warp_image(picture, torch.linalg.inv(to_target), (SIDE, SIDE))
     pipeline = Pipeline(preset=Preset.fast, device=device)
     started = perf_counter()
-    source, target = (pipeline.extract(each.byte()) for each in (picture, view))
+    source, target = (pipeline.extract(each.byte()) for each in (picture, warped))
     found = pipeline.match(source, target)
     seconds = perf_counter() - started
     pixels = pixel_grid(SIDE, SIDE)
     truth = (apply_homography(to_target, pixels) - pixels).mT.reshape(2, SIDE, SIDE)
     error = float((found.flow.cpu() - truth).norm(dim=0)[found.valid.cpu()].median())
     cell = max(target.grid.pitch)
-    measured = f"a known warp found to {error:.1f} pixels in {seconds:.1f} s on {pipeline.device}"
-    if not error < cell:  # nor if nothing is valid, and the error no number
-        raise GeomatchError(f"{measured}, where less than {cell:.1f} are due")
+    measured = f"a known warp is found to {error:.1f} pixels in {seconds:.1f} s on {pipeline.device}"
+    if not error < cell:  # also if nothing is valid and the error is NaN
+        raise GeomatchError(f"{measured}, expected less than {cell:.1f}")
     return measured
 
 

@@ -84,11 +84,11 @@ class AnnotationFormat(StrEnum):
 
 
 FOLDERS = frozenset({AnnotationFormat.labelme, AnnotationFormat.png})
-"""Formats of a file an image; of the others one file holds all images."""
+"""Formats with a file for each image; of the others one file holds all images."""
 
 
 class AnnotationKind(StrEnum):
-    """What of an annotation is carried to other images."""
+    """What kind of annotation is transferred."""
 
     keypoints = "keypoints"
     masks = "masks"
@@ -104,7 +104,7 @@ class Existing(Enum):
 
 
 class MaskEncoding(StrEnum):
-    """How COCO writes a mask: outlines, the lengths of its runs, or those packed into a text."""
+    """How COCO writes a mask: polygons, the lengths of its runs, or those packed into a text."""
 
     polygons = "polygons"
     runs = "runs"

@@ -82,12 +82,11 @@ def take_statement(
     source, target = context.source, context.target
     there, back = pipeline.matcher(context)
     points = torch.from_numpy(pair.source_points)
-    forward = densify(context, there, back, how).transfer(points.to(source.descriptors)).double().cpu()
+    sent = densify(context, there, back, how).map_points(points).positions
     landing = there.at(source.grid.centres(there.positions.device))
     evidence = compute_cues(source, target, landing, how.cues, context.max_bytes).stacked()
     maps = evidence.reshape(1, -1, *source.grid.shape).cpu()
     at_points = read_cells(maps, source.grid.to_cells(points.float())[None])[0]
-    sent = forward.numpy()
     transfer = Transfer(pair, source.image_size, target.image_size, sent, sent, None)
     house = house_protocol(benchmark)
     right = house.errors(transfer) <= CONFIDENCE_ALPHA * house.threshold_length(transfer)

@@ -20,8 +20,8 @@ from geomatch.io.atomic import write_folder_atomically
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.io.images import png_bytes
 from geomatch.pipeline import Pipeline
-from geomatch.visualize.overview import draw_overview, to_picture
-from geomatch.visualize.warp import pull
+from geomatch.visualize.overview import draw_overview
+from geomatch.visualize.sheet import to_picture
 
 RECORD_FILE = "match.json"
 _PICTURES = ("warped.png", "confidence.png", "overview.png")
@@ -58,7 +58,7 @@ def flow_files(correspondence: Correspondence, formats: Sequence[str]) -> dict[s
 
 def picture_files(source: Tensor, target: Tensor, correspondence: Correspondence) -> dict[str, bytes]:
     """Warp, confidence and overview by the names of their files. source, target: (3, H, W) uint8."""
-    warped = pull(target, correspondence)
+    warped = correspondence.warp(target)
     confidence = np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)
     pictures = to_picture(warped), Image.fromarray(confidence), draw_overview(source, target, warped, correspondence)
     return {name: png_bytes(picture) for name, picture in zip(_PICTURES, pictures, strict=True)}

@@ -1,4 +1,4 @@
-"""The `geomatch` command: parses arguments, makes one library call, renders the result. No heavy import here."""
+"""The `geomatch` command and its subcommands. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geomatch.cli.commands.extract import extract
 from geomatch.cli.commands.match import match
 from geomatch.cli.commands.transfer import transfer
 from geomatch.cli.commands.view import view
-from geomatch.cli.console import rendered_errors
+from geomatch.cli.console import run_command
 
 app = typer.Typer(
     name="geomatch",
@@ -55,4 +55,4 @@ def _main(
 
 def main() -> None:
     """Entry point: exit status 2 for usage and bad input, 1 for failure, 130 for Ctrl-C."""
-    sys.exit(rendered_errors(app))
+    sys.exit(run_command(app))

@@ -1,4 +1,4 @@
-"""What every command shares: one console on stderr, and errors and notices rendered once."""
+"""Shared by all commands: the console on stderr, progress bars, and errors and notices as one line each."""
 
 from __future__ import annotations
 
@@ -7,83 +7,85 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
 from geomatch.errors import GeomatchError, GeomatchWarning, InputError
 
 if TYPE_CHECKING:
-    from geomatch.training.trainer import Progress
+    from rich.progress import Progress, TaskID
+
+    from geomatch.training.trainer import Progress as TrainingProgress
 
 INTERRUPTED = 130
 
 
 def stderr_console(*, quiet: bool = False) -> Console:
-    """The console for progress and logs. Silent when asked to be, and when stderr is not a terminal."""
+    """The console for progress and logs; silent if ``quiet``, and where stderr is not a terminal."""
     return Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
 
 
 @contextmanager
-def training_bar(*, quiet: bool) -> Iterator[Callable[[str, Progress], None]]:
-    """A bar on stderr for each thing that is learnt; inside, call with its name and how far it is."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as ProgressBar
+def training_bar(*, quiet: bool) -> Iterator[Callable[[str, TrainingProgress], None]]:
+    """A bar on stderr for each task that is trained; call the value with a task's name and progress."""
+    with _progress_bars(quiet=quiet) as bars:
+        tasks: dict[str, TaskID] = {}
+        preparing = bars.add_task("preparing", total=None, note="")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
-    )
-    with ProgressBar(*columns, console=stderr_console(quiet=quiet)) as bar:
-        shown = {}
-        preparing = bar.add_task("preparing", total=None, said="")
-
-        def show(what: str, progress: Progress) -> None:
-            bar.update(preparing, visible=False)
-            if what not in shown:
-                shown[what] = bar.add_task(what, said="")
-            numbers = "  ".join(f"{name} {value:.3f}" for name, value in progress.report.items())
-            said = f"{numbers}  {progress.images_per_second:.1f} images/s"
-            bar.update(shown[what], total=progress.steps, completed=progress.step, said=said)
+        def show(name: str, progress: TrainingProgress) -> None:
+            bars.update(preparing, visible=False)
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, note="")
+            numbers = "  ".join(f"{key} {value:.3f}" for key, value in progress.report.items())
+            note = f"{numbers}  {progress.images_per_second:.1f} images/s"
+            bars.update(tasks[name], total=progress.steps, completed=progress.step, note=note)
 
         yield show
 
 
+class Advance(Protocol):
+    """Advances a bar by ``count``; ``doing`` replaces its text."""
+
+    def __call__(self, count: int = 1, *, doing: str | None = None) -> None: ...
+
+
 @contextmanager
-def counting_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr with rate and time left; inside, call for each of the ``total`` that is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def counting_bar(doing: str, total: int, *, quiet: bool) -> Iterator[Advance]:
+    """A bar on stderr that counts to ``total``, with rate and time left; call the value for each item done."""
+    with _progress_bars(quiet=quiet) as bars:
+        task = bars.add_task(doing, total=total, note="")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    # Data goes to stdout as it is, unless that is the terminal the bar moves on.
-    with Progress(*columns, console=stderr_console(quiet=quiet), redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(what, total=total, rate="")
-
-        def advance() -> None:
-            bar.update(task, advance=1)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+        def advance(count: int = 1, *, doing: str | None = None) -> None:
+            bars.update(task, advance=count, description=doing)
+            speed = bars.tasks[0].speed
+            bars.update(task, note=f"{speed:.1f}/s" if speed else "")
 
         yield advance
 
 
-def rendered_errors(command: Callable[[], object]) -> int:
-    """Run a command; turn what it raises into one sentence on stderr and an exit status."""
+def _progress_bars(*, quiet: bool) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=stderr_console(quiet=quiet),
+        redirect_stdout=sys.stdout.isatty(),  # elsewhere stdout carries data, which goes out unchanged
+    )
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run a command and return its exit status; an exception becomes one line on stderr."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", GeomatchWarning)
     try:
         command()
     except GeomatchError as error:
-        _say("error", str(error))
+        _print_line("error", str(error))
         return error.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns a Ctrl-C into a silent exit.
@@ -92,21 +94,21 @@ def rendered_errors(command: Callable[[], object]) -> int:
         print("geomatch: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; what Python still holds of it must not raise again on exit.
+        # The reader of stdout has gone; flushing the rest on exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        # A name that is too long, say: any question about it fails, wherever it is asked.
+        # For example a file name that is too long, on which every system call fails.
         if error.filename is None:
             raise
-        _say("error", f"{os.fsdecode(error.filename)}: {error.strerror}")
+        _print_line("error", f"{os.fsdecode(error.filename)}: {error.strerror}")
         return InputError.exit_code
     return 0
 
 
 def notify(message: str) -> None:
-    """Say something that is no error, one line on stderr."""
-    _say("note", message)
+    """Print a note, one line on stderr."""
+    _print_line("note", message)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
@@ -115,9 +117,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object) -
 
 
 def printable(text: str) -> str:
-    """Text on one line; names from files can hold line breaks, and what a terminal would obey."""
+    """Text with line breaks and control characters escaped; file names can hold them."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def _say(kind: str, message: str) -> None:
+def _print_line(kind: str, message: str) -> None:
     print(f"geomatch: {kind}: {printable(message)}", file=sys.stderr)

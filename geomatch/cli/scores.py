@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from json import dumps
 
 import typer
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 from geomatch.cli.console import printable
 from geomatch.evaluation.compare import Comparison, Scored
 from geomatch.evaluation.results import Evaluation, Measure, Result, plain, to_record
+from geomatch.io.json_text import json_text
 
 Interval = tuple[float, float]
 
@@ -21,7 +21,7 @@ Interval = tuple[float, float]
 def print_json(evaluations: Sequence[Evaluation]) -> None:
     """One line for each."""
     for evaluation in evaluations:
-        typer.echo(dumps(to_record(evaluation), ensure_ascii=False, allow_nan=False))
+        typer.echo(json_text(to_record(evaluation)))
 
 
 def print_tables(evaluations: Sequence[Evaluation]) -> None:
@@ -38,7 +38,7 @@ def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Compar
     """Every score of both, the interval of their difference, and which is better."""
     if json:
         scores = [plain(comparison) for comparison in comparisons]
-        typer.echo(dumps({"first": first.label, "second": second.label, "scores": scores}, allow_nan=False))
+        typer.echo(json_text({"first": first.label, "second": second.label, "scores": scores}))
         return
     names = {"first": f"A: {first.label}", "second": f"B: {second.label}", "undecided": "undecided"}
     table = Table(

@@ -1,8 +1,7 @@
-"""What a benchmark is to geomatch: where it comes from, how its folder is recognised and how it is read."""
+"""The description of a benchmark, and what the readers of all benchmarks share."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, ImageFile
+from geomatch.datasets.pairs import AnnotatedPair, ImageFile, PairErrors
 from geomatch.errors import InputError
 from geomatch.io.formats.mat import read_variables
 from geomatch.io.parsing import read_bytes
@@ -22,11 +21,13 @@ NAMED_AT_MOST = 8
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark's official download.
+    """A benchmark's official download and how to read it.
 
-    archives: the files to fetch from ``home``. folders: names its own folder goes by, its geomatch name aside.
-    splits: the splits present in a folder, () if it is not the benchmark's. load: reads a split; raises InputError for
-    what is missing, and reads each pair within ``BadRows.tolerated``. counts: pairs of each split as published.
+    home, archives: the web page, and the files to download from it.
+    splits: lists the splits present in a folder; empty if the folder is not the benchmark's.
+    load: reads a split with `PairErrors.read_all`; raises InputError if the split as a whole cannot be read.
+    folders: other names of the benchmark's folder.
+    counts: the published number of pairs of each split.
     """
 
     name: str
@@ -34,128 +35,84 @@ class Benchmark:
     home: str
     archives: str
     splits: Callable[[Path], Sequence[str]]
-    load: Callable[[Path, str, BadRows], list[AnnotatedPair]]
+    load: Callable[[Path, str, PairErrors], list[AnnotatedPair]]
     folders: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def missing(self, paths: Sequence[Path]) -> InputError:
-        """The error that names, file by file, what is not there, where it comes from and where it belongs."""
+        """The error that names the missing files and where to download them."""
         named = ", ".join(map(str, paths[:NAMED_AT_MOST]))
         more = f" and {len(paths) - NAMED_AT_MOST} more" if len(paths) > NAMED_AT_MOST else ""
-        return InputError(f"{self.name} needs {named}{more}; take {self.archives} from {self.home} and unpack it there")
+        return InputError(
+            f"{self.name} needs {named}{more}; download {self.archives} from {self.home} and unpack it there"
+        )
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file as `load_image` gives it, from its header alone. Raises InputError."""
+    """(height, width) of the image that `load_image` returns, read from the file's header. Raises InputError."""
     try:
         with path.open("rb") as file:
             return encoded_size(file, str(path))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: missing, though it is annotated") from error
+        raise InputError(f"{path}: missing, but annotated; unpack the images again") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def encoded_size(file: IO[bytes], name: str) -> tuple[int, int]:
-    """`image_size` of an open file. ``name`` is for messages."""
+    """`image_size` of an open file; error messages call it ``name``."""
     try:
         with Image.open(file) as image:
-            # Pillow gives the size of a TIFF upright.
+            # Pillow already reports the upright size of a TIFF.
             turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception as error:  # on a damaged file Pillow raises whatever it stumbles over
-        raise InputError(f"{name}: damaged or no image ({error})") from error
+    except Exception as error:  # Pillow raises exceptions of many types for damaged files
+        raise InputError(f"{name}: damaged or not an image ({error})") from error
 
 
 def check_split(name: str, split: str, known: Collection[str]) -> None:
-    """Raise InputError if the benchmark ``name`` never had such a split."""
+    """Raise InputError if ``split`` is not one of the ``known`` splits of the benchmark ``name``."""
     if split not in known:
-        raise InputError(f"{name} has no split '{split}': it has {', '.join(known)}")
+        raise InputError(f"{name} has no split '{split}'; choose from {', '.join(known)}")
 
 
 def unpacked(root: Path, archive: str) -> Path:
-    """``root``, or the folder in it that the benchmark's ``archive`` unpacks to, if that is there."""
+    """The folder ``archive`` in ``root`` if it exists, else ``root``."""
     return root / archive if (root / archive).is_dir() else root
 
 
 def stored_image(root: Path, name: str, origin: str, *, mirrored: bool = False) -> ImageFile:
-    """The image ``name``, a posix path below ``root``. Raises InputError, naming ``origin``, if it is not there."""
+    """The image ``name``, a posix path below ``root``. Raises InputError, naming ``origin``, if it does not exist."""
     steps = PurePosixPath(name)
     if steps.is_absolute() or ".." in steps.parts:
-        raise InputError(f"{origin}: the image '{name}' should be a path below {root}")
+        raise InputError(f"{origin}: the image '{name}' must be a path below {root}")
     path = root / steps
     try:
         present = path.is_file()
     except OSError:
         present = False
     if not present:
-        raise InputError(f"{origin}: {path} is missing; unpack the images anew")
+        raise InputError(f"{origin}: {path} is missing; unpack the images again")
     return ImageFile(path, steps.as_posix(), mirrored)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a list of pairs. origin: where it stands, for messages ("test_pairs.csv, row 12")."""
-
-    origin: str
-    columns: Sequence[str]
-    values: Sequence[str]
-
-    def take(self, *columns: str) -> list[str]:
-        """The values in these columns. Raises InputError, naming the row and the column it lacks."""
-        fields = dict(zip(self.columns, self.values, strict=False))
-        lacking = [column for column in columns if column not in fields]
-        if lacking:
-            raise InputError(f"{self.origin}: has nothing in the column '{lacking[0]}'; unpack the list of pairs anew")
-        return [fields[column] for column in columns]
-
-    def first(self, count: int) -> Sequence[str]:
-        """The values in the first columns, whatever those are called. Raises InputError if there are fewer."""
-        if len(self.values) < count:
-            raise InputError(f"{self.origin}: has {len(self.values)} columns of {count}; unpack the list of pairs anew")
-        return self.values[:count]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file in UTF-8 whose first row, row 1, names the columns. Blank rows are passed over.
-
-    Raises InputError, naming the file, and where it can the row, for what is no such file.
-    """
-    number = 1
-    rows: list[Row] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            header = [column.strip() for column in next(lines, [])]
-            for number, values in enumerate(lines, 2):
-                if values:
-                    rows.append(Row(f"{path.name}, row {number}", header, [value.strip() for value in values]))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (csv.Error, UnicodeError) as error:
-        raise InputError(f"{path}: no list of pairs after row {number} ({error})") from error
-    if not any(header):
-        raise InputError(f"{path}: empty; its first row should name the columns")
-    return rows
-
-
 def read_mat(path: Path, *names: str) -> list[NDArray[Any]]:
-    """The named variables of a Matlab file of versions 5 to 7.2. Raises InputError, naming the file."""
+    """The named variables of a Matlab file (versions 5 to 7.2). Raises InputError, naming the file."""
     if not path.exists():
-        raise InputError(f"{path}: missing; unpack the annotations anew")
+        raise InputError(f"{path}: missing; unpack the annotations again")
     try:
         content = read_variables(read_bytes(path), names)
     except ValueError as error:
-        raise InputError(f"{path}: no Matlab file that can be read ({error})") from error
+        raise InputError(f"{path}: not a readable Matlab file ({error})") from error
     lacking = [name for name in names if name not in content]
     if lacking:
-        raise InputError(f"{path}: has no '{lacking[0]}'")
+        raise InputError(f"{path}: has no variable '{lacking[0]}'")
     return [content[name] for name in names]
 
 
 def read_numbers(path: Path, *names: str) -> list[NDArray[np.float64]]:
-    """`read_mat` of arrays of numbers, in the shapes they are stored in."""
+    """`read_mat` for numeric arrays, as float64 in their stored shapes. Raises InputError."""
     try:
         return [np.asarray(array, dtype=np.float64) for array in read_mat(path, *names)]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {', '.join(names)} should be numbers ({error})") from error
+        raise InputError(f"{path}: {', '.join(names)} must be numbers ({error})") from error

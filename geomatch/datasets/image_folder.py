@@ -1,35 +1,36 @@
-"""Photographs with image labels, to learn from: a folder of images, or tar shards beside a table of labels."""
+"""Images with image-level labels, for training: a folder of images, or tar shards beside a table of labels."""
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
 import tarfile
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from torch import Tensor
 
-from geomatch.datasets.pairs import Box
+from geomatch.annotations import Box
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError
 from geomatch.io.images import IMAGE_SUFFIXES, decode_image
+from geomatch.io.tables import read_table
 
 BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """Where one photograph's bytes are, and what it shows. ``length`` None: to the end of the file.
+class LabelledImage:
+    """Where an image's bytes are stored, and which classes it shows.
 
-    crop: the part of it to show, (left, top, right, bottom) in pixels of the upright photograph, whose pixel centres
-    are at integers; it may reach beyond the photograph. None: all of it.
+    offset, length: the range of bytes in the file ``path``; a ``length`` of None reads to the end of the file.
+    crop: the part to load, (left, top, right, bottom) in pixels of the upright image, pixel centres at integers; it may
+    extend beyond the image. None loads all of it.
     """
 
     name: str
@@ -40,84 +41,84 @@ class Photograph:
     crop: Box | None = None
 
     def load(self) -> Tensor:
-        """The pixels, (3, H, W) uint8: those of the crop, if there is one.
+        """The pixels of the image or its crop, (3, H, W) uint8.
 
-        Raises InputError if they cannot be decoded or none of them lies in the crop.
+        Raises InputError if the image cannot be decoded or the crop holds none of its pixels.
         """
         pixels = decode_image(self.open(), self.name)
         return pixels if self.crop is None else _cut(pixels, self.crop, self.name)
 
     def open(self) -> IO[bytes]:
-        """The encoded bytes."""
+        """The encoded bytes as an open file."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return io.BytesIO(file.read(-1 if self.length is None else self.length))
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Pixels, (3, H, W) uint8 each, of the photographs that could be read, and what was wrong with others, by name."""
+class ImageBatch:
+    """The images that could be read, their pixels, (3, H, W) uint8 each, and the errors of the others by name."""
 
-    photographs: list[Photograph]
+    images: list[LabelledImage]
     pixels: list[Tensor]
     damaged: dict[str, InputError]
 
 
-class PhotographReader:
-    """Reads photographs and leaves out those that cannot be decoded, as long as they are few.
+class ImageReader:
+    """Reads images and leaves out damaged ones, up to a share ``tolerated`` of ``total``.
 
-    unreadable: the names of those met so far. tolerated: the largest share of ``total`` that may be.
+    unreadable: the names of the damaged images so far.
     """
 
     def __init__(self, total: int, tolerated: float) -> None:
         self.total, self.tolerated = total, tolerated
         self.unreadable: list[str] = []
 
-    def read(self, photographs: Iterable[Photograph], count: int) -> list[Tensor]:
-        """The pixels of the first ``count`` that can be read. Raises InputError if too many, or all, cannot."""
-        return self.admit(self.attempt(photographs, count))
+    def read(self, images: Iterable[LabelledImage], count: int) -> list[Tensor]:
+        """The pixels of the first ``count`` readable images. Raises InputError if too many, or all, are damaged."""
+        return self.admit(self.attempt(images, count))
 
-    def attempt(self, photographs: Iterable[Photograph], count: int) -> Reading:
-        """Read until there are ``count``, or too many damaged. Notes nothing, so any thread may call it at any time."""
-        reading = Reading([], [], {})
-        for photograph in photographs:
-            if len(reading.pixels) == count or self._too_many(len(reading.damaged)):
+    def attempt(self, images: Iterable[LabelledImage], count: int) -> ImageBatch:
+        """Read until ``count`` images are read or too many are damaged. Thread-safe: it does not change the reader."""
+        batch = ImageBatch([], [], {})
+        for image in images:
+            if len(batch.pixels) == count or self._too_many(len(batch.damaged)):
                 break
             try:
-                reading.pixels.append(photograph.load())
-                reading.photographs.append(photograph)
+                batch.pixels.append(image.load())
+                batch.images.append(image)
             except InputError as error:
-                reading.damaged[photograph.name] = error
-        return reading
+                batch.damaged[image.name] = error
+        return batch
 
-    def admit(self, reading: Reading) -> list[Tensor]:
-        """Note what was damaged, and return the pixels. Raises InputError if it was too many, or all."""
-        for name, error in reading.damaged.items():
+    def admit(self, batch: ImageBatch) -> list[Tensor]:
+        """Record the damaged images and return the pixels. Raises InputError if too many, or all, are damaged."""
+        for name, error in batch.damaged.items():
             if name not in self.unreadable:
                 self.unreadable.append(name)
             if self._too_many(len(self.unreadable)):
                 raise InputError(
                     f"{len(self.unreadable)} of {self.total} photographs cannot be read, more than the "
-                    f"{self.tolerated:.1%} that --max-unreadable allows; the last was {error}"
+                    f"{self.tolerated:.1%} that --max-unreadable allows; the last: {error}"
                 ) from error
-        if not reading.pixels:
-            raise InputError(f"none of the photographs of a batch can be read: {self.unreadable[-1]} was the last")
-        return reading.pixels
+        if not batch.pixels:
+            raise InputError(f"none of the photographs of a batch can be read; the last: {self.unreadable[-1]}")
+        return batch.pixels
 
     def _too_many(self, damaged: int) -> bool:
         return damaged > self.tolerated * self.total
 
 
-def find_photographs(data: Sequence[Path]) -> list[Photograph]:
-    """List the photographs under folders and in tar shards, ordered by name.
+def find_images(data: Sequence[Path]) -> list[LabelledImage]:
+    """List the images in folders and in tar shards, ordered by name.
 
-    A folder of tar shards brings its ``labels.csv`` (columns ``file`` and ``labels``, space-separated); in a folder
-    of images, a photograph's label is the name of the sub-folder it lies in, or where that is one of ILSVRC's synsets
-    (n02690373 and the like) the VOC class it belongs to, else the background.
+    A folder of tar shards has a table ``labels.csv`` (columns ``file`` and ``labels``, space-separated). In a folder of
+    images, the label is the name of the sub-folder; a sub-folder named after an ILSVRC synset (such as n02690373) gives
+    the VOC class that the synset belongs to, or the background.
 
-    Raises InputError when there is nothing to read.
+    Raises InputError if there is no image.
     """
-    found: list[Photograph] = []
+    found: list[LabelledImage] = []
     for place in data:
         if not place.exists():
             raise InputError(f"{place}: no such folder or tar file")
@@ -130,65 +131,45 @@ def find_photographs(data: Sequence[Path]) -> list[Photograph]:
             found += _list_folder(place)
     if not found:
         raise InputError(f"no photographs in {', '.join(map(str, data))}: expected images, or .tar shards of them")
-    return sorted(found, key=lambda photograph: photograph.name)
+    return sorted(found, key=lambda image: image.name)
 
 
-def by_label(photographs: Sequence[Photograph]) -> dict[str, list[Photograph]]:
-    """Photographs of each label, the background left out; one with several labels is in each of their lists."""
-    groups: defaultdict[str, list[Photograph]] = defaultdict(list)
-    for photograph in photographs:
-        for label in photograph.labels:
+def by_label(images: Iterable[LabelledImage]) -> dict[str, list[LabelledImage]]:
+    """The images of each label except the background; an image with several labels is in several lists."""
+    groups: defaultdict[str, list[LabelledImage]] = defaultdict(list)
+    for image in images:
+        for label in image.labels:
             if label != BACKGROUND:
-                groups[label].append(photograph)
+                groups[label].append(image)
     return dict(sorted(groups.items()))
 
 
-def with_labels(photographs: Sequence[Photograph], labels: Sequence[str]) -> list[Photograph]:
-    """Those of the photographs that have one of the labels, without their other labels.
+def with_labels(images: Sequence[LabelledImage], labels: Sequence[str]) -> list[LabelledImage]:
+    """The images that have at least one of the labels, with their other labels removed.
 
-    Raises InputError naming labels that no photograph has.
+    Raises InputError naming the labels that no image has.
     """
-    present = by_label(photographs)
+    present = by_label(images)
     if missing := [label for label in labels if label not in present]:
         raise InputError(
             f"no photograph is labelled {', '.join(missing)}: "
             + (f"the labels are {', '.join(present)}" if present else "none has a label")
         )
-    kept = ((photograph, tuple(label for label in photograph.labels if label in labels)) for photograph in photographs)
-    return [replace(photograph, labels=found) for photograph, found in kept if found]
+    selected = ((image, tuple(label for label in image.labels if label in labels)) for image in images)
+    return [replace(image, labels=shared) for image, shared in selected if shared]
 
 
-def hold_out(photographs: Sequence[Photograph], share: float) -> tuple[list[Photograph], list[Photograph]]:
-    """Photographs to learn from, and a share of them to measure on: always the same ones, by a checksum of the name."""
+def hold_out(images: Sequence[LabelledImage], share: float) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Split images into those for training and a ``share`` for measuring, by a checksum of the name."""
     bound = round(share * 2**32)
-    held = [zlib.crc32(os.fsencode(photograph.name)) < bound for photograph in photographs]
-    return (
-        [photograph for photograph, out in zip(photographs, held, strict=True) if not out],
-        [photograph for photograph, out in zip(photographs, held, strict=True) if out],
-    )
-
-
-def read_columns(table: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where each row of a CSV file in UTF-8 stands, for messages, and what it has by the names in the first line.
-
-    Raises InputError, naming the line, for what is no such file and for a row without one of the ``columns``.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if not set(columns) <= set(rows.fieldnames or ()):
-                raise InputError(f"{table}: its first line must name the columns {', '.join(columns)}")
-            for row in rows:
-                origin = f"{table}, line {rows.line_num}"
-                if any(row[column] is None for column in columns):
-                    raise InputError(f"{origin}: has not all of the columns {', '.join(columns)}")
-                yield origin, row
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read as a table of commas ({error})") from error
+    parts: tuple[list[LabelledImage], list[LabelledImage]] = ([], [])
+    for image in images:
+        parts[zlib.crc32(os.fsencode(image.name)) < bound].append(image)
+    return parts
 
 
 def label_table(shard: Path) -> Path:
-    """Where the labels of a tar shard's photographs are, if they have any."""
+    """The path of the table with the labels of a tar shard's images; it need not exist."""
     return shard.parent / "labels.csv"
 
 
@@ -198,23 +179,22 @@ def _cut(pixels: Tensor, crop: Box, name: str) -> Tensor:
     right, bottom = (math.floor(edge) + 1 for edge in crop[2:])
     part = pixels[:, top : max(top, bottom), left : max(left, right)]
     if part.numel() == 0:
-        raise InputError(
-            f"{name}: its crop {crop} holds no pixel of it; was the crop table made from other photographs?"
-        )
+        raise InputError(f"{name}: crop {crop} holds no pixel of it; was the crop table made from other photographs?")
     return part
 
 
 def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
     if not table.is_file():
         return {}
-    return {row["file"]: tuple(row["labels"].split()) for _, row in read_columns(table, ("file", "labels"))}
+    rows = (row.take("file", "labels") for row in read_table(table, ("file", "labels")))
+    return {file: tuple(labels.split()) for file, labels in rows}
 
 
-def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[Photograph]:
+def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[LabelledImage]:
     try:
         with tarfile.open(shard, "r:") as archive:
             return [
-                Photograph(member.name, shard, labels.get(member.name, ()), member.offset_data, member.size)
+                LabelledImage(member.name, shard, labels.get(member.name, ()), member.offset_data, member.size)
                 for member in archive
                 if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES
             ]
@@ -226,9 +206,9 @@ def _label_of(folder_name: str) -> tuple[str, ...]:
     return (synset_classes().get(folder_name, BACKGROUND) if is_synset(folder_name) else folder_name,)
 
 
-def _list_folder(folder: Path) -> list[Photograph]:
+def _list_folder(folder: Path) -> list[LabelledImage]:
     return [
-        Photograph(
+        LabelledImage(
             name=str(path.relative_to(folder)),
             path=path,
             labels=_label_of(path.parent.name) if path.parent != folder else (),

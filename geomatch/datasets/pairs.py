@@ -1,35 +1,36 @@
-"""Annotated pairs of images: what every benchmark is read into."""
+"""Annotated pairs of images: the common form of all benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomatch.annotations import Box, Points
 from geomatch.errors import InputError
 from geomatch.io.flow import FlowField
 from geomatch.io.images import load_image
 
-Points = NDArray[np.float64]
-Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 
 NO_POINTS: Points = np.zeros((0, 2))
 
+Item = TypeVar("Item")
+
 
 class PairImage(Protocol):
-    """One side of a pair. Hashable and small: pixels are made only when asked for."""
+    """One image of a pair; hashable and small, because its pixels are loaded on request."""
 
     @property
     def name(self) -> str:
-        """What results call it; the same on every machine."""
+        """The name in results; the same on every machine."""
         ...
 
     def load(self) -> Tensor:
@@ -37,13 +38,13 @@ class PairImage(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Changes when the pixels may have changed."""
+        """A string that changes when the pixels may have changed."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image as a benchmark stores it. ``mirrored``: left and right exchanged, as some lists of pairs ask for."""
+    """An image file of a benchmark. mirrored: flip it left to right, as some lists of pairs require."""
 
     path: Path
     name: str
@@ -60,17 +61,18 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class AnnotatedPair:
-    """Two images and what is known of how they correspond.
+    """Two images and the annotations of their correspondence.
 
-    source_points, target_points: (K, 2) float64, x then y, in pixels of the images as stored, centres at integers
-        from 0 on (1-based files are shifted on reading). Row k of one corresponds to row k of the other.
-    source_box, target_box: of the object (left, top, right, bottom), where the benchmark gives one.
-    category: what the benchmark calls the pair's class. group: what its classes are further divided into.
-    origin: where the pair is annotated, for messages ("test_pairs.csv, row 12").
-    flow: reads the true flow on the source's grid, where there is one.
-    masks: reads the foreground of source and of target, (H, W) each.
-    parts: reads the parts present in both images, (P, H, W) of source and of target, in the same order.
-    evidence: the annotation files that flow, masks and parts are read from.
+    category: the class of the pair, as the benchmark names it.
+    source_points, target_points: (K, 2) float64, x then y, in pixels of the stored images, pixel centres at integers
+        from 0 (1-based files are shifted on reading). Row k of one corresponds to row k of the other.
+    source_box, target_box: the object's (left, top, right, bottom), if the benchmark has one.
+    group: a coarser class that is scored as well ("within" or "across").
+    origin: where the pair is annotated, for messages ("test_pairs.csv, line 12").
+    flow: reads the true flow on the source's grid, if there is one.
+    masks: reads the foreground masks of source and target, (H, W) each.
+    parts: reads the masks of the parts in both images, (P, H, W) of source and target in the same order.
+    annotation_files: the files that flow, masks and parts are read from.
     """
 
     source: PairImage
@@ -85,15 +87,15 @@ class AnnotatedPair:
     flow: Callable[[], FlowField] | None = None
     masks: Callable[[], tuple[Mask, Mask]] | None = None
     parts: Callable[[], tuple[Mask, Mask]] | None = None
-    evidence: tuple[Path, ...] = ()
+    annotation_files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class PairDataset:
     """A split of a benchmark, read and checked.
 
-    skipped: why each pair left out was, if that was allowed. of: how many usable pairs there are, if ``pairs`` are only
-    some of them; else 0.
+    skipped: why each unusable pair was left out.
+    of: the number of usable pairs if ``pairs`` is a subset of them, else 0.
     """
 
     name: str
@@ -104,10 +106,11 @@ class PairDataset:
 
     @cached_property
     def keypoints(self) -> int:
+        """The number of keypoint pairs."""
         return sum(len(pair.source_points) for pair in self.pairs)
 
     def limited(self, count: int) -> PairDataset:
-        """At most ``count`` pairs, spread over all, so that every class has its share: one drawn from each stretch."""
+        """At most ``count`` pairs: a random one from each of ``count`` equal stretches, which keeps all classes."""
         if count >= len(self.pairs):
             return self
         places = np.arange(count) + np.random.RandomState(0).random_sample(count)
@@ -116,15 +119,15 @@ class PairDataset:
 
 
 @dataclass
-class BadRows:
-    """What to do with annotations that cannot be used: raise the error, or, if ``skip``, note it and go on."""
+class PairErrors:
+    """What happens to the errors of single pairs: they are raised, or, with ``skip``, recorded in ``reasons``."""
 
     skip: bool = False
     reasons: list[str] = field(default_factory=list)
 
     @contextmanager
     def tolerated(self) -> Iterator[None]:
-        """Wrap the reading of one pair; its InputError is raised or noted."""
+        """Raise or record the InputError of one pair."""
         try:
             yield
         except InputError as error:
@@ -132,16 +135,24 @@ class BadRows:
                 raise
             self.reasons.append(str(error))
 
+    def read_all(self, items: Iterable[Item], read: Callable[[Item], AnnotatedPair]) -> list[AnnotatedPair]:
+        """The pairs that ``read`` makes of the items; the error of each is raised or recorded."""
+        pairs = []
+        for item in items:
+            with self.tolerated():
+                pairs.append(read(item))
+        return pairs
+
 
 def mirror_points(points: Points, width: int) -> Points:
-    """Points (K, 2) of an image ``width`` pixels wide after left and right are exchanged: x' = W - 1 - x."""
+    """Points (K, 2) of an image ``width`` pixels wide after a left-to-right flip: x' = W - 1 - x."""
     return np.stack((width - 1 - points[:, 0], points[:, 1]), axis=1)
 
 
 def common_points(origin: str, source: Points, target: Points) -> tuple[Points, Points]:
-    """The rows of two lists of points (K, 2) that both images have: NaN, or -1, -1 for padding, is no point.
+    """The rows of two arrays (K, 2) that hold a point in both; rows of NaN or of (-1, -1) are padding.
 
-    Raises InputError, naming ``origin``, if the lists are of different lengths.
+    Raises InputError, naming ``origin``, if the arrays differ in length.
     """
     if len(source) != len(target):
         raise InputError(f"{origin}: {len(source)} source keypoints but {len(target)} target keypoints")
@@ -151,10 +162,10 @@ def common_points(origin: str, source: Points, target: Points) -> tuple[Points, 
 
 
 def check_pair(pair: AnnotatedPair, source_size: tuple[int, int], target_size: tuple[int, int]) -> None:
-    """Raise InputError, naming the pair, if its keypoints do not match in number, are none, or lie off the images.
+    """Raise InputError, naming the pair, if its keypoints differ in number, are none, or lie outside the images.
 
-    source_size, target_size: (height, width). A point may lie up to a pixel beyond the border, as rounding and
-    1-based counting put some in public benchmarks.
+    source_size, target_size: (height, width). A point may lie up to a pixel beyond the border, as some do in public
+    benchmarks because of rounding and of counting from 1.
     """
     if len(pair.source_points) != len(pair.target_points):
         raise InputError(

@@ -1,11 +1,11 @@
-"""The PASCAL-ILSVRC map: which of ILSVRC's 1,000 synsets show one of the 20 classes of PASCAL VOC.
+"""The PASCAL-ILSVRC map: which of the 1,000 synsets of ILSVRC belong to one of the 20 classes of PASCAL VOC.
 
-The rule: a synset belongs to a class if the class's root is among its WordNet ancestors or the synset itself. The
-roots: airplane n02691156, bicycle n02834778, bird n01503061, boat n02858304, bottle n02876657, bus n02924116, car
-n02958343, cat n02121620, chair n03001627, cattle n02402425, dining table n03201208, dog n02084071, horse n02374451,
-motorcycle n03790512, person n00007846, plant n00017222, sheep n02411705, sofa n04256520, train n04468005, monitor
-n03782006 and television n04404412. It gives 231 synsets, those of ``voc_synsets.txt`` (a line a class: its name, then
-its synsets), and leaves 769 as background: the division of AnchorNet's training data (Novotny et al., CVPR 2017).
+A synset belongs to a class if the root of the class is the synset or one of its WordNet ancestors. The roots: airplane
+n02691156, bicycle n02834778, bird n01503061, boat n02858304, bottle n02876657, bus n02924116, car n02958343, cat
+n02121620, chair n03001627, cattle n02402425, dining table n03201208, dog n02084071, horse n02374451, motorcycle
+n03790512, person n00007846, plant n00017222, sheep n02411705, sofa n04256520, train n04468005, monitor n03782006 and
+television n04404412. This gives 231 synsets, listed in ``voc_synsets.txt`` (a line per class: its name, then its
+synsets); the other 769 are background, as in AnchorNet's training data (Novotny et al., CVPR 2017).
 """
 
 from __future__ import annotations
@@ -55,24 +55,26 @@ RIGID_CLASSES = (
     "train",
     "tvmonitor",
 )
-"""The 12 of the 20 classes that Probabilistic Introspection (Novotny et al., CVPR 2018) learns from."""
+"""The 12 rigid classes that Probabilistic Introspection (Novotny et al., CVPR 2018) is trained on."""
 
 
 def is_synset(name: str) -> bool:
-    """Whether a folder is named as ILSVRC's are, n and eight digits."""
+    """Whether a folder name is a synset of ILSVRC: n and eight digits."""
     return re.fullmatch(r"n\d{8}", name) is not None
 
 
 @cache
 def synset_classes() -> dict[str, str]:
-    """The VOC class of each of the 231 synsets that have one."""
+    """The VOC class of each of the 231 synsets."""
     lines = (line.split() for line in TABLE.read_text(encoding="utf-8").splitlines())
     return {synset: name for name, *synsets in lines for synset in synsets}
 
 
 def named_classes(text: str) -> tuple[str, ...]:
-    """Class names separated by commas, or the path of a file with one on each line; ``rigid`` stands for
-    `RIGID_CLASSES`, ``voc20`` for VOC's, ``all`` for none.
+    """Parse class names.
+
+    text: names separated by commas, or the path of a file with one name per line. ``rigid`` stands for
+    `RIGID_CLASSES`, ``voc20`` for `VOC_CLASSES`, and ``all`` for the empty tuple.
 
     Raises InputError if the file cannot be read.
     """

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import AnnotatedPair, PairDataset, Points
+from geomatch.annotations import Points
+from geomatch.datasets.pairs import AnnotatedPair, PairDataset
 from geomatch.evaluation.report import PairPicture
 from geomatch.evaluation.runner import Outcome
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
-from geomatch.visualize.pairs import draw_pair
+from geomatch.visualize.keypoint_matches import draw_keypoint_matches
 
 OF_EACH = 3
 
@@ -50,7 +51,7 @@ def _picture(rank: str, pair: AnnotatedPair, predicted: Points, right: NDArray[n
         category=pair.category,
         correct=int(right.sum()),
         points=len(right),
-        picture=draw_pair(
+        picture=draw_keypoint_matches(
             pair.source.load(), pair.target.load(), pair.source_points, predicted, pair.target_points, right
         ),
         alpha=CONFIDENCE_ALPHA,

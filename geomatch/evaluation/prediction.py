@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geomatch.annotations import Box, Points
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.datasets.pairs import AnnotatedPair, Box, Points
+from geomatch.datasets.pairs import AnnotatedPair
 from geomatch.evaluation.metrics import dense, regions
 from geomatch.geometry.grid import read_cells
 from geomatch.matching.proposal_flow.proposals import Boxes, sliding_windows
@@ -91,28 +92,24 @@ def predict(pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, match: 
         measures["flow accuracy"] = dense.flow_accuracy(errors, target.image_size, FLOW_ACCURACY_ALPHA)
         measures["end-point error"] = float(errors.mean()) if len(errors) else float("nan")
     if pair.masks is not None:
-        measures |= _mask_measures(pair, flow)
+        measures |= _mask_measures(pair, correspondence)
     if pair.parts is not None:
         in_source, in_target = pair.parts()
-        measures["part IoU"] = dense.weighted_part_iou(dense.pull_mask(in_target, flow), in_source)
+        measures["part IoU"] = dense.weighted_part_iou(correspondence.warp_mask(in_target), in_source)
     pcr, miou = _region_curves(pair, correspondence) if wanted.regions else (np.zeros(0), np.zeros(0))
     return Prediction(
         source_size=source.image_size,
         target_size=target.image_size,
-        forward=_send(correspondence, pair.source_points),
-        rounded=_send(correspondence, np.floor(pair.source_points + 0.5)),
+        forward=correspondence.map_points(pair.source_points).positions,
+        rounded=correspondence.map_points(np.floor(pair.source_points + 0.5)).positions,
         confidence=_read_confidence(correspondence, pair.source_points),
-        backward=_send(backward, pair.target_points) if backward else None,
+        backward=backward.map_points(pair.target_points).positions if backward else None,
         sample_errors=samples[0],
         sample_confidence=samples[1],
         measures=measures,
         pcr=pcr,
         miou=miou,
     )
-
-
-def _send(correspondence: Correspondence, points: Points) -> Points:
-    return correspondence.transfer(torch.from_numpy(points).to(correspondence.flow)).double().cpu().numpy()
 
 
 def _read_confidence(correspondence: Correspondence, points: Points) -> Values:
@@ -134,14 +131,14 @@ def _flow_errors(
     return errors, (errors[chosen], confidence[chosen])
 
 
-def _mask_measures(pair: AnnotatedPair, flow: NDArray[np.float32]) -> dict[str, float]:
+def _mask_measures(pair: AnnotatedPair, correspondence: Correspondence) -> dict[str, float]:
     """The target's foreground seen through the flow against the source's, as Caltech-101 has it."""
     assert pair.masks is not None
     in_source, in_target = pair.masks()
-    transferred = dense.pull_mask(in_target, flow)
+    transferred = correspondence.warp_mask(in_target)
     rows, columns = np.indices(in_source.shape)
     positions = np.stack((columns.ravel(), rows.ravel()), axis=1).astype(np.float64)
-    landed = np.floor(positions + flow.reshape(2, -1).T + 0.5)
+    landed = np.floor(positions + correspondence.flow.cpu().numpy().reshape(2, -1).T + 0.5)
     height, width = in_target.shape
     inside = ((landed >= 0) & (landed < (width, height))).all(axis=1)
     boxes = dense.foreground_box(in_source), dense.foreground_box(in_target)
@@ -180,7 +177,7 @@ def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values
         )
         return source, np.where(score[:, None] > 0, target, 0.0), score
     boxes = sliding_windows(correspondence.source_size)
-    predicted = regions.warp_boxes(boxes, lambda corners: _send(correspondence, corners))
+    predicted = regions.warp_boxes(boxes, lambda corners: correspondence.map_points(corners).positions)
     return boxes, predicted, regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes)
 
 

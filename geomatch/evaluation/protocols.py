@@ -14,7 +14,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import AnnotatedPair, Box, Points
+from geomatch.annotations import Box, Points
+from geomatch.datasets.pairs import AnnotatedPair
 from geomatch.errors import InputError
 from geomatch.evaluation.metrics.pck import box_side, keypoint_extent
 

@@ -204,14 +204,16 @@ def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Pa
 
 def pair_key(pair: AnnotatedPair, wanted: Wanted) -> str:
     """Changes when the pair's images or annotations, or what is wanted of it, change."""
-    evidence = [(path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in pair.evidence]
+    annotation_files = [
+        (path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in pair.annotation_files
+    ]
     known = (
         pair.source.fingerprint(),
         pair.target.fingerprint(),
         pair.source_points.tolist(),
         pair.target_points.tolist(),
         pair.source_box,
-        evidence,
+        annotation_files,
         wanted,
     )
     return hashlib.sha256(repr(known).encode()).hexdigest()

@@ -84,10 +84,10 @@ def warp_image(image: Tensor, homography: Tensor, size: tuple[int, int]) -> Tens
 
     Beyond its borders the image goes on mirrored.
     """
-    return read_image(image, apply_homography(homography, pixel_grid(*size))).reshape(3, *size)
+    return sample_image(image, apply_homography(homography, pixel_grid(*size))).reshape(3, *size)
 
 
-def read_image(image: Tensor, points: Tensor) -> Tensor:
+def sample_image(image: Tensor, points: Tensor) -> Tensor:
     """The colours (3, N) of ``image`` (3, H, W) float at pixels (N, 2), bilinearly; beyond its borders mirrored."""
     height, width = image.shape[1:]
     span = points.new_tensor([width, height])

@@ -76,11 +76,11 @@ def decode_npy(content: bytes) -> FlowField:
     """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
     try:
         flow = np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # on a damaged file NumPy raises whatever it stumbles over
+    except Exception as error:  # on a damaged file NumPy raises many kinds
         raise ValueError(f"not an .npy file ({error})") from error
-    if not _is_numbers(flow) or flow.ndim != 3 or flow.shape[0] != 2 or not flow.size:
-        raise ValueError("an .npy flow file holds one array of numbers of shape (2, H, W)")
-    return _finite(flow, np.ones(flow.shape[1:], dtype=bool))
+    if not isinstance(flow, np.ndarray):
+        raise ValueError("not an .npy file, but an .npz archive")
+    return _field_of(flow)
 
 
 def encode_npz(field: FlowField) -> bytes:
@@ -101,20 +101,12 @@ def decode_npz(content: bytes) -> FlowField:
         if unpacked > _NPZ_BYTES_PER_PIXEL * MAX_PIXELS:
             raise ValueError(f"{unpacked} bytes when unpacked are more than {MAX_PIXELS // 10**6} million pixels take")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names = [name for name in ("flow", "valid", "confidence") if name in arrays.files]
-            found = {name: arrays[name] for name in names}
-    except Exception as error:  # on a damaged file zipfile and NumPy raise whatever they stumble over
+            found = {name: arrays[name] for name in ("flow", "valid", "confidence") if name in arrays.files}
+    except Exception as error:  # on a damaged file zipfile and NumPy raise many kinds
         raise ValueError(f"not an .npz file ({error})") from error
     if not {"flow", "valid"} <= found.keys():
         raise ValueError("an .npz flow file needs the arrays 'flow' and 'valid'")
-    if not all(map(_is_numbers, found.values())):
-        raise ValueError(f"{', '.join(names)} should be arrays of numbers")
-    flow, valid, confidence = found["flow"], found["valid"], found.get("confidence")
-    if flow.ndim != 3 or flow.shape[0] != 2 or not flow.size or valid.shape != flow.shape[1:]:
-        raise ValueError(f"'flow' {flow.shape} and 'valid' {valid.shape} should be (2, H, W) and (H, W)")
-    if confidence is not None and confidence.shape != valid.shape:
-        raise ValueError(f"'confidence' {confidence.shape} should be (H, W), as 'valid' {valid.shape}")
-    return _finite(flow, valid.astype(bool), None if confidence is None else confidence.astype(np.float32))
+    return _field_of(**found)
 
 
 def encode_kitti(field: FlowField) -> bytes:
@@ -146,17 +138,27 @@ def decode_kitti(content: bytes) -> FlowField:
     return FlowField(np.moveaxis(flow, -1, 0).astype(np.float32), valid)
 
 
-def _is_numbers(array: object) -> bool:
-    return isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
-
-
-def _finite(
-    flow: NDArray[np.generic], valid: NDArray[np.bool_], confidence: NDArray[np.float32] | None = None
-) -> FlowField:
-    """Any numbers as a flow field, whose pixels are valid only where the flow is finite in float32."""
+def _field_of(flow: object, valid: object = None, confidence: object = None) -> FlowField:
+    """Arrays as a flow field, valid only where the flow is finite in float32. Raises ValueError for other shapes."""
+    flow = _numbers("flow", flow)
+    if flow.ndim != 3 or flow.shape[0] != 2 or not flow.size:
+        raise ValueError(f"'flow' {flow.shape} should be (2, H, W)")
+    size = flow.shape[1:]
+    valid = np.ones(size, bool) if valid is None else _numbers("valid", valid, size).astype(bool)
+    if confidence is not None:
+        confidence = _numbers("confidence", confidence, size).astype(np.float32)
     with np.errstate(over="ignore"):
         field = flow.astype(np.float32)
     return FlowField(field, valid & np.isfinite(field).all(axis=0), confidence)
+
+
+def _numbers(name: str, array: object, shape: tuple[int, ...] | None = None) -> NDArray[np.generic]:
+    """The same array, if it holds numbers and has this shape. Raises ValueError."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError(f"'{name}' should be an array of numbers")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"'{name}' {array.shape} should be (H, W), as 'flow' (2, H, W), that is {shape}")
+    return array
 
 
 ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {

@@ -37,6 +37,11 @@ class InputImage:
     sha256: str
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    @property
     def nbytes(self) -> int:
         """The memory that its pixels take."""
         return self.pixels.nbytes

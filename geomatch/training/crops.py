@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geomatch.annotations import Box
 from geomatch.datasets.crops import Crop
-from geomatch.datasets.image_folder import Photograph, PhotographReader, by_label
-from geomatch.datasets.pairs import Box
+from geomatch.datasets.image_folder import ImageReader, LabelledImage, by_label
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid, read_cells
@@ -41,15 +41,15 @@ _CHUNK = 256  # photographs whose descriptors are turned into single precision a
 class Described:
     """Photographs, their sizes (height, width) and descriptors (N, C, CELLS, CELLS) float16, in the same order."""
 
-    photographs: list[Photograph]
+    photographs: list[LabelledImage]
     sizes: list[tuple[int, int]]
     descriptors: Tensor
 
 
 def describe(
-    photographs: Sequence[Photograph],
+    photographs: Sequence[LabelledImage],
     extractor: FeatureExtractor,
-    reader: PhotographReader,
+    reader: ImageReader,
     device: torch.device,
     on_progress: Callable[[int], object],
 ) -> Described:
@@ -68,7 +68,7 @@ def describe(
     twice = [name for name, count in Counter(photograph.name for photograph in wanted).items() if count > 1]
     if twice:
         raise InputError(f"two photographs are called {twice[0]}: make a crop table of each folder apart")
-    kept: list[Photograph] = []
+    kept: list[LabelledImage] = []
     sizes: list[tuple[int, int]] = []
     descriptors: list[Tensor] = []
     for start in range(0, len(wanted), _READ_AT_ONCE):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geomatch.datasets.image_folder import Photograph, PhotographReader
+from geomatch.datasets.image_folder import ImageReader, LabelledImage
 from geomatch.geometry.homography import apply_homography, homography_between, pixel_grid, square_corners, warp_image
 
 CPU = torch.device("cpu")
@@ -41,8 +41,8 @@ class WholeView:
 
 
 def draw_whole(
-    photographs: Sequence[Photograph],
-    reader: PhotographReader,
+    photographs: Sequence[LabelledImage],
+    reader: ImageReader,
     size: int,
     count: int,
     seed: int,

@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from geomatch.training.log import TrainingLog
-from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, label, series
+from geomatch.visualize.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Plot,
+    chart_svg,
+    series_class,
+    series_label,
+)
 from geomatch.visualize.markup import Markup, element
 from geomatch.visualize.page import html_page
 
@@ -78,7 +90,9 @@ def training_page(logs: Mapping[str, TrainingLog]) -> str:
     present = dict.fromkeys(number for log in logs.values() for number in log.curves)
     terms = [number for number in present if number not in LOSSES | OTHERS]
     numbers = [number for number in (*LOSSES, *terms, *OTHERS) if number in present]
-    runs = (element("li", label(name, place), f" {_facts(log)}") for place, (name, log) in enumerate(logs.items()))
+    runs = (
+        element("li", series_label(name, place), f" {_facts(log)}") for place, (name, log) in enumerate(logs.items())
+    )
     return html_page(
         "Training",
         element(
@@ -110,13 +124,13 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
         for place, (name, log) in enumerate(logs.items())
         if number in log.curves
     ]
-    plot = Plot(Axis.reaching("steps", max(run.steps[-1] for run in runs)), _vertical(kind, runs))
+    plot = Plot(Axis.from_zero("steps", max(run.steps[-1] for run in runs)), _vertical(kind, runs))
     layers = (_points,) if kind.points else (_faint, _curve)
     said = [(run, _said(kind, run)) for run in runs]
     return element(
         "figure",
         element("h3", kind.title),
-        drawing(
+        chart_svg(
             f"{kind.title} over steps",
             "; ".join(f"{run.name}: {words}" for run, words in said),
             plot.grid(),
@@ -124,7 +138,7 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
         ),
         element(
             "figcaption",
-            element("ul", *(element("li", label(words, run.place)) for run, words in said), class_="legend"),
+            element("ul", *(element("li", series_label(words, run.place)) for run, words in said), class_="legend"),
             element("p", kind.about),
         ),
         class_="chart",
@@ -141,13 +155,13 @@ def _vertical(kind: Kind, runs: Sequence[Run]) -> Axis:
     """An axis for all smoothed curves and all but the outermost hundredths of the values as logged."""
     values = np.concatenate([run.values[np.isfinite(run.values)] for run in runs])
     if not len(values):
-        return Axis.reaching("", 1.0)
+        return Axis.from_zero("", 1.0)
     if kind.points:
         return Axis.spanning("", values.min(), values.max())
     curves = np.concatenate([run.smooth for run in runs])
     low, high = np.quantile(values, [0.01, 0.99])
     low, high = min(low, np.nanmin(curves)), max(high, np.nanmax(curves))
-    return Axis.reaching("", high) if kind.from_zero else Axis.spanning("", low, high)
+    return Axis.from_zero("", high) if kind.from_zero else Axis.spanning("", low, high)
 
 
 def _faint(plot: Plot, run: Run) -> Markup:
@@ -160,7 +174,7 @@ def _curve(plot: Plot, run: Run) -> Markup:
 
 def _line(plot: Plot, run: Run, values: NDArray[np.float64], style: str) -> Markup:
     path = element("path", d=plot.path(*_thinned(run.steps, values)), class_=style)
-    return element("g", path, clip_path="url(#area)", class_=series(run.place))
+    return element("g", path, clip_path="url(#area)", class_=series_class(run.place))
 
 
 def _points(plot: Plot, run: Run) -> Markup:
@@ -171,7 +185,7 @@ def _points(plot: Plot, run: Run) -> Markup:
         best = max(points, key=lambda point: point[1])
         dots.append(plot.dot(*best, 6, f"best: {_at(*best)}", style="best"))
     return element(
-        "g", element("path", d=plot.path(run.steps, run.values), class_="curve"), *dots, class_=series(run.place)
+        "g", element("path", d=plot.path(run.steps, run.values), class_="curve"), *dots, class_=series_class(run.place)
     )
 
 

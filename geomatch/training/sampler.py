@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import torch
 
-from geomatch.datasets.image_folder import BACKGROUND, Photograph, by_label
+from geomatch.datasets.image_folder import BACKGROUND, LabelledImage, by_label
 from geomatch.errors import InputError
 from geomatch.options import Batches
 
@@ -21,7 +21,7 @@ class BatchSampler:
     Raises InputError if no label has enough of them.
     """
 
-    def __init__(self, photographs: Sequence[Photograph], kind: Batches, size: int, seed: int) -> None:
+    def __init__(self, photographs: Sequence[LabelledImage], kind: Batches, size: int, seed: int) -> None:
         self.kind, self.size, self.seed = kind, size, seed
         self.groups = [list(photographs)]
         if kind is Batches.one_class:
@@ -40,7 +40,7 @@ class BatchSampler:
         weights = np.sqrt([len(group) for group in self.groups])
         self.chances = weights / weights.sum()
 
-    def draw(self, batch: int) -> tuple[Iterator[Photograph], int, torch.Generator]:
+    def draw(self, batch: int) -> tuple[Iterator[LabelledImage], int, torch.Generator]:
         """Photographs in the order in which to try them, how many of them make the batch (the further ones stand in
         for those that cannot be read), and the source of all else that is random in it."""
         random = np.random.default_rng((self.seed, batch))
@@ -53,7 +53,7 @@ class BatchSampler:
         instead = (index for index in random.permutation(len(group)) if index not in taken)
         return (group[index] for index in chain(chosen, instead)), len(chosen), generator
 
-    def _one_after_the_other(self, random: np.random.Generator) -> Iterator[Photograph]:
+    def _one_after_the_other(self, random: np.random.Generator) -> Iterator[LabelledImage]:
         for _ in range(_TRIES * self.size):
             group = self.groups[self._label(random)]
             yield group[random.integers(len(group))]

@@ -1,4 +1,4 @@
-"""A folder of pictures to check carried annotations by, least sure first."""
+"""A folder of pictures to review transferred annotations with, the least confident first."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from geomatch.visualize.review import draw_review, review_page
 
 @dataclass(frozen=True)
 class Review:
-    """The pictures so far, which several threads may add to.
+    """The pictures in a folder, which several threads may add to, and a page that shows them.
 
-    reference: its pixels (3, H, W) uint8 and what is marked on it. page: the name of the file that shows them all.
+    reference: its pixels (3, H, W) uint8 and what is marked on it. page: the name of the page's file.
     """
 
     folder: Path
@@ -29,32 +29,33 @@ class Review:
     _pictures: dict[str, str] = field(default_factory=dict)
 
     def prepare(self, targets: Sequence[Target], *, shared: bool) -> None:
-        """Clear away what was left half-written there. shared: others' pictures may be in the folder.
+        """Remove unfinished files of the targets. shared: the folder may hold other pictures.
 
-        Raises InputError, before any work, if the folder cannot be made, or is not empty without being shared.
+        Raises InputError, before any work, if the folder cannot be made, or is not empty and not shared.
         """
         check_new_folder(self.folder, overwrite=shared)
         ours = {f"{target.stem}.jpg" for target in targets}  # behind a confidence
         clear_unfinished(self.folder, lambda name: name == self.page or name.partition("-")[2] in ours)
 
-    def add(self, target: Target, pixels: Tensor, carried: AnnotatedImage) -> Path:
-        """Draw what was carried to an image (3, H, W) uint8; the file's name begins with how sure that is. Raises
-        InputError if it cannot be written."""
-        said = _said(carried.confidence, found=bool(carried.things))
-        name = f"{carried.confidence:.3f}-{target.stem}.jpg"
+    def add(self, target: Target, pixels: Tensor, found: AnnotatedImage) -> Path:
+        """Draw what was found on an image (3, H, W) uint8. The file's name, which is returned, begins with the
+        confidence. Raises InputError if it cannot be written."""
+        note = _note(found.confidence, found=bool(found.instances))
+        name = f"{found.confidence:.3f}-{target.stem}.jpg"
         buffer = io.BytesIO()
-        draw_review(self.reference, (pixels, carried), self.categories, said).save(buffer, "JPEG", quality=90)
+        draw_review(self.reference, (pixels, found), self.categories, note).save(buffer, "JPEG", quality=90)
         self.folder.mkdir(exist_ok=True)
         write_atomically(self.folder / name, buffer.getvalue())
-        self._pictures[name] = f"{carried.name}: {said}"
+        self._pictures[name] = f"{found.name}: {note}"
         return self.folder / name
 
-    def keep(self, told: Mapping[str, Any]) -> bool:
-        """Show the picture that an earlier run told of, too, if it is in this folder still. Returns whether it is."""
-        picture = Path(told.get("review", ""))
+    def keep(self, record: Mapping[str, Any]) -> bool:
+        """Show the picture that an earlier run's record names, too, if it is still in this folder. Returns if it is."""
+        picture = Path(record.get("review", ""))
         if picture.parent != self.folder or not picture.is_file():
             return False
-        self._pictures[picture.name] = f"{told['image']}: {_said(told['confidence'], found=bool(told['items']))}"
+        note = _note(record["confidence"], found=bool(record["items"]))
+        self._pictures[picture.name] = f"{record['image']}: {note}"
         return True
 
     def close(self) -> None:
@@ -64,5 +65,5 @@ class Review:
             write_atomically(self.folder / self.page, page.encode(errors="replace"))
 
 
-def _said(confidence: float, *, found: bool) -> str:
+def _note(confidence: float, *, found: bool) -> str:
     return f"confidence {confidence:.2f}" if found else "nothing found"

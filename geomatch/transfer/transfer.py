@@ -1,7 +1,7 @@
-"""Annotations of a reference image carried to another image by what matches there.
+"""Annotations of a reference image transferred to another image by matching.
 
-Keypoints go forwards: the flow of the reference is read where they lie. Masks and boxes come backwards: every pixel of
-the image asks the reference pixel it matches whose it is, so that what is carried has no holes where the flow spreads.
+Keypoints follow the flow from the reference to the image. Masks and boxes use the flow from the image to the reference:
+each pixel of the image looks up what the reference has at its match, so that a mask has no holes where flow diverges.
 """
 
 from __future__ import annotations
@@ -10,131 +10,93 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from geomatch.annotations import Box, Keypoints, Points, Region, Thing, Visibility
+from geomatch.annotations import Box, Instance, Keypoints, Region, Visibility
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.evaluation.metrics.dense import pull_mask
-from geomatch.geometry.grid import read_cells
 from geomatch.options import AnnotationKind
 from geomatch.pipeline import Pipeline
 
-DOUBT = 0.3
-"""Pixels of a mask are left out whose confidence is below this share of the mean over it."""
-TAIL = 0.02
-"""Share of the weight beyond each side of a box that does not speak for where that side lies."""
-SAMPLE = 250_000
-"""About as many pixels, at most, are asked where a box lies."""
+LOW_CONFIDENCE = 0.3
+"""Pixels are left out of a mask if their confidence is below this share of the mean over it."""
+BOX_TAIL = 0.02
+"""Share of the weight at each end of an axis that does not count for where a box's sides are."""
+MAX_SAMPLES = 250_000
+"""About how many pixels, at most, a box is fitted to."""
 
 
-@dataclass(frozen=True)
-class Landing:
-    """Where points of one image lie in another.
+def transfer_keypoints(
+    instances: Sequence[Instance], forward: Correspondence, min_confidence: float = 0.0
+) -> list[Instance]:
+    """Instances marked by `Keypoints` on the source of ``forward``, transferred to its target.
 
-    positions: (K, 2), pixels of the other. confidence: (K,) in [0, 1]. valid: (K,) bool, see `Correspondence`.
+    A point stays as visible as it was if its match is valid, and is a guess otherwise. It is absent if it lies outside
+    the target or its confidence is below ``min_confidence``. Instances without a point left are left out.
     """
-
-    positions: Points
-    confidence: NDArray[np.float64]
-    valid: NDArray[np.bool_]
+    found = (_transfer_points(instance, forward, min_confidence) for instance in instances)
+    return [instance for instance in found if instance is not None]
 
 
-def land(found: Correspondence, points: Points) -> Landing:
-    """Where points (K, 2) of the source lie in the target: flow and confidence are read bilinearly, validity at the
-    nearest pixel."""
-    at = torch.from_numpy(points).to(found.flow.device, torch.float32)
-    height, width = found.source_size
-    x, y = at.round().long().unbind(dim=1)
-    confidence = read_cells(found.confidence[None, None], at[None])[0, 0]
-    return Landing(
-        found.transfer(at).double().cpu().numpy(),
-        confidence.double().clamp(0, 1).cpu().numpy(),
-        found.valid[y.clamp(0, height - 1), x.clamp(0, width - 1)].cpu().numpy(),
-    )
+def transfer_regions(
+    instances: Sequence[Instance], backward: Correspondence, min_confidence: float = 0.0
+) -> list[Instance]:
+    """Instances marked by a `Region` or a box on the target of ``backward``, transferred to its source.
 
-
-def carry_keypoints(things: Sequence[Thing], forward: Correspondence, min_confidence: float = 0.0) -> list[Thing]:
-    """Things marked by `Keypoints` on the source of ``forward``, on its target.
-
-    A point stays as visible as it was if its match is valid, and is a guess otherwise; it is absent if it lies outside
-    the target or its confidence is below ``min_confidence``. Things without a point left are left out.
-    """
-    carried = (_carry_points(thing, forward, min_confidence) for thing in things)
-    return [thing for thing in carried if thing is not None]
-
-
-def carry_regions(things: Sequence[Thing], backward: Correspondence, min_confidence: float = 0.0) -> list[Thing]:
-    """Things marked by a `Region` or a box on the target of ``backward``, on its source.
-
-    Confidence is the mean over the region, of a box over what matches its inside; a thing is a guess if less than half
-    of that is matched validly, and left out if nothing matches it or its confidence is below ``min_confidence``.
+    The confidence of an instance is the mean over its pixels: those of the mask, or those matched to the box's inside.
+    It is a guess if fewer than half of them are validly matched. It is left out if there are none, or if its confidence
+    is below ``min_confidence``.
     """
     flow, confidence, valid = (each.cpu().numpy() for each in (backward.flow, backward.confidence, backward.valid))
-    carried = []
-    for thing in things:
-        shape, matched = _carry_shape(thing.shape, flow, confidence)
+    found = []
+    for instance in instances:
+        shape = instance.shape
+        if isinstance(shape, Region):
+            matched = _clean_mask(backward.warp_mask(shape.mask), confidence, ndimage.label(shape.mask)[1])
+            shape = replace(shape, mask=matched)
+        else:
+            assert not isinstance(shape, Keypoints), "keypoints need the flow from the reference"
+            matched = match_box(shape, flow)
+            shape = fit_box(shape, flow, confidence, matched) if matched.any() else shape
         if not matched.any() or confidence[matched].mean() < min_confidence:
             continue
-        seen = valid[matched].mean() >= 0.5
-        carried.append(
-            replace(
-                thing,
-                shape=shape,
-                visibility=Visibility.seen if seen else Visibility.guessed,
-                confidence=round(float(confidence[matched].mean()), 4),
-            )
-        )
-    return carried
+        visibility = Visibility.seen if valid[matched].mean() >= 0.5 else Visibility.guessed
+        mean = round(float(confidence[matched].mean()), 4)
+        found.append(replace(instance, shape=shape, visibility=visibility, confidence=mean))
+    return found
 
 
-def _carry_points(thing: Thing, forward: Correspondence, min_confidence: float) -> Thing | None:
-    assert isinstance(thing.shape, Keypoints), "it is keypoints that go forwards"
-    landing = land(forward, thing.shape.points)
+def _transfer_points(instance: Instance, forward: Correspondence, min_confidence: float) -> Instance | None:
+    assert isinstance(instance.shape, Keypoints), "masks and boxes need the flow to the reference"
+    mapped = forward.map_points(instance.shape.points)
     height, width = forward.target_size
-    inside = ((landing.positions >= -0.5) & (landing.positions <= (width - 0.5, height - 0.5))).all(axis=1)
-    here = thing.shape.present & inside & (landing.confidence >= min_confidence)
-    visibility = np.where(landing.valid, thing.shape.visibility, Visibility.guessed) * here
+    inside = ((mapped.positions >= -0.5) & (mapped.positions <= (width - 0.5, height - 0.5))).all(axis=1)
+    here = instance.shape.present & inside & (mapped.confidence >= min_confidence)
+    visibility = np.where(mapped.valid, instance.shape.visibility, Visibility.guessed) * here
     if not here.any():
         return None
     return replace(
-        thing,
-        shape=Keypoints(thing.shape.names, landing.positions, visibility, landing.confidence * here),
+        instance,
+        shape=Keypoints(instance.shape.names, mapped.positions, visibility, mapped.confidence * here),
         visibility=Visibility(int(visibility.max())),
-        confidence=round(float(landing.confidence[here].mean()), 4),
+        confidence=round(float(mapped.confidence[here].mean()), 4),
     )
 
 
-def _carry_shape(
-    shape: Keypoints | Region | Box, flow: NDArray[np.float32], confidence: NDArray[np.float32]
-) -> tuple[Region | Box, NDArray[np.bool_]]:
-    """The shape on the image whose flow to the reference is given, and the image's pixels (H, W) that match it."""
-    assert not isinstance(shape, Keypoints), "keypoints go forwards"
-    if isinstance(shape, Region):
-        mask = pull_region(shape.mask, flow, confidence)
-        return replace(shape, mask=mask), mask
-    matched = pull_box(shape, flow)
-    return fit_box(shape, flow, confidence, matched) if matched.any() else shape, matched
-
-
-def pull_region(
-    mask: NDArray[np.bool_], flow: NDArray[np.float32], confidence: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """The pixels (H, W) whose match lies in a mask (h, w) of the reference, without those in `DOUBT` and in no more
-    pieces than the mask has: those that the most confidence speaks for."""
-    matched = pull_mask(mask, flow)
-    if not matched.any():
-        return matched
-    sure = matched & (confidence >= DOUBT * confidence[matched].mean())
-    pieces, found = ndimage.label(sure)
-    weight = ndimage.sum_labels(confidence, pieces, np.arange(1, found + 1))
-    heaviest = np.argsort(-weight, kind="stable")[: ndimage.label(mask)[1]] + 1
+def _clean_mask(mask: NDArray[np.bool_], confidence: NDArray[np.float32], most_pieces: int) -> NDArray[np.bool_]:
+    """A mask (H, W) without pixels of `LOW_CONFIDENCE`, and with at most ``most_pieces`` connected pieces: those whose
+    confidence adds up to the most."""
+    if not mask.any():
+        return mask
+    confident = mask & (confidence >= LOW_CONFIDENCE * confidence[mask].mean())
+    pieces, count = ndimage.label(confident)
+    weight = ndimage.sum_labels(confidence, pieces, np.arange(1, count + 1))
+    heaviest = np.argsort(-weight, kind="stable")[:most_pieces] + 1
     return np.isin(pieces, heaviest)
 
 
-def pull_box(box: Box, flow: NDArray[np.float32]) -> NDArray[np.bool_]:
+def match_box(box: Box, flow: NDArray[np.float32]) -> NDArray[np.bool_]:
     """The pixels (H, W) whose match lies in a box of the reference."""
     left, top, right, bottom = box
     height, width = flow.shape[1:]
@@ -144,14 +106,15 @@ def pull_box(box: Box, flow: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def fit_box(box: Box, flow: NDArray[np.float32], confidence: NDArray[np.float32], matched: NDArray[np.bool_]) -> Box:
-    """The box of which the ``matched`` pixels (H, W) fill the part that their matches fill of the reference's ``box``.
+    """The box on an image, given the reference's ``box`` and the pixels (H, W) of the image that are ``matched`` to it.
 
-    That part, here and there, is what lies between quantiles (`TAIL`) of the pixels' positions and of their matches',
-    each pixel weighing its confidence squared; what the box goes beyond it is scaled alike. Cut at the border.
+    Per axis, two ranges are measured between weighted quantiles (`BOX_TAIL`), each pixel weighing its confidence
+    squared: that of the pixels' positions and that of their matches. The map that takes the second range to the first
+    takes the reference's box to the image's. The result is cut at the image's border.
     """
     height, width = confidence.shape
     pixels = np.flatnonzero(matched)
-    pixels = pixels[:: 1 + len(pixels) // SAMPLE]
+    pixels = pixels[:: 1 + len(pixels) // MAX_SAMPLES]
     weight = confidence.ravel()[pixels].astype(np.float64) ** 2 + 1e-12
     sides = []
     for axis, length, low, high in ((0, width, box[0], box[2]), (1, height, box[1], box[3])):
@@ -168,23 +131,28 @@ def fit_box(box: Box, flow: NDArray[np.float32], confidence: NDArray[np.float32]
 def _inner_range(values: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, float]:
     order = np.argsort(values, kind="stable")
     total = np.cumsum(weight[order])
-    low, high = np.searchsorted(total, np.array([TAIL, 1 - TAIL]) * total[-1])
+    low, high = np.searchsorted(total, np.array([BOX_TAIL, 1 - BOX_TAIL]) * total[-1])
     return float(values[order[low]]), float(values[order[high]])
 
 
 @dataclass(frozen=True)
-class Carrier:
-    """A reference image, described once, and what is marked on it, ready to be carried to others."""
+class InstanceTransfer:
+    """Finds the instances of a reference image again on other images.
+
+    reference: its features. instances: what is marked on it, all of one ``kind``.
+    """
 
     pipeline: Pipeline
     reference: FeatureMap
-    things: Sequence[Thing]
+    instances: Sequence[Instance]
     kind: AnnotationKind
     min_confidence: float = 0.0
 
-    def __call__(self, image: Tensor) -> list[Thing]:
-        """What is found again on an image (3, H, W) uint8. Raises OutOfMemoryError."""
-        described = self.pipeline.extract(image)
+    def __call__(self, image: Tensor) -> list[Instance]:
+        """The instances found on an image (3, H, W) uint8. Raises OutOfMemoryError."""
+        features = self.pipeline.extract(image)
         if self.kind is AnnotationKind.keypoints:
-            return carry_keypoints(self.things, self.pipeline.match(self.reference, described), self.min_confidence)
-        return carry_regions(self.things, self.pipeline.match(described, self.reference), self.min_confidence)
+            forward = self.pipeline.match(self.reference, features)
+            return transfer_keypoints(self.instances, forward, self.min_confidence)
+        backward = self.pipeline.match(features, self.reference)
+        return transfer_regions(self.instances, backward, self.min_confidence)

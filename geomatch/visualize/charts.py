@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: axes with round ticks, curves, points. Colours and line styles are `page.THEME`'s."""
+"""Line charts as inline SVG: axes with round ticks, curves, points. `page.THEME` has their colours and styles."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from geomatch.visualize.markup import Markup, element, joined
 
 WIDTH, HEIGHT = 360, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 44
-"""Margins of the plotting area, in units of the drawing."""
+"""Margins of the plotting area, in SVG units."""
 
 SERIES = 8
-"""Colours that tell curves apart; more curves start over."""
+"""Number of colours of curves; more curves begin again with the first colour."""
 
-NOTHING, NO_DIFFERENCE = 1e-100, 1e-12
-"""Ends of an axis closer to 0, or, relatively, to each other than this are not told apart."""
+_ZERO, _RELATIVE_LENGTH = 1e-100, 1e-12
+"""The end of an axis that is closer to 0 counts as 0; an axis that is relatively shorter is widened."""
 
 MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with ``steps`` intervals between ticks that are multiples of ``step``, the lowest ``first`` times it."""
+    """An axis of ``steps`` intervals with ticks at multiples of ``step``; the lowest tick is ``first * step``."""
 
     label: str
     step: float
@@ -31,15 +31,15 @@ class Axis:
     first: int = 0
 
     @classmethod
-    def reaching(cls, label: str, highest: float) -> Axis:
+    def from_zero(cls, label: str, highest: float) -> Axis:
         """The shortest axis that holds 0 to ``highest``, with round ticks, at most six."""
         return cls.spanning(label, 0.0, highest if highest > 0 else 1.0)
 
     @classmethod
     def spanning(cls, label: str, lowest: float, highest: float) -> Axis:
         """The shortest axis that holds ``lowest`` to ``highest``, with round ticks, at most six."""
-        lowest, highest = (end if abs(end) > NOTHING else 0.0 for end in (lowest, highest))
-        if highest - lowest <= NO_DIFFERENCE * max(abs(lowest), abs(highest)):
+        lowest, highest = (end if abs(end) > _ZERO else 0.0 for end in (lowest, highest))
+        if highest - lowest <= _RELATIVE_LENGTH * max(abs(lowest), abs(highest)):
             margin = abs(lowest) / 10 or 1.0
             lowest, highest = lowest - margin, lowest + margin
         step = 10.0 ** math.floor(math.log10((highest - lowest) / 5))
@@ -54,8 +54,8 @@ class Axis:
     def ticks(self) -> list[float]:
         return [step * self.step for step in range(self.first, self.first + self.steps + 1)]
 
-    def share(self, value: float) -> float:
-        """How far along the axis a value lies, in [0, 1] if it is on it."""
+    def fraction(self, value: float) -> float:
+        """The position of a value along the axis: 0 at its lowest tick, 1 at its highest."""
         return (value / self.step - self.first) / self.steps
 
 
@@ -66,36 +66,36 @@ class Plot:
     x: Axis
     y: Axis
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point lies in the drawing, to a hundredth."""
-        across, up = self.x.share(x), self.y.share(y)
+    def position(self, x: float, y: float) -> tuple[float, float]:
+        """A point in SVG units, rounded to a hundredth."""
+        across, up = self.x.fraction(x), self.y.fraction(y)
         return (
             round(LEFT + across * (WIDTH - LEFT - RIGHT), 2),
             round(TOP + (1 - up) * (HEIGHT - TOP - BOTTOM), 2),
         )
 
     def path(self, x: Iterable[float], y: Iterable[float]) -> str:
-        """A line through points, broken where there is no number."""
+        """SVG path data through points, interrupted where a value is not finite."""
         commands, pen = [], "M"
         for point in zip(x, y, strict=True):
             if all(map(math.isfinite, point)):
-                commands.append("{}{:g} {:g}".format(pen, *self.place(*point)))
+                commands.append("{}{:g} {:g}".format(pen, *self.position(*point)))
                 pen = "L"
             else:
                 pen = "M"
         return "".join(commands)
 
-    def dot(self, x: float, y: float, radius: float, words: str, style: str | None = None) -> Markup:
-        """A point; a pointer resting on it brings up the words."""
-        across, down = self.place(x, y)
-        return element("circle", element("title", words), cx=across, cy=down, r=round(radius, 2), class_=style)
+    def dot(self, x: float, y: float, radius: float, tooltip: str, style: str | None = None) -> Markup:
+        """A point with a tooltip."""
+        across, down = self.position(x, y)
+        return element("circle", element("title", tooltip), cx=across, cy=down, r=round(radius, 2), class_=style)
 
     def grid(self) -> Markup:
-        """Lines at the ticks, the numbers beside them, and what the axes are."""
+        """Lines at the ticks, the numbers beside them, and the labels of the axes."""
         bottom, middle = HEIGHT - BOTTOM, TOP + (HEIGHT - TOP - BOTTOM) / 2
         lowest = self.x.ticks[0], self.y.ticks[0]
-        columns = ((self.place(tick, lowest[1])[0], _tick(tick)) for tick in self.x.ticks)
-        rows = ((self.place(lowest[0], tick)[1], _tick(tick)) for tick in self.y.ticks)
+        columns = ((self.position(tick, lowest[1])[0], _tick(tick)) for tick in self.x.ticks)
+        rows = ((self.position(lowest[0], tick)[1], _tick(tick)) for tick in self.y.ticks)
         return element(
             "g",
             *(
@@ -113,12 +113,12 @@ class Plot:
         )
 
 
-def drawing(title: str, described: str, *parts: Markup) -> Markup:
-    """The parts of one chart as a picture, described for those who cannot see it."""
+def chart_svg(title: str, description: str, *parts: Markup) -> Markup:
+    """The parts of one chart as an SVG image; screen readers read its title and description."""
     return element(
         "svg",
         element("title", title),
-        element("desc", described),
+        element("desc", description),
         *parts,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
@@ -126,18 +126,18 @@ def drawing(title: str, described: str, *parts: Markup) -> Markup:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str | None = None) -> Markup:
-    """A straight line in units of the drawing."""
+    """A straight line in SVG units."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=style)
 
 
-def series(place: int) -> str:
-    """The style class that gives the curves at this place their colour."""
-    return f"series-{place % SERIES}"
+def series_class(index: int) -> str:
+    """The CSS class with the colour of the curves of one series."""
+    return f"series-{index % SERIES}"
 
 
-def label(name: str, place: int) -> Markup:
-    """A name behind a swatch of the colour that its curves have."""
-    swatch = element("span", class_=f"swatch {series(place)}")
+def series_label(name: str, index: int) -> Markup:
+    """A swatch of the colour of a series, and its name."""
+    swatch = element("span", class_=f"swatch {series_class(index)}")
     return element("span", swatch, element("span", name), class_="label")
 
 

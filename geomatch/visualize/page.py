@@ -1,4 +1,4 @@
-"""One HTML page that loads nothing from anywhere, by day and by night, on a desk and on a phone."""
+"""Self-contained HTML pages: they load nothing, follow the light or dark theme, and fit wide and narrow screens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from geomatch.visualize.markup import Markup, element
 
 QUALITIES = (84, 72, 60, 45)
 _SMALLEST = 64
+"""Pixels: pictures with a shorter side than twice this are not reduced."""
 
 THEME = """
-/* A page that lets its reader choose sets data-theme; otherwise the system's choice holds. */
+/* A page on which the reader can choose sets data-theme; otherwise the theme of the system holds. */
 :root { color-scheme: light dark; --inset: 1rem }
 :root[data-theme=light] { color-scheme: light }
 :root[data-theme=dark] { color-scheme: dark }
@@ -80,9 +81,9 @@ circle { fill: currentColor; fill-opacity: .8; stroke: var(--paper); stroke-widt
 
 
 def html_page(title: str, *content: Markup, style: str = "", script: str = "") -> str:
-    """A whole page: ``content`` under `THEME` and the style sheet ``style``, brought to life by the module ``script``.
+    """An HTML page of ``content`` with `THEME`, the style sheet ``style`` and the JavaScript module ``script``.
 
-    Its policy forbids browsers to load anything, and to run anything but that script.
+    Its content security policy forbids loading anything and running any other script.
     """
     head = element(
         "head",
@@ -90,7 +91,7 @@ def html_page(title: str, *content: Markup, style: str = "", script: str = "") -
         element("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href="data:,"),  # or browsers ask the server for one
+        element("link", rel="icon", href="data:,"),  # without it browsers ask the server for one
         element("title", f"{title} · geomatch"),
         element("style", Markup("\n".join(filter(None, (THEME, style))))),
     )
@@ -99,7 +100,7 @@ def html_page(title: str, *content: Markup, style: str = "", script: str = "") -
 
 
 def data_uri(picture: Image.Image, limit: int, qualities: Sequence[int] = QUALITIES) -> str:
-    """The picture as WebP in a data URI, of at most ``limit`` bytes if that can be: first coarser, then smaller."""
+    """A picture as WebP in a data URI, at most ``limit`` bytes where possible: quality is lowered first, then size."""
     for quality in qualities:
         buffer = BytesIO()
         picture.save(buffer, "WEBP", quality=quality)

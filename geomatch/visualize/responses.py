@@ -1,4 +1,6 @@
-"""The grid of the AnchorNet paper's figure: rows are photographs, columns channels, and where each responds."""
+"""One picture of where AnchorNet's filters respond: rows are photographs, columns are channels.
+
+Source: the figure of the AnchorNet paper (Novotny, Larlus and Vedaldi, CVPR 2017)."""
 
 from __future__ import annotations
 
@@ -11,46 +13,45 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geomatch.geometry.grid import Grid
-from geomatch.visualize.pairs import Colour, keypoint_colours
-from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, fit_photograph, fitting, lettering, read_small
+from geomatch.visualize.colours import Colour, keypoint_colours
+from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, caption_font, fit_photograph, read_small, truncate_name
 
 PICTURE = (160, 160)
-"""Width and height, in pixels, that each photograph is fitted into."""
+"""The largest a photograph is drawn: width and height in pixels."""
 GAP = 6
 CAPTION = 24
 HEADING = 72
 
-_ABOUT = "dot: where a filter responds most; colour: its response, from the median of its column to the largest"
-_OPAQUE = 0.9
-"""How much of a channel's colour, at its strongest, hides the grey photograph below it."""
-_LIGHT = 0.3
-"""How far the grey photograph is lightened, so that colour stands out from it."""
-_DOT = 4.5
+_EXPLANATION = "dot: where a filter responds most; colour: its response, from the median of its column to the largest"
+_OPACITY = 0.9
+"""Of a channel's colour over the grey photograph, at the strongest response."""
+_LIGHTENING = 0.3
+"""How far the grey photograph is blended with white, so that colour stands out."""
+_DOT_RADIUS = 4.5
 _OVERSAMPLING = 4
 
 
 @dataclass(frozen=True)
 class ResponseRow:
-    """A photograph of the sheet, small: its name, its colours, and the channels' responses (C, height, width), >= 0,
-    at their pixels."""
+    """A photograph of the sheet: its name, its small picture, and the channels' responses (C, height, width), >= 0,
+    at the picture's pixels."""
 
     name: str
     photograph: Image.Image
     responses: NDArray[np.float32]
 
     @classmethod
-    def of(cls, name: str, image: Tensor, maps: Tensor, grid: Grid) -> ResponseRow:
-        """image: (3, H, W) uint8, and maps (C, h, w) on a grid over it."""
+    def from_maps(cls, name: str, image: Tensor, maps: Tensor, grid: Grid) -> ResponseRow:
+        """A row of an image (3, H, W) uint8 and the channels' maps (C, h, w) on a grid over it."""
         photograph = fit_photograph(image, PICTURE)
         return cls(name, photograph, read_small(maps, grid, (image.shape[1], image.shape[2]), photograph.size))
 
 
 def draw_response_sheet(title: str, channels: Sequence[str], rows: Sequence[ResponseRow]) -> Image.Image:
-    """A row a photograph: first itself with a dot where each channel responds most, then each channel's response, in
-    the channel's colour, over the grey photograph.
+    """A row for each photograph: itself with a dot where each channel responds most, then each channel's response.
 
-    channels: what the columns are called. A channel has one scale on all photographs: clear up to the median of its
-    responses, full colour at the strongest of them.
+    Responses are drawn in the channel's colour over the grey photograph. channels: names of the columns. A channel has
+    one scale on all photographs: transparent up to the median of its responses, full colour at the strongest.
     """
     colours = keypoint_colours(len(channels))
     column = max(row.photograph.width for row in rows)
@@ -60,16 +61,16 @@ def draw_response_sheet(title: str, channels: Sequence[str], rows: Sequence[Resp
     draw = ImageDraw.Draw(sheet)
     _draw_heading(draw, title)
     for left, name, colour in zip(lefts[1:], channels, colours, strict=True):
-        draw.text((left, HEADING - 28), name, fill=INK, font=lettering())
+        draw.text((left, HEADING - 28), name, fill=INK, font=caption_font())
         draw.rectangle((left, HEADING - 8, left + column - 1, HEADING - 5), fill=colour)
     scales = response_scales(rows)
     top = HEADING
     for row in rows:
-        tiles = [tinted(row, number, colours[number], scales[number]) for number in range(len(channels))]
-        for left, picture in zip(lefts, [with_peaks(row, colours), *tiles], strict=True):
+        tiles = [overlay_response(row, number, colours[number], scales[number]) for number in range(len(channels))]
+        for left, picture in zip(lefts, [draw_peaks(row, colours), *tiles], strict=True):
             sheet.paste(picture, (left + (column - picture.width) // 2, top))
         top += row.photograph.height + CAPTION
-        draw.text((MARGIN, top - CAPTION + 3), fitting(draw, row.name, column), fill=FAINT, font=lettering())
+        draw.text((MARGIN, top - CAPTION + 3), truncate_name(draw, row.name, column), fill=FAINT, font=caption_font())
     return sheet
 
 
@@ -81,30 +82,32 @@ def response_scales(rows: Sequence[ResponseRow]) -> list[tuple[float, float]]:
     ]
 
 
-def tinted(row: ResponseRow, channel: int, colour: Colour, scale: tuple[float, float]) -> Image.Image:
-    """A channel's response in its colour over the grey photograph."""
+def overlay_response(row: ResponseRow, channel: int, colour: Colour, scale: tuple[float, float]) -> Image.Image:
+    """One channel's response in its colour over the grey photograph."""
     low, high = scale
     level = ((row.responses[channel] - low) / max(high - low, 1e-6)).clip(0, 1)
-    grey = Image.blend(row.photograph.convert("L").convert("RGB"), Image.new("RGB", row.photograph.size, PAPER), _LIGHT)
-    veil = Image.fromarray((255 * _OPAQUE * level).round().astype(np.uint8))
-    return Image.composite(Image.new("RGB", grey.size, colour[:3]), grey, veil)
+    grey = Image.blend(
+        row.photograph.convert("L").convert("RGB"), Image.new("RGB", row.photograph.size, PAPER), _LIGHTENING
+    )
+    opacity = Image.fromarray((255 * _OPACITY * level).round().astype(np.uint8))
+    return Image.composite(Image.new("RGB", grey.size, colour[:3]), grey, opacity)
 
 
-def with_peaks(row: ResponseRow, colours: Sequence[Colour]) -> Image.Image:
-    """The photograph with a dot, in each channel's colour, where the channel responds most."""
+def draw_peaks(row: ResponseRow, colours: Sequence[Colour]) -> Image.Image:
+    """The photograph with a dot of each channel's colour where that channel responds most."""
     size = row.photograph.size
     dots = Image.new("RGBA", (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING), (0, 0, 0, 0))
     draw = ImageDraw.Draw(dots)
     for responses, colour in zip(row.responses, colours, strict=True):
         y, x = np.unravel_index(responses.argmax(), responses.shape)
         centre = ((x + 0.5) * _OVERSAMPLING, (y + 0.5) * _OVERSAMPLING)
-        draw.circle(centre, (_DOT + 1.2) * _OVERSAMPLING, fill=(255, 255, 255, 255))
-        draw.circle(centre, _DOT * _OVERSAMPLING, fill=colour)
+        draw.circle(centre, (_DOT_RADIUS + 1.2) * _OVERSAMPLING, fill=(255, 255, 255, 255))
+        draw.circle(centre, _DOT_RADIUS * _OVERSAMPLING, fill=colour)
     return Image.alpha_composite(row.photograph.convert("RGBA"), dots.reduce(_OVERSAMPLING)).convert("RGB")
 
 
 def _draw_heading(draw: ImageDraw.ImageDraw, title: str) -> None:
     baseline = MARGIN + 14
-    draw.text((MARGIN, baseline), title, fill=INK, font=lettering(20), anchor="ls")
-    after = MARGIN + draw.textlength(title, font=lettering(20)) + 12
-    draw.text((after, baseline), _ABOUT, fill=FAINT, font=lettering(), anchor="ls")
+    draw.text((MARGIN, baseline), title, fill=INK, font=caption_font(20), anchor="ls")
+    after = MARGIN + draw.textlength(title, font=caption_font(20)) + 12
+    draw.text((after, baseline), _EXPLANATION, fill=FAINT, font=caption_font(), anchor="ls")

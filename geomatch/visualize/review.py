@@ -1,4 +1,4 @@
-"""Pictures to check carried annotations by: each image beside the reference, and a page of them all."""
+"""Pictures to review transferred annotations: each image beside the reference, and a page of all pictures."""
 
 from __future__ import annotations
 
@@ -9,53 +9,50 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from geomatch.annotations import AnnotatedImage, Box, Category, Keypoints, Region, Thing, Visibility
+from geomatch.annotations import AnnotatedImage, Box, Category, Instance, Keypoints, Region, Visibility
 from geomatch.geometry.grid import rescale_position
+from geomatch.visualize.colours import Colour, keypoint_colours
 from geomatch.visualize.markup import element
 from geomatch.visualize.page import html_page
-from geomatch.visualize.pairs import Colour, keypoint_colours
-from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, fit_photograph, fitting, lettering
+from geomatch.visualize.sheet import FAINT, INK, caption_font, fit_photograph, side_by_side, truncate_name
 
 PANEL = (560, 460)
-"""The largest a photograph is drawn: width and height."""
+"""The largest a photograph is drawn: width and height in pixels."""
 _CAPTION = 26
 _OVERSAMPLING = 2
-_TINT = 0.45
+_MASK_OPACITY = 0.45
 _RADIUS = 6
 _WHITE = (255, 255, 255, 255)
 
 
 def draw_review(
     reference: tuple[Tensor, AnnotatedImage],
-    carried: tuple[Tensor, AnnotatedImage],
+    transferred: tuple[Tensor, AnnotatedImage],
     categories: Sequence[Category] = (),
-    said: str = "",
+    note: str = "",
 ) -> Image.Image:
-    """A reference's and an image's annotations side by side, each thing's point in the same colour on both.
+    """The annotations of the reference and of an image side by side, in the same colours.
 
-    Each is its pixels (3, H, W) uint8 and what is marked on them. A point that is a guess is a ring, and the outline of
-    a thing that is one is broken. categories: whose skeletons are drawn. said: a line on the image.
+    reference, transferred: pixels (3, H, W) uint8 and annotations. categories: their skeletons are drawn. note: a line
+    below the image. A guessed point is a ring; a guessed box has a broken outline.
     """
-    panels = [_draw(*each, categories) for each in (reference, carried)]
-    width = sum(panel.width for panel in panels) + 3 * MARGIN
-    sheet = Image.new("RGB", (width, max(panel.height for panel in panels) + _CAPTION + 2 * MARGIN), PAPER)
+    panels = [_draw(*each, categories) for each in (reference, transferred)]
+    sheet, lefts, below = side_by_side(panels, _CAPTION)
     draw = ImageDraw.Draw(sheet)
-    left = MARGIN
-    for panel, name, note in zip(panels, (reference[1].name, carried[1].name), ("reference", said), strict=True):
-        sheet.paste(panel, (left, MARGIN))
-        line = MARGIN + max(each.height for each in panels) + 8
-        reach = draw.textlength(note, font=lettering()) + 12
-        draw.text((left, line), note, fill=INK, font=lettering())
-        draw.text((left + reach, line), fitting(draw, name, int(panel.width - reach)), fill=FAINT, font=lettering())
-        left += panel.width + MARGIN
+    names, notes = (reference[1].name, transferred[1].name), ("reference", note)
+    for left, panel, name, each in zip(lefts, panels, names, notes, strict=True):
+        offset = draw.textlength(each, font=caption_font()) + 12
+        draw.text((left, below), each, fill=INK, font=caption_font())
+        shortened = truncate_name(draw, name, int(panel.width - offset))
+        draw.text((left + offset, below), shortened, fill=FAINT, font=caption_font())
     return sheet
 
 
 def review_page(pictures: Sequence[tuple[str, str]]) -> str:
-    """A page that shows the pictures beside it: file names, each with a line on it, in the order given."""
+    """An HTML page of pictures in the same folder: (file name, note) each, in the order given."""
     figures = [
-        element("figure", element("a", element("img", src=file, alt=said, loading="lazy"), href=file))
-        for file, said in pictures
+        element("figure", element("a", element("img", src=file, alt=note, loading="lazy"), href=file))
+        for file, note in pictures
     ]
     style = "figure { margin: 0 0 2rem } img { max-width: 100%; height: auto; border-radius: .4rem }"
     lead = element("p", "Least sure first. A ring, or a broken outline, is a guess.", class_="lead")
@@ -66,57 +63,56 @@ def review_page(pictures: Sequence[tuple[str, str]]) -> str:
 def _draw(pixels: Tensor, image: AnnotatedImage, categories: Sequence[Category]) -> Image.Image:
     photograph = fit_photograph(pixels, PANEL)
     large = photograph.resize((photograph.width * _OVERSAMPLING, photograph.height * _OVERSAMPLING))
-    large = _tinted(large, image.things)
+    large = _overlay_masks(large, image.instances)
     pen = _Pen(ImageDraw.Draw(large), image.size, (large.height, large.width))
-    for thing, colour in zip(image.things, _colours(image.things), strict=True):
-        if isinstance(thing.shape, Keypoints):
-            skeleton = next((each.skeleton for each in categories if each.name == thing.label), ())
-            pen.keypoints(thing.shape, skeleton)
-        elif not isinstance(thing.shape, Region):
-            pen.box(thing.shape, colour, broken=thing.visibility is Visibility.guessed)
+    for instance, colour in zip(image.instances, _colours(image.instances), strict=True):
+        if isinstance(instance.shape, Keypoints):
+            skeleton = next((each.skeleton for each in categories if each.name == instance.label), ())
+            pen.keypoints(instance.shape, skeleton)
+        elif not isinstance(instance.shape, Region):
+            pen.box(instance.shape, colour, broken=instance.visibility is Visibility.guessed)
     return large.reduce(_OVERSAMPLING)
 
 
-def _colours(things: Sequence[Thing]) -> list[Colour]:
-    """One for each thing, the same on every image."""
-    many = keypoint_colours(max([8, *(thing.number for thing in things)]))
-    return [many[thing.number - 1] for thing in things]
+def _colours(instances: Sequence[Instance]) -> list[Colour]:
+    """One for each instance, the same on every image."""
+    colours = keypoint_colours(max([8, *(instance.number for instance in instances)]))
+    return [colours[instance.number - 1] for instance in instances]
 
 
-def _tinted(picture: Image.Image, things: Sequence[Thing]) -> Image.Image:
-    """Masks laid over a picture in their colours, solid at the edge."""
+def _overlay_masks(picture: Image.Image, instances: Sequence[Instance]) -> Image.Image:
+    """A picture under its masks in their colours, opaque at their edges."""
     pixels = np.asarray(picture).astype(np.float64)
-    for thing, colour in zip(things, _colours(things), strict=True):
-        if not isinstance(thing.shape, Region):
+    for instance, colour in zip(instances, _colours(instances), strict=True):
+        if not isinstance(instance.shape, Region):
             continue
-        grown = Image.fromarray(thing.shape.mask).resize(picture.size, Image.Resampling.NEAREST)
-        mask = np.asarray(grown)
+        mask = np.asarray(Image.fromarray(instance.shape.mask).resize(picture.size, Image.Resampling.NEAREST))
         inner = mask.copy()
         for axis in (0, 1):
             for shift in (-2, 2):
                 inner &= np.roll(mask, shift, axis=axis)
-        weight = np.where(mask & ~inner, 1.0, _TINT * mask)[..., None]
+        weight = np.where(mask & ~inner, 1.0, _MASK_OPACITY * mask)[..., None]
         pixels = pixels * (1 - weight) + weight * np.array(colour[:3])
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
 class _Pen:
-    """Draws on a picture of ``drawn`` (height, width), at positions in pixels of an image of ``size``."""
+    """Draws on a picture of size ``drawn`` (height, width), at positions in pixels of an image of size ``size``."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, size: tuple[int, int], drawn: tuple[int, int]) -> None:
         self._draw, self._size, self._drawn = draw, size, drawn
 
     def keypoints(self, shape: Keypoints, skeleton: Sequence[tuple[int, int]]) -> None:
-        places = [self._place(float(x), float(y)) for x, y in shape.points]
+        positions = [self._position(float(x), float(y)) for x, y in shape.points]
         for start, end in skeleton:
             if shape.present[start - 1] and shape.present[end - 1]:
-                self._draw.line((*places[start - 1], *places[end - 1]), fill=_WHITE, width=2 * _OVERSAMPLING)
-        for k, colour in enumerate(keypoint_colours(len(places))):
+                self._draw.line((*positions[start - 1], *positions[end - 1]), fill=_WHITE, width=2 * _OVERSAMPLING)
+        for k, colour in enumerate(keypoint_colours(len(positions))):
             if shape.present[k]:
-                self._dot(*places[k], colour, hollow=shape.visibility[k] == Visibility.guessed)
+                self._dot(*positions[k], colour, hollow=shape.visibility[k] == Visibility.guessed)
 
     def box(self, box: Box, colour: Colour, *, broken: bool) -> None:
-        (left, top), (right, bottom) = self._place(*box[:2]), self._place(*box[2:])
+        (left, top), (right, bottom) = self._position(*box[:2]), self._position(*box[2:])
         corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
         for ink, width in ((_WHITE, 5), (colour, 3)):
             for start, end in pairwise(corners):
@@ -125,20 +121,20 @@ class _Pen:
     def _line(
         self, start: tuple[float, float], end: tuple[float, float], ink: Colour, width: int, *, broken: bool
     ) -> None:
-        pieces = max(1, int(np.hypot(end[0] - start[0], end[1] - start[1]) / (12 * _OVERSAMPLING))) if broken else 1
-        stops = np.linspace(start, end, 2 * pieces + 1 if broken else 2)
+        dashes = max(1, int(np.hypot(end[0] - start[0], end[1] - start[1]) / (12 * _OVERSAMPLING))) if broken else 1
+        stops = np.linspace(start, end, 2 * dashes + 1 if broken else 2)
         for k in range(0, len(stops) - 1, 2):
             self._draw.line((*stops[k], *stops[k + 1]), fill=ink, width=width)
 
     def _dot(self, x: float, y: float, colour: Colour, *, hollow: bool) -> None:
         for radius, thickness, ink in ((_RADIUS + 1.5, 5.5, _WHITE), (_RADIUS, 2.5, colour)):
-            reach = radius * _OVERSAMPLING
-            around = (x - reach, y - reach, x + reach, y + reach)
+            extent = radius * _OVERSAMPLING
+            around = (x - extent, y - extent, x + extent, y + extent)
             if hollow:
                 self._draw.ellipse(around, outline=ink, width=round(thickness * _OVERSAMPLING))
             else:
                 self._draw.ellipse(around, fill=ink)
 
-    def _place(self, x: float, y: float) -> tuple[float, float]:
+    def _position(self, x: float, y: float) -> tuple[float, float]:
         (height, width), (drawn_height, drawn_width) = self._size, self._drawn
         return rescale_position(x, width, drawn_width), rescale_position(y, height, drawn_height)

@@ -1,6 +1,8 @@
-"""What sheets of many small photographs share: fitting them, reading maps at their pixels, and lettering."""
+"""Shared by all pictures of several photographs: sizes, captions, and maps read at a small picture's pixels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,14 +11,28 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from geomatch.geometry.grid import Grid, read_cells, rescale_position
-from geomatch.visualize.overview import to_picture
 
 MARGIN = 16
 PAPER, INK, FAINT = (255, 255, 255), (40, 44, 52), (120, 126, 136)
 
 
+def to_picture(pixels: Tensor) -> Image.Image:
+    """(3 or 4, H, W) uint8 to a Pillow image."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def size_at_height(size: tuple[int, int], height: int) -> tuple[int, int]:
+    """The (width, height) of a picture of ``size`` (width, height) scaled to a height."""
+    return max(1, round(size[0] * height / size[1])), height
+
+
+def fit_height(picture: Image.Image, height: int) -> Image.Image:
+    """A picture scaled to a height."""
+    return picture.resize(size_at_height(picture.size, height), Image.Resampling.LANCZOS)
+
+
 def fit_photograph(image: Tensor, within: tuple[int, int]) -> Image.Image:
-    """An image (3, H, W) uint8 as large as fits into ``within`` (width, height), in pixels, not squashed."""
+    """An image (3, H, W) uint8 scaled to fit into ``within`` (width, height); its aspect ratio is kept."""
     picture = to_picture(image)
     scale = min(within[0] / picture.width, within[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
@@ -24,9 +40,9 @@ def fit_photograph(image: Tensor, within: tuple[int, int]) -> Image.Image:
 
 
 def read_small(maps: Tensor, grid: Grid, image_size: tuple[int, int], small: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps (C, h, w) on a grid over an image of ``image_size`` (height, width), at the pixels of its small picture.
+    """Maps (C, h, w) on a grid over an image, read bilinearly at the pixels of its small picture.
 
-    small: (width, height) of the picture. Returns (C, height, width), read bilinearly.
+    image_size: (height, width) of the image. small: (width, height) of the picture. Returns (C, height, width).
     """
     x, y = (
         rescale_position(torch.arange(length, dtype=torch.float32), length, full)
@@ -36,14 +52,26 @@ def read_small(maps: Tensor, grid: Grid, image_size: tuple[int, int], small: tup
     return read_cells(maps.cpu()[None], grid.to_cells(pixels)[None])[0].numpy()
 
 
-def fitting(draw: ImageDraw.ImageDraw, name: str, width: int) -> str:
-    """The name, cut at its beginning if it is too long for ``width`` pixels."""
+def side_by_side(panels: Sequence[Image.Image], caption_height: int) -> tuple[Image.Image, list[int], int]:
+    """A sheet with panels in a row, their left edges, and the y at which captions below them begin."""
+    lefts = [MARGIN]
+    for panel in panels:
+        lefts.append(lefts[-1] + panel.width + MARGIN)
+    height = max(panel.height for panel in panels)
+    sheet = Image.new("RGB", (lefts[-1], height + caption_height + 2 * MARGIN), PAPER)
+    for left, panel in zip(lefts, panels, strict=False):
+        sheet.paste(panel, (left, MARGIN))
+    return sheet, lefts[:-1], MARGIN + height + 8
+
+
+def truncate_name(draw: ImageDraw.ImageDraw, name: str, width: int) -> str:
+    """A name, cut at its beginning if it is longer than ``width`` pixels."""
     cut = name
-    while len(cut) > 1 and draw.textlength(cut if cut == name else "..." + cut, font=lettering()) > width:
+    while len(cut) > 1 and draw.textlength(cut if cut == name else "..." + cut, font=caption_font()) > width:
         cut = cut[1:]
     return cut if cut == name else "..." + cut
 
 
-def lettering(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def caption_font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font of captions."""
     return ImageFont.load_default(size=size)

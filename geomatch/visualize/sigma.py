@@ -1,4 +1,4 @@
-"""One picture of how sure features are of many photographs: each beside its sigma, on one scale."""
+"""One picture of many photographs, each beside its sigma (inverse confidence), on one scale."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.visualize.overview import confidence_picture
-from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, fit_photograph, fitting, lettering, read_small
+from geomatch.visualize.colours import confidence_picture
+from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, caption_font, fit_photograph, read_small, truncate_name
 
 PICTURE = (220, 200)
-"""Width and height, in pixels, that each photograph is fitted into."""
+"""The largest a photograph is drawn: width and height in pixels."""
 CAPTION = 24
 LEGEND = 56
-COLUMNS_AT_MOST = 4
+MAX_COLUMNS = 4
 
-_VEIL = 0.7
-"""How much of the colour, and how little of the grey photograph below it, is seen."""
-_ENDS = (1, 99)
+_OPACITY = 0.7
+"""Of the colour over the grey photograph."""
+_SCALE_PERCENTILES = (1, 99)
 """Percentiles of all sigmas of a sheet at which its scale begins and ends."""
 
 
 @dataclass(frozen=True)
 class SigmaTile:
-    """A photograph of the sheet, small: its name, its colours, and sigma (height, width) at their pixels."""
+    """A photograph of the sheet: its name, its small picture, and sigma (height, width) at the picture's pixels."""
 
     name: str
     photograph: Image.Image
     sigma: NDArray[np.float32]
 
     @classmethod
-    def of(cls, name: str, image: Tensor, features: FeatureMap) -> SigmaTile:
-        """image: (3, H, W) uint8, which ``features`` were computed from. Raises ValueError if they know no sigma."""
+    def from_features(cls, name: str, image: Tensor, features: FeatureMap) -> SigmaTile:
+        """A tile of an image (3, H, W) uint8 and its features. Raises ValueError for features without sigma."""
         if features.inverse_confidence is None:
-            raise ValueError("these features know no sigma")
+            raise ValueError("these features have no sigma")
         photograph = fit_photograph(image, PICTURE)
         maps = features.inverse_confidence[None]
         return cls(name, photograph, read_small(maps, features.grid, features.image_size, photograph.size)[0])
 
 
 def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
-    """Photographs in reading order, each left of its sigma in colours over its greys, below the scale they share.
+    """Photographs in reading order, each to the left of its sigma, below the scale that they share.
 
-    Pale stands for a small sigma: sure; dark for a large one.
+    Sigma is drawn in colours over the grey photograph: pale is small (sure), dark is large.
     """
     scale = sigma_scale(tiles)
-    columns = min(len(tiles), COLUMNS_AT_MOST, math.ceil(math.sqrt(len(tiles))))
+    columns = min(len(tiles), MAX_COLUMNS, math.ceil(math.sqrt(len(tiles))))
     width, height = 2 * PICTURE[0] + 2 * MARGIN, PICTURE[1] + CAPTION + MARGIN
     rows = math.ceil(len(tiles) / columns)
     sheet = Image.new("RGB", (columns * width + MARGIN, LEGEND + rows * height + MARGIN), PAPER)
@@ -59,26 +59,28 @@ def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
     _draw_legend(sheet, draw, scale)
     for number, tile in enumerate(tiles):
         left, top = MARGIN + number % columns * width, LEGEND + number // columns * height
-        for shift, picture in ((0, tile.photograph), (PICTURE[0] + MARGIN // 2, veiled(tile, scale))):
+        for shift, picture in ((0, tile.photograph), (PICTURE[0] + MARGIN // 2, overlay_sigma(tile, scale))):
             sheet.paste(picture, (left + shift, top + PICTURE[1] - picture.height))
         mean = f"mean sigma {tile.sigma.mean():.3f}"
-        draw.text((left + PICTURE[0] + MARGIN // 2, top + PICTURE[1] + 5), mean, fill=FAINT, font=lettering())
-        draw.text((left, top + PICTURE[1] + 5), fitting(draw, tile.name, PICTURE[0]), fill=INK, font=lettering())
+        draw.text((left + PICTURE[0] + MARGIN // 2, top + PICTURE[1] + 5), mean, fill=FAINT, font=caption_font())
+        draw.text(
+            (left, top + PICTURE[1] + 5), truncate_name(draw, tile.name, PICTURE[0]), fill=INK, font=caption_font()
+        )
     return sheet
 
 
 def sigma_scale(tiles: Sequence[SigmaTile]) -> tuple[float, float]:
-    """The sigmas at the pale and the dark end of a sheet's scale, the rarest at both ends left out."""
-    low, high = np.percentile(np.concatenate([tile.sigma.ravel() for tile in tiles]), _ENDS)
+    """The sigmas at the pale and the dark end of a sheet's scale: its 1st and 99th percentile."""
+    low, high = np.percentile(np.concatenate([tile.sigma.ravel() for tile in tiles]), _SCALE_PERCENTILES)
     return float(low), float(high)
 
 
-def veiled(tile: SigmaTile, scale: tuple[float, float]) -> Image.Image:
-    """The tile's sigma in colours, its photograph shining through in grey."""
+def overlay_sigma(tile: SigmaTile, scale: tuple[float, float]) -> Image.Image:
+    """The tile's sigma in colours over its grey photograph."""
     low, high = scale
-    sureness = ((high - tile.sigma) / max(high - low, 1e-6)).clip(0, 1)
+    level = ((high - tile.sigma) / max(high - low, 1e-6)).clip(0, 1)
     grey = tile.photograph.convert("L").convert("RGB")
-    return Image.blend(grey, confidence_picture(sureness), _VEIL)
+    return Image.blend(grey, confidence_picture(level), _OPACITY)
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: tuple[float, float]) -> None:
@@ -86,5 +88,5 @@ def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: tuple[flo
     sheet.paste(bar, (MARGIN, MARGIN))
     draw.rectangle((MARGIN, MARGIN, MARGIN + bar.width - 1, MARGIN + bar.height - 1), outline=FAINT)
     below = MARGIN + bar.height + 3
-    draw.text((MARGIN, below), f"sigma {scale[0]:.3f}: sure", fill=INK, font=lettering())
-    draw.text((MARGIN + bar.width, below), f"{scale[1]:.3f}: unsure", fill=INK, font=lettering(), anchor="ra")
+    draw.text((MARGIN, below), f"sigma {scale[0]:.3f}: sure", fill=INK, font=caption_font())
+    draw.text((MARGIN + bar.width, below), f"{scale[1]:.3f}: unsure", fill=INK, font=caption_font(), anchor="ra")

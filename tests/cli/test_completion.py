@@ -56,7 +56,7 @@ def test_unknown_name_suggests_a_near_one() -> None:
         ("datasets check t", ["tss"]),
     ],
 )
-def test_the_shell_completes_names_and_loads_nothing_heavy(typed: str, offered: list[str]) -> None:
+def test_completion_is_light(typed: str, offered: list[str]) -> None:
     words = ["geomatch", *typed.split()]
     asked = {"_GEOMATCH_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     done = subprocess.run(

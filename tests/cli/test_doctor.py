@@ -26,27 +26,27 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_whole_installation_is_well(tmp_path: Path) -> None:
+def test_doctor_passes_on_a_whole_installation(tmp_path: Path) -> None:
     done = geomatch("doctor", "--device", "cpu", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
-    looked_at = {(about, name): state for state, about, name, _ in lines}
+    states = {(area, name): state for state, area, name, _ in lines}
     for essential in [("version", "torch"), ("device", "cpu"), ("weights", "anchornet"), ("self-test", "match")]:
-        assert looked_at[essential] == "ok"
-    assert "failed" not in looked_at.values()
+        assert states[essential] == "ok"
+    assert "failed" not in states.values()
 
 
-def test_damaged_weights_are_found_by_their_checksum(tmp_path: Path, weights: Path) -> None:
+def test_doctor_finds_damaged_weights(tmp_path: Path, weights: Path) -> None:
     done = geomatch("doctor", "--device", "cpu", "--json", cwd=tmp_path, env={"GEOMATCH_WEIGHTS": str(weights)})
     assert done.returncode == 1
-    assert done.stderr == "geomatch: error: not well: weights anchornet\n"
-    told = json.loads(done.stdout)
-    assert told["healthy"] is False
-    (failed,) = (finding for finding in told["findings"] if finding["state"] == "failed")
+    assert done.stderr == "geomatch: error: checks failed: weights anchornet\n"
+    record = json.loads(done.stdout)
+    assert record["healthy"] is False
+    (failed,) = (finding for finding in record["findings"] if finding["state"] == "failed")
     assert f"{weights / 'anchornet.safetensors'}: wrong checksum" in failed["said"]
 
 
-def test_without_weights_the_rest_is_looked_at_all_the_same(tmp_path: Path) -> None:
+def test_doctor_without_weights_runs_all_other_checks(tmp_path: Path) -> None:
     done = geomatch("doctor", "--json", cwd=tmp_path, env={"GEOMATCH_WEIGHTS": str(tmp_path)})
     assert done.returncode == 1
     states = {(each["about"], each["name"]): each["state"] for each in json.loads(done.stdout)["findings"]}
@@ -54,21 +54,21 @@ def test_without_weights_the_rest_is_looked_at_all_the_same(tmp_path: Path) -> N
     assert states["version", "numpy"] == states["device", "cpu"] == "ok"
 
 
-def test_a_flow_that_is_wrong_fails_the_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_self_test_fails_on_wrong_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     size = (doctor.SIDE, doctor.SIDE)
     unmoved = Correspondence(torch.zeros(2, *size), torch.ones(size), torch.ones(size, dtype=torch.bool), size, size)
     monkeypatch.setattr(Pipeline, "match", lambda *_: unmoved)
-    with pytest.raises(GeomatchError, match=r"found to \d+\.\d pixels .* where less than 16\.0 are due"):
+    with pytest.raises(GeomatchError, match=r"found to \d+\.\d pixels .* expected less than 16\.0"):
         doctor._match_known_warp(Device.cpu)
 
 
-def test_a_package_that_is_missing_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_missing_packages_with_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
     monkeypatch.setattr(doctor, "EXTRAS", (("Nothing", "no_such_module", "nothing", "geomatch[none]"),))
     monkeypatch.setattr(doctor, "_match_known_warp", lambda device: f"right on {device}")
-    found = {finding.name: finding for finding in doctor.examine()}
+    found = {finding.name: finding for finding in doctor.check_installation()}
     assert found["no-such-package"].state == "failed"
-    assert found["no-such-package"].said == "not installed: pip install no-such-package"
+    assert found["no-such-package"].detail == "not installed: pip install no-such-package"
     assert found["Nothing"].state == "absent"
-    assert found["Nothing"].said == "for nothing: pip install 'geomatch[none]'"
-    assert found["match"].said == "right on auto"
+    assert found["Nothing"].detail == "for nothing: pip install 'geomatch[none]'"
+    assert found["match"].detail == "right on auto"

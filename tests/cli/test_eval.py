@@ -189,7 +189,7 @@ def test_a_dataset_is_checked_file_by_file(willow: Path) -> None:
     assert "test: 20 pairs, where 900 were published" in done.stderr
     (willow / "duck(S)" / "a.png").write_bytes(b"")
     done = geomatch("datasets", "check", "pf-willow", "--root", willow, cwd=willow.parent)
-    assert "duck(S)/a.png: damaged or no image" in done.stderr.replace("\n", "")
+    assert "duck(S)/a.png: damaged or not an image" in done.stderr.replace("\n", "")
 
 
 @pytest.mark.realdata

@@ -91,14 +91,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return folder
 
 
-def test_every_command_that_is_given_odd_values_has_options() -> None:
+def test_every_fuzzed_command_has_options() -> None:
     assert all(OPTIONS.values())
     assert ("match", "--min-confidence") in REAL
     assert ("train introspection", "--head-rate") in REAL
 
 
 @pytest.mark.parametrize(("name", "option"), REAL)
-def test_a_number_that_is_none_is_refused(name: str, option: str, workplace: Path) -> None:
+def test_nan_option_is_refused(name: str, option: str, workplace: Path) -> None:
     done = geomatch(*COMMANDS[name], option, "nan", cwd=workplace)
     assert done.returncode == 2
     assert "should be" in " ".join(done.stderr.replace("│", " ").split())
@@ -107,7 +107,7 @@ def test_a_number_that_is_none_is_refused(name: str, option: str, workplace: Pat
 @pytest.mark.parametrize("name", COMMANDS)
 @given(data=st.data())
 @fuzzed(4)
-def test_odd_values_behind_a_command(name: str, data: st.DataObject, workplace: Path) -> None:
+def test_odd_option_values_are_refused(name: str, data: st.DataObject, workplace: Path) -> None:
     given_ = st.tuples(st.sampled_from(OPTIONS[name]), odd_values).map(list) | odd_values.map(lambda value: [value])
     words = [*COMMANDS[name], *(word for words in data.draw(st.lists(given_, max_size=3)) for word in words)]
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
@@ -121,7 +121,7 @@ def test_odd_values_behind_a_command(name: str, data: st.DataObject, workplace: 
 
 @given(st.text(max_size=12) | st.from_regex(r"\s*\d+(\.\d+)?\s*[kmgtKMGT]?(i?[bB])?\s*", fullmatch=True) | odd_values)
 @fuzzed(80)
-def test_any_text_as_a_size_or_a_parameter(text: str) -> None:
+def test_odd_sizes_and_parameters_are_read_or_refused(text: str) -> None:
     text = " ".join(text.split())  # what cannot be printed is escaped where it is said
     size: list[int] = []
     if assert_read_or_refused(lambda: size.append(parse_size(text))):
@@ -130,24 +130,24 @@ def test_any_text_as_a_size_or_a_parameter(text: str) -> None:
 
 
 @pytest.mark.parametrize("size", ["0.1", "0", "9" * 400, "0.0001k"])
-def test_a_memory_of_no_bytes_or_of_more_than_any_is_refused(size: str) -> None:
+def test_size_out_of_range_is_refused(size: str) -> None:
     with pytest.raises(InputError, match="not a size"):
         parse_size(size)
 
 
-def test_a_name_that_is_too_long_is_said(workplace: Path) -> None:
+def test_too_long_file_name_is_reported(workplace: Path) -> None:
     done = geomatch("show", "responses", "a.png", "-o", "x" * 300 + ".png", cwd=workplace)
     assert done.returncode == 2
     assert done.stderr.endswith(".png: File name too long\n")
 
 
-def test_extract_leaves_no_folder_where_the_weights_cannot_be_read(workplace: Path) -> None:
+def test_extract_leaves_no_folder_when_weights_fail(workplace: Path) -> None:
     done = geomatch("extract", "a.png", "-o", "new", *LATE, cwd=workplace)
     assert done.returncode == 2
     assert not (workplace / "new").exists()
 
 
-def test_names_with_line_breaks_are_said_on_one_line(workplace: Path) -> None:
+def test_names_with_line_breaks_are_printed_on_one_line(workplace: Path) -> None:
     done = geomatch("show", "confidence", "a\n\x1b[31mb.png", "-o", "c.html", cwd=workplace)
     assert len(done.stderr.splitlines()) == 1
     assert "\x1b" not in done.stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.cli.commands.show import _print_measures
+from geomatch.cli.commands.show import _print_means
 from geomatch.features.anchornet import AnchorFeatures, Responses
 from geomatch.features.load import load_features
 from geomatch.io.images import load_image
@@ -17,7 +17,7 @@ from geomatch.pipeline import Pipeline
 from tests.cli.command import geomatch
 
 
-def test_a_sheet_and_a_line_of_json_for_each_photograph(teapots: Path, tmp_path: Path) -> None:
+def test_show_confidence_writes_sheet_and_json_lines(teapots: Path, tmp_path: Path) -> None:
     paths = [teapots / "a.png", teapots / "b.png"]
     done = geomatch("show", "confidence", *paths, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -32,7 +32,7 @@ def test_a_sheet_and_a_line_of_json_for_each_photograph(teapots: Path, tmp_path:
     assert len(np.unique(np.asarray(Image.open(tmp_path / "sigma.png")).reshape(-1, 3), axis=0)) > 1000
 
 
-def test_the_same_command_gives_the_same_picture_and_quiet_says_nothing(teapots: Path, tmp_path: Path) -> None:
+def test_show_confidence_is_deterministic_and_quiet(teapots: Path, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         arguments = (teapots / "a.png", "-o", name, "--preset", "fast", "--quiet")
         done = geomatch("show", "confidence", *arguments, cwd=tmp_path)
@@ -52,7 +52,7 @@ def test_the_same_command_gives_the_same_picture_and_quiet_says_nothing(teapots:
         (["photo.png", "--weights", "noise.png"], "noise.png"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_nothing_is_written(
+def test_show_refuses_bad_input_and_writes_nothing(
     arguments: list[str], said: str, command: str, teapots: Path, anchor_weights: Path, tmp_path: Path
 ) -> None:
     shutil.copy(teapots / "a.png", tmp_path / "photo.png")
@@ -67,15 +67,13 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("command", ["confidence", "responses"])
-def test_no_photograph_at_all_is_a_usage_error(command: str, tmp_path: Path) -> None:
+def test_show_without_photograph_is_a_usage_error(command: str, tmp_path: Path) -> None:
     done = geomatch("show", command, cwd=tmp_path)
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_responses_are_drawn_and_measured_for_each_photograph(
-    teapots: Path, anchor_weights: Path, tmp_path: Path
-) -> None:
+def test_show_responses_draws_and_measures(teapots: Path, anchor_weights: Path, tmp_path: Path) -> None:
     paths = [teapots / "a.png", teapots / "b.png"]
     arguments = ("--weights", anchor_weights, "--class", "teapot", "--channels", "3")
     done = geomatch("show", "responses", *paths, *arguments, cwd=tmp_path)
@@ -103,9 +101,7 @@ def test_responses_are_drawn_and_measured_for_each_photograph(
             assert one["at"] == pytest.approx([x, y], abs=0.06)
 
 
-def test_without_a_class_the_one_that_responds_most_to_all_photographs_together_is_taken(
-    teapots: Path, anchor_weights: Path, tmp_path: Path
-) -> None:
+def test_show_responses_chooses_the_strongest_class(teapots: Path, anchor_weights: Path, tmp_path: Path) -> None:
     paths = [teapots / "a.png", teapots / "b.png"]
     done = geomatch("show", "responses", *paths, "--weights", anchor_weights, cwd=tmp_path)
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -114,9 +110,7 @@ def test_without_a_class_the_one_that_responds_most_to_all_photographs_together_
     assert all(len(each["filters"]) == 4 for each in records)  # of 8 asked for, all there are
 
 
-def test_the_same_command_draws_the_same_responses_and_quiet_says_nothing(
-    teapots: Path, anchor_weights: Path, tmp_path: Path
-) -> None:
+def test_show_responses_is_deterministic_and_quiet(teapots: Path, anchor_weights: Path, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         arguments = (teapots / "a.png", "--weights", anchor_weights, "-o", name, "--preset", "fast", "--quiet")
         done = geomatch("show", "responses", *arguments, cwd=tmp_path)
@@ -124,9 +118,7 @@ def test_the_same_command_draws_the_same_responses_and_quiet_says_nothing(
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_a_class_that_the_weights_lack_is_refused_with_those_they_have(
-    teapots: Path, anchor_weights: Path, tmp_path: Path
-) -> None:
+def test_show_responses_refuses_unknown_class(teapots: Path, anchor_weights: Path, tmp_path: Path) -> None:
     arguments = (teapots / "a.png", "--weights", anchor_weights, "--class", "unicorn")
     done = geomatch("show", "responses", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -135,15 +127,15 @@ def test_a_class_that_the_weights_lack_is_refused_with_those_they_have(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_terminal_a_filter_s_means_over_photographs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_responses_prints_means_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     def record(response: float, sparsity: float, diversity: float | None) -> dict[str, object]:
         return {"diversity": diversity, "filters": [{"filter": 7, "response": response, "sparsity": sparsity}]}
 
-    _print_measures("cat", [7], [record(1, 0.25, 0.5), record(3, 0.75, 0.25)])
+    _print_means("cat", [7], [record(1, 0.25, 0.5), record(3, 0.75, 0.25)])
     said = capsys.readouterr().out
     assert [cell.strip() for cell in said.splitlines()[4].split("│")[1:-1]] == ["7", "2.00", "0.50"]
     assert "diversity of all its filters 0.38" in said
-    _print_measures("cat", [7], [record(1, 0.25, None)])
+    _print_means("cat", [7], [record(1, 0.25, None)])
     assert "diversity" not in capsys.readouterr().out
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.annotations import Thing, named_keypoints
+from geomatch.annotations import Instance, named_keypoints
 from geomatch.cli.options import PipelineOptions
 from geomatch.io.images import load_image
-from geomatch.transfer.transfer import carry_keypoints
+from geomatch.transfer.transfer import transfer_keypoints
 from tests.cli.command import assert_refused, geomatch
 from tests.stub import picture, stub_pipeline
 from tests.transfer.test_transfer import points_of
@@ -180,20 +180,23 @@ def many(folder: Path, count: int) -> list[str]:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder, hidden things, too."""
+    """Everything below a folder, hidden files, too."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_many_images_side_by_side_find_what_one_after_the_other_finds_in_the_order_given(folder: Path) -> None:
     names = many(folder, 40)
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.csv", "-o", "out.csv", cwd=folder)
-    pipeline, marks = stub_pipeline(), Thing("cat", 1, named_keypoints(["nose", "tail"], np.array([NOSE, TAIL], float)))
+    pipeline, marks = (
+        stub_pipeline(),
+        Instance("cat", 1, named_keypoints(["nose", "tail"], np.array([NOSE, TAIL], float))),
+    )
     reference = pipeline.extract(load_image(folder / "ref.png"))
     rows = (folder / "out.csv").read_text().splitlines()[1:]
     for name, record in zip(names, lines(done.stdout), strict=True):
         assert record["image"] == name
         found = pipeline.match(reference, pipeline.extract(load_image(folder / name)))
-        expected = points_of(carry_keypoints([marks], found)[0])
+        expected = points_of(transfer_keypoints([marks], found)[0])
         here = expected.points[expected.present].round(2).tolist()
         assert [[item["x"], item["y"]] for item in record["items"]] == here
         own = [row.split(",") for row in rows if row.startswith(f"{name},")]

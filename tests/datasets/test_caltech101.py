@@ -7,14 +7,14 @@ import scipy.io
 from PIL import Image
 
 from geomatch.datasets.benchmarks.caltech101 import ANNOTATED_AS, CALTECH_101, IMAGES, LIST, draw_pairs
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
+from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import GeomatchWarning, InputError
 
 HEADER = "source_image,target_image,class,XA,YA,XB,YB"
 PAIR = f"{IMAGES}/anchor/image_0001.jpg,{IMAGES}/anchor/image_0002.jpg"
 TRIANGLE, SQUARE = '"1,5,1","1,1,5"', '"2,4,4,2","2,2,3,3"'
 BLANK = "." * 8
-DRAWN = "pairs a class are drawn with seed 0"
+DRAWN = "pairs per class are drawn with seed 0"
 
 
 def drawing(*rows: str) -> Mask:
@@ -59,7 +59,7 @@ def annotated(tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> list[AnnotatedPair]:
-    return CALTECH_101.load(root, "test", BadRows())
+    return CALTECH_101.load(root, "test", PairErrors())
 
 
 def masks_of(pair: AnnotatedPair) -> tuple[Mask, Mask]:
@@ -74,7 +74,7 @@ def test_a_listed_pair_has_the_masks_and_boxes_of_its_outlines(listed: Path) -> 
     assert np.array_equal(rectangle, drawing(BLANK, BLANK, "..###...", "..###...", BLANK, BLANK, BLANK))
     assert (pair.source_box, pair.target_box) == ((1, 1, 5, 5), (2, 2, 4, 3))
     assert (pair.source.name, pair.category) == (f"{IMAGES}/anchor/image_0001.jpg", "anchor")
-    assert pair.evidence == (listed / LIST,)
+    assert pair.annotation_files == (listed / LIST,)
 
 
 def test_what_an_outline_has_beyond_its_image_is_cut_off(listed: Path) -> None:
@@ -91,11 +91,13 @@ def test_an_annotated_outline_is_counted_from_its_box_which_counts_from_one(anno
     assert all(np.array_equal(mask, expected) for mask in masks_of(pair))
     assert pair.source_box == (3, 2, 6, 5)
     numbers = [Path(image.name).stem.removeprefix("image_") for image in (pair.source, pair.target)]
-    assert pair.evidence == tuple(annotated / "Annotations/anchor" / f"annotation_{number}.mat" for number in numbers)
+    assert pair.annotation_files == tuple(
+        annotated / "Annotations/anchor" / f"annotation_{number}.mat" for number in numbers
+    )
 
 
 def test_without_a_list_fifteen_pairs_a_class_are_drawn_always_the_same(annotated: Path) -> None:
-    with pytest.warns(GeomatchWarning, match=rf"{LIST} is missing: 15 {DRAWN}, and results .* cannot be compared"):
+    with pytest.warns(GeomatchWarning, match=rf"{LIST} is missing: 15 {DRAWN}; their scores cannot be compared"):
         first, second = load(annotated), load(annotated)
     names = [(pair.source.name, pair.target.name) for pair in first]
     assert names == [(pair.source.name, pair.target.name) for pair in second]
@@ -118,28 +120,28 @@ def test_annotations_are_found_under_their_original_name_and_the_class_s(
     write_annotations(tmp_path, folder, 2, [[0, 3, 0], [0, 0, 3]], [1, 4, 1, 4])
     with pytest.warns(GeomatchWarning, match=DRAWN):
         pairs = load(tmp_path)
-    assert [(pair.category, pair.evidence[0].parent.name) for pair in pairs] == [(category, folder)] * 2
+    assert [(pair.category, pair.annotation_files[0].parent.name) for pair in pairs] == [(category, folder)] * 2
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         (f"{PAIR},7,{TRIANGLE}", "has 5 columns of 7"),
-        (f'{PAIR},7,"1,x,1","1,1,5",{SQUARE}', "should be numbers joined by ','"),
+        (f'{PAIR},7,"1,x,1","1,1,5",{SQUARE}', "must be numbers joined by ','"),
         (f'{PAIR},7,"1,5,1","1,1",{SQUARE}', "as many x as y"),
         (f'{PAIR},7,"1,5","1,1",{SQUARE}', "at least 3 finite points and has 2"),
         (f'{PAIR},7,"1,5,nan","1,1,5",{SQUARE}', "at least 3 finite points"),
         (f'{PAIR},7,"91,95,91","1,1,5",{SQUARE}', r"encloses no pixel of .*image_0001\.jpg"),
         (f"{IMAGES}/anchor/image_0009.jpg,{PAIR.split(',')[0]},7,{TRIANGLE},{SQUARE}", r"image_0009\.jpg is missing"),
-        (f"../anchor/image_0001.jpg,{PAIR.split(',')[0]},7,{TRIANGLE},{SQUARE}", "should be a path below"),
-        (f"/anchor/image_0001.jpg,{PAIR.split(',')[0]},7,{TRIANGLE},{SQUARE}", "should be a path below"),
+        (f"../anchor/image_0001.jpg,{PAIR.split(',')[0]},7,{TRIANGLE},{SQUARE}", "must be a path below"),
+        (f"/anchor/image_0001.jpg,{PAIR.split(',')[0]},7,{TRIANGLE},{SQUARE}", "must be a path below"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(listed: Path, row: str, reason: str) -> None:
     write_list(listed, row, f"{PAIR},7,{TRIANGLE},{SQUARE}")
-    with pytest.raises(InputError, match=rf"{LIST}, row 2: .*{reason}"):
+    with pytest.raises(InputError, match=rf"{LIST}, line 2: .*{reason}"):
         load(listed)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(CALTECH_101.load(listed, "test", bad)) == 1
     assert len(bad.reasons) == 1
 
@@ -147,26 +149,28 @@ def test_a_bad_row_is_named_or_counted(listed: Path, row: str, reason: str) -> N
 @pytest.mark.filterwarnings(f"ignore:.*{DRAWN}")
 def test_a_malformed_damaged_or_missing_annotation_is_named_or_counted(annotated: Path) -> None:
     write_annotations(annotated, "ant", 2, [[0, 3, 0]], [1, 4, 1, 4])
-    with pytest.raises(InputError, match=r"ant/annotation_000.\.mat: .* should be 2 x N and 1 x 4"):
+    with pytest.raises(InputError, match=r"ant/annotation_000.\.mat: .* must be 2 x N and 1 x 4"):
         load(annotated)
     write_annotations(annotated, "ant", 2, [[0, 3], [0, 0]], [1, 4, 1, 4])
     with pytest.raises(InputError, match=r"ant/annotation_000.\.mat: .* at least 3 finite points"):
         load(annotated)
     annotation = annotated / "Annotations" / "ant" / "annotation_0002.mat"
     annotation.write_bytes(b"no matlab file")
-    with pytest.raises(InputError, match=r"ant/annotation_0002\.mat: no Matlab file"):
+    with pytest.raises(InputError, match=r"ant/annotation_0002\.mat: not a readable Matlab file"):
         load(annotated)
     annotation.unlink()
     with pytest.raises(InputError, match=r"ant/annotation_0002\.mat: missing"):
         load(annotated)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(CALTECH_101.load(annotated, "test", bad)) == 15
     assert len(bad.reasons) == 2
 
 
 def test_missing_folders_and_splits_are_named_with_what_there_is(tmp_path: Path) -> None:
     assert CALTECH_101.splits(tmp_path) == []
-    with pytest.raises(InputError, match="caltech-101 has no split 'trn': it has test"):
-        CALTECH_101.load(tmp_path, "trn", BadRows())
-    with pytest.raises(InputError, match=rf"needs .*/{IMAGES}, .*/Annotations; take 101_ObjectCategories.* from https"):
+    with pytest.raises(InputError, match="caltech-101 has no split 'trn'; choose from test"):
+        CALTECH_101.load(tmp_path, "trn", PairErrors())
+    with pytest.raises(
+        InputError, match=rf"needs .*/{IMAGES}, .*/Annotations; download 101_ObjectCategories.* from https"
+    ):
         load(tmp_path)

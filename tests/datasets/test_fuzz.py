@@ -19,8 +19,8 @@ from PIL import Image
 
 from geomatch.datasets.benchmarks import caltech101, pascal_parts, pf_pascal, pf_willow, spair
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
-from geomatch.datasets.image_folder import find_photographs, hold_out
-from geomatch.datasets.pairs import AnnotatedPair, BadRows
+from geomatch.datasets.image_folder import find_images, hold_out
+from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
 from tests.datasets.test_pascal_parts import structs
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
@@ -85,7 +85,7 @@ def read_pf_pascal(root: Path, annotation: bytes, pair_list: bytes = PASCAL_LIST
     for name in "ab":
         write(root / "Annotations" / "cat" / f"{name}.mat", annotation)
     write(root / "test_pairs.csv", pair_list)
-    return pf_pascal.load(root, "test", BadRows())
+    return pf_pascal.load(root, "test", PairErrors())
 
 
 def read_willow(root: Path, annotation: bytes) -> list[AnnotatedPair]:
@@ -95,7 +95,7 @@ def read_willow(root: Path, annotation: bytes) -> list[AnnotatedPair]:
         write(root / category / "b.mat", annotation)
     for category in pf_willow.CLASSES[1:]:
         write(root / category / "one.mat", WILLOW_MAT)
-    return pf_willow.load(root, "test", BadRows())
+    return pf_willow.load(root, "test", PairErrors())
 
 
 def read_caltech(root: Path, annotation: bytes) -> list[AnnotatedPair]:
@@ -103,7 +103,7 @@ def read_caltech(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     write_images(images / "image_0001.jpg", images / "image_0002.jpg")
     write(root / "Annotations" / "cat" / "annotation_0001.mat", CALTECH_MAT)
     write(root / "Annotations" / "cat" / "annotation_0002.mat", annotation)
-    return caltech101.load(root, "test", BadRows())
+    return caltech101.load(root, "test", PairErrors())
 
 
 def read_caltech_list(root: Path, pair_list: bytes) -> list[AnnotatedPair]:
@@ -116,7 +116,7 @@ def read_parts(root: Path, annotation: bytes, pair_list: bytes = PARTS_LIST) -> 
     write(root / "JPEGImages" / "a_new.mat", PARTS_MAT)
     write(root / "JPEGImages" / "b_new.mat", annotation)
     write(root / pascal_parts.LIST, pair_list)
-    return pascal_parts.load(root, "test", BadRows())
+    return pascal_parts.load(root, "test", PairErrors())
 
 
 def read_original_parts(root: Path, annotation: bytes) -> list[AnnotatedPair]:
@@ -124,13 +124,13 @@ def read_original_parts(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     write(root / "Annotations_Part" / "a.mat", ANNO_MAT)
     write(root / "Annotations_Part" / "b.mat", annotation)
     write(root / pascal_parts.LIST, PARTS_LIST)
-    return pascal_parts.load(root, "test", BadRows())
+    return pascal_parts.load(root, "test", PairErrors())
 
 
 def read_spair(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     write_spair(root)
     write(root / "PairAnnotation" / "val" / "000000-x-y:cat.json", annotation)
-    return spair.load(root, "val", BadRows())
+    return spair.load(root, "val", PairErrors())
 
 
 Reader = Callable[[Path, bytes], list[AnnotatedPair]]
@@ -229,7 +229,7 @@ def test_damaged_tables_of_crops(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat dog", ""), "b.png": ("dog", "")})
         write(Path(folder) / "crops.csv", content)
-        photographs = find_photographs([Path(folder)])
+        photographs = find_images([Path(folder)])
         assert_read_or_refused(lambda: with_crops(photographs, read_crops(Path(folder) / "crops.csv")))
 
 
@@ -239,7 +239,7 @@ def test_damaged_tables_of_labels(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("", ""), "b.png": ("", "")})
         write(Path(folder) / "labels.csv", content)
-        assert_read_or_refused(lambda: find_photographs([Path(folder)]))
+        assert_read_or_refused(lambda: find_images([Path(folder)]))
         assert_read_or_refused(lambda: read_true_boxes([Path(folder)]))
 
 
@@ -266,6 +266,6 @@ def test_damaged_tars_of_photographs(data: st.DataObject) -> None:
 
 
 def read_photographs(folder: Path) -> None:
-    for part in hold_out(find_photographs([folder]), 0.5):
+    for part in hold_out(find_images([folder]), 0.5):
         for photograph in part:
             assert_read_or_refused(photograph.load)

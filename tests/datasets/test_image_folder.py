@@ -4,32 +4,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.datasets.image_folder import Photograph, PhotographReader, find_photographs, hold_out
+from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images, hold_out
 from geomatch.errors import InputError
 from tests.datasets.layouts import write_shard
 
 
-def folder_of(folder: Path, good: str, bad: str = "") -> list[Photograph]:
+def folder_of(folder: Path, good: str, bad: str = "") -> list[LabelledImage]:
     """Photographs named by letters; the bad ones are no images."""
     for number, name in enumerate(good):
         Image.fromarray(np.full((20, 20, 3), number, np.uint8)).save(folder / f"{name}.png")
     for name in bad:
         (folder / f"{name}.png").write_bytes(b"no picture")
-    return [Photograph(name, folder / f"{name}.png", ()) for name in sorted(good + bad)]
+    return [LabelledImage(name, folder / f"{name}.png", ()) for name in sorted(good + bad)]
 
 
 def test_others_stand_in_for_what_cannot_be_read_in_their_order(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="bdef", bad="ac")
-    reader = PhotographReader(len(photographs), tolerated=0.5)
+    reader = ImageReader(len(photographs), tolerated=0.5)
     reading = reader.attempt(photographs, 3)
     assert [int(pixels[0, 0, 0]) for pixels in reading.pixels] == [0, 1, 2]  # b, d, e
-    assert [photograph.name for photograph in reading.photographs] == ["b", "d", "e"]
+    assert [photograph.name for photograph in reading.images] == ["b", "d", "e"]
     assert list(reading.damaged) == ["a", "c"]
 
 
 def test_an_attempt_notes_nothing_and_what_is_admitted_is_noted_once(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="bd", bad="ac")
-    reader = PhotographReader(len(photographs), tolerated=0.5)
+    reader = ImageReader(len(photographs), tolerated=0.5)
     readings = [reader.attempt(photographs, 2) for _ in range(3)]
     assert reader.unreadable == []
     for reading in readings:
@@ -39,23 +39,23 @@ def test_an_attempt_notes_nothing_and_what_is_admitted_is_noted_once(tmp_path: P
 
 def test_one_damaged_photograph_too_many_is_an_error_that_names_it(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="xyz", bad="abc")
-    reader = PhotographReader(len(photographs), tolerated=0.2)  # one of six
+    reader = ImageReader(len(photographs), tolerated=0.2)  # one of six
     assert len(reader.read([photographs[0], photographs[3]], 1)) == 1
     reading = reader.attempt(photographs[1:], 3)
-    with pytest.raises(InputError, match=r"2 of 6 photographs cannot be read, more than the 20\.0%.*the last was b"):
+    with pytest.raises(InputError, match=r"2 of 6 photographs cannot be read, more than the 20\.0%.*the last: .*b"):
         reader.admit(reading)
     assert list(reader.attempt(photographs, 3).damaged) == ["a", "b"]  # no use in trying further
 
 
 def test_a_batch_of_which_nothing_can_be_read_is_an_error_even_where_all_is_tolerated(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="", bad="ab")
-    reader = PhotographReader(len(photographs), tolerated=1)
-    with pytest.raises(InputError, match="none of the photographs of a batch can be read: b was the last"):
+    reader = ImageReader(len(photographs), tolerated=1)
+    with pytest.raises(InputError, match="none of the photographs of a batch can be read; the last: b"):
         reader.read(photographs, 2)
 
 
 def test_what_is_held_out_depends_on_the_name_alone_and_is_about_the_share_asked_for() -> None:
-    photographs = [Photograph(f"{number}.jpg", Path("x"), ()) for number in range(2000)]
+    photographs = [LabelledImage(f"{number}.jpg", Path("x"), ()) for number in range(2000)]
     kept, held = hold_out(photographs, 0.1)
     assert sorted(kept + held, key=lambda each: int(each.name[:-4])) == photographs
     assert len(held) == pytest.approx(200, abs=45)
@@ -64,16 +64,19 @@ def test_what_is_held_out_depends_on_the_name_alone_and_is_about_the_share_asked
 
 
 def test_a_photograph_whose_name_is_no_unicode_can_be_held_out() -> None:
-    photograph = Photograph("\udcff.jpg", Path("x"), ())
+    photograph = LabelledImage("\udcff.jpg", Path("x"), ())
     assert hold_out([photograph], 1) == ([], [photograph])
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"file,labels\na.png\n", "line 2: has not all"), (b"file,labels\n\xff,cat\n", "cannot be read as a table")],
+    [
+        (b"file,labels\na.png\n", "line 2: has nothing in the column 'labels'"),
+        (b"file,labels\n\xff,cat\n", "not text in UTF-8"),
+    ],
 )
 def test_a_damaged_table_of_labels_is_said(content: bytes, said: str, tmp_path: Path) -> None:
     write_shard(tmp_path, {"a.png": ("cat", "")})
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(InputError, match=said):
-        find_photographs([tmp_path])
+        find_images([tmp_path])

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from geomatch.datasets.benchmarks.known_warps import LONGER_SIDE, VIEW_SIDE, WARPS, Kind
-from geomatch.datasets.pairs import AnnotatedPair, BadRows
+from geomatch.datasets.benchmarks.known_warps import LONGER_SIDE, VIEW_SIDE, WARPS, WarpFamily
+from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from geomatch.errors import InputError
 
 
@@ -24,12 +24,12 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> list[AnnotatedPair]:
-    return WARPS.load(root, "test", BadRows())
+    return WARPS.load(root, "test", PairErrors())
 
 
 def test_every_photograph_gives_one_pair_of_each_kind_at_a_bounded_size(photographs: Path) -> None:
     pairs = load(photographs)
-    assert [pair.category for pair in pairs] == [*Kind, *Kind]
+    assert [pair.category for pair in pairs] == [*WarpFamily, *WarpFamily]
     assert pairs[0].source.load().shape == (3, 300, 400)
     assert max(pairs[2].source.load().shape) == LONGER_SIDE
     assert pairs[2].target.load().shape == (3, VIEW_SIDE, VIEW_SIDE)
@@ -73,5 +73,5 @@ def test_a_folder_without_photographs_and_a_file_that_is_none_are_named(tmp_path
     with pytest.raises(InputError, match="no photographs in"):
         load(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"a\.png: damaged or no image"):
+    with pytest.raises(InputError, match=r"a\.png: damaged or not an image"):
         load(tmp_path)

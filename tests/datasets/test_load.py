@@ -8,7 +8,7 @@ from geomatch.evaluation.protocols import house_protocol
 from geomatch.registry import DATASETS
 from tests.datasets.layouts import write_spair, write_willow
 
-SUBSET = "the scores are not those of the whole benchmark"
+SUBSET = "the scores are not those of the benchmark"
 
 
 def test_every_benchmark_has_a_house_protocol() -> None:
@@ -21,13 +21,13 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none: no such folder; --root should be the folder of pf-willow"):
+    with pytest.raises(InputError, match="none: no such folder; --root must be the folder of pf-willow"):
         load_dataset("pf-willow", tmp_path / "none")
 
 
 def test_without_a_root_the_data_folders_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"pf-willow is not at data/pf-willow: take PF-dataset\.zip from https"):
+    with pytest.raises(InputError, match=r"pf-willow is not at data/pf-willow; download PF-dataset\.zip from https"):
         load_dataset("pf-willow")
     write_willow(tmp_path / "data" / "pf-willow")
     with pytest.warns(GeomatchWarning, match=SUBSET):
@@ -38,14 +38,14 @@ def test_without_a_root_the_data_folders_are_searched(tmp_path: Path, monkeypatc
 
 
 def test_the_only_split_there_is_taken_and_said_so(spair: Path) -> None:
-    with pytest.warns(GeomatchWarning, match="holds only the split 'val', which is taken"):
+    with pytest.warns(GeomatchWarning, match="has only the split 'val', which is used"):
         assert load_dataset("animal-parts", spair).split == "val"
 
 
 def test_several_splits_without_a_test_split_are_asked_about(spair: Path) -> None:
     (spair / "PairAnnotation" / "trn").mkdir()
     (spair / "PairAnnotation" / "trn" / "0.json").write_text("{}")
-    with pytest.raises(InputError, match=r"no test split of animal-parts: choose with --split trn\|val"):
+    with pytest.raises(InputError, match=r"no test split of animal-parts; choose with --split trn\|val"):
         load_dataset("animal-parts", spair)
 
 
@@ -64,7 +64,7 @@ def test_fewer_pairs_than_published_are_never_taken_in_silence(willow: Path) -> 
 def test_if_no_pair_is_usable_the_first_reason_is_given(spair: Path) -> None:
     for annotation in (spair / "PairAnnotation" / "val").iterdir():
         annotation.write_text("{}")
-    with pytest.raises(InputError, match=r"has no pair: all 2 are unusable, the first because .*000000"):
+    with pytest.raises(InputError, match=r"has no usable pair: all 2 are unusable; the first: .*000000"):
         load_dataset("animal-parts", spair, split="val", skip_bad=True)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.datasets.benchmarks.pascal_parts import LIST, PASCAL_PARTS
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
+from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import InputError
 
 SIZES = {"a": (30, 40), "b": (20, 50)}
@@ -88,7 +88,7 @@ def original(tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> list[AnnotatedPair]:
-    return PASCAL_PARTS.load(root, "test", BadRows())
+    return PASCAL_PARTS.load(root, "test", PairErrors())
 
 
 def parts_of(pair: AnnotatedPair) -> tuple[Mask, Mask]:
@@ -108,7 +108,7 @@ def test_derived_annotations_give_what_both_images_show_counted_from_zero(derive
     assert pair.category == "car"
     assert pair.source_points.tolist() == pair.target_points.tolist() == [[9, 4], [11, 6]]
     assert_parts(pair, [5], [5])
-    assert [path.name for path in pair.evidence] == ["a_new.mat", "b_new.mat"]
+    assert [path.name for path in pair.annotation_files] == ["a_new.mat", "b_new.mat"]
 
 
 @pytest.mark.parametrize("category", ["7", "car"])
@@ -118,7 +118,7 @@ def test_original_annotations_give_the_parts_of_one_name_of_the_largest_object(o
     assert pair.category == "car"
     assert_parts(pair, [9, 5], [12, 2])
     assert len(pair.source_points) == len(pair.target_points) == 0
-    assert [path.parent.name for path in pair.evidence] == ["Annotations_Part"] * 2
+    assert [path.parent.name for path in pair.annotation_files] == ["Annotations_Part"] * 2
 
 
 def test_objects_may_have_no_part_in_common(original: Path) -> None:
@@ -144,15 +144,15 @@ def test_a_single_part_is_stored_without_its_axis_and_none_as_nothing(derived: P
 @pytest.mark.parametrize(
     ("row", "changes", "reason"),
     [
-        ("car_set_2/a.jpg", {}, "row 2: has 1 columns of 2"),
-        ("car_set_2/c.jpg,car_set_2/b.jpg", {}, r"row 2: .*c\.jpg is missing"),
-        ("../a.jpg,car_set_2/b.jpg", {}, "row 2: .*should be a path below"),
-        ("/a.jpg,car_set_2/b.jpg", {}, "row 2: .*should be a path below"),
-        (PAIR, {"keypts": np.ones((3, 3))}, r"a_new\.mat: 'keypts' \(3, 3\).* should be 2 x K and 1 x K"),
-        (PAIR, {"keypts_status": [[1, 1]]}, r"a_new\.mat: .*'keypts_status' \(1, 2\) should be 2 x K and 1 x K"),
-        (PAIR, {"keypts": "cat"}, r"a_new\.mat: keypts, keypts_status should be numbers"),
-        (PAIR, {"keypts": np.ones((2, 2)), "keypts_status": [[1, 1]]}, "row 2: 2 source keypoints but 3 target"),
-        (PAIR, {"keypts": np.full((2, 3), 42.0)}, r"row 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"),
+        ("car_set_2/a.jpg", {}, "line 2: has 1 columns of 2"),
+        ("car_set_2/c.jpg,car_set_2/b.jpg", {}, r"line 2: .*c\.jpg is missing"),
+        ("../a.jpg,car_set_2/b.jpg", {}, "line 2: .*must be a path below"),
+        ("/a.jpg,car_set_2/b.jpg", {}, "line 2: .*must be a path below"),
+        (PAIR, {"keypts": np.ones((3, 3))}, r"a_new\.mat: 'keypts' \(3, 3\).* must be 2 x K and 1 x K"),
+        (PAIR, {"keypts_status": [[1, 1]]}, r"a_new\.mat: .*'keypts_status' \(1, 2\) must be 2 x K and 1 x K"),
+        (PAIR, {"keypts": "cat"}, r"a_new\.mat: keypts, keypts_status must be numbers"),
+        (PAIR, {"keypts": np.ones((2, 2)), "keypts_status": [[1, 1]]}, "line 2: 2 source keypoints but 3 target"),
+        (PAIR, {"keypts": np.full((2, 3), 42.0)}, r"line 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[str, object], reason: str) -> None:
@@ -160,7 +160,7 @@ def test_a_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[st
     write_list(derived, HEADER, row, "car_set_2/b.jpg,car_set_2/b.jpg")
     with pytest.raises(InputError, match=reason):
         load(derived)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(PASCAL_PARTS.load(derived, "test", bad)) == 1
     assert len(bad.reasons) == 1
 
@@ -169,10 +169,10 @@ def test_a_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[st
     ("changes", "reason"),
     [
         ({"part_mask": np.ones((20, 50, 3))}, r"a_new\.mat: 'part_mask' \(20, 50, 3\) .* its image \(30, 40\)"),
-        ({"part_mask_status": [[1, 1]]}, r"a_new\.mat: .*'part_mask_status' \(1, 2\) should be"),
+        ({"part_mask_status": [[1, 1]]}, r"a_new\.mat: .*'part_mask_status' \(1, 2\) must be"),
         (
             {"part_mask": np.ones((30, 40, 2)), "part_mask_status": [[1, 1]]},
-            r"a_new\.mat has 2 parts, but .*b_new\.mat 3",
+            r"a_new\.mat has 2 parts, but .*b_new\.mat has 3",
         ),
     ],
 )
@@ -185,13 +185,13 @@ def test_malformed_derived_parts_are_named_when_read(derived: Path, changes: dic
 @pytest.mark.parametrize(
     ("anno", "reason"),
     [
-        ({"objects": structs(thing("a", "cat", 9, {"head": 1}))}, "annotates no car"),
+        ({"objects": structs(thing("a", "cat", 9, {"head": 1}))}, "has no car"),
         (
             {"objects": structs(thing("b", "car", 9, {"door": 1}))},
-            r"part 'door' is \(20, 50\), but its image \(30, 40\)",
+            r"part 'door' is \(20, 50\), but its image is \(30, 40\)",
         ),
-        ({"objects": structs({"class": "car"})}, "'anno' is not as PASCAL-Part has it"),
-        (3, "'anno' is not as PASCAL-Part has it"),
+        ({"objects": structs({"class": "car"})}, "'anno' is not as in PASCAL-Part"),
+        (3, "'anno' is not as in PASCAL-Part"),
     ],
 )
 def test_malformed_original_parts_are_named_when_read(original: Path, anno: object, reason: str) -> None:
@@ -203,19 +203,21 @@ def test_malformed_original_parts_are_named_when_read(original: Path, anno: obje
 def test_damaged_and_missing_annotations_are_named(derived: Path) -> None:
     annotation = derived / "car_set_2" / "b_new.mat"
     annotation.write_bytes(b"no matlab file")
-    with pytest.raises(InputError, match=r"b_new\.mat: no Matlab file"):
+    with pytest.raises(InputError, match=r"b_new\.mat: not a readable Matlab file"):
         load(derived)
     scipy.io.savemat(annotation, {"keypts": NONE})
-    with pytest.raises(InputError, match=r"b_new\.mat: has no 'keypts_status'"):
+    with pytest.raises(InputError, match=r"b_new\.mat: has no variable 'keypts_status'"):
         load(derived)
     annotation.unlink()
-    with pytest.raises(InputError, match=r"row 2: the images need a_new\.mat and b_new\.mat .*Annotations_Part/a\.mat"):
+    with pytest.raises(
+        InputError, match=r"line 2: the images need a_new\.mat and b_new\.mat .*Annotations_Part/a\.mat"
+    ):
         load(derived)
 
 
 def test_a_missing_list_and_a_split_that_never_was_are_named(tmp_path: Path) -> None:
     assert PASCAL_PARTS.splits(tmp_path) == []
-    with pytest.raises(InputError, match=rf"pascal-parts needs .*/{LIST}; take pascal_data\.tar from https://"):
+    with pytest.raises(InputError, match=rf"pascal-parts needs .*/{LIST}; download pascal_data\.tar from https://"):
         load(tmp_path)
-    with pytest.raises(InputError, match="pascal-parts has no split 'val': it has test"):
-        PASCAL_PARTS.load(tmp_path, "val", BadRows())
+    with pytest.raises(InputError, match="pascal-parts has no split 'val'; choose from test"):
+        PASCAL_PARTS.load(tmp_path, "val", PairErrors())

@@ -6,7 +6,7 @@ import scipy.io
 from PIL import Image
 
 from geomatch.datasets.benchmarks.pf_pascal import PF_PASCAL, VOC_CLASSES
-from geomatch.datasets.pairs import AnnotatedPair, BadRows
+from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from geomatch.errors import GeomatchWarning, InputError
 
 WITH_POINTS = "source_image,target_image,class,XA,YA,XB,YB"
@@ -43,14 +43,14 @@ def pascal(tmp_path: Path) -> Path:
 
 
 def load(root: Path, split: str = "test") -> list[AnnotatedPair]:
-    return PF_PASCAL.load(root, split, BadRows())
+    return PF_PASCAL.load(root, split, PairErrors())
 
 
 def test_listed_points_and_annotated_boxes_count_from_one(pascal: Path) -> None:
     write_list(pascal / "image_pairs" / "test_pairs.csv", WITH_POINTS, GOOD)
     (pair,) = load(pascal)
     assert (pair.source.name, pair.target.name) == ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
-    assert (pair.category, pair.origin) == ("cat", "test_pairs.csv, row 2")
+    assert (pair.category, pair.origin) == ("cat", "test_pairs.csv, line 2")
     assert pair.source_points.tolist() == [[1, 2], [11, 12]]
     assert pair.target_points.tolist() == [[3, 4], [13, 14]]
     assert (pair.source_box, pair.target_box) == ((0, 1, 20, 25), (3, 0, 39, 19))
@@ -113,27 +113,27 @@ def test_a_training_image_that_is_also_evaluated_on_is_warned_of(pascal: Path) -
     ("header", "row", "reason"),
     [
         (WITH_POINTS, f"{PAIR},8,2;12,3;13,4;14", "has nothing in the column 'YB'"),
-        (WITH_POINTS, f"{PAIR},8,2;x,3;13,4;14,5;15", "should be numbers joined by ';'"),
-        (WITH_POINTS, f"{PAIR},8,2,3;13,4;14,5;15", "as many of x as of y"),
+        (WITH_POINTS, f"{PAIR},8,2;x,3;13,4;14,5;15", "must be numbers joined by ';'"),
+        (WITH_POINTS, f"{PAIR},8,2,3;13,4;14,5;15", "as many x as y"),
         (WITH_POINTS, f"{PAIR},8,2,3,4;14,5;15", "1 source keypoints but 2 target keypoints"),
         (WITH_POINTS, f"{PAIR},8,2,3,4,22", r"target keypoint \(3, 21\) lies outside JPEGImages/b\.jpg, 50x20 pixels"),
         (WITH_POINTS, f"{PAIR},8,42,3,4,5", r"source keypoint \(41, 2\) lies outside JPEGImages/a\.jpg, 40x30 pixels"),
         (WITH_POINTS, f"{PAIR},8,2;-1,3;-1,-1;4,-1;5", "no keypoint in common"),
-        (WITH_POINTS, f"{PAIR},0,2,3,4,5", "class is '0' and should be 1 to 20"),
+        (WITH_POINTS, f"{PAIR},0,2,3,4,5", "class is '0' and must be 1 to 20"),
         (WITH_POINTS, "a.jpg,c.jpg,8,2,3,4,5", r"JPEGImages/c\.jpg is missing"),
-        (WITH_POINTS, "a.jpg,..,8,2,3,4,5", r"should be a path below"),
+        (WITH_POINTS, "a.jpg,..,8,2,3,4,5", r"must be a path below"),
         (WITH_POINTS, "a.jpg,../../../c.jpg,8,2,3,4,5", rf"{FOLDER}/JPEGImages/c\.jpg is missing"),
-        (WITH_FLIP, f"{PAIR},8,2", "flip is '2' and should be 0 or 1"),
+        (WITH_FLIP, f"{PAIR},8,2", "flip is '2' and must be 0 or 1"),
         (WITH_FLIP, f"{PAIR},8", "has nothing in the column 'flip'"),
-        (WITH_FLIP, f"{PAIR},9,0", r"has no points, and .*Annotations/chair lacks a \.mat for JPEGImages/a\.jpg"),
+        (WITH_FLIP, f"{PAIR},9,0", r"has no points, and .*Annotations/chair has no \.mat of JPEGImages/a\.jpg"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reason: str) -> None:
     good = GOOD if header == WITH_POINTS else f"{PAIR},8,0"
     write_list(pascal / "test_pairs.csv", header, good, row, good)
-    with pytest.raises(InputError, match=rf"test_pairs\.csv, row 3: .*{reason}"):
+    with pytest.raises(InputError, match=rf"test_pairs\.csv, line 3: .*{reason}"):
         load(pascal)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(PF_PASCAL.load(pascal, "test", bad)) == 2
     assert len(bad.reasons) == 1
 
@@ -141,27 +141,27 @@ def test_a_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reas
 def test_a_malformed_or_damaged_annotation_or_image_is_named(pascal: Path) -> None:
     write_list(pascal / "test_pairs.csv", WITH_POINTS, GOOD)
     write_annotation(pascal, "b", [(1, 2, 3)], [[1, 1, 9, 9]])
-    with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'kps' should be K x 2"):
+    with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'kps' must be K x 2"):
         load(pascal)
     write_annotation(pascal, "b", [(1, 2)], [[1, 1, 9, np.nan]])
-    with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'bbox' should be 4 finite numbers"):
+    with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'bbox' must be 4 finite numbers"):
         load(pascal)
     annotation = pascal / FOLDER / "Annotations" / "cat" / "b.mat"
     annotation.write_bytes(b"no matlab file")
-    with pytest.raises(InputError, match=r"b\.mat: no Matlab file"):
+    with pytest.raises(InputError, match=r"b\.mat: not a readable Matlab file"):
         load(pascal)
     annotation.unlink()
     (pascal / FOLDER / "JPEGImages" / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"a\.jpg: damaged or no image"):
+    with pytest.raises(InputError, match=r"a\.jpg: damaged or not an image"):
         load(pascal)
 
 
 def test_a_split_that_never_was_is_refused_and_a_missing_one_is_named_with_where_it_belongs(tmp_path: Path) -> None:
     assert PF_PASCAL.splits(tmp_path) == []
-    with pytest.raises(InputError, match="pf-pascal has no split 'train': it has trn, val, test"):
+    with pytest.raises(InputError, match="pf-pascal has no split 'train'; choose from trn, val, test"):
         load(tmp_path, "train")
     with pytest.raises(
-        InputError, match=r"needs .*/JPEGImages, .*/image_pairs/test_pairs\.csv; take PF-dataset.*https"
+        InputError, match=r"needs .*/JPEGImages, .*/image_pairs/test_pairs\.csv; download PF-dataset.*https"
     ):
         load(tmp_path)
 

@@ -6,12 +6,12 @@ import scipy.io
 
 from geomatch.datasets.benchmarks.pf_willow import CLASSES, KEYPOINTS, PF_WILLOW
 from geomatch.datasets.load import load_dataset
-from geomatch.datasets.pairs import BadRows
+from geomatch.datasets.pairs import PairErrors
 from geomatch.errors import InputError
 
 
 def load(root: Path) -> list:
-    return PF_WILLOW.load(root, "test", BadRows())
+    return PF_WILLOW.load(root, "test", PairErrors())
 
 
 def write_list(root: Path, *rows: list[object]) -> None:
@@ -61,11 +61,11 @@ def test_padding_is_no_keypoint_and_does_not_widen_the_extent(willow: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"points": ["x", *range(2, 41)]}, r"test_pairs_pf.csv, row 2: XA1 to YB10 should be numbers"),
-        ({"points": list(range(1, 40))}, r"row 2: has 41 columns of 42"),
-        ({"a": "geese/a.png"}, r"row 2: .*geese.* is missing"),
-        ({"points": list(range(41, 81))}, r"row 2: source keypoint \(40, 50\) lies outside"),
-        ({"points": [-1] * 40}, r"row 2: the two images have no keypoint in common"),
+        ({"points": ["x", *range(2, 41)]}, r"test_pairs_pf.csv, line 2: XA1 to YB10 must be numbers"),
+        ({"points": list(range(1, 40))}, r"line 2: has 41 columns of 42"),
+        ({"a": "geese/a.png"}, r"line 2: .*geese.* is missing"),
+        ({"points": list(range(41, 81))}, r"line 2: source keypoint \(40, 50\) lies outside"),
+        ({"points": [-1] * 40}, r"line 2: the two images have no keypoint in common"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object], reason: str) -> None:
@@ -74,24 +74,24 @@ def test_a_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object],
     write_list(willow, row(**changes), row(points=list(range(1, 11)) * 4))
     with pytest.raises(InputError, match=reason):
         load(willow)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(PF_WILLOW.load(willow, "test", bad)) == 1
     assert len(bad.reasons) == 1
 
 
 def test_missing_classes_are_named_with_where_they_come_from(willow: Path) -> None:
     (willow / "duck(S)").rename(willow / "geese")
-    with pytest.raises(InputError, match=r"pf-willow needs .*duck\(S\); take PF-dataset\.zip from https://"):
+    with pytest.raises(InputError, match=r"pf-willow needs .*duck\(S\); download PF-dataset\.zip from https://"):
         load(willow)
 
 
 def test_a_missing_image_and_a_malformed_annotation_are_named(willow: Path) -> None:
     annotation = willow / "car(M)" / "b.mat"
     scipy.io.savemat(annotation, {"pts_coord": np.ones((3, 10))})
-    with pytest.raises(InputError, match=r"b\.mat: 'pts_coord' should be 2 x K"):
+    with pytest.raises(InputError, match=r"b\.mat: 'pts_coord' must be 2 x K"):
         load(willow)
     annotation.write_bytes(b"no matlab file")
-    with pytest.raises(InputError, match=r"b\.mat: no Matlab file"):
+    with pytest.raises(InputError, match=r"b\.mat: not a readable Matlab file"):
         load(willow)
     (willow / "car(G)" / "a.png").unlink()
     with pytest.raises(InputError, match=r"a\.png is missing"):
@@ -99,8 +99,8 @@ def test_a_missing_image_and_a_malformed_annotation_are_named(willow: Path) -> N
 
 
 def test_there_is_no_training_split(willow: Path) -> None:
-    with pytest.raises(InputError, match="pf-willow has no split 'trn': it has test"):
-        PF_WILLOW.load(willow, "trn", BadRows())
+    with pytest.raises(InputError, match="pf-willow has no split 'trn'; choose from test"):
+        PF_WILLOW.load(willow, "trn", PairErrors())
 
 
 @pytest.mark.realdata

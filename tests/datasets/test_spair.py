@@ -6,13 +6,13 @@ from PIL import Image
 
 from geomatch.datasets.benchmarks.spair import ANIMAL_PARTS, SPAIR_71K
 from geomatch.datasets.load import load_dataset
-from geomatch.datasets.pairs import BadRows
+from geomatch.datasets.pairs import PairErrors
 from geomatch.errors import GeomatchWarning, InputError
 from tests.datasets.layouts import spair_entry
 
 
 def load(root: Path) -> list:
-    return SPAIR_71K.load(root, "val", BadRows())
+    return SPAIR_71K.load(root, "val", PairErrors())
 
 
 def replace_first(root: Path, entry: object) -> None:
@@ -20,7 +20,7 @@ def replace_first(root: Path, entry: object) -> None:
 
 
 def test_pairs_have_one_class_or_one_a_side_and_are_grouped_so(spair: Path) -> None:
-    within, across = ANIMAL_PARTS.load(spair, "val", BadRows())
+    within, across = ANIMAL_PARTS.load(spair, "val", PairErrors())
     assert (within.target.name, across.target.name) == ("JPEGImages/cat/y.jpg", "JPEGImages/dog/y.jpg")
     assert (within.category, across.category) == ("cat", "cat-to-dog")
     assert (within.group, across.group) == ("within", "across")
@@ -42,7 +42,7 @@ def test_a_layout_names_the_pairs_that_are_missing_and_does_not_mind_a_lost_colo
     file.rename(file.with_name("000000-x-y_cat.json"))
     assert len(load(spair)) == 2
     layout.write_text("000000-x-y:cat\n000001-x-y:cat-to-dog\n000002-p-q:cow\n")
-    with pytest.raises(InputError, match=r"spair-71k needs .*000002-p-q:cow\.json; take SPair-71k\.tar\.gz"):
+    with pytest.raises(InputError, match=r"spair-71k needs .*000002-p-q:cow\.json; download SPair-71k\.tar\.gz"):
         load(spair)
 
 
@@ -50,7 +50,7 @@ def test_a_layout_names_the_pairs_that_are_missing_and_does_not_mind_a_lost_colo
     ("entry", "reason"),
     [
         (spair_entry(src_imname="z.jpg"), r"cat\.json: .*z\.jpg is missing"),
-        (spair_entry(src_imname="../../z.jpg"), "should be a path below"),
+        (spair_entry(src_imname="../../z.jpg"), "must be a path below"),
         (spair_entry(src_kps=[[1, 2]]), "1 source keypoints but 2 target"),
         (spair_entry(src_kps=[], trg_kps=[]), "no keypoint in common"),
         (spair_entry(trg_kps=[[5, 6], [7, 31]]), r"target keypoint \(7, 31\) lies outside .*40x30"),
@@ -67,14 +67,14 @@ def test_a_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason
     replace_first(spair, entry)
     with pytest.raises(InputError, match=reason):
         load(spair)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(SPAIR_71K.load(spair, "val", bad)) == 1
     assert len(bad.reasons) == 1
 
 
 def test_a_damaged_image_is_named(spair: Path) -> None:
     (spair / "JPEGImages" / "cat" / "x.jpg").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"x\.jpg: damaged or no image"):
+    with pytest.raises(InputError, match=r"x\.jpg: damaged or not an image"):
         load(spair)
 
 

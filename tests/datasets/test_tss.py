@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from geomatch.datasets.benchmarks.tss import GROUPS, TSS
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
+from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import InputError
 from geomatch.io.flow import FlowField, encode_flo
 
@@ -45,7 +45,7 @@ def tss(tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> list[AnnotatedPair]:
-    return TSS.load(root, "test", BadRows())
+    return TSS.load(root, "test", PairErrors())
 
 
 def test_every_pair_is_taken_in_both_directions(tss: Path) -> None:
@@ -56,7 +56,7 @@ def test_every_pair_is_taken_in_both_directions(tss: Path) -> None:
         ("FG3DCar/001_005/image2.png", "FG3DCar/001_005/image1.png"),
     ]
     assert pairs[1].origin == "FG3DCar/001_005, flow2.flo"
-    assert {path.name for path in pairs[1].evidence} == {"flow2.flo", "mask1.png", "mask2.png"}
+    assert {path.name for path in pairs[1].annotation_files} == {"flow2.flo", "mask1.png", "mask2.png"}
 
 
 def test_the_folder_above_the_groups_serves_too(tss: Path) -> None:
@@ -109,15 +109,15 @@ def test_a_damaged_flow_and_an_empty_mask_are_named(tss: Path) -> None:
     with pytest.raises(InputError, match=r"001_005/flow1\.flo: not a \.flo file"):
         flow()
     write_mask(folder / "mask2.png", np.zeros(SIZES[2], dtype=bool))
-    with pytest.raises(InputError, match=r"001_005/mask2\.png: marks no foreground"):
+    with pytest.raises(InputError, match=r"001_005/mask2\.png: has no foreground"):
         masks()
 
 
 @pytest.mark.parametrize(
     ("file", "lost", "reason"),
     [
-        ("flow2.flo", 1, r"JODS/001_005/flow2\.flo: missing; unpack TSS_CVPR2016\.zip anew"),
-        ("mask1.png", 2, r"JODS/001_005/mask1\.png: missing; unpack TSS_CVPR2016\.zip anew"),
+        ("flow2.flo", 1, r"JODS/001_005/flow2\.flo: missing; unpack TSS_CVPR2016\.zip again"),
+        ("mask1.png", 2, r"JODS/001_005/mask1\.png: missing; unpack TSS_CVPR2016\.zip again"),
         ("image1.png", 2, r"JODS/001_005, flow1\.flo: .*image1\.png is missing"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_file_missing_from_a_pair_is_named_or_counted(tss: Path, file: str, lo
     (tss / "JODS" / "001_005" / file).unlink()
     with pytest.raises(InputError, match=reason):
         load(tss)
-    bad = BadRows(skip=True)
+    bad = PairErrors(skip=True)
     assert len(TSS.load(tss, "test", bad)) == 6 - lost
     assert len(bad.reasons) == lost
 
@@ -133,10 +133,10 @@ def test_a_file_missing_from_a_pair_is_named_or_counted(tss: Path, file: str, lo
 def test_a_missing_group_is_named_with_where_it_comes_from(tss: Path) -> None:
     (tss / "JODS").rename(tss / "jods")
     assert TSS.splits(tss) == []
-    with pytest.raises(InputError, match=r"tss needs .*/JODS; take TSS_CVPR2016\.zip from https://"):
+    with pytest.raises(InputError, match=r"tss needs .*/JODS; download TSS_CVPR2016\.zip from https://"):
         load(tss)
 
 
 def test_there_is_no_training_split(tss: Path) -> None:
-    with pytest.raises(InputError, match="tss has no split 'trn': it has test"):
-        TSS.load(tss, "trn", BadRows())
+    with pytest.raises(InputError, match="tss has no split 'trn'; choose from test"):
+        TSS.load(tss, "trn", PairErrors())

@@ -10,7 +10,6 @@ from geomatch.evaluation.metrics.dense import (
     intersection_over_union,
     label_transfer_accuracy,
     localisation_error,
-    pull_mask,
     weighted_part_iou,
 )
 
@@ -47,30 +46,6 @@ def test_flow_accuracy_does_not_change_when_image_and_errors_are_scaled_together
     scaled = sum(error * 100 / 480 <= 5 for error in errors) / 500
     assert flow_accuracy(errors, (360, 480), 0.05) == scaled
     assert flow_accuracy(errors * 100 / 480, (75, 100), 0.05) == scaled
-
-
-def test_a_mask_is_read_at_the_nearest_pixel_and_is_false_outside() -> None:
-    mask = np.ones((2, 3), bool)
-    mask[0, 1] = False
-    x_of_landing = np.array([[-0.51, -0.5, 0.49, 0.5, 1.49, 1.5, 2.49, 2.5, np.nan, np.inf]])
-    flow = np.stack((x_of_landing - np.arange(10), np.zeros((1, 10))))
-    assert pull_mask(mask, flow).tolist() == [[False, True, True, False, False, True, True, False, False, False]]
-
-
-def test_pulled_masks_equal_a_loop_over_pixels() -> None:
-    masks = random_masks(2, 3, 6, 8)
-    flow = np.random.default_rng(3).uniform(-5, 5, (2, 7, 5)).astype(np.float32)
-    looped = np.zeros((3, 7, 5), bool)
-    for part, i, j in np.ndindex(looped.shape):
-        distances = {
-            (math.hypot(j + flow[0, i, j] - x, i + flow[1, i, j] - y), y, x)
-            for y in range(-9, 15)
-            for x in range(-9, 15)
-        }
-        _, y, x = min(distances)
-        looped[part, i, j] = 0 <= y < 6 and 0 <= x < 8 and masks[part, y, x]
-    assert (pull_mask(masks, flow) == looped).all()
-    assert (pull_mask(masks[0], flow) == looped[0]).all()
 
 
 def test_label_transfer_counts_background_pixels_as_well() -> None:

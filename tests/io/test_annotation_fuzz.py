@@ -14,7 +14,7 @@ from geomatch.annotations import AnnotatedImage
 from geomatch.errors import InputError
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.records import annotation_record
-from geomatch.io.parsing import json_text
+from geomatch.io.json_text import json_text
 from geomatch.options import AnnotationKind
 
 SQUARE = [[5.0, 2.0], [9.0, 2.0], [9.0, 5.0], [5.0, 5.0]]
@@ -74,8 +74,10 @@ def understood_or_refused(path: Path, kind: AnnotationKind) -> None:
     if said:
         assert len(said.splitlines()) == 1
         return
-    things = [thing for thing in found.things if not hasattr(thing.shape, "mask") or thing.shape.mask.any()]
-    json.loads(json_text(annotation_record(AnnotatedImage("ref.jpg", (20, 30), things))))
+    instances = [
+        instance for instance in found.instances if not hasattr(instance.shape, "mask") or instance.shape.mask.any()
+    ]
+    json.loads(json_text(annotation_record(AnnotatedImage("ref.jpg", (20, 30), instances))))
 
 
 @settings(deadline=None, max_examples=300)
@@ -120,8 +122,8 @@ def test_the_documents_that_junk_is_put_into_are_understood_themselves() -> None
     with TemporaryDirectory() as folder:
         path = Path(folder) / "marked.json"
         path.write_text(json.dumps(COCO))
-        counts = [len(read_annotations(path, kind, Path("ref.jpg"), (20, 30)).things) for kind in AnnotationKind]
+        counts = [len(read_annotations(path, kind, Path("ref.jpg"), (20, 30)).instances) for kind in AnnotationKind]
         assert counts == [1, 3, 1]
         path.write_text(json.dumps(LABELME))
-        with pytest.raises(InputError, match="no PNG"):
+        with pytest.raises(InputError, match="not a PNG"):
             read_annotations(path, AnnotationKind.masks, Path("ref.jpg"), (20, 30))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.annotations import AnnotatedImage, Annotations, Box, Keypoints, Region, Target, Thing
+from geomatch.annotations import AnnotatedImage, Annotations, Box, Instance, Keypoints, Region, Target
 from geomatch.errors import InputError
 from geomatch.io.annotations.files import AnnotationOutput, open_output, read_annotations
 from geomatch.io.annotations.label_image import voc_colours
@@ -59,33 +59,33 @@ def read(path: Path, kind: AnnotationKind) -> Annotations:
     return read_annotations(path, kind, REF, SIZE)
 
 
-def keypoints(thing: Thing) -> Keypoints:
-    assert isinstance(thing.shape, Keypoints)
-    return thing.shape
+def keypoints(instance: Instance) -> Keypoints:
+    assert isinstance(instance.shape, Keypoints)
+    return instance.shape
 
 
-def mask(thing: Thing) -> list[list[bool]]:
-    assert isinstance(thing.shape, Region)
-    return thing.shape.mask.tolist()
+def mask(instance: Instance) -> list[list[bool]]:
+    assert isinstance(instance.shape, Region)
+    return instance.shape.mask.tolist()
 
 
-def box(thing: Thing) -> Box:
-    assert not isinstance(thing.shape, Keypoints | Region)
-    return thing.shape
+def box(instance: Instance) -> Box:
+    assert not isinstance(instance.shape, Keypoints | Region)
+    return instance.shape
 
 
 def test_coco_keypoints_are_pixels_as_they_stand(tmp_path: Path) -> None:
     found = read(written(tmp_path, coco({"keypoints": [4, 5.5, 2, 0, 0, 0]}, {"bbox": [1, 1, 2, 2]})), KEYPOINTS)
-    (thing,) = found.things
-    assert (thing.label, thing.number, keypoints(thing).names) == ("cat", 1, ("nose", "tail"))
-    assert keypoints(thing).points[0].tolist() == [4, 5.5]
-    assert keypoints(thing).visibility.tolist() == [2, 0]
+    (instance,) = found.instances
+    assert (instance.label, instance.number, keypoints(instance).names) == ("cat", 1, ("nose", "tail"))
+    assert keypoints(instance).points[0].tolist() == [4, 5.5]
+    assert keypoints(instance).visibility.tolist() == [2, 0]
     assert [(each.id, each.name, each.skeleton) for each in found.categories] == [(3, "cat", ((1, 2),)), (9, "dog", ())]
 
 
 def test_coco_boxes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
-    (thing,) = read(written(tmp_path, coco({"bbox": [0, 0, 30, 20], "category_id": 9})), BOXES).things
-    assert (thing.label, box(thing)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
+    (instance,) = read(written(tmp_path, coco({"bbox": [0, 0, 30, 20], "category_id": 9})), BOXES).instances
+    assert (instance.label, box(instance)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_coco_boxes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Pa
     ids=["polygon", "two polygons", "runs", "packed runs"],
 )
 def test_coco_masks_are_the_same_however_they_are_written(segmentation: object, tmp_path: Path) -> None:
-    (thing,) = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS).things
-    assert mask(thing) == RECTANGLE.tolist()
+    (instance,) = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS).instances
+    assert mask(instance) == RECTANGLE.tolist()
 
 
 def test_of_images_with_one_name_the_one_in_the_same_folder_is_meant(tmp_path: Path) -> None:
     document = coco({"bbox": [1, 2, 3, 4]}, file_name="photos/ref.jpg")
     document["images"].append({"id": 12, "file_name": "others/ref.jpg"})
-    assert len(read(written(tmp_path, document), BOXES).things) == 1
+    assert len(read(written(tmp_path, document), BOXES).instances) == 1
 
 
 def test_labelme_shapes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_labelme_shapes_are_measured_from_the_corner_of_the_first_pixel(tmp_path
             {"label": "dog", "shape_type": "rectangle", "points": [[30, 20], [0, 0]]},
         ),
     )
-    (points,), (outlined,), (framed,) = (read(path, kind).things for kind in (KEYPOINTS, MASKS, BOXES))
+    (points,), (outlined,), (framed,) = (read(path, kind).instances for kind in (KEYPOINTS, MASKS, BOXES))
     assert (keypoints(points).names, keypoints(points).points.tolist()) == (("nose",), [[4, 5.5]])
     assert (outlined.label, mask(outlined)) == ("cat", RECTANGLE.tolist())
     assert (framed.label, box(framed)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
@@ -129,9 +129,9 @@ def test_labelme_groups_make_things_of_points_and_of_outlines(tmp_path: Path) ->
     right = {"label": "cat", "points": [[7, 2], [9, 2], [9, 5], [7, 5]], "group_id": 1}
     noses = [{"label": "nose", "shape_type": "point", "points": [[x, 3]], "group_id": x} for x in (4, 8)]
     path = written(tmp_path, labelme(left, right, *noses))
-    (thing,) = read(path, MASKS).things
-    assert mask(thing) == RECTANGLE.tolist()
-    assert [keypoints(each).names for each in read(path, KEYPOINTS).things] == [("nose",), ("nose",)]
+    (instance,) = read(path, MASKS).instances
+    assert mask(instance) == RECTANGLE.tolist()
+    assert [keypoints(each).names for each in read(path, KEYPOINTS).instances] == [("nose",), ("nose",)]
 
 
 def test_a_mask_that_labelme_stores_as_a_picture_is_read(tmp_path: Path) -> None:
@@ -139,16 +139,16 @@ def test_a_mask_that_labelme_stores_as_a_picture_is_read(tmp_path: Path) -> None
     Image.fromarray(np.ones((3, 4), bool)).save(buffer, "PNG")
     packed = base64.b64encode(buffer.getvalue()).decode()
     shape = {"label": "cat", "shape_type": "mask", "points": [[5, 2], [8, 4]], "mask": packed}
-    (thing,) = read(written(tmp_path, labelme(shape)), MASKS).things
-    assert mask(thing) == RECTANGLE.tolist()
+    (instance,) = read(written(tmp_path, labelme(shape)), MASKS).instances
+    assert mask(instance) == RECTANGLE.tolist()
 
 
 def test_each_value_of_a_label_image_but_0_is_a_thing(tmp_path: Path) -> None:
     values = np.where(RECTANGLE, 2, 0)
     values[10:, :3] = 1
     found = read(label_image(tmp_path, values, "P"), MASKS)
-    assert [thing.label for thing in found.things] == ["1", "2"]
-    assert mask(found.things[1]) == RECTANGLE.tolist()
+    assert [instance.label for instance in found.instances] == ["1", "2"]
+    assert mask(found.instances[1]) == RECTANGLE.tolist()
     assert found.colours is not None
     assert (found.colours.mode, found.colours.palette[3:9]) == ("P", (10, 20, 30, 40, 50, 60))
 
@@ -160,20 +160,20 @@ def test_tables_are_in_geomatchs_own_frame_and_rows_of_other_images_are_passed_o
         "b.jpg,cat,nose,1,1,2",
         "ref.jpg,cat,tail,7,8,",
     )
-    (thing,) = read(written(tmp_path, "\n".join(rows), "points.csv"), KEYPOINTS).things
-    assert (thing.label, keypoints(thing).names) == ("cat", ("nose", "tail"))
-    assert keypoints(thing).points.tolist() == [[4, 5.5], [7, 8]]
-    assert keypoints(thing).visibility.tolist() == [1, 2]
+    (instance,) = read(written(tmp_path, "\n".join(rows), "points.csv"), KEYPOINTS).instances
+    assert (instance.label, keypoints(instance).names) == ("cat", ("nose", "tail"))
+    assert keypoints(instance).points.tolist() == [[4, 5.5], [7, 8]]
+    assert keypoints(instance).visibility.tolist() == [1, 2]
 
 
 def test_the_simplest_table_of_points_has_x_and_y(tmp_path: Path) -> None:
-    (thing,) = read(written(tmp_path, "x\ty\n4\t5.5\n7\t8\n", "points.tsv"), KEYPOINTS).things
-    assert (keypoints(thing).names, keypoints(thing).points.tolist()) == (("1", "2"), [[4, 5.5], [7, 8]])
+    (instance,) = read(written(tmp_path, "x\ty\n4\t5.5\n7\t8\n", "points.tsv"), KEYPOINTS).instances
+    assert (keypoints(instance).names, keypoints(instance).points.tolist()) == (("1", "2"), [[4, 5.5], [7, 8]])
 
 
 def test_a_box_is_cut_at_the_border(tmp_path: Path) -> None:
     path = written(tmp_path, "label,left,top,right,bottom\ncat,-4,3,10,40\n", "boxes.csv")
-    assert box(read(path, BOXES).things[0]) == (-0.5, 3, 10, 19.5)
+    assert box(read(path, BOXES).instances[0]) == (-0.5, 3, 10, 19.5)
 
 
 OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
@@ -182,9 +182,9 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
 @pytest.mark.parametrize(
     ("name", "content", "kind", "said"),
     [
-        ("marked.txt", "x,y", KEYPOINTS, "no known format"),
-        ("marked.json", "{", KEYPOINTS, "no JSON"),
-        ("marked.json", "[" * 100_000, KEYPOINTS, "no JSON"),
+        ("marked.txt", "x,y", KEYPOINTS, "format not known"),
+        ("marked.json", "{", KEYPOINTS, "not JSON"),
+        ("marked.json", "[" * 100_000, KEYPOINTS, "not JSON"),
         ("marked.json", {"boxes": []}, BOXES, "neither COCO"),
         ("marked.json", b"\xff\xfe", BOXES, "UTF-8"),
         ("marked.json", coco({"bbox": [1, 1, 2, 2]}), KEYPOINTS, "marks no keypoints on ref.jpg"),
@@ -194,24 +194,34 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
             KEYPOINTS,
             "no image of the name ref",
         ),
-        ("marked.json", coco({"bbox": [1, 1, 2, 2]}, width=31), BOXES, "31x20 there, but photos/ref.jpg is 30x20"),
+        (
+            "marked.json",
+            coco({"bbox": [1, 1, 2, 2]}, width=31),
+            BOXES,
+            "31x20 pixels there, but photos/ref.jpg is 30",
+        ),
         ("marked.json", coco({"bbox": [1, 1, 2]}), BOXES, "annotation 1"),
-        ("marked.json", coco({"bbox": [1, 1, 2, "wide"]}), BOXES, "annotation 1: 'wide' is no number"),
-        ("marked.json", coco({"bbox": [1, 1, 1e300, 2]}), BOXES, "no position"),
+        ("marked.json", coco({"bbox": [1, 1, 2, "wide"]}), BOXES, "annotation 1: 'wide' is not a number"),
+        ("marked.json", coco({"bbox": [1, 1, 1e300, 2]}), BOXES, "not a position"),
         ("marked.json", coco({"bbox": [40, 1, 5, 5]}), BOXES, OUTSIDE),
         ("marked.json", coco({"bbox": [4, 1, 0, 5]}), BOXES, "has no area"),
         ("marked.json", coco({"bbox": [1, 1, 2, 2], "category_id": 4}), BOXES, "category 4 is not among"),
         ("marked.json", coco({"keypoints": [1, 1, 2]}), KEYPOINTS, "has 1 keypoints, its category 'cat' has 2"),
-        ("marked.json", coco({"keypoints": [1, 1, 2, 1]}), KEYPOINTS, "no triples"),
+        ("marked.json", coco({"keypoints": [1, 1, 2, 1]}), KEYPOINTS, "not triples"),
         ("marked.json", coco({"keypoints": [1, 1, 2, 1, 1, 3]}), KEYPOINTS, "visibility should be 0, 1 or 2"),
         ("marked.json", coco({"keypoints": [1, 1, 2, 50, 4, 1]}), KEYPOINTS, f"'tail' (50, 4) lies {OUTSIDE}"),
         ("marked.json", coco({"keypoints": 3}), KEYPOINTS, "annotation 1"),
         ("marked.json", coco({"segmentation": [[1, 2, 3, 4]]}), MASKS, "three corners"),
-        ("marked.json", coco({"segmentation": [["a"] * 6]}), MASKS, "'a' is no number"),
+        ("marked.json", coco({"segmentation": [["a"] * 6]}), MASKS, "'a' is not a number"),
         ("marked.json", coco({"segmentation": 5}), MASKS, "annotation 1"),
         ("marked.json", coco({"segmentation": {"size": [30, 20], "counts": RUNS}}), MASKS, "size [30, 20]"),
-        ("marked.json", coco({"segmentation": {"size": [20, 30], "counts": [5]}}), MASKS, "5 pixels long"),
-        ("marked.json", coco({"segmentation": {"size": [20, 30], "counts": "~"}}), MASKS, "no letter"),
+        (
+            "marked.json",
+            coco({"segmentation": {"size": [20, 30], "counts": [5]}}),
+            MASKS,
+            "its runs add up to 5 pixels",
+        ),
+        ("marked.json", coco({"segmentation": {"size": [20, 30], "counts": "~"}}), MASKS, "not a letter"),
         ("marked.json", coco({"segmentation": {"size": [20, 30]}}), MASKS, "lacks 'counts'"),
         ("marked.json", {"images": [3], "annotations": []}, MASKS, "images"),
         ("marked.json", {**coco(), "annotations": 3}, MASKS, "annotations"),
@@ -230,13 +240,13 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
             "marked.json",
             labelme({"label": "a", "shape_type": "mask", "points": [[1, 2], [3, 4]], "mask": "AAAA"}),
             MASKS,
-            "no PNG",
+            "not a PNG",
         ),
         (
             "marked.json",
             labelme(*[{"label": "eye", "shape_type": "point", "points": [[1, 2]]}] * 2),
             KEYPOINTS,
-            "two points of one thing are called 'eye'",
+            "two points of one object are called 'eye'",
         ),
         ("marked.csv", "", KEYPOINTS, "name the columns x, y"),
         ("marked.csv", "x,z\n1,2", KEYPOINTS, "'y' is not there"),
@@ -246,7 +256,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.csv", "x,y,visibility\n1,2,9\n", KEYPOINTS, "should be 0, 1 or 2"),
         ("marked.csv", "x,y\n1,2\n", MASKS, "format csv holds no masks: coco, labelme, png do"),
         ("marked.png", "text", KEYPOINTS, "format png holds no keypoints"),
-        ("marked.png", "text", MASKS, "damaged or no image"),
+        ("marked.png", "text", MASKS, "damaged or not an image"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(
@@ -280,21 +290,21 @@ def test_a_photograph_is_not_taken_for_a_label_image(tmp_path: Path) -> None:
         read(label_image(tmp_path, np.zeros((20, 30, 3))), MASKS)
 
 
-def marked(kind: AnnotationKind) -> Sequence[Thing]:
-    """Two things with all that carrying adds."""
+def marked(kind: AnnotationKind) -> Sequence[Instance]:
+    """Two instances with all that carrying adds."""
     if kind is KEYPOINTS:
         points, seen = np.array([[4.25, 5.5], [7, 8]]), np.array([2, 1])
         some = Keypoints(("nose", "tail"), points, seen, np.array([0.75, 0.5]))
         one = Keypoints(("nose", "tail"), points + 3, np.array([0, 2]), np.array([0, 0.25]))
-        return [Thing("cat", 1, some, confidence=0.625), Thing("cat", 2, one, confidence=0.25)]
+        return [Instance("cat", 1, some, confidence=0.625), Instance("cat", 2, one, confidence=0.25)]
     if kind is BOXES:
         return [
-            Thing("cat", 1, (1.5, 2.5, 9.25, 11.5), confidence=0.5),
-            Thing("dog", 2, (-0.5, -0.5, 29.5, 19.5), confidence=0.25),
+            Instance("cat", 1, (1.5, 2.5, 9.25, 11.5), confidence=0.5),
+            Instance("dog", 2, (-0.5, -0.5, 29.5, 19.5), confidence=0.25),
         ]
     return [
-        Thing("1", 1, Region(RECTANGLE), confidence=0.5),
-        Thing("2", 2, Region(np.roll(RECTANGLE, 9, 0)), confidence=0.25),
+        Instance("1", 1, Region(RECTANGLE), confidence=0.5),
+        Instance("2", 2, Region(np.roll(RECTANGLE, 9, 0)), confidence=0.25),
     ]
 
 
@@ -310,7 +320,7 @@ def added(output: AnnotationOutput, carried: AnnotatedImage, number: int = 0) ->
 
 
 def reference(kind: AnnotationKind, folder: Path, format: AnnotationFormat) -> Annotations:
-    """A file of that format to be like, with things of the same labels."""
+    """A file of that format to be like, with instances of the same labels."""
     square = [[1, 1], [5, 1], [5, 5], [1, 5]]
     point = {"label": "nose", "shape_type": "point", "points": [[1, 1]]}
     numbered = [{"id": number, "name": str(number)} for number in (1, 2)]
@@ -349,7 +359,7 @@ def test_what_is_written_is_read_again(format: AnnotationFormat, kind: Annotatio
     output.close()
     back = read(file, kind)
     assert back.format is format
-    for was, found in zip(marked(kind), back.things, strict=True):
+    for was, found in zip(marked(kind), back.instances, strict=True):
         assert found.number == was.number
         if kind is KEYPOINTS:
             seen = keypoints(was).present
@@ -369,7 +379,7 @@ def test_what_is_written_is_read_again(format: AnnotationFormat, kind: Annotatio
 def test_coco_masks_are_written_the_way_they_were_read(segmentation: object, tmp_path: Path) -> None:
     like = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS)
     output = opened(tmp_path / "out.json", AnnotationFormat.coco, MASKS, like)
-    added(output, AnnotatedImage(str(REF), SIZE, like.things))
+    added(output, AnnotatedImage(str(REF), SIZE, like.instances))
     output.close()
     (annotation,) = json.loads((tmp_path / "out.json").read_text())["annotations"]
     assert annotation["segmentation"] == segmentation
@@ -399,7 +409,7 @@ def test_label_images_keep_values_mode_and_palette(tmp_path: Path) -> None:
     for mode in ("L", "P"):
         like = read(label_image(tmp_path, values, mode), MASKS)
         output = opened(tmp_path / mode, AnnotationFormat.png, MASKS, like)
-        picture = Image.open(added(output, AnnotatedImage("a.jpg", SIZE, like.things)))
+        picture = Image.open(added(output, AnnotatedImage("a.jpg", SIZE, like.instances)))
         assert picture.mode == mode
         assert np.asarray(picture).tolist() == values.tolist()
         assert (picture.getpalette() or [])[:9] == (Image.open(tmp_path / "mask.png").getpalette() or [])[:9]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from geomatch.datasets.image_folder import Photograph, find_photographs
-from geomatch.datasets.pairs import Box
+from geomatch.annotations import Box
+from geomatch.datasets.image_folder import LabelledImage, find_images
 from geomatch.geometry.grid import Grid
 from tests.conftest import ROOT
 from tests.datasets.layouts import png, write_shard
@@ -20,8 +20,8 @@ from anchors import covered, find_box, mean, measure, take_turns
 NOWHERE = Path("nowhere")
 
 
-def photograph(name: str, *labels: str) -> Photograph:
-    return Photograph(name, NOWHERE, labels)
+def photograph(name: str, *labels: str) -> LabelledImage:
+    return LabelledImage(name, NOWHERE, labels)
 
 
 def test_labels_take_turns_and_photographs_with_true_boxes_come_first() -> None:
@@ -81,7 +81,7 @@ def test_the_whole_table_is_printed_for_the_weights_classes(
     boxes = '[["cat", 10, 10, 60, 50]]'
     labels = {"0.png": ("cat", boxes), "1.png": ("cat", ""), "2.png": ("dog", ""), "3.png": ("background", "")}
     write_shard(tmp_path, labels, pixels)
-    assert len(find_photographs([tmp_path])) == 4
+    assert len(find_images([tmp_path])) == 4
     arguments = ["anchors.py", "--photographs", str(tmp_path), "--weights", str(anchor_weights), "--held-out", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     anchors.main()

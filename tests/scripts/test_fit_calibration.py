@@ -67,7 +67,7 @@ def test_one_command_reads_a_benchmark_and_prints_constants_and_measures(
     features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["fit_calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])
-    with pytest.warns(UserWarning, match="not those of the whole benchmark"):
+    with pytest.warns(UserWarning, match="not those of the benchmark"):
         fit_calibration.main()
     printed = capsys.readouterr().out
     assert constants in printed

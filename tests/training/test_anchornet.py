@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geomatch.datasets.image_folder import Photograph, PhotographReader
+from geomatch.datasets.image_folder import ImageReader, LabelledImage
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.load import load_features
@@ -177,12 +177,14 @@ def test_what_unit_codes_and_unit_banks_have_in_common_is_taken_from_the_descrip
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def photographs(**counts: int) -> list[Photograph]:
-    return [Photograph(f"{label}/{n}", Path(label), (label,)) for label, count in counts.items() for n in range(count)]
+def photographs(**counts: int) -> list[LabelledImage]:
+    return [
+        LabelledImage(f"{label}/{n}", Path(label), (label,)) for label, count in counts.items() for n in range(count)
+    ]
 
 
 def test_photographs_of_other_things_are_left_out_and_thin_classes_are_named() -> None:
-    everything = [*photographs(cat=60, car=3, bird=2, background=4), Photograph("both", Path("x"), ("cat", "bird"))]
+    everything = [*photographs(cat=60, car=3, bird=2, background=4), LabelledImage("both", Path("x"), ("cat", "bird"))]
     with pytest.warns(GeomatchWarning, match=r"few photographs of car \(3\).*--classes"):
         kept = with_known_labels(everything, ("car", "cat"))
     assert len(kept) == 60 + 3 + 4 + 1
@@ -275,7 +277,7 @@ def test_training_stopped_in_each_stage_goes_on_as_if_never_stopped(
 def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_read_for_it(
     shards: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PhotographReader, "read", lambda *_: pytest.fail("photographs are read"))
+    monkeypatch.setattr(ImageReader, "read", lambda *_: pytest.fail("photographs are read"))
     out = tmp_path / "out.safetensors"
     with pytest.raises(InputError, match=r"out\.safetensors\.banks\.checkpoint: no checkpoint to resume from"):
         learn(shards, init, out, resume=True)
@@ -285,7 +287,7 @@ def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_rea
 def test_a_training_with_other_settings_is_refused_before_a_photograph_is_read(
     learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PhotographReader, "read", lambda *_: pytest.fail("photographs are read"))
+    monkeypatch.setattr(ImageReader, "read", lambda *_: pytest.fail("photographs are read"))
     with pytest.raises(InputError, match=r"banks\.checkpoint: made with other settings: optimisation\.steps was 3"):
         learn(shards, init, learnt[0], steps=4, resume=True)
 

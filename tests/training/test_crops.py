@@ -8,7 +8,7 @@ import torch
 
 from geomatch.correspondence import FeatureMap
 from geomatch.datasets.crops import Crop
-from geomatch.datasets.image_folder import Photograph, PhotographReader, find_photographs
+from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images
 from geomatch.errors import InputError
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.features.base import FeatureExtractor
@@ -79,7 +79,7 @@ def painted(count: int, seed: int = 0) -> tuple[Described, list[tuple[float, flo
         maps[0] -= 1
         maps[0, top:bottom, left:right] += 2
         boxes.append((left * 20 - 0.5, top * 10 - 0.5, right * 20 - 0.5, bottom * 10 - 0.5))
-    photographs = [Photograph(f"{index:02}.png", NOWHERE, ("cat",)) for index in range(count)]
+    photographs = [LabelledImage(f"{index:02}.png", NOWHERE, ("cat",)) for index in range(count)]
     return Described(photographs, [(CELLS * 10, CELLS * 20)] * count, torch.from_numpy(descriptors).half()), boxes
 
 
@@ -100,7 +100,7 @@ def test_each_label_of_a_photograph_has_a_crop_and_the_background_none() -> None
     described, _ = painted(3)
     labels = (("dog", "cat"), ("cat",), ("background", "cat"))
     photographs = [
-        Photograph(photograph.name, photograph.path, each)
+        LabelledImage(photograph.name, photograph.path, each)
         for photograph, each in zip(described.photographs, labels, strict=True)
     ]
     described = Described(photographs, described.sizes, described.descriptors)
@@ -126,8 +126,8 @@ def test_photographs_of_any_shape_are_described_on_cells_of_their_own_sides(tmp_
     pixels = {"a.png": png(ramp), "b.png": b"damaged", "c.png": png(ramp[:, :56]), "d.png": png(ramp)}
     labels = {"a.png": ("cat", ""), "b.png": ("cat", ""), "c.png": ("dog", ""), "d.png": ("background", "")}
     write_shard(tmp_path, labels, pixels)
-    reader, steps = PhotographReader(4, tolerated=0.5), []
-    described = describe(find_photographs([tmp_path]), Columns(), reader, CPU, steps.append)
+    reader, steps = ImageReader(4, tolerated=0.5), []
+    described = describe(find_images([tmp_path]), Columns(), reader, CPU, steps.append)
     assert [photograph.name for photograph in described.photographs] == ["a.png", "c.png"]
     assert described.sizes == [(28, 140), (28, 56)]
     assert (reader.unreadable, sum(steps)) == (["b.png"], 3)
@@ -138,10 +138,14 @@ def test_photographs_of_any_shape_are_described_on_cells_of_their_own_sides(tmp_
 
 
 def test_what_cannot_be_learnt_from_is_said() -> None:
-    reader = PhotographReader(2, tolerated=0)
+    reader = ImageReader(2, tolerated=0)
     with pytest.raises(InputError, match="no photograph has a label"):
         describe(
-            [Photograph("a", NOWHERE, ()), Photograph("b", NOWHERE, ("background",))], Columns(), reader, CPU, print
+            [LabelledImage("a", NOWHERE, ()), LabelledImage("b", NOWHERE, ("background",))],
+            Columns(),
+            reader,
+            CPU,
+            print,
         )
     with pytest.raises(InputError, match="two photographs are called a"):
-        describe([Photograph("a", NOWHERE, ("cat",))] * 2, Columns(), reader, CPU, print)
+        describe([LabelledImage("a", NOWHERE, ("cat",))] * 2, Columns(), reader, CPU, print)

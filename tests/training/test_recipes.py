@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from geomatch.datasets.image_folder import BACKGROUND, Photograph, PhotographReader, find_photographs, with_labels
+from geomatch.datasets.image_folder import BACKGROUND, ImageReader, LabelledImage, find_images, with_labels
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, named_classes, synset_classes
 from geomatch.errors import InputError
 from geomatch.features.backbones.resnet import load_pretrained
@@ -20,8 +20,8 @@ from geomatch.training.introspection.task import IntrospectionTask
 from geomatch.training.recipes import RECIPES
 
 
-def photograph(name: str, *labels: str) -> Photograph:
-    return Photograph(name, Path(name), labels)
+def photograph(name: str, *labels: str) -> LabelledImage:
+    return LabelledImage(name, Path(name), labels)
 
 
 def test_the_paper_s_network_takes_a_step(tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_the_paper_s_network_takes_a_step(tmp_path: Path) -> None:
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(tmp_path / "init.safetensors")[0], "init")
     small = replace(recipe, view_size=64, photographs_per_step=2, points=20, hardest=3, teacher_size=64)
-    photographs = find_photographs([tmp_path])
-    task = IntrospectionTask(small, network, photographs, PhotographReader(2, 0), torch.device("cpu"))
+    photographs = find_images([tmp_path])
+    task = IntrospectionTask(small, network, photographs, ImageReader(2, 0), torch.device("cpu"))
     step = task.loss(0, nullcontext())
     step.loss.backward()
     assert set(step.report) == {"likelihood", "sigma"}

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from geomatch.datasets.image_folder import Photograph
+from geomatch.datasets.image_folder import LabelledImage
 from geomatch.errors import InputError
 from geomatch.options import Batches
 from geomatch.training.sampler import BatchSampler
 
 
-def photographs(**counts: int) -> list[Photograph]:
-    return [Photograph(f"{label}/{n}", Path(label), (label,)) for label, count in counts.items() for n in range(count)]
+def photographs(**counts: int) -> list[LabelledImage]:
+    return [
+        LabelledImage(f"{label}/{n}", Path(label), (label,)) for label, count in counts.items() for n in range(count)
+    ]
 
 
 def names(sampler: BatchSampler, batch: int) -> tuple[list[str], int]:
@@ -66,4 +68,4 @@ def test_balanced_batches_draw_each_photograph_s_label_first_the_background_bein
 
 def test_balanced_batches_need_a_label() -> None:
     with pytest.raises(InputError, match="no photograph has a label"):
-        BatchSampler([Photograph("a", Path("a"), ())], Batches.balanced, 3, seed=1)
+        BatchSampler([LabelledImage("a", Path("a"), ())], Batches.balanced, 3, seed=1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.datasets.image_folder import PhotographReader, find_photographs
+from geomatch.datasets.image_folder import ImageReader, find_images
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
@@ -86,7 +86,7 @@ def test_training_writes_weights_in_which_every_layer_that_is_used_has_moved(
 def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_read_for_it(
     shards: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PhotographReader, "read", lambda *_: pytest.fail("photographs are read"))
+    monkeypatch.setattr(ImageReader, "read", lambda *_: pytest.fail("photographs are read"))
     with pytest.raises(InputError, match=r"out\.safetensors\.checkpoint: no checkpoint to resume from"):
         run(shards, init, tmp_path / "out.safetensors", resume=True)
     assert not list(tmp_path.iterdir())
@@ -109,12 +109,12 @@ def test_the_same_command_gives_the_same_bytes_also_interrupted_and_resumed_and_
 
 
 def test_a_batch_is_the_same_read_ahead_in_its_turn_or_out_of_the_blue(shards: Path) -> None:
-    photographs = find_photographs([shards])
+    photographs = find_images([shards])
     torch.manual_seed(0)
     network = IntrospectionNet(RECIPE.network)
 
     def losses(batches: list[int], stride: int) -> list[float]:
-        reader = PhotographReader(len(photographs), 0)
+        reader = ImageReader(len(photographs), 0)
         recipe = replace(RECIPE, keep_similarity=0)
         task = IntrospectionTask(recipe, network, photographs, reader, torch.device("cpu"), stride=stride)
         with task.upcoming:
@@ -177,9 +177,9 @@ def test_a_damaged_photograph_is_left_out_and_named_in_the_log_until_there_are_t
     assert not (tmp_path / "out").exists()
 
     network = IntrospectionNet(RECIPE.network)
-    photographs = find_photographs([data.parent])
+    photographs = find_images([data.parent])
     whole = replace(RECIPE, photographs_per_step=4)
-    task = IntrospectionTask(whole, network, photographs, PhotographReader(5, 0.2), torch.device("cpu"))
+    task = IntrospectionTask(whole, network, photographs, ImageReader(5, 0.2), torch.device("cpu"))
     found = [task.loss(batch, nullcontext()) for batch in range(6)]
     assert [loss.images for loss in found] == [8] * 6  # another photograph stands in
     assert [name for loss in found for name in loss.unreadable] == ["cat/4.png"]
@@ -189,7 +189,7 @@ def test_synset_folders_get_the_classes_of_pascal_and_the_others_are_background(
     for folder in ("n02690373", "n02123045", "n01440764", "teapot"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.JPEG")
-    found = {photograph.path.parent.name: photograph.labels for photograph in find_photographs([tmp_path])}
+    found = {photograph.path.parent.name: photograph.labels for photograph in find_images([tmp_path])}
     assert found == {
         "n02690373": ("aeroplane",),
         "n02123045": ("cat",),

@@ -18,8 +18,8 @@ from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, A
         (0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
     ],
 )
-def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float, ticks: list[float]) -> None:
-    assert Axis.reaching("", highest).ticks == pytest.approx(ticks)
+def test_axis_from_zero_ends_at_round_number(highest: float, ticks: list[float]) -> None:
+    assert Axis.from_zero("", highest).ticks == pytest.approx(ticks)
 
 
 @pytest.mark.parametrize(
@@ -33,29 +33,27 @@ def test_axes_end_at_the_first_round_number_that_holds_the_curve(highest: float,
         (0, 5e-324, [-1, -0.5, 0, 0.5, 1]),
     ],
 )
-def test_axes_that_need_not_start_at_zero_begin_and_end_at_round_numbers(
-    lowest: float, highest: float, ticks: list[float]
-) -> None:
+def test_axis_spanning_begins_and_ends_at_round_numbers(lowest: float, highest: float, ticks: list[float]) -> None:
     assert Axis.spanning("", lowest, highest).ticks == pytest.approx(ticks)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-2, 1e6))
-def test_an_axis_holds_its_range_with_two_to_six_ticks(lowest: float, length: float) -> None:
+def test_axis_holds_its_range_with_two_to_six_ticks(lowest: float, length: float) -> None:
     axis = Axis.spanning("", lowest, lowest + length)
     slack = 1e-6 * axis.step
     assert axis.ticks[0] <= lowest + slack
     assert axis.ticks[-1] >= lowest + length - slack
     assert 2 <= len(axis.ticks) <= 6
-    assert axis.share(axis.ticks[0]) == pytest.approx(0, abs=1e-6)
-    assert axis.share(axis.ticks[-1]) == pytest.approx(1)
+    assert axis.fraction(axis.ticks[0]) == pytest.approx(0, abs=1e-6)
+    assert axis.fraction(axis.ticks[-1]) == pytest.approx(1)
 
 
-def test_the_ends_of_the_axes_are_the_corners_of_the_plotting_area() -> None:
+def test_plot_corners_are_the_ends_of_the_axes() -> None:
     plot = Plot(Axis.spanning("", 10, 20), Axis.spanning("", -4, -2))
-    assert plot.place(10, -4) == (LEFT, HEIGHT - BOTTOM)
-    assert plot.place(20, -2) == (WIDTH - RIGHT, TOP)
+    assert plot.position(10, -4) == (LEFT, HEIGHT - BOTTOM)
+    assert plot.position(20, -2) == (WIDTH - RIGHT, TOP)
 
 
-def test_a_line_is_broken_where_there_is_no_number() -> None:
-    plot = Plot(Axis.reaching("", 4), Axis.reaching("", 1))
+def test_plot_path_is_interrupted_at_nan() -> None:
+    plot = Plot(Axis.from_zero("", 4), Axis.from_zero("", 1))
     assert plot.path([0, 1, 2, 3], [0, 1, math.nan, 1]).count("M") == 2

@@ -41,7 +41,7 @@ def told_flow(told: Any) -> NDArray[np.float64]:
     return steps * np.array(told["step"])[:, None, None] + np.array(told["low"])[:, None, None]
 
 
-def test_the_flow_of_an_image_that_fits_is_told_pixel_by_pixel() -> None:
+def test_compact_match_keeps_each_pixel_of_a_small_image() -> None:
     match = random_match((61, 97), (120, 50))
     told = compact_match(match)
     assert told["grid"] == {"height": 61, "width": 97, "origin": (0.0, 0.0), "pitch": (1.0, 1.0)}
@@ -53,7 +53,7 @@ def test_the_flow_of_an_image_that_fits_is_told_pixel_by_pixel() -> None:
     assert (unpacked(told["valid"], "u1").reshape(61, 97) == match.valid.numpy()).all()
 
 
-def test_the_flow_of_a_larger_image_is_told_on_a_lattice_that_tiles_it() -> None:
+def test_compact_match_of_a_large_image_uses_a_lattice() -> None:
     """A linear flow, which reading it anywhere between the lattice's points gives back."""
     height, width = 300, 3 * LATTICE + 7
     x, y = torch.meshgrid(torch.arange(width) * 1.0, torch.arange(height) * 1.0, indexing="xy")
@@ -73,13 +73,13 @@ def similarities(told: list[Any]) -> NDArray[np.float64]:
     return (source * np.square(told[0]["scales"])) @ target.T.astype(float)
 
 
-def test_similarities_of_features_with_few_channels_are_told_to_a_hundredth() -> None:
+def test_compact_descriptors_keep_similarities_to_a_hundredth() -> None:
     images = random_features(6, 9, channels=16), random_features(7, 4, channels=16, seed=1)
     exact = images[0].descriptors.flatten(1).T @ images[1].descriptors.flatten(1)
     assert np.abs(similarities(compact_descriptors(*images)) - exact.numpy()).max() < 0.01
 
 
-def test_of_many_channels_those_combinations_are_told_that_similarity_needs_most() -> None:
+def test_compact_descriptors_keep_the_principal_components() -> None:
     """The squares of what is missing add up to those of the singular values left out, and a little for rounding."""
     images = [random_features(15, 20, channels=400, seed=seed) for seed in (0, 1)]
     together = torch.cat([image.descriptors.flatten(1) for image in images], dim=1).double().numpy()
@@ -127,14 +127,14 @@ class Elements(HTMLParser):
             self.title += data
 
 
-def test_a_name_is_never_taken_for_markup() -> None:
+def test_view_page_escapes_names() -> None:
     plain, hostile = Elements(page_of()), Elements(page_of((HOSTILE, HOSTILE)))
     assert [tag for tag, _ in hostile.found] == [tag for tag, _ in plain.found]
     assert HOSTILE in hostile.title
     assert [image["name"] for image in json.loads(hostile.scripts[0])["images"]] == [HOSTILE, HOSTILE]
 
 
-def test_the_page_s_policy_lets_it_run_its_own_script_and_load_nothing() -> None:
+def test_view_page_policy_allows_its_own_script_alone() -> None:
     page = page_of()
     elements = Elements(page)
     policies = [attributes for tag, attributes in elements.found if "http-equiv" in attributes and tag == "meta"]
@@ -148,11 +148,11 @@ def test_the_page_s_policy_lets_it_run_its_own_script_and_load_nothing() -> None
     assert "https://" not in page
 
 
-def test_the_same_match_gives_the_same_page() -> None:
+def test_view_page_is_deterministic() -> None:
     assert page_of() == page_of()
 
 
-def test_large_images_of_noise_with_ten_thousand_cells_stay_below_five_megabytes() -> None:
+def test_view_page_is_below_five_megabytes() -> None:
     sizes = ((1300, 1300), (1300, 1300))
     features = random_features(100, 100, channels=128, cell=13.0), random_features(100, 100, channels=128, seed=1)
     assert len(page_of(sizes=sizes, features=features)) < 5_000_000

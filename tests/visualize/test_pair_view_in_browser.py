@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.geometry.grid import Grid
-from geomatch.visualize.flow_colours import colour_flow
-from geomatch.visualize.overview import confidence_picture
+from geomatch.visualize.colours import colour_flow, confidence_picture
 from geomatch.visualize.pair_view.page import view_page
-from geomatch.visualize.warp import pull
 from tests.browser import Tab, find_browser, open_tab
 from tests.conftest import random_features
 from tests.visualize.test_pair_view import HOSTILE, random_match
@@ -150,7 +148,7 @@ def test_hovering_moves_the_other_marker_to_the_match(
         assert_at(browser, role, x, y, matches[role])
 
 
-def test_a_click_holds_the_point_and_another_lets_it_go(tab: Tab, matches: dict[str, Correspondence]) -> None:
+def test_click_holds_the_point_and_releases_it(tab: Tab, matches: dict[str, Correspondence]) -> None:
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
         tab.mouse(kind, *place(tab, "source", 30, 20))
     tab.mouse("mouseMoved", *place(tab, "target", 10, 70))
@@ -161,7 +159,7 @@ def test_a_click_holds_the_point_and_another_lets_it_go(tab: Tab, matches: dict[
     assert_at(tab, "target", 12, 71, matches["target"])
 
 
-def test_arrows_move_the_point_and_x_goes_to_its_match(tab: Tab, matches: dict[str, Correspondence]) -> None:
+def test_arrow_keys_move_the_point_and_x_goes_to_its_match(tab: Tab, matches: dict[str, Correspondence]) -> None:
     tab.mouse("mouseMoved", *place(tab, "source", 40, 30))
     for key in ("ArrowLeft", "ArrowLeft", "ArrowDown"):
         tab.press(key)
@@ -176,7 +174,7 @@ def test_arrows_move_the_point_and_x_goes_to_its_match(tab: Tab, matches: dict[s
     assert marker(tab, "target")[0] == pytest.approx(49, abs=0.05)  # the border holds
 
 
-def test_a_tap_moves_the_point_on_a_phone(browser: Tab, page: Path, matches: dict[str, Correspondence]) -> None:
+def test_tap_moves_the_point_on_a_phone(browser: Tab, page: Path, matches: dict[str, Correspondence]) -> None:
     browser.open(page, width=390, height=844, phone=True)
     for role, x, y in (("source", 70, 12), ("target", 25, 99)):
         browser.touch(*place(browser, role, x, y))
@@ -185,14 +183,14 @@ def test_a_tap_moves_the_point_on_a_phone(browser: Tab, page: Path, matches: dic
     assert browser.run("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_page_opens_at_the_surest_valid_pixel(tab: Tab, matches: dict[str, Correspondence]) -> None:
+def test_page_opens_at_the_most_confident_valid_pixel(tab: Tab, matches: dict[str, Correspondence]) -> None:
     x, y = marker(tab, "source")
     match = matches["source"]
     assert match.valid[round(y), round(x)]
     assert float(match.confidence[round(y), round(x)]) >= float(match.confidence[match.valid].max()) - 1 / 255
 
 
-def test_the_heat_map_is_the_similarity_to_the_point(tab: Tab, features: dict[str, FeatureMap]) -> None:
+def test_heat_map_is_the_similarity_to_the_point(tab: Tab, features: dict[str, FeatureMap]) -> None:
     """At the cells' centres, for a point on a cell's centre: brighter means more like, and the ends are those told."""
     source, target = features["source"], features["target"]
     x, y = (round(each) for each in source.grid.centres()[19].tolist())
@@ -216,11 +214,11 @@ def test_the_heat_map_is_the_similarity_to_the_point(tab: Tab, features: dict[st
     assert not canvas(tab, "source", "colours").any()
 
 
-def test_the_slider_blends_the_source_into_the_warp(
+def test_slider_blends_the_source_into_the_warp(
     tab: Tab, images: dict[str, torch.Tensor], matches: dict[str, Correspondence]
 ) -> None:
     source = images["source"].permute(1, 2, 0).numpy().astype(float)
-    warped = pull(images["target"], matches["source"]).permute(1, 2, 0).numpy().astype(float)
+    warped = matches["source"].warp(images["target"]).permute(1, 2, 0).numpy().astype(float)
     valid = warped[..., 3] > 0
     for share in (0.0, 0.5, 1.0):
         tab.run(
@@ -234,7 +232,7 @@ def test_the_slider_blends_the_source_into_the_warp(
         assert (np.abs(shown[..., 3] - 255 * np.where(valid, 1, 1 - share)) <= 1).all()
 
 
-def test_overlays_are_what_they_say(tab: Tab, matches: dict[str, Correspondence]) -> None:
+def test_overlays_equal_the_library_s_pictures(tab: Tab, matches: dict[str, Correspondence]) -> None:
     tab.press("c")
     for role, match in matches.items():
         expected = np.asarray(confidence_picture(match.confidence.numpy())).astype(int)
@@ -263,7 +261,7 @@ def test_overlays_are_what_they_say(tab: Tab, matches: dict[str, Correspondence]
     assert (np.array(mask).reshape(*SIZES["target"], 4)[..., 3] == np.where(matches["target"].valid, 0, 255)).all()
 
 
-def test_night_follows_the_system_until_it_is_chosen(browser: Tab, page: Path) -> None:
+def test_theme_follows_the_system_until_chosen(browser: Tab, page: Path) -> None:
     def paper() -> str:
         return str(browser.run("getComputedStyle(document.body).backgroundColor"))
 
@@ -277,7 +275,7 @@ def test_night_follows_the_system_until_it_is_chosen(browser: Tab, page: Path) -
     assert paper() == dark
 
 
-def test_names_are_shown_as_they_are_and_nothing_is_loaded_or_complained_of(tab: Tab) -> None:
+def test_page_shows_names_and_loads_nothing(tab: Tab) -> None:
     assert text(tab, "#source .name") == HOSTILE
     assert tab.run("document.querySelectorAll('img, iframe').length") == 0
     requests = [
@@ -290,7 +288,7 @@ def test_names_are_shown_as_they_are_and_nothing_is_loaded_or_complained_of(tab:
     assert [each for each in tab.events if each["method"] == "Runtime.exceptionThrown"] == []
 
 
-def test_every_picture_and_control_has_a_name_and_is_reached_by_tab(tab: Tab) -> None:
+def test_controls_have_names_and_are_reached_by_tab(tab: Tab) -> None:
     tree = tab("Accessibility.getFullAXTree")["nodes"]
     nodes = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node.get("ignored")]
     named = {

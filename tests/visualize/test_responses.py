@@ -4,17 +4,17 @@ import torch
 from PIL import Image
 
 from geomatch.geometry.grid import Grid
-from geomatch.visualize.pairs import keypoint_colours
+from geomatch.visualize.colours import keypoint_colours
 from geomatch.visualize.responses import (
     CAPTION,
     GAP,
     HEADING,
     PICTURE,
     ResponseRow,
+    draw_peaks,
     draw_response_sheet,
+    overlay_response,
     response_scales,
-    tinted,
-    with_peaks,
 )
 from geomatch.visualize.sheet import MARGIN
 
@@ -26,40 +26,40 @@ def row(responses: np.ndarray, grey: int = 100, name: str = "a") -> ResponseRow:
     return ResponseRow(name, Image.new("RGB", responses.shape[:0:-1], (grey,) * 3), responses.astype(np.float32))
 
 
-def test_responses_are_read_where_the_small_photograph_s_pixels_lie() -> None:
+def test_response_row_is_read_at_the_small_picture_s_pixels() -> None:
     """Cells of 40 pixels that respond by their column, on a photograph of 320 x 160 shown at half its size."""
     maps = torch.stack([torch.arange(8.0).expand(4, 8), torch.zeros(4, 8)])
-    small = ResponseRow.of("a", torch.zeros(3, 160, 320, dtype=torch.uint8), maps, Grid.over((160, 320), 4, 8))
+    small = ResponseRow.from_maps("a", torch.zeros(3, 160, 320, dtype=torch.uint8), maps, Grid.over((160, 320), 4, 8))
     assert small.photograph.size == (PICTURE[0], 80) == (160, 80)
     position = (np.arange(160) + 0.5) / 20 - 0.5  # in cells
     np.testing.assert_allclose(small.responses[0], np.tile(position.clip(0, 7), (80, 1)), atol=1e-4)
     assert not small.responses[1].any()
 
 
-def test_a_channel_has_one_scale_on_all_photographs_from_its_median_to_its_largest_response() -> None:
+def test_response_scales_are_median_and_maximum_of_all_rows() -> None:
     first, second = np.zeros((2, 1, 3)), np.zeros((2, 1, 2))
     first[0], second[0] = [[1, 2, 3]], [[4, 9]]
     assert response_scales([row(first), row(second)]) == [(3, 9), (0, 0)]
 
 
-def test_up_to_the_median_the_photograph_is_grey_and_beyond_it_takes_on_the_channel_s_colour() -> None:
+def test_overlay_response_is_grey_up_to_the_median() -> None:
     responses = np.array([[[0.5, 1, 2, 3, 5]]])
-    drawn = np.asarray(tinted(row(responses), 0, RED, (1, 3))).astype(int)[0]
+    drawn = np.asarray(overlay_response(row(responses), 0, RED, (1, 3))).astype(int)[0]
     light = 100 + 0.3 * 155
     share = 0.9 * np.array([0, 0, 0.5, 1, 1])[:, None]
     np.testing.assert_allclose(drawn, share * np.array(RED[:3]) + (1 - share) * light, atol=1.5)
 
 
-def test_a_channel_that_is_the_same_everywhere_leaves_the_photograph_grey() -> None:
+def test_overlay_response_of_a_constant_channel_is_grey() -> None:
     flat = row(np.full((1, 4, 4), 0.7))
-    assert np.ptp(np.asarray(tinted(flat, 0, RED, response_scales([flat])[0]))) == 0
+    assert np.ptp(np.asarray(overlay_response(flat, 0, RED, response_scales([flat])[0]))) == 0
 
 
-def test_a_dot_in_its_colour_is_where_each_channel_responds_most_and_all_else_is_the_photograph() -> None:
+def test_draw_peaks_draws_dots_and_nothing_else() -> None:
     responses = np.zeros((2, 60, 90))
     responses[0, 20, 30] = responses[1, 45, 70] = 1
     colours = keypoint_colours(2)
-    drawn = np.asarray(with_peaks(row(responses), colours)).astype(int)
+    drawn = np.asarray(draw_peaks(row(responses), colours)).astype(int)
     np.testing.assert_array_equal(drawn[20, 30], colours[0][:3])
     np.testing.assert_array_equal(drawn[45, 70], colours[1][:3])
     y, x = np.indices((60, 90))
@@ -68,7 +68,7 @@ def test_a_dot_in_its_colour_is_where_each_channel_responds_most_and_all_else_is
 
 
 @pytest.mark.parametrize(("channels", "photographs"), [(1, 1), (3, 2), (8, 5)])
-def test_rows_are_photographs_and_columns_channels(channels: int, photographs: int) -> None:
+def test_response_sheet_rows_are_photographs(channels: int, photographs: int) -> None:
     """Each channel fires on the upper left quarter of one photograph only, in one column and one row."""
     responses = np.zeros((photographs, channels, 40, 60))
     for channel in range(channels):
@@ -88,7 +88,7 @@ def test_rows_are_photographs_and_columns_channels(channels: int, photographs: i
                 assert np.ptp(corner) == 0
 
 
-def test_photographs_of_other_shapes_stand_in_the_middle_of_their_columns() -> None:
+def test_response_sheet_centres_narrow_photographs() -> None:
     rows = [row(np.zeros((1, 30, 80))), row(np.zeros((1, 80, 40)), grey=10)]
     sheet = np.asarray(draw_response_sheet("cat", ["filter 0"], rows))
     line = sheet[HEADING + 30 + CAPTION + 40, : MARGIN + 80]
@@ -97,6 +97,6 @@ def test_photographs_of_other_shapes_stand_in_the_middle_of_their_columns() -> N
     assert (line[MARGIN + 60 :] == 255).all()
 
 
-def test_a_long_name_is_cut_before_it_reaches_what_stands_beside_it() -> None:
+def test_response_sheet_truncates_long_names() -> None:
     sheet = np.asarray(draw_response_sheet("cat", ["filter 0"], [row(np.zeros((1, 30, 60)), name="x" * 300)]))
     assert (sheet[HEADING + 30 : HEADING + 30 + CAPTION, MARGIN + 60 :] == 255).all()

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from geomatch.annotations import AnnotatedImage, Box, Category, Keypoints, Region, Thing, Visibility
+from geomatch.annotations import AnnotatedImage, Box, Category, Instance, Keypoints, Region, Visibility
 from geomatch.visualize.review import PANEL, draw_review, review_page
 from geomatch.visualize.sheet import MARGIN
 
@@ -18,7 +18,7 @@ def photograph() -> Tensor:
 
 
 def image(shape: Keypoints | Region | Box, visibility: Visibility = Visibility.seen) -> AnnotatedImage:
-    return AnnotatedImage("a.jpg", SIZE, [Thing("cat", 1, shape, visibility)])
+    return AnnotatedImage("a.jpg", SIZE, [Instance("cat", 1, shape, visibility)])
 
 
 def keypoints(*visibility: int) -> Keypoints:
@@ -36,7 +36,7 @@ def pixel(picture: Image.Image, x: float, y: float, left: float = RIGHT) -> obje
     return picture.getpixel((int(MARGIN + left + (x + 0.5) * SCALE), int(MARGIN + (y + 0.5) * SCALE)))
 
 
-def test_a_point_that_is_seen_is_a_dot_a_guess_a_ring_and_what_is_absent_is_not_drawn() -> None:
+def test_review_keypoint_seen_is_dot_guessed_is_ring() -> None:
     seen, guessed, absent = (draw(image(keypoints(each, 0))) for each in (2, 1, 0))
     assert pixel(seen, 10, 10) != GREY
     assert pixel(guessed, 10, 10) == GREY
@@ -44,21 +44,21 @@ def test_a_point_that_is_seen_is_a_dot_a_guess_a_ring_and_what_is_absent_is_not_
     assert pixel(absent, 10, 10) == pixel(seen, 40, 10) == GREY
 
 
-def test_the_reference_stands_at_the_left() -> None:
+def test_review_reference_is_on_the_left() -> None:
     picture = draw_review((photograph(), image(keypoints(2, 0))), (photograph(), image(keypoints(0, 2))))
     assert pixel(picture, 10, 10, left=0) != GREY
     assert pixel(picture, 10, 10) == GREY
     assert pixel(picture, 40, 10) != GREY
 
 
-def test_lines_of_the_skeleton_join_points_that_are_both_there() -> None:
+def test_review_skeleton_joins_present_points() -> None:
     cat = Category(1, "cat", ("nose", "tail"), ((1, 2),))
     assert pixel(draw(image(keypoints(2, 2)), [cat]), 25, 10) == (255, 255, 255)
     assert pixel(draw(image(keypoints(2, 0)), [cat]), 25, 10) == GREY
     assert pixel(draw(image(keypoints(2, 2))), 25, 10) == GREY
 
 
-def test_a_mask_is_tinted_where_it_is_and_nowhere_else() -> None:
+def test_review_mask_is_coloured_inside_alone() -> None:
     mask = np.zeros(SIZE, bool)
     mask[10:30, 10:40] = True
     picture = draw(image(Region(mask)))
@@ -66,17 +66,15 @@ def test_a_mask_is_tinted_where_it_is_and_nowhere_else() -> None:
     assert pixel(picture, 5, 20) == pixel(picture, 25, 35) == GREY
 
 
-def test_the_outline_of_a_box_that_is_a_guess_is_broken() -> None:
+def test_review_guessed_box_has_broken_outline() -> None:
     box = (10.0, 10.0, 40.0, 30.0)
-    edges = [
-        {pixel(draw(image(box, each)), x, 10.0) for x in np.linspace(12, 38, 80)}
-        for each in (Visibility.seen, Visibility.guessed)
-    ]
+    pictures = [draw(image(box, each)) for each in (Visibility.seen, Visibility.guessed)]
+    edges = [{pixel(picture, x, 10.0) for x in np.linspace(12, 38, 80)} for picture in pictures]
     assert GREY not in edges[0]
     assert GREY in edges[1]
 
 
-def test_the_page_shows_pictures_in_order_and_takes_no_name_for_markup() -> None:
+def test_review_page_keeps_order_and_escapes_names() -> None:
     page = review_page([("0.1-a.jpg", "a.jpg: confidence 0.10"), ("0.2-<b>.jpg", "<b>.jpg: confidence 0.20")])
     assert page.index('src="0.1-a.jpg"') < page.index('src="0.2-&lt;b&gt;.jpg"')
     assert "<b>" not in page

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.visualize.overview import confidence_picture
-from geomatch.visualize.sigma import LEGEND, MARGIN, PICTURE, SigmaTile, draw_sigma_sheet, sigma_scale, veiled
+from geomatch.visualize.colours import confidence_picture
+from geomatch.visualize.sigma import LEGEND, MARGIN, PICTURE, SigmaTile, draw_sigma_sheet, overlay_sigma, sigma_scale
 from tests.conftest import random_features
 
 
@@ -13,29 +13,29 @@ def tile(name: str, sigma: np.ndarray, grey: int = 120) -> SigmaTile:
     return SigmaTile(name, Image.new("RGB", (width, height), (grey,) * 3), sigma.astype(np.float32))
 
 
-def test_sigma_is_read_where_the_small_photograph_s_pixels_lie() -> None:
+def test_sigma_tile_is_read_at_the_small_picture_s_pixels() -> None:
     """Cells of 50 pixels whose sigma is their column; four small pixels stand for one of them, in either axis."""
     features = random_features(4, 8, cell=100, sigma=1.0)
     features.inverse_confidence.copy_(torch.arange(8.0).expand(4, 8))  # type: ignore[union-attr]
-    small = SigmaTile.of("a", torch.zeros(3, 400, 800, dtype=torch.uint8), features)
+    small = SigmaTile.from_features("a", torch.zeros(3, 400, 800, dtype=torch.uint8), features)
     assert small.photograph.size == (PICTURE[0], PICTURE[0] // 2)
     position = (np.arange(PICTURE[0]) + 0.5) * 800 / PICTURE[0] / 100 - 0.5  # in cells
     np.testing.assert_allclose(small.sigma, np.tile(position.clip(0, 7), (PICTURE[0] // 2, 1)), atol=1e-4)
 
 
-def test_features_without_sigma_are_refused() -> None:
+def test_sigma_tile_refuses_features_without_sigma() -> None:
     with pytest.raises(ValueError, match="no sigma"):
-        SigmaTile.of("a", torch.zeros(3, 40, 40, dtype=torch.uint8), random_features(4, 4))
+        SigmaTile.from_features("a", torch.zeros(3, 40, 40, dtype=torch.uint8), random_features(4, 4))
 
 
-def test_small_sigmas_are_pale_and_large_ones_dark_over_the_grey_photograph() -> None:
-    drawn = np.asarray(veiled(tile("a", np.array([[0.1, 0.2, 0.3, 9.0]])), (0.1, 0.3))).astype(int)[0]
+def test_overlay_sigma_small_is_pale_large_is_dark() -> None:
+    drawn = np.asarray(overlay_sigma(tile("a", np.array([[0.1, 0.2, 0.3, 9.0]])), (0.1, 0.3))).astype(int)[0]
     ramp = np.asarray(confidence_picture(np.array([[1, 0.5, 0, 0]], np.float32))).astype(int)[0]
     np.testing.assert_allclose(drawn, 0.7 * ramp + 0.3 * 120, atol=1.5)
     assert drawn[0].sum() > drawn[1].sum() > drawn[2].sum()
 
 
-def test_the_scale_is_one_for_all_photographs_of_a_sheet() -> None:
+def test_sigma_scale_is_shared_by_the_sheet() -> None:
     low, high = tile("a", np.full((50, 50), 0.1)), tile("b", np.full((50, 50), 0.5))
     assert sigma_scale([low, high]) == pytest.approx((0.1, 0.5))
     sheet = draw_sigma_sheet([low, high])
@@ -49,7 +49,7 @@ def test_the_scale_is_one_for_all_photographs_of_a_sheet() -> None:
 
 
 @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (5, 3, 2), (20, 4, 5)])
-def test_photographs_stand_in_reading_order_in_at_most_four_columns(count: int, columns: int, rows: int) -> None:
+def test_sigma_sheet_reading_order_in_four_columns(count: int, columns: int, rows: int) -> None:
     tiles = [tile(f"{k}.png", np.full((PICTURE[1], PICTURE[0]), 0.1 + k / 100), grey=10 * k) for k in range(count)]
     sheet = draw_sigma_sheet(tiles)
     width, height = 2 * PICTURE[0] + 2 * MARGIN, (sheet.height - LEGEND - MARGIN) // rows
@@ -59,7 +59,7 @@ def test_photographs_stand_in_reading_order_in_at_most_four_columns(count: int, 
         assert sheet.getpixel(at) == (10 * k,) * 3
 
 
-def test_a_sheet_of_one_sigma_everywhere_and_of_a_long_name_can_be_drawn() -> None:
+def test_sigma_sheet_of_constant_sigma_and_long_name() -> None:
     sheet = draw_sigma_sheet([tile("x" * 300 + ".png", np.full((30, 40), 0.2))])
     caption = np.asarray(sheet)[
         LEGEND + PICTURE[1] : LEGEND + PICTURE[1] + 22, MARGIN + PICTURE[0] : MARGIN + PICTURE[0] + 8

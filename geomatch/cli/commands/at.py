@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from geomatch.io.parsing import Row
+    from geomatch.io.tables import Row
 
 COLUMNS = ("x", "y")
 
@@ -42,8 +42,7 @@ def at(
     centres at integers; confidence; valid; and what other columns the points came with.
     """
     from geomatch.io.images import load_image
-    from geomatch.io.parsing import json_text
-    from geomatch.transfer.transfer import land
+    from geomatch.io.json_text import json_text
 
     rows = _rows(point or [], points)
     with stderr_console().status("reading") as status:
@@ -52,9 +51,9 @@ def at(
         status.update("loading weights")
         loaded = pipeline.build()
         status.update("matching")
-        landing = land(loaded.match(*images), places)
+        mapped = loaded.match(*images).map_points(places)
     others = [{name: text for name, text in row.fields.items() if name not in COLUMNS} for row in rows]
-    results = (places, landing.positions.round(2), landing.confidence.round(4), landing.valid)
+    results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
     for other, (x, y), (to_x, to_y), confidence, valid in zip(others, *(r.tolist() for r in results), strict=True):
         if sys.stdout.isatty():
             note = "" if valid else ", not valid"
@@ -66,15 +65,15 @@ def at(
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:
     """The points as they were written. Raises InputError."""
-    from geomatch.io.parsing import parse_table, read_text
+    from geomatch.io.tables import parse_table, read_table
 
-    rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, unnamed=True)]
+    rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, header_optional=True)]
     if points is not None and str(points) == "-":
         rows += parse_table(
-            sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), "stdin", COLUMNS, unnamed=True
+            sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), "stdin", COLUMNS, header_optional=True
         )
     elif points is not None:
-        rows += parse_table(read_text(points), str(points), COLUMNS, unnamed=True)
+        rows += read_table(points, COLUMNS, header_optional=True)
     if not rows:
         raise InputError("no points; give --point X,Y, or --points FILE with x,y on each line")
     return rows

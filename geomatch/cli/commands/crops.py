@@ -14,8 +14,8 @@ from geomatch.options import Device
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from geomatch.annotations import Box
     from geomatch.datasets.crops import Crop
-    from geomatch.datasets.pairs import Box
     from geomatch.evaluation.metrics.localisation import LabelCorLoc
     from geomatch.training.crops import Described
 
@@ -50,18 +50,18 @@ def crops(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from geomatch.datasets.crops import read_true_boxes, write_crops
-    from geomatch.datasets.image_folder import PhotographReader, by_label, find_photographs
+    from geomatch.datasets.image_folder import ImageReader, by_label, find_images
     from geomatch.features.load import load_features
     from geomatch.io.atomic import check_writable
     from geomatch.runtime.device import find_device
     from geomatch.training.crops import describe, find_crops
 
     check_writable(out)
-    photographs = find_photographs(data)
+    photographs = find_images(data)
     true = read_true_boxes(data)
     place = find_device(device)
     extractor = load_features("introspection", working_size=WORKING_SIZE, device=place, weights=weights)
-    reader = PhotographReader(len(photographs), max_unreadable)
+    reader = ImageReader(len(photographs), max_unreadable)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=stderr_console(quiet=quiet)) as bar:
         labelled = sum(bool(by_label([photograph])) for photograph in photographs)
@@ -101,9 +101,9 @@ def _scores(described: Described, found: list[Crop], true: Mapping[tuple[str, st
 
 def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) -> None:
     from dataclasses import asdict
-    from json import dumps
 
     from geomatch.evaluation.metrics.localisation import mean_corloc
+    from geomatch.io.json_text import json_text
 
     said = {
         way: {
@@ -112,7 +112,7 @@ def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) ->
         }
         for way, labels in scores.items()
     }
-    typer.echo(dumps({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": said}))
+    typer.echo(json_text({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": said}))
 
 
 def _print_table(scores: Scores) -> None:

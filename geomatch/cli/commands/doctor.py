@@ -1,4 +1,4 @@
-"""`geomatch doctor`: whether this installation is well."""
+"""`geomatch doctor`: check the installation."""
 
 from __future__ import annotations
 
@@ -22,32 +22,35 @@ def doctor(
     device: DeviceChoice = Device.auto,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, not a table.")] = False,
 ) -> None:
-    """Look whether this installation is well: versions, devices, weights, what is optional, and a small match.
+    """Check the installation: versions, devices, weights, optional packages, and a small match.
 
-    The match is of a made picture with a warp of it that is known. The exit status is 1 if something is not as it
-    should be; what is optional may be absent.
+    The match is of a synthetic picture with a known warp of it. The exit status is 1 if a check fails; optional
+    packages may be absent.
     """
-    from geomatch.doctor import State, examine
+    from geomatch.doctor import State, check_installation
 
-    with stderr_console().status("looking"):
-        findings = list(examine(device))
-    failed = [f"{finding.about} {finding.name}" for finding in findings if finding.state is State.failed]
+    with stderr_console().status("checking"):
+        findings = list(check_installation(device))
+    failed = [f"{finding.area} {finding.name}" for finding in findings if finding.state is State.failed]
     if json:
         _print_json(findings, healthy=not failed)
     elif sys.stdout.isatty():
         _print_table(findings)
     else:
         for finding in findings:
-            typer.echo(f"{finding.state:<8}{finding.about:<11}{finding.name:<15}{finding.said}")
+            typer.echo(f"{finding.state:<8}{finding.area:<11}{finding.name:<15}{finding.detail}")
     if failed:
-        raise GeomatchError(f"not well: {', '.join(failed)}")
+        raise GeomatchError(f"checks failed: {', '.join(failed)}")
 
 
 def _print_json(findings: Sequence[Finding], *, healthy: bool) -> None:
-    from dataclasses import asdict
-    from json import dumps
+    from geomatch.io.json_text import json_text
 
-    typer.echo(dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, ensure_ascii=False))
+    records = [
+        {"about": finding.area, "name": finding.name, "state": finding.state, "said": finding.detail}
+        for finding in findings
+    ]
+    typer.echo(json_text({"healthy": healthy, "findings": records}))
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
@@ -58,7 +61,7 @@ def _print_table(findings: Sequence[Finding]) -> None:
     colours = {"ok": "green", "absent": "yellow", "failed": "bold red"}
     table = Table.grid(padding=(0, 2))
     for last, finding in zip([None, *findings], findings, strict=False):
-        about = "" if last is not None and last.about == finding.about else finding.about
+        area = "" if last is not None and last.area == finding.area else finding.area
         state = Text(finding.state, style=colours[finding.state])
-        table.add_row(Text(about, style="bold"), Text(finding.name), state, Text(finding.said, overflow="fold"))
+        table.add_row(Text(area, style="bold"), Text(finding.name), state, Text(finding.detail, overflow="fold"))
     Console().print(table)

@@ -1,8 +1,9 @@
-"""`geomatch show`: pictures of what the features make of photographs."""
+"""`geomatch show`: pictures of features: their confidence, and the responses of AnchorNet's filters."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +15,15 @@ from geomatch.errors import InputError
 from geomatch.options import PRESETS, Device, Preset
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.status import Status
     from torch import Tensor
 
     from geomatch.features.anchornet import AnchorFeatures
     from geomatch.geometry.grid import Grid
 
-app = typer.Typer(help="Draw what the features make of photographs.", no_args_is_help=True)
+app = typer.Typer(help="Draw features of photographs.", no_args_is_help=True)
 
 
 @app.callback()
@@ -39,12 +43,11 @@ def confidence(
 ) -> None:
     """Draw each photograph beside its sigma, the inverse confidence that introspection has learnt.
 
-    All on one scale: pale where the features are sure, dark where they are not. Prints for each image one line of
-    JSON with the least, mean and largest sigma, or on a terminal a summary.
+    All photographs share one scale: pale is confident, dark is not. Prints for each image one line of JSON with the
+    smallest, mean and largest sigma, or on a terminal a summary.
     """
     from geomatch.io.atomic import write_atomically
-    from geomatch.io.images import load_image, png_bytes
-    from geomatch.io.parsing import json_text
+    from geomatch.io.images import png_bytes
     from geomatch.pipeline import Pipeline
     from geomatch.visualize.sigma import SigmaTile, draw_sigma_sheet
 
@@ -52,21 +55,14 @@ def confidence(
     records, tiles = [], []
     with stderr_console(quiet=quiet).status("loading weights") as status:
         pipeline = Pipeline(features="introspection", preset=preset, weights=weights, device=device)
-        for number, path in enumerate(images, 1):
-            status.update(f"describing {number} of {len(images)}")
-            pixels = load_image(path)
+        for path, pixels in _load_images(images, status):
             features = pipeline.extract(pixels)
-            assert features.inverse_confidence is not None, "introspection knows sigma"
-            tiles.append(SigmaTile.of(path.name, pixels, features))
+            assert features.inverse_confidence is not None, "introspection has sigma"
+            tiles.append(SigmaTile.from_features(path.name, pixels, features))
             records.append({"image": str(path), **_statistics(features.inverse_confidence), "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
-    if quiet:
-        return
-    if sys.stdout.isatty():
-        typer.echo(f"{output}: sigma of {_photographs(images)}")
-    else:
-        for record in records:
-            typer.echo(json_text(record))
+    if not quiet:
+        _print_records(records, f"{output}: sigma of {_count(images)}")
 
 
 @app.command()
@@ -74,9 +70,11 @@ def responses(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)],
     only: Annotated[
         str | None,
-        typer.Option("--class", metavar="CLASS", help="Whose filters; by default the class that responds most."),
+        typer.Option(
+            "--class", metavar="CLASS", help="Class of the filters; by default the class with the best score."
+        ),
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, help="Filters to draw, those that respond most, at most all.")] = 8,
+    channels: Annotated[int, typer.Option(min=1, help="Number of filters to draw, strongest first.")] = 8,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")] = Path(
         "responses.png"
     ),
@@ -85,82 +83,99 @@ def responses(
     device: DeviceChoice = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Draw where on each photograph AnchorNet's filters for a class respond: rows are photographs, columns filters.
+    """Draw where AnchorNet's filters for a class respond: rows are photographs, columns are filters.
 
-    An image's score for a class is how far its filters' strongest responses exceed their thresholds, on average.
-    Without --class the class is the one with the largest sum of scores. Drawn are the filters whose strongest response,
-    in the mean over photographs, is largest.
+    The score of a class on an image is how far the strongest responses of its filters exceed their thresholds, on
+    average. Without --class the class with the largest sum of scores is drawn. Of its filters those are drawn whose
+    strongest response, averaged over photographs, is largest.
 
-    Prints for each image one line of JSON: class and score, diversity of all its filters (mean cosine of two maps; less
-    is more diverse), and of each filter drawn its strongest response, where that is, in pixels, and its sparsity (share
-    of the squared response in the best 5 % of cells). On a terminal, a table of means.
+    Prints for each image one line of JSON: class and score, diversity of all filters of the class (mean cosine of two
+    maps; less is more diverse), and for each filter that is drawn its strongest response, the position of that in
+    pixels, and its sparsity (share of the squared response in the best 5 % of cells). On a terminal, a table of means.
     """
     import torch
 
-    from geomatch.evaluation.metrics.anchors import class_scores, strongest_channels
+    from geomatch.evaluation.metrics.anchors import strongest_channels
     from geomatch.io.atomic import write_atomically
-    from geomatch.io.images import load_image, png_bytes
-    from geomatch.io.parsing import json_text
+    from geomatch.io.images import png_bytes
     from geomatch.pipeline import out_of_memory_named
     from geomatch.visualize.responses import ResponseRow, draw_response_sheet
 
     _check_output(output, images)
     with stderr_console(quiet=quiet).status("loading weights") as status, out_of_memory_named():
-        extractor = _anchor_features(preset, weights, device)
+        extractor = _load_anchornet(preset, weights, device)
         config = extractor.network.config
         if only:
-            config.bank(only)  # to refuse an unknown class before the work
-        pictures, maps, grids = [], [], []
-        for number, path in enumerate(images, 1):
-            status.update(f"describing {number} of {len(images)}")
-            pictures.append(load_image(path))
-            found = extractor.respond(pictures[-1])
-            maps.append(found.maps.cpu())
-            grids.append(found.grid)
-        thresholds = extractor.network.response_thresholds()
-        scores = torch.stack([class_scores(each, thresholds, len(config.classes)) for each in maps])
-        name = only or config.classes[int(scores.sum(dim=0).argmax())]
-        banks = [each[config.bank(name)] for each in maps]
-        drawn = strongest_channels(torch.stack([bank.amax(dim=(1, 2)) for bank in banks]), channels)
+            config.bank(only)  # refuses an unknown class before the work
+        photographs = [_respond(extractor, path, pixels) for path, pixels in _load_images(images, status)]
+        name = only or config.classes[int(torch.stack([each.scores for each in photographs]).sum(dim=0).argmax())]
+        bank = config.bank(name)
+        drawn = strongest_channels(torch.stack([each.maps[bank].amax(dim=(1, 2)) for each in photographs]), channels)
         status.update("drawing")
         rows = [
-            ResponseRow.of(path.name, picture, bank[drawn], grid)
-            for path, picture, bank, grid in zip(images, pictures, banks, grids, strict=True)
+            ResponseRow.from_maps(each.path.name, each.pixels, each.maps[bank][drawn], each.grid)
+            for each in photographs
         ]
         write_atomically(output, png_bytes(draw_response_sheet(name, [f"filter {each}" for each in drawn], rows)))
     if quiet:
         return
     records = [
         {
-            "image": str(path),
+            "image": str(each.path),
             "class": name,
-            "score": round(float(score[config.classes.index(name)]), 4),
-            **_measures(bank, drawn, grid),
+            "score": round(float(each.scores[config.classes.index(name)]), 4),
+            **_measures(each.maps[bank], drawn, each.grid),
             "output": str(output),
         }
-        for path, score, bank, grid in zip(images, scores, banks, grids, strict=True)
+        for each in photographs
     ]
     if sys.stdout.isatty():
-        _print_measures(name, drawn, records)
-        typer.echo(f"{output}: {len(drawn)} filters of {name} on {_photographs(images)}")
-    else:
-        for record in records:
-            typer.echo(json_text(record))
+        _print_means(name, drawn, records)
+    _print_records(records, f"{output}: {len(drawn)} filters of {name} on {_count(images)}")
 
 
-def _anchor_features(preset: Preset, weights: Path | None, device: Device) -> AnchorFeatures:
+@dataclass(frozen=True)
+class _Photograph:
+    """An image (3, H, W) uint8, the responses (filters, h, w) of all filters on a grid, and the score of each class."""
+
+    path: Path
+    pixels: Tensor
+    maps: Tensor
+    grid: Grid
+    scores: Tensor
+
+
+def _respond(extractor: AnchorFeatures, path: Path, pixels: Tensor) -> _Photograph:
+    from geomatch.evaluation.metrics.anchors import class_scores
+
+    found, network = extractor.respond(pixels), extractor.network
+    maps = found.maps.cpu()
+    scores = class_scores(maps, network.response_thresholds(), len(network.config.classes))
+    return _Photograph(path, pixels, maps, found.grid, scores)
+
+
+def _load_images(images: Sequence[Path], status: Status) -> Iterator[tuple[Path, Tensor]]:
+    """Each image's path and pixels, one after the other; the status counts them."""
+    from geomatch.io.images import load_image
+
+    for number, path in enumerate(images, 1):
+        status.update(f"extracting {number} of {len(images)}")
+        yield path, load_image(path)
+
+
+def _load_anchornet(preset: Preset, weights: Path | None, device: Device) -> AnchorFeatures:
     from geomatch.features.anchornet import AnchorFeatures
     from geomatch.features.load import load_features
     from geomatch.runtime.device import find_device
 
     size = PRESETS[preset].working_size
     extractor = load_features("anchornet", working_size=size, device=find_device(device), weights=weights)
-    assert isinstance(extractor, AnchorFeatures), "that is what the name stands for"
+    assert isinstance(extractor, AnchorFeatures)
     return extractor
 
 
 def _check_output(output: Path, images: list[Path]) -> None:
-    """Raises InputError if the picture cannot be written there."""
+    """Raises InputError if the picture cannot be written to ``output``."""
     from geomatch.io.atomic import check_writable
 
     if output.suffix.lower() != ".png":
@@ -170,7 +185,7 @@ def _check_output(output: Path, images: list[Path]) -> None:
     check_writable(output)
 
 
-def _photographs(images: list[Path]) -> str:
+def _count(images: Sequence[Path]) -> str:
     return f"{len(images)} photograph{'s' if len(images) > 1 else ''}"
 
 
@@ -179,7 +194,7 @@ def _statistics(sigma: Tensor) -> dict[str, float]:
 
 
 def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
-    """What is told of a bank (K, h, w) on one photograph, and of those of its filters that are drawn."""
+    """The record's measures of a bank (K, h, w) on one image, and of those of its filters that are drawn."""
     from geomatch.evaluation.metrics.anchors import diversity, peaks, sparsity
 
     peak = grid.centres()[peaks(maps)].tolist()
@@ -198,7 +213,15 @@ def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
     }
 
 
-def _print_measures(name: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
+def _print_records(records: Sequence[dict[str, Any]], summary: str) -> None:
+    """The summary on a terminal, a line of JSON for each record elsewhere."""
+    from geomatch.io.json_text import json_text
+
+    for line in [summary] if sys.stdout.isatty() else map(json_text, records):
+        typer.echo(line)
+
+
+def _print_means(name: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
     from statistics import mean
 
     from rich.console import Console
@@ -207,10 +230,10 @@ def _print_measures(name: str, drawn: list[int], records: list[dict[str, Any]]) 
     table = Table(title=f"{name}, mean over photographs", title_justify="left")
     for column in ("filter", "strongest response", "sparsity"):
         table.add_column(column, justify="right")
-    for place, number in enumerate(drawn):
-        row = (mean(record["filters"][place][what] for record in records) for what in ("response", "sparsity"))
+    for index, number in enumerate(drawn):
+        row = (mean(record["filters"][index][what] for record in records) for what in ("response", "sparsity"))
         table.add_row(str(number), *(f"{each:.2f}" for each in row))
     Console().print(table)
-    alike = [record["diversity"] for record in records if record["diversity"] is not None]
-    if alike:
-        typer.echo(f"diversity of all its filters {mean(alike):.2f}")
+    diversities = [record["diversity"] for record in records if record["diversity"] is not None]
+    if diversities:
+        typer.echo(f"diversity of all its filters {mean(diversities):.2f}")

@@ -1,4 +1,4 @@
-"""PASCAL-Part (Chen et al., CVPR 2014) as a benchmark of correspondence: FlowWeb's pairs, with parts and keypoints."""
+"""PASCAL-Part (Chen et al., CVPR 2014): the pairs of FlowWeb, with part masks and keypoints."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from geomatch.annotations import Points
 from geomatch.datasets.base import (
     Benchmark,
-    Row,
     check_split,
     image_size,
     read_mat,
     read_numbers,
-    read_rows,
     stored_image,
 )
 from geomatch.datasets.benchmarks.pf_pascal import NUMBERED
-from geomatch.datasets.pairs import (
-    NO_POINTS,
-    AnnotatedPair,
-    BadRows,
-    ImageFile,
-    Mask,
-    Points,
-    check_pair,
-    common_points,
-)
+from geomatch.datasets.pairs import NO_POINTS, AnnotatedPair, ImageFile, Mask, PairErrors, check_pair, common_points
 from geomatch.errors import InputError
+from geomatch.io.tables import Row, read_table
 
 LIST = "test_pairs_pascal_parts.csv"
 
@@ -41,18 +32,17 @@ def splits(root: Path) -> list[str]:
     return ["test"] if (root / LIST).is_file() else []
 
 
-def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
-    """Read the pairs of ``test_pairs_pascal_parts.csv`` (WeakAlign's list): two images a row, paths below ``root``.
+def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+    """Read the pairs of ``test_pairs_pascal_parts.csv`` (WeakAlign's list): two image paths below ``root`` per row.
 
-    Beside an image lies ``<image>_new.mat``: ``keypts`` 2 x K, x and y from 1, ``part_mask`` H x W x P (H x W for a
-    single part), and the ``keypts_status`` 1 x K and ``part_mask_status`` 1 x P of what the image shows. Where it does
-    not, ``Annotations_Part/<image>.mat`` of PASCAL-Part itself serves: ``anno.objects``, structs of ``class``, ``mask``
-    H x W and ``parts``, structs of ``part_name`` and ``mask`` H x W; the parts are those of the largest object of the
-    pair's class, by name, and keypoints there are none. A pair may have no keypoint in common. Parts are read when
-    asked for.
+    Annotations are in ``<image>_new.mat`` beside the image: ``keypts`` 2 x K, x and y from 1; ``part_mask`` H x W x P
+    (H x W for a single part); ``keypts_status`` 1 x K and ``part_mask_status`` 1 x P, positive for what is visible.
+    Without these files, PASCAL-Part's own ``Annotations_Part/<image>.mat`` are read: ``anno.objects``, structs of
+    ``class``, ``mask`` H x W and ``parts``, structs of ``part_name`` and ``mask`` H x W. The parts are then those of
+    the largest object of the pair's class, matched by name, and there are no keypoints.
 
-    The category is in a column ``class`` or ``category``, by name or VOC number, or else it is the first image's folder
-    without FlowWeb's ``_set_N``.
+    The category is in the column ``class`` or ``category``, as a name or a VOC number; without such a column it is the
+    first image's folder without FlowWeb's suffix ``_set_N``. A pair may have no keypoint in common.
 
     Raises InputError naming what is missing or malformed.
     """
@@ -61,11 +51,8 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
     if not pair_list.is_file():
         raise PASCAL_PARTS.missing([pair_list])
     size, keypoints = cache(image_size), cache(_read_keypoints)
-    pairs = []
-    for row in read_rows(pair_list):
-        with bad.tolerated():
-            pairs.append(_read_pair(root, row, size, keypoints))
-    return pairs
+    rows = read_table(pair_list, name=pair_list.name)
+    return errors.read_all(rows, lambda row: _read_pair(root, row, size, keypoints))
 
 
 PASCAL_PARTS = Benchmark(
@@ -80,17 +67,17 @@ PASCAL_PARTS = Benchmark(
 
 
 def read_common_parts(files: tuple[Path, Path], sizes: tuple[Size, Size]) -> tuple[Mask, Mask]:
-    """The parts that both images show, (P, H, W) of each, from their ``_new.mat``. Raises InputError."""
+    """The masks (P, H, W) of the parts that both images show, from their ``_new.mat``. Raises InputError."""
     (source, source_shown), (target, target_shown) = map(_read_parts, files, sizes)
     if len(source) != len(target):
-        raise InputError(f"{files[0]} has {len(source)} parts, but {files[1]} {len(target)}; unpack both anew")
+        raise InputError(f"{files[0]} has {len(source)} parts, but {files[1]} has {len(target)}; unpack both again")
     return source[source_shown & target_shown], target[source_shown & target_shown]
 
 
 def read_named_parts(files: tuple[Path, Path], sizes: tuple[Size, Size], category: str) -> tuple[Mask, Mask]:
-    """The parts by the same name of the largest object of ``category`` in both images, (P, H, W) of each, by name.
+    """The masks (P, H, W) of the parts that the largest objects of ``category`` share by name, in alphabetical order.
 
-    From PASCAL-Part's own files. Raises InputError.
+    files: PASCAL-Part's own. Raises InputError.
     """
     source, target = (_read_object(file, size, category) for file, size in zip(files, sizes, strict=True))
     names = sorted(source.keys() & target.keys())
@@ -108,15 +95,17 @@ def _read_pair(
     points = NO_POINTS, NO_POINTS
     if all(path.is_file() for path in derived):
         points = _common_points(row.origin, *map(keypoints, derived))
-        evidence, parts = derived, partial(read_common_parts, derived, sizes)
+        annotation_files, parts = derived, partial(read_common_parts, derived, sizes)
     elif all(path.is_file() for path in original):
-        evidence, parts = original, partial(read_named_parts, original, sizes, category)
+        annotation_files, parts = original, partial(read_named_parts, original, sizes, category)
     else:
         raise InputError(
             f"{row.origin}: the images need {derived[0].name} and {derived[1].name} beside them, or "
             f"{original[0]} and {original[1]}"
         )
-    pair = AnnotatedPair(source, target, category, *points, origin=row.origin, parts=parts, evidence=evidence)
+    pair = AnnotatedPair(
+        source, target, category, *points, origin=row.origin, parts=parts, annotation_files=annotation_files
+    )
     if pair.source_points.size:
         check_pair(pair, *sizes)
     return pair
@@ -138,17 +127,17 @@ def _original(root: Path, image: ImageFile) -> Path:
 
 
 def _read_keypoints(path: Path) -> Points:
-    """(K, 2) from 1 as stored, NaN where the image does not show one."""
+    """(K, 2) from 1 as stored, NaN for keypoints that the image does not show."""
     points, shown = read_numbers(path, "keypts", "keypts_status")
     if not points.size:
         return NO_POINTS
     if points.ndim != 2 or len(points) != 2 or shown.size != points.shape[1]:
-        raise InputError(f"{path}: 'keypts' {points.shape} and 'keypts_status' {shown.shape} should be 2 x K and 1 x K")
+        raise InputError(f"{path}: 'keypts' {points.shape} and 'keypts_status' {shown.shape} must be 2 x K and 1 x K")
     return np.where(shown.reshape(-1, 1) > 0, points.T, np.nan)
 
 
 def _common_points(origin: str, source: Points, target: Points) -> tuple[Points, Points]:
-    """The keypoints that both images show, from 0; none where an image is annotated with none at all."""
+    """The keypoints (K, 2) from 0 that both images show; none if an image has no keypoint."""
     if not len(source) or not len(target):
         return NO_POINTS, NO_POINTS
     source, target = common_points(origin, source, target)
@@ -164,7 +153,7 @@ def _read_parts(path: Path, size: Size) -> tuple[Mask, Mask]:
         masks = masks[..., None]
     if masks.shape != (*size, shown.size):
         raise InputError(
-            f"{path}: 'part_mask' {masks.shape} and 'part_mask_status' {shown.shape} should be H x W x P, as its image "
+            f"{path}: 'part_mask' {masks.shape} and 'part_mask_status' {shown.shape} must be H x W x P, as its image "
             f"{size}, and 1 x P"
         )
     return np.moveaxis(masks > 0, -1, 0), shown.ravel() > 0
@@ -174,17 +163,17 @@ def _read_object(path: Path, size: Size, category: str) -> dict[str, Mask]:
     """The parts of the largest object of ``category``: (H, W) by name."""
     (annotation,) = read_mat(path, "anno")
     try:
-        things = [thing for thing in annotation["objects"][0, 0].ravel() if thing["class"].item() == category]
-        areas = [np.count_nonzero(thing["mask"]) for thing in things]
-        listed = things[int(np.argmax(areas))]["parts"].ravel() if things else []
+        objects = [each for each in annotation["objects"][0, 0].ravel() if each["class"].item() == category]
+        areas = [np.count_nonzero(each["mask"]) for each in objects]
+        listed = objects[int(np.argmax(areas))]["parts"].ravel() if objects else []
         parts: dict[str, Mask] = {str(part["part_name"].item()): part["mask"] > 0 for part in listed}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: 'anno' is not as PASCAL-Part has it ({error})") from error
-    if not things:
-        raise InputError(f"{path}: annotates no {category}")
+        raise InputError(f"{path}: 'anno' is not as in PASCAL-Part ({error})") from error
+    if not objects:
+        raise InputError(f"{path}: has no {category}")
     for name, mask in parts.items():
         if mask.shape != size:
-            raise InputError(f"{path}: the mask of part '{name}' is {mask.shape}, but its image {size}")
+            raise InputError(f"{path}: the mask of part '{name}' is {mask.shape}, but its image is {size}")
     return parts
 
 

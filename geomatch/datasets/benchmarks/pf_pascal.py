@@ -1,4 +1,4 @@
-"""PF-PASCAL (Ham et al., PAMI 2018): pairs of a class of PASCAL VOC, in the splits of SCNet (Han et al., ICCV 2017)."""
+"""PF-PASCAL (Ham et al., PAMI 2018): pairs within PASCAL VOC classes, in the splits of SCNet (Han et al., 2017)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from geomatch.annotations import Box, Points
 from geomatch.datasets.base import (
     Benchmark,
-    Row,
     check_split,
     image_size,
     read_numbers,
-    read_rows,
     stored_image,
     unpacked,
 )
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair, common_points, mirror_points
+from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair, common_points, mirror_points
 from geomatch.datasets.pascal_ilsvrc import VOC_CLASSES
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.tables import Row, read_table
 
 FOLDER = "PF-dataset-PASCAL"
 LISTS = {
@@ -36,7 +36,7 @@ POINT_COLUMNS = ("XA", "YA", "XB", "YB")
 
 @dataclass(frozen=True)
 class Annotation:
-    """What an image's .mat holds. points: (K, 2), from 1 as stored, NaN where absent. box: of the object, from 0."""
+    """An image's .mat file. points: (K, 2), from 1 as stored, NaN where absent. box: the object's, from 0."""
 
     points: Points
     box: Box
@@ -44,7 +44,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Files:
-    """How a list's images and annotations are read; each file once, where these remember."""
+    """The benchmark's folder, and functions that read image sizes and annotations (cached by the caller)."""
 
     home: Path
     size: Callable[[Path], tuple[int, int]]
@@ -57,16 +57,16 @@ def splits(root: Path) -> list[str]:
     return [split for split in LISTS if _find_list(root, split)]
 
 
-def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
+def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
     """Read a list of pairs named as in LISTS, in ``PF-dataset-PASCAL`` or beside it, or in ``image_pairs`` there.
 
-    root: the folder that holds ``PF-dataset-PASCAL``, or that folder. A row gives two images, looked up by file name
-    in ``JPEGImages``, and the class, from 1; then either the points ``XA,YA,XB,YB``, each joined by ``;``, from 1, or
-    ``flip``, and the points are those that ``Annotations/<class>/<image>.mat`` (``kps``: K x 2, NaN where absent;
-    ``bbox``: 1 x 4; both from 1) has for both images, mirrored left-right like the images where flip is 1.
+    root: ``PF-dataset-PASCAL`` or its parent. A row has two images, found by file name in ``JPEGImages``, and the class
+    number from 1. Then follow either the points ``XA,YA,XB,YB``, each a list joined by ``;``, from 1; or ``flip``: the
+    points are then read from ``Annotations/<class>/<image>.mat`` (``kps``: K x 2, NaN where absent; ``bbox``: 1 x 4;
+    both from 1), and images and points are flipped left to right where ``flip`` is 1.
 
-    Raises InputError naming what is missing or malformed. Warns, for the training split, of images it shares with
-    the others.
+    Raises InputError naming what is missing or malformed. For the training split, warns of images that the other
+    splits have, too.
     """
     check_split(PF_PASCAL.name, split, LISTS)
     home, pair_list = unpacked(root, FOLDER), _find_list(root, split)
@@ -78,11 +78,7 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
     if split == "trn":
         _warn_of_overlap(root, pair_list)
     files = Files(home, cache(image_size), cache(_read_annotation))
-    pairs = []
-    for row in read_rows(pair_list):
-        with bad.tolerated():
-            pairs.append(_read_pair(files, row))
-    return pairs
+    return errors.read_all(read_table(pair_list, name=pair_list.name), lambda row: _read_pair(files, row))
 
 
 PF_PASCAL = Benchmark(
@@ -112,24 +108,24 @@ def _warn_of_overlap(root: Path, pair_list: Path) -> None:
     if shared:
         warnings.warn(
             f"{pair_list.name}: {shared} of its {len(trained)} images are also in the validation or test list; "
-            "what is trained on them has seen images it is evaluated on",
+            "a network trained on them has seen images it is evaluated on",
             GeomatchWarning,
             stacklevel=3,
         )
 
 
 def _listed_images(pair_list: Path) -> set[str]:
-    return {PurePosixPath(name).name for row in read_rows(pair_list) for name in row.values[:2]}
+    return {PurePosixPath(name).name for row in read_table(pair_list, name=pair_list.name) for name in row.values[:2]}
 
 
 def _read_pair(files: Files, row: Row) -> AnnotatedPair:
     source_name, target_name, number = row.take("source_image", "target_image", "class")
     if number not in NUMBERED:
-        raise InputError(f"{row.origin}: class is '{number}' and should be 1 to {len(NUMBERED)}")
+        raise InputError(f"{row.origin}: class is '{number}' and must be 1 to {len(NUMBERED)}")
     listed = "XA" in row.columns
     flip = "0" if listed else row.take("flip")[0]
     if flip not in ("0", "1"):
-        raise InputError(f"{row.origin}: flip is '{flip}' and should be 0 or 1")
+        raise InputError(f"{row.origin}: flip is '{flip}' and must be 0 or 1")
     source, target = (
         stored_image(files.home, f"JPEGImages/{PurePosixPath(name).name}", row.origin, mirrored=flip == "1")
         for name in (source_name, target_name)
@@ -138,7 +134,7 @@ def _read_pair(files: Files, row: Row) -> AnnotatedPair:
     known = [files.annotation(folder / f"{image.path.stem}.mat") for image in (source, target)]
     points = _listed_points(row) if listed else [annotation.points for annotation in known if annotation]
     if len(points) < 2:
-        raise InputError(f"{row.origin}: has no points, and {folder} lacks a .mat for {source.name} or {target.name}")
+        raise InputError(f"{row.origin}: has no points, and {folder} has no .mat of {source.name} or {target.name}")
     source_points, target_points = common_points(row.origin, *points)
     pair = AnnotatedPair(
         source,
@@ -165,7 +161,7 @@ def _listed_points(row: Row) -> list[Points]:
         return [np.stack((x_source, y_source), axis=1), np.stack((x_target, y_target), axis=1)]
     except ValueError as error:
         raise InputError(
-            f"{row.origin}: {','.join(POINT_COLUMNS)} should be numbers joined by ';', as many of x as of y ({error})"
+            f"{row.origin}: {','.join(POINT_COLUMNS)} must be numbers joined by ';', as many x as y ({error})"
         ) from error
 
 
@@ -189,8 +185,8 @@ def _read_annotation(path: Path) -> Annotation | None:
         return None
     points, box = read_numbers(path, "kps", "bbox")
     if points.ndim != 2 or points.shape[1] != 2:
-        raise InputError(f"{path}: 'kps' should be K x 2 and is {points.shape}")
+        raise InputError(f"{path}: 'kps' must be K x 2 and is {points.shape}")
     if box.size != 4 or not np.isfinite(box).all():
-        raise InputError(f"{path}: 'bbox' should be 4 finite numbers and is {box.tolist()}")
+        raise InputError(f"{path}: 'bbox' must be 4 finite numbers and is {box.tolist()}")
     left, top, right, bottom = (float(value) for value in box.ravel() - 1)
     return Annotation(points, (left, top, right, bottom))

@@ -1,4 +1,4 @@
-"""SPair-71k (Min et al., 2019) and whatever else comes in its layout, such as animal-parts with a class a side."""
+"""SPair-71k (Min et al., 2019) and other benchmarks in its layout, such as animal-parts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from geomatch.annotations import Box, Points
 from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, Box, Points, check_pair
+from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
 from geomatch.errors import InputError
-from geomatch.io.parsing import read_json
+from geomatch.io.json_text import read_json
 
 SPLITS = ("trn", "val", "test")
 
@@ -21,13 +22,13 @@ def splits(root: Path) -> list[str]:
     return [split for split in SPLITS if any((root / "PairAnnotation" / split).glob("*.json"))]
 
 
-def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
-    """Read ``PairAnnotation/<split>/*.json``, whose images lie in ``JPEGImages/<category>/``.
+def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+    """Read ``PairAnnotation/<split>/*.json`` and their images in ``JPEGImages/<category>/``.
 
-    An entry may give its two images categories of their own, ``src_category`` and ``trg_category``; its ``category`` is
-    then ``<one>-to-<other>`` where they differ, and its group ``within`` or ``across``. Where
-    ``Layout/large/<split>.txt`` lists the pairs, each must be there; the colon in a file's name may have been lost on
-    the way. Points and boxes are pixels from 0.
+    Points and boxes are in pixels from 0. An entry may have a category for each image, ``src_category`` and
+    ``trg_category``; its ``category`` is then ``<one>-to-<other>`` where they differ, and its group ``within`` or
+    ``across``. Every pair listed in ``Layout/large/<split>.txt``, if that exists, must be present; colons in file names
+    are ignored, because some file systems remove them.
 
     Raises InputError naming what is missing or malformed.
     """
@@ -40,11 +41,7 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
     if missing:
         raise SPAIR_71K.missing(missing)
     size = cache(image_size)
-    pairs = []
-    for file in files:
-        with bad.tolerated():
-            pairs.append(_read_pair(root, file, size))
-    return pairs
+    return errors.read_all(files, lambda file: _read_pair(root, file, size))
 
 
 SPAIR_71K = Benchmark(
@@ -60,9 +57,9 @@ SPAIR_71K = Benchmark(
 
 ANIMAL_PARTS = Benchmark(
     name="animal-parts",
-    about="keypoints within and across classes, in SPair's layout",
+    about="keypoints within and across classes, in the layout of SPair-71k",
     home="your own annotations",
-    archives="any folder of JPEGImages and PairAnnotation as SPair-71k has them",
+    archives="a folder with JPEGImages and PairAnnotation as in SPair-71k",
     splits=splits,
     load=load,
 )
@@ -91,7 +88,7 @@ def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) 
         source_points, target_points = (_points(entry[f"{side}_kps"]) for side in ("src", "trg"))
         source_box, target_box = (_box(entry[f"{side}_bndbox"]) for side in ("src", "trg"))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{file}: not a pair annotation of SPair's ({error!r})") from error
+        raise InputError(f"{file}: not a pair annotation of SPair ({error!r})") from error
     source, target = (stored_image(root, name, file.name) for name in names)
     group = None
     if "src_category" in entry:
@@ -106,7 +103,7 @@ def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) 
 def _points(values: object) -> Points:
     points = np.array(values, dtype=np.float64).reshape(-1, 2)
     if not np.isfinite(points).all():
-        raise ValueError("keypoints should be finite numbers")
+        raise ValueError("keypoints must be finite numbers")
     return points
 
 

@@ -1,4 +1,4 @@
-"""TSS (Taniai et al., CVPR 2016): 400 pairs with the dense flow of the foreground, each taken in both directions."""
+"""TSS (Taniai et al., CVPR 2016): 400 pairs with the dense flow of the foreground, in both directions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image, unpacked
-from geomatch.datasets.pairs import AnnotatedPair, BadRows, Mask
+from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import InputError
 from geomatch.io.flow import FlowField, read_flow
 from geomatch.io.images import load_image
@@ -19,13 +19,12 @@ def splits(root: Path) -> list[str]:
     return ["test"] if all((unpacked(root, FOLDER) / group).is_dir() for group in GROUPS) else []
 
 
-def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
+def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
     """Read ``{FG3DCar,JODS,PASCAL}/<pair>/{image1,image2,mask1,mask2}.png`` and ``flow1.flo``, ``flow2.flo``.
 
-    root: the folder of the three groups, or the one that holds it as ``TSS_CVPR2016``. ``flowN`` lies on image N's
-    grid and leads into the other. Images are taken as stored: ``flip_gt.txt`` is not followed, as the official
-    evaluation does not follow it either but gives a second mean without the pairs it marks. Flows and masks are read
-    when asked for. The category is the group.
+    root: the folder of the three groups, or its parent. ``flowN`` lies on the grid of image N and points into the other
+    image. The category is the group. Images are used as stored: ``flip_gt.txt`` is ignored, as in the official
+    evaluation (which gives a second mean without the pairs listed there).
 
     Raises InputError naming what is missing.
     """
@@ -35,13 +34,13 @@ def load(root: Path, split: str, bad: BadRows) -> list[AnnotatedPair]:
     missing = [home / group for group, found in folders.items() if not found]
     if missing:
         raise TSS.missing(missing)
-    pairs = []
-    for group, found in folders.items():
-        for folder in found:
-            for source, target in ((1, 2), (2, 1)):
-                with bad.tolerated():
-                    pairs.append(_read_pair(home, f"{group}/{folder.name}", source, target))
-    return pairs
+    directions = [
+        (f"{group}/{folder.name}", source, target)
+        for group, found in folders.items()
+        for folder in found
+        for source, target in ((1, 2), (2, 1))
+    ]
+    return errors.read_all(directions, lambda direction: _read_pair(home, *direction))
 
 
 TSS = Benchmark(
@@ -57,9 +56,9 @@ TSS = Benchmark(
 
 
 def read_foreground_flow(folder: Path, side: int) -> FlowField:
-    """The flow on the grid of image ``side`` (1 or 2) of a pair's folder, valid where known and of the foreground.
+    """The flow of image ``side`` (1 or 2), valid on the foreground where it is known.
 
-    Raises InputError for damaged files and for a flow or a mask whose size is not its image's.
+    Raises InputError for damaged files, and for a flow or mask whose size differs from its image's.
     """
     path = folder / f"flow{side}.flo"
     field = read_flow(path)
@@ -70,16 +69,16 @@ def read_foreground_flow(folder: Path, side: int) -> FlowField:
 
 
 def read_masks(folder: Path, source: int, target: int) -> tuple[Mask, Mask]:
-    """The foreground (H, W) of images ``source`` and ``target`` (1 or 2) of a pair's folder. Raises InputError."""
+    """The foreground masks (H, W) of images ``source`` and ``target`` (1 or 2). Raises InputError."""
     return _read_mask(folder, source), _read_mask(folder, target)
 
 
 def _read_pair(home: Path, name: str, source: int, target: int) -> AnnotatedPair:
     folder = home / name
-    evidence = folder / f"flow{source}.flo", folder / f"mask{source}.png", folder / f"mask{target}.png"
-    missing = [path for path in evidence if not path.is_file()]
+    annotation_files = folder / f"flow{source}.flo", folder / f"mask{source}.png", folder / f"mask{target}.png"
+    missing = [path for path in annotation_files if not path.is_file()]
     if missing:
-        raise InputError(f"{missing[0]}: missing; unpack {TSS.archives} anew")
+        raise InputError(f"{missing[0]}: missing; unpack {TSS.archives} again")
     origin = f"{name}, flow{source}.flo"
     return AnnotatedPair(
         stored_image(home, f"{name}/image{source}.png", origin),
@@ -88,7 +87,7 @@ def _read_pair(home: Path, name: str, source: int, target: int) -> AnnotatedPair
         origin=origin,
         flow=partial(read_foreground_flow, folder, source),
         masks=partial(read_masks, folder, source, target),
-        evidence=evidence,
+        annotation_files=annotation_files,
     )
 
 
@@ -99,7 +98,7 @@ def _read_mask(folder: Path, side: int) -> Mask:
     if mask.shape != size:
         raise InputError(f"{path}: {_pixels(mask.shape)}, but image{side}.png is {_pixels(size)}")
     if not mask.any():
-        raise InputError(f"{path}: marks no foreground; unpack {TSS.archives} anew")
+        raise InputError(f"{path}: has no foreground; unpack {TSS.archives} again")
     return mask
 
 

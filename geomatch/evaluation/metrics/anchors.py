@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.pairs import Box
+from geomatch.annotations import Box
 from geomatch.geometry.grid import Grid
 
 BEST_CELLS = 0.05

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import Box, Mask, Points
+from geomatch.annotations import Box, Points
+from geomatch.datasets.pairs import Mask
 
 
 def end_point_errors(flow: NDArray[np.floating], truth: NDArray[np.floating], known: Mask) -> NDArray[np.float64]:
@@ -28,22 +29,6 @@ def flow_accuracy(errors: NDArray[np.floating], image_size: tuple[int, int], alp
     without errors.
     """
     return float((errors <= alpha * max(image_size)).mean()) if len(errors) else float("nan")
-
-
-def pull_mask(mask: Mask, flow: NDArray[np.floating]) -> Mask:
-    """A target's mask seen through a flow from source to target: the mask transferred to the source.
-
-    mask: (..., h, w) bool, one mask or a stack of them, on the target's grid. flow: (2, H, W). Returns (..., H, W)
-    bool. Each source pixel reads the target pixel nearest to where it lands (halves round up); those that land outside
-    the target, or whose flow is not a number, are False.
-    """
-    height, width = mask.shape[-2:]
-    row, column = np.indices(flow.shape[1:])
-    x, y = np.floor(column + flow[0] + 0.5), np.floor(row + flow[1] + 0.5)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    seen = np.zeros((*mask.shape[:-2], *inside.shape), bool)
-    seen[..., inside] = mask[..., y[inside].astype(np.intp), x[inside].astype(np.intp)]
-    return seen
 
 
 def label_transfer_accuracy(transferred: Mask, truth: Mask) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geomatch.datasets.pairs import Box
+from geomatch.annotations import Box
 from geomatch.evaluation.metrics.regions import box_iou
 
 MIN_IOU = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.datasets.pairs import Box, Points
+from geomatch.annotations import Box, Points
 
 
 def keypoint_extent(points: Points) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
-from geomatch.datasets.pairs import Box, Points
+from geomatch.annotations import Box, Points
 from geomatch.matching.proposal_flow.proposals import Boxes
 
 REGION_THRESHOLDS: Final = tuple(step / 100 for step in range(101))

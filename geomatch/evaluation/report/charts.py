@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from geomatch.evaluation.report.wording import ALPHA, number, selection_label, selection_name
 from geomatch.evaluation.results import Curve, Evaluation
-from geomatch.visualize.charts import MINUS, Axis, Plot, drawing, line, series
+from geomatch.visualize.charts import MINUS, Axis, Plot, chart_svg, line, series_class
 from geomatch.visualize.markup import Markup, element
 
 LARGEST_POINT = 8.0
@@ -87,7 +87,7 @@ def _figure(kind: Kind, name: str, evaluations: Sequence[Evaluation]) -> Markup:
 
 def _drawing(kind: Kind, curves: Sequence[tuple[int, Curve]], described: str) -> Markup:
     plot = _plot(kind, [curve for _, curve in curves])
-    return drawing(
+    return chart_svg(
         f"{kind.title}: {kind.y} over {kind.x}",
         described,
         plot.grid(),
@@ -101,7 +101,7 @@ def _plot(kind: Kind, curves: Sequence[Curve]) -> Plot:
         return Plot(Axis(kind.x, 0.2, 5), Axis(kind.y, 0.2, 5))
     x = [value for curve in curves for value in curve.x]
     y = [value for curve in curves for value in (*curve.y, *(curve.reference or ()))]
-    return Plot(Axis.reaching(kind.x, _highest(x)), Axis.reaching(kind.y, _highest(y)))
+    return Plot(Axis.from_zero(kind.x, _highest(x)), Axis.from_zero(kind.y, _highest(y)))
 
 
 def _highest(values: Iterable[float]) -> float:
@@ -118,7 +118,7 @@ def _curve(plot: Plot, kind: Kind, curve: Curve, place: int) -> Markup:
     compared = Markup()
     if curve.reference and kind.reference:
         compared = element("path", d=plot.path(curve.x, curve.reference), class_="reference")
-    return element("g", compared, drawn, *dots, class_=series(place))
+    return element("g", compared, drawn, *dots, class_=series_class(place))
 
 
 def _radii(curve: Curve) -> list[float]:
@@ -130,7 +130,7 @@ def _radii(curve: Curve) -> list[float]:
 
 
 def _diagonal(plot: Plot) -> Markup:
-    return line(*plot.place(0, 0), *plot.place(1, 1), style="diagonal")
+    return line(*plot.position(0, 0), *plot.position(1, 1), style="diagonal")
 
 
 def _compared_with(kind: Kind) -> list[Markup]:

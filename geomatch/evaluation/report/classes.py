@@ -15,7 +15,7 @@ from geomatch.evaluation.report.wording import (
     tolerance,
 )
 from geomatch.evaluation.results import Evaluation, Measure, Result
-from geomatch.visualize.charts import series
+from geomatch.visualize.charts import series_class
 from geomatch.visualize.markup import Markup, element, joined
 
 GROUPS = ("within", "across")
@@ -138,7 +138,7 @@ def _bar(score: Score | None, column: Column, place: int, selection: str) -> Mar
     described = f"{selection}: {text}, {extent}" if extent else f"{selection}: {text}"
     return element(
         "div",
-        element("span", parts, class_=f"bar {series(place)}"),
+        element("span", parts, class_=f"bar {series_class(place)}"),
         element("span", text, class_=f"value {column.unit}"),
         class_="line",
         role="img",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from geomatch.evaluation.results import Evaluation
-from geomatch.visualize.charts import label
+from geomatch.visualize.charts import series_label
 from geomatch.visualize.markup import Markup
 
 NOTHING = "\N{EN DASH}"
@@ -53,7 +53,7 @@ def selection_name(evaluation: Evaluation) -> str:
 
 def selection_label(evaluation: Evaluation, place: int) -> Markup:
     """The same, behind a swatch of the colour it has in every chart."""
-    return label(selection_name(evaluation), place)
+    return series_label(selection_name(evaluation), place)
 
 
 def best(values: Sequence[float | None], better: str = "higher", unit: str = "share") -> set[int]:

@@ -1,7 +1,7 @@
-"""COCO's documents: keypoints, masks (as polygons or runs) and boxes of things on many images, in one JSON file.
+"""COCO documents: keypoints, masks (polygons or runs) and boxes of instances on many images, in one JSON file.
 
-In COCO keypoints are pixels, counted from 0, but outlines and boxes are measured from the upper left *corner* of the
-first pixel: half a pixel is taken off on reading and added on writing.
+In COCO keypoints are pixels, counted from 0, but polygons and boxes are measured from the upper left *corner* of the
+first pixel: half a pixel is subtracted on reading and added on writing.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from geomatch.annotations import (
     Annotations,
     Box,
     Category,
+    Instance,
     Keypoints,
     Points,
     Region,
-    Thing,
     Visibility,
 )
 from geomatch.errors import InputError
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
-from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, understood, whole_number
+from geomatch.io.json_text import json_text
+from geomatch.io.parsing import MAX_CORNERS, check_masks, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5
-"""From COCO's corner of a pixel to our centre."""
+"""From a pixel's corner, where COCO has its origin, to its centre."""
 
 FIELDS: Mapping[AnnotationKind, str] = {
     AnnotationKind.keypoints: "keypoints",
@@ -48,36 +49,42 @@ def is_coco(document: object) -> bool:
 def read_coco(
     path: Path, document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int]
 ) -> Annotations:
-    """What a document says of one of its images.
+    """The annotations of one of a document's images.
 
-    image: whose name one of the document's ends in; size: its (height, width). Raises InputError, naming ``path`` and
-    the annotation, for a document that does not know the image or is not as COCO has it.
+    Args:
+        path: the document's file, for messages.
+        document: its content.
+        kind: what is read of each annotation.
+        image: the document's image is the one of this name.
+        size: the image's (height, width).
+
+    Raises InputError, naming ``path`` and the annotation, if the document lacks the image or is not valid COCO.
     """
     entry = _entry_of(path, document["images"], image)
-    with understood(f"{path}, image {entry['id']!r}"):
+    with reading(f"{path}, image {entry['id']!r}"):
         stated = entry.get("height", size[0]), entry.get("width", size[1])
         if stated != size:
-            raise ValueError(f"is {stated[1]!r}x{stated[0]!r} there, but {image} is {size[1]}x{size[0]} pixels")
-    with understood(f"{path}, categories"):
+            raise ValueError(f"is {stated[1]!r}x{stated[0]!r} pixels there, but {image} is {size[1]}x{size[0]} pixels")
+    with reading(f"{path}, categories"):
         categories = {each.id: each for each in map(_read_category, document["categories"])}
         if len({each.name for each in categories.values()}) < len(document["categories"]):
             raise ValueError("two of them have one id or one name")
-    things: list[Thing] = []
-    with understood(f"{path}, annotations"):
+    instances: list[Instance] = []
+    with reading(f"{path}, annotations"):
         ours = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
         if kind is AnnotationKind.masks:
             check_masks(len(ours), size)
     for annotation in ours:
-        with understood(f"{path}, annotation {annotation.get('id')}"):
+        with reading(f"{path}, annotation {annotation.get('id')}"):
             category = categories.get(annotation["category_id"])
             if category is None:
                 raise ValueError(f"its category {annotation['category_id']!r} is not among the document's")
-            things.append(Thing(category.name, len(things) + 1, _SHAPES[kind](annotation, category, size)))
-    return Annotations(things, AnnotationFormat.coco, list(categories.values()))
+            instances.append(Instance(category.name, len(instances) + 1, _SHAPES[kind](annotation, category, size)))
+    return Annotations(instances, AnnotationFormat.coco, list(categories.values()))
 
 
 class CocoDocument:
-    """A document in the making, of what is carried to images, each known by its place in their list."""
+    """A document of annotations that are transferred to images; it takes them in any order and lists them by number."""
 
     def __init__(self, reference: Annotations) -> None:
         self._categories = {category.name: category for category in reference.categories}
@@ -88,13 +95,13 @@ class CocoDocument:
         height, width = image.size
         self._annotations[number] = [
             {
-                "category_id": self._categories[thing.label].id,
+                "category_id": self._categories[instance.label].id,
                 "iscrowd": 0,
-                "score": thing.confidence,
-                "visibility": int(thing.visibility),
-                **self._fields(thing),
+                "score": instance.confidence,
+                "visibility": int(instance.visibility),
+                **self._fields(instance),
             }
-            for thing in image.things
+            for instance in image.instances
         ]
         self._images[number] = {"file_name": image.name, "width": width, "height": height}
 
@@ -102,17 +109,17 @@ class CocoDocument:
         numbers = sorted(self._images)
         annotations = [(place, each) for place, number in enumerate(numbers, 1) for each in self._annotations[number]]
         document = {
-            "info": {"description": f"carried over by geomatch {__version__}"},
+            "info": {"description": f"transferred by geomatch {__version__}"},
             "images": [{"id": place, **self._images[number]} for place, number in enumerate(numbers, 1)],
             "annotations": [{"id": own, "image_id": place, **each} for own, (place, each) in enumerate(annotations, 1)],
             "categories": [_write_category(category) for category in self._categories.values()],
         }
         return json_text(document).encode() + b"\n"
 
-    def _fields(self, thing: Thing) -> dict[str, Any]:
-        match thing.shape:
+    def _fields(self, instance: Instance) -> dict[str, Any]:
+        match instance.shape:
             case Keypoints() as keypoints:
-                return _keypoint_fields(keypoints, self._categories[thing.label].keypoints)
+                return _keypoint_fields(keypoints, self._categories[instance.label].keypoints)
             case Region() as region:
                 area = int(region.mask.sum())
                 return {"segmentation": segmentation(region), "area": area, **_box_fields(region.box)}
@@ -121,7 +128,7 @@ class CocoDocument:
 
 
 def segmentation(region: Region) -> object:
-    """A region as COCO writes it: polygons as lists x, y, x, y ..., or runs, as a list or packed."""
+    """A mask as COCO writes it: polygons as lists x, y, x, y ..., or runs, as a list or packed into a text."""
     if region.encoding is MaskEncoding.polygons:
         return [[round(float(axis), 2) for axis in (polygon + HALF).ravel()] for polygon in trace(region.mask)]
     runs = encode_runs(region.mask)
@@ -130,8 +137,8 @@ def segmentation(region: Region) -> object:
 
 
 def _entry_of(path: Path, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
-    """The image that is meant: of those of its name, the one whose folders are its folders, too."""
-    with understood(f"{path}, images"):
+    """The entry of an image: of those with its name, the one whose folders also agree."""
+    with reading(f"{path}, images"):
         named = [(Path(str(entry["file_name"])), entry) for entry in entries if entry["id"] is not None]
     named = [(file, entry) for file, entry in named if file.name == image.name]
     whole = image.absolute().parts
@@ -148,21 +155,21 @@ def _read_category(entry: Mapping[str, Any]) -> Category:
     if len(set(names)) < len(names):
         raise ValueError(f"category {entry['name']!r} has two keypoints of one name")
     if not all(1 <= end <= len(names) for line in skeleton for end in line):
-        raise ValueError(f"the skeleton of category {entry['name']!r} joins keypoints that it has not")
+        raise ValueError(f"the skeleton of category {entry['name']!r} joins keypoints that it lacks")
     return Category(whole_number(entry["id"]), str(entry["name"]), names, skeleton)
 
 
 def _write_category(category: Category) -> dict[str, Any]:
-    known = {"id": category.id, "name": category.name}
+    fields = {"id": category.id, "name": category.name}
     if category.keypoints:
-        known |= {"keypoints": category.keypoints, "skeleton": category.skeleton}
-    return known
+        fields |= {"keypoints": category.keypoints, "skeleton": category.skeleton}
+    return fields
 
 
 def _read_keypoints(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Keypoints:  # noqa: ARG001
     values = annotation["keypoints"]
     if len(values) % 3:
-        raise ValueError("its keypoints are no triples x, y, visibility")
+        raise ValueError("its keypoints are not triples x, y, visibility")
     names = category.keypoints or tuple(str(number) for number in range(1, len(values) // 3 + 1))
     if len(values) != 3 * len(names):
         raise ValueError(f"it has {len(values) // 3} keypoints, its category {category.name!r} has {len(names)}")
@@ -173,15 +180,15 @@ def _read_keypoints(annotation: Mapping[str, Any], category: Category, size: tup
 
 
 def _read_region(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Region:  # noqa: ARG001
-    outlined = annotation["segmentation"]
-    if isinstance(outlined, dict):
-        if outlined["size"] != list(size):
-            raise ValueError(f"its mask is of size {outlined['size']}, the image has height and width {list(size)}")
-        counts = outlined["counts"]
+    written = annotation["segmentation"]
+    if isinstance(written, dict):
+        if written["size"] != list(size):
+            raise ValueError(f"its mask is of size {written['size']}, the image has height and width {list(size)}")
+        counts = written["counts"]
         packed = isinstance(counts, str)
         mask = decode_runs(unpack_runs(counts) if packed else counts, size)
         return Region(mask, MaskEncoding.packed_runs if packed else MaskEncoding.runs)
-    polygons = [_read_corners(polygon) for polygon in outlined]
+    polygons = [_read_corners(polygon) for polygon in written]
     return Region(fill([polygon - HALF for polygon in polygons], size))
 
 
@@ -190,7 +197,7 @@ def _read_corners(values: Sequence[object]) -> Points:
     if isinstance(values, str) or len(values) % 2 or len(values) < 6:
         raise ValueError("a polygon should be a list x, y, x, y ... of three corners or more")
     if len(values) > 2 * MAX_CORNERS:
-        raise ValueError(f"a polygon of more than {MAX_CORNERS} corners")
+        raise ValueError(f"a polygon has more than {MAX_CORNERS} corners")
     return np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 2)
 
 
@@ -208,8 +215,8 @@ _SHAPES: Mapping[AnnotationKind, _Shape] = {
 
 
 def _keypoint_fields(keypoints: Keypoints, names: Sequence[str]) -> dict[str, Any]:
-    """Triples in the category's order, 0, 0, 0 for what is absent; area and box as pycocotools gives those of results:
-    the extent of the points."""
+    """Triples in the category's order, 0, 0, 0 for absent points. Area and box are the points' extent, as pycocotools
+    has them for results."""
     place = {name: k for k, name in enumerate(keypoints.names) if keypoints.present[k]}
     triples: list[float] = []
     confidences: list[float] = []

@@ -1,4 +1,4 @@
-"""Keypoints and boxes as a table of commas, a row each, in geomatch's own frame: pixel centres at integers."""
+"""Keypoints and boxes as a CSV table, a row each, in geomatch's own frame: pixel centres at integers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from geomatch.annotations import (
     AnnotatedImage,
     Annotations,
     Box,
+    Instance,
     Keypoints,
-    Thing,
     Visibility,
     categories_of,
     named_keypoints,
 )
 from geomatch.errors import InputError
-from geomatch.io.parsing import Row, parse_table, read_text, understood
+from geomatch.io.parsing import reading
+from geomatch.io.tables import Row, read_table
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 UNNAMED = "object"
-"""Label of a thing that has none."""
+"""Label of an instance that has none."""
 SIDES = ("left", "top", "right", "bottom")
 COLUMNS = {
     AnnotationKind.keypoints: ("image", "object", "label", "name", "x", "y", "visibility", "confidence"),
@@ -33,21 +34,20 @@ COLUMNS = {
 
 
 def read_annotation_table(path: Path, kind: AnnotationKind, image: Path) -> Annotations:
-    """The rows of an image, of all rows if there is no column `image`.
+    """The annotations in an image's rows; all rows are, if there is no column `image`.
 
-    Keypoints need the columns x and y, and name if they are to have names; boxes left, top, right and bottom. Points
-    with the same `object` and `label` are one thing. Raises InputError.
+    Keypoints need the columns x and y, and name to have names; boxes left, top, right and bottom. Points with the same
+    `object` and `label` are one instance. Raises InputError.
     """
     wanted = ("x", "y") if kind is AnnotationKind.keypoints else SIDES
-    rows = parse_table(read_text(path), str(path), wanted)
-    rows = [row for row in rows if Path(row.fields.get("image", image.name)).name == image.name]
+    rows = [row for row in read_table(path, wanted) if Path(row.fields.get("image", image.name)).name == image.name]
     shapes = _read_boxes(rows) if kind is AnnotationKind.boxes else _read_keypoints(path, rows)
-    things = [Thing(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
-    return Annotations(things, AnnotationFormat.csv, categories_of(things))
+    instances = [Instance(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
+    return Annotations(instances, AnnotationFormat.csv, categories_of(instances))
 
 
 class AnnotationTable:
-    """A table in the making, of what is carried to images, each known by its place in their list."""
+    """A table of annotations that are transferred to images; it takes them in any order and lists them by number."""
 
     def __init__(self, kind: AnnotationKind) -> None:
         self._head = _lines([COLUMNS[kind]])
@@ -55,7 +55,9 @@ class AnnotationTable:
 
     def add(self, number: int, image: AnnotatedImage) -> None:
         self._lines[number] = _lines(
-            [image.name, thing.number, thing.label, *cells] for thing in image.things for cells in _cells(thing)
+            [image.name, instance.number, instance.label, *cells]
+            for instance in image.instances
+            for cells in _cells(instance)
         )
 
     def content(self) -> bytes:
@@ -76,13 +78,13 @@ def _read_boxes(rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:
 
 
 def _read_keypoints(path: Path, rows: Sequence[Row]) -> Iterator[tuple[str, Keypoints | Box]]:
-    things: dict[tuple[str, str], list[Row]] = {}
+    instances: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        things.setdefault((row.fields.get("object", ""), row.fields.get("label") or UNNAMED), []).append(row)
-    for (_, label), members in things.items():
+        instances.setdefault((row.fields.get("object", ""), row.fields.get("label") or UNNAMED), []).append(row)
+    for (_, label), members in instances.items():
         names = [row.fields.get("name") or str(number) for number, row in enumerate(members, 1)]
         points = np.array([[row.position("x"), row.position("y")] for row in members], dtype=np.float64)
-        with understood(str(path)):
+        with reading(str(path)):
             yield label, named_keypoints(names, points, [_visibility(row) for row in members])
 
 
@@ -93,8 +95,8 @@ def _visibility(row: Row) -> Visibility:
     return Visibility(int(text))
 
 
-def _cells(thing: Thing) -> Iterator[list[object]]:
-    match thing.shape:
+def _cells(instance: Instance) -> Iterator[list[object]]:
+    match instance.shape:
         case Keypoints() as keypoints:
             for k in np.flatnonzero(keypoints.present):
                 confidence = "" if keypoints.confidence is None else round(float(keypoints.confidence[k]), 4)
@@ -102,4 +104,4 @@ def _cells(thing: Thing) -> Iterator[list[object]]:
                 yield [keypoints.names[k], *place, int(keypoints.visibility[k]), confidence]
         case left, top, right, bottom:
             sides = (round(side, 2) for side in (left, top, right, bottom))
-            yield [*sides, int(thing.visibility), "" if thing.confidence is None else thing.confidence]
+            yield [*sides, int(instance.visibility), "" if instance.confidence is None else instance.confidence]

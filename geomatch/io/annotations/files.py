@@ -1,4 +1,4 @@
-"""Annotations in and out, in whichever format: COCO, labelme, label images or tables."""
+"""Reading and writing annotations in any format: COCO, labelme, label images or tables."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from geomatch.annotations import AnnotatedImage, Annotations, Keypoints, Region, Target, Thing
+from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target
 from geomatch.errors import InputError
 from geomatch.io.annotations.coco import CocoDocument, is_coco, read_coco
 from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_table
 from geomatch.io.annotations.label_image import encode_label_image, read_label_image
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.atomic import check_new_file, check_new_folder, clear_unfinished, write_atomically
-from geomatch.io.parsing import read_json
+from geomatch.io.json_text import read_json
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing
 
 HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
@@ -24,25 +24,26 @@ HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
     AnnotationFormat.png: frozenset({AnnotationKind.masks}),
     AnnotationFormat.csv: frozenset({AnnotationKind.keypoints, AnnotationKind.boxes}),
 }
-"""What each format can say."""
+"""What each format can hold."""
 
-OFF_BY = 1.0
-"""How far beyond the border, in pixels, a point may lie: rounding and counting from 1 put some there."""
+MAX_OUTSIDE = 1.0
+"""How far beyond the border, in pixels, a point may lie: rounding and 1-based counting put some there."""
 
 _LABEL_IMAGES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 _TABLES = frozenset({".csv", ".tsv"})
 
 
 def read_annotations(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) -> Annotations:
-    """What a file says of ``image``, whose size is (height, width); the format is known by suffix and content.
+    """The annotations of one kind that a file has for ``image``, whose size is (height, width).
 
-    Boxes are cut at the image's border. Raises InputError, naming the file and what in it is wrong: if it cannot be
-    read, is of an unknown format or one without this ``kind``, does not annotate this image, or marks places outside.
+    Suffix and content tell the format. Boxes are cut at the image's border. Raises InputError, naming the file and what
+    is wrong in it: it cannot be read, its format is unknown or cannot hold this ``kind``, it does not annotate this
+    image, or a position lies outside.
     """
     found = _read(path, kind, image, size)
-    if not found.things:
+    if not found.instances:
         raise InputError(f"{path}: marks no {kind} on {image.name}")
-    return replace(found, things=[_checked(path, thing, image, size) for thing in found.things])
+    return replace(found, instances=[_checked(path, instance, image, size) for instance in found.instances])
 
 
 def _read(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) -> Annotations:
@@ -54,7 +55,7 @@ def _read(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) 
         _check_holds(path, AnnotationFormat.csv, kind)
         return read_annotation_table(path, kind, image)
     if suffix != ".json":
-        raise InputError(f"{path}: of no known format; give COCO's or labelme's .json, a mask as .png, or a .csv")
+        raise InputError(f"{path}: format not known; give COCO's or labelme's .json, a mask as .png, or a .csv")
     document = read_json(path)
     if is_coco(document):
         return read_coco(path, document, kind, image, size)
@@ -64,7 +65,7 @@ def _read(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) 
 
 
 def check_holds(format: AnnotationFormat, kind: AnnotationKind) -> None:
-    """Raise InputError if files of this format cannot say this."""
+    """Raise InputError if files of this format cannot hold this kind."""
     if kind not in HOLDS[format]:
         able = ", ".join(each for each in AnnotationFormat if kind in HOLDS[each])
         raise InputError(f"the format {format} holds no {kind}: {able} do")
@@ -77,42 +78,46 @@ def _check_holds(path: Path, format: AnnotationFormat, kind: AnnotationKind) -> 
         raise InputError(f"{path}: {error}") from None
 
 
-def _checked(path: Path, thing: Thing, image: Path, size: tuple[int, int]) -> Thing:
-    """The thing with its box cut at the border. Raises InputError if it lies outside."""
+def _checked(path: Path, instance: Instance, image: Path, size: tuple[int, int]) -> Instance:
+    """The instance, its box cut at the border. Raises InputError if it lies outside."""
     height, width = size
     where = f"outside {image.name}, which is {width}x{height} pixels"
-    match thing.shape:
+    match instance.shape:
         case Keypoints() as keypoints:
-            low, high = -OFF_BY, (width - 1 + OFF_BY, height - 1 + OFF_BY)
+            low, high = -MAX_OUTSIDE, (width - 1 + MAX_OUTSIDE, height - 1 + MAX_OUTSIDE)
             outside = keypoints.present & ~((keypoints.points >= low) & (keypoints.points <= high)).all(axis=1)
             for k in outside.nonzero()[0]:
                 x, y = keypoints.points[k]
-                raise InputError(f"{path}: {thing.label!r}'s point {keypoints.names[k]!r} ({x:g}, {y:g}) lies {where}")
-            return thing
+                raise InputError(
+                    f"{path}: {instance.label!r}'s point {keypoints.names[k]!r} ({x:g}, {y:g}) lies {where}"
+                )
+            return instance
         case Region():
-            return thing
+            return instance
         case left, top, right, bottom:
             cut = max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)
             if not (cut[0] < cut[2] and cut[1] < cut[3]):
                 box = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
-                raise InputError(f"{path}: box {thing.number}, {thing.label!r} {box}, has no area or lies {where}")
-            return replace(thing, shape=cut)
+                raise InputError(
+                    f"{path}: box {instance.number}, {instance.label!r} {box}, has no area or lies {where}"
+                )
+            return replace(instance, shape=cut)
 
 
 class AnnotationOutput(ABC):
-    """Where carried annotations go, from several threads at once. Each file appears whole or not at all."""
+    """Files that annotations are written to, from several threads at once. Each appears whole or not at all."""
 
     @abstractmethod
     def file(self, target: Target) -> Path:
-        """The file that what is carried to an image stands, or will stand, in."""
+        """The file that an image's annotations are, or will be, in."""
 
     @abstractmethod
-    def add(self, target: Target, carried: AnnotatedImage) -> None:
-        """Take what was carried to an image. Raises InputError."""
+    def add(self, target: Target, found: AnnotatedImage) -> None:
+        """Take the annotations of an image. Raises InputError."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is still to be written. Raises InputError."""
+        """Write what is not written yet. Raises InputError."""
 
 
 def open_output(
@@ -124,9 +129,9 @@ def open_output(
     *,
     existing: Existing,
 ) -> AnnotationOutput:
-    """One document for all images, or of a format of `FOLDERS` a folder with a file for each of ``targets``.
+    """One document for all images, or, for a format of `FOLDERS`, a folder with a file for each of ``targets``.
 
-    Raises InputError, before any work, if it could not be written, or if any of it exists and is to be left alone.
+    Raises InputError, before any work, if it cannot be written, or if a file exists and is not to be replaced.
     """
     check_holds(format, kind)
     match format:
@@ -140,16 +145,16 @@ def open_output(
             return _Folder(path, ".png", lambda image: encode_label_image(image, reference), targets, existing)
 
 
-class _Growing(Protocol):
+class _DocumentWriter(Protocol):
     def add(self, number: int, image: AnnotatedImage) -> None: ...
     def content(self) -> bytes: ...
 
 
 class _Document(AnnotationOutput):
-    def __init__(self, path: Path, document: _Growing, existing: Existing) -> None:
+    def __init__(self, path: Path, document: _DocumentWriter, existing: Existing) -> None:
         if existing is Existing.kept:
             raise InputError(
-                f"{path}: one file for all images appears when the last is done, and can only be made anew; "
+                f"{path}: one file for all images appears when the last is done, and has to be made from the start; "
                 "--resume goes on in a folder (--format labelme or png)"
             )
         check_new_file(path, overwrite=existing is Existing.replaced)
@@ -159,8 +164,8 @@ class _Document(AnnotationOutput):
     def file(self, target: Target) -> Path:  # noqa: ARG002
         return self._path
 
-    def add(self, target: Target, carried: AnnotatedImage) -> None:
-        self._document.add(target.number, carried)
+    def add(self, target: Target, found: AnnotatedImage) -> None:
+        self._document.add(target.number, found)
 
     def close(self) -> None:
         write_atomically(self._path, self._document.content())
@@ -180,7 +185,7 @@ class _Folder(AnnotationOutput):
         files = [self.file(target) for target in targets]
         if existing is Existing.refused and (there := [file for file in files if file.exists()]):
             raise InputError(
-                f"{there[0]}: exists already; go on there with --resume, do all anew with --overwrite, "
+                f"{there[0]}: exists already; go on there with --resume, do all again with --overwrite, "
                 "or give another folder with -o"
             )
         clear_unfinished(folder, {file.name for file in files}.__contains__)
@@ -188,8 +193,8 @@ class _Folder(AnnotationOutput):
     def file(self, target: Target) -> Path:
         return self._folder / f"{target.stem}{self._suffix}"
 
-    def add(self, target: Target, carried: AnnotatedImage) -> None:
-        content = self._encode(carried)
+    def add(self, target: Target, found: AnnotatedImage) -> None:
+        content = self._encode(found)
         self._folder.mkdir(exist_ok=True)
         write_atomically(self.file(target), content)
 

@@ -1,4 +1,4 @@
-"""Label images: each pixel's value says what it is, 0 nothing."""
+"""Label images: each pixel's value is the label of what it shows, 0 being nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geomatch.annotations import AnnotatedImage, Annotations, LabelColours, Region, Thing, categories_of
+from geomatch.annotations import AnnotatedImage, Annotations, Instance, LabelColours, Region, categories_of
 from geomatch.errors import InputError
 from geomatch.io.images import png_bytes
-from geomatch.io.parsing import check_masks, understood
+from geomatch.io.parsing import check_masks, reading
 from geomatch.options import AnnotationFormat, MaskEncoding
 
 _MODES = ("1", "L", "P", "I;16", "I")
 
 
 def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
-    """The things that the values of an image are, the value being the label.
+    """The instances of a label image, one for each value, which is its label.
 
-    size: (height, width) of the image that is annotated, which it must have. Raises InputError.
+    size: (height, width) of the annotated image, which the label image must have. Raises InputError.
     """
     try:
         with Image.open(path) as picture:
@@ -28,36 +28,37 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
                 own = f"{picture.width}x{picture.height}"
                 raise InputError(f"{path}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
             if picture.mode not in _MODES:
-                raise InputError(f"{path}: no label image; it should be grey or have a palette, and is {picture.mode}")
+                raise InputError(f"{path}: not a label image; it is {picture.mode}, not grey or a palette")
             colours = LabelColours(picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ())
             values = np.asarray(picture).astype(np.int64)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged or no image ({error})") from error
+        raise InputError(f"{path}: damaged or not an image ({error})") from error
     labels = [int(value) for value in np.unique(values) if value]
-    with understood(str(path)):
+    with reading(str(path)):
         check_masks(len(labels), size)
     regions = [Region(values == label, MaskEncoding.packed_runs) for label in labels]
-    things = [
-        Thing(str(label), number, region) for number, (label, region) in enumerate(zip(labels, regions, strict=True), 1)
+    instances = [
+        Instance(str(label), number, region)
+        for number, (label, region) in enumerate(zip(labels, regions, strict=True), 1)
     ]
-    return Annotations(things, AnnotationFormat.png, categories_of(things), colours)
+    return Annotations(instances, AnnotationFormat.png, categories_of(instances), colours)
 
 
 def encode_label_image(image: AnnotatedImage, reference: Annotations) -> bytes:
-    """PNG of the things on an image. Later things hide earlier ones.
+    """A label image of an image's instances, as PNG. Later instances hide earlier ones.
 
-    Values, mode and palette are those of the reference if that is a label image; otherwise the values are the things'
-    numbers, in PASCAL VOC's colours or, beyond 255 things, in 16-bit grey.
+    Values, mode and palette are the reference's if that is a label image. Otherwise the values are the numbers of the
+    instances, in PASCAL VOC's colours or, beyond 255 instances, in 16-bit grey.
     """
     own = reference.format is AnnotationFormat.png
-    values: Mapping[int, int] = {each.number: int(each.label) if own else each.number for each in reference.things}
+    values: Mapping[int, int] = {each.number: int(each.label) if own else each.number for each in reference.instances}
     colours = reference.colours or voc_colours(max(values.values()))
     painted = np.zeros(image.size, np.uint16)
-    for thing in image.things:
-        assert isinstance(thing.shape, Region), "label images are made of masks alone"
-        painted[thing.shape.mask] = values[thing.number]
+    for instance in image.instances:
+        assert isinstance(instance.shape, Region), "label images are made of masks alone"
+        painted[instance.shape.mask] = values[instance.number]
     if colours.mode == "1":
         return png_bytes(Image.fromarray(painted > 0))
     if colours.mode not in ("L", "P"):

@@ -1,5 +1,8 @@
-"""labelme's files, one an image: points, polygons and rectangles, measured from the upper left corner of the first
-pixel, so that half a pixel is taken off on reading and added on writing."""
+"""labelme files, one for each image: points, polygons and rectangles.
+
+They are measured from the upper left corner of the first pixel: half a pixel is subtracted on reading and added on
+writing.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,23 @@ from geomatch.annotations import (
     AnnotatedImage,
     Annotations,
     Box,
+    Instance,
     Keypoints,
     Region,
-    Thing,
     categories_of,
     named_keypoints,
 )
 from geomatch.io.annotations.polygons import fill, trace
-from geomatch.io.parsing import MAX_CORNERS, check_masks, json_text, position, understood
+from geomatch.io.json_text import json_text
+from geomatch.io.parsing import MAX_CORNERS, check_masks, position, reading
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
-"""From labelme's corner of a pixel to our centre."""
+"""From a pixel's corner, where labelme has its origin, to its centre."""
 UNNAMED = "object"
-"""Label of the thing that points are of, which labelme's files do not say."""
+"""Label of an instance marked by points, for which labelme files have none."""
 
-_VERSION = "5.5.0"  # of labelme, whose files these are like
+_VERSION = "5.5.0"  # of labelme, whose file format this is
 _SHAPE_TYPES: Mapping[AnnotationKind, tuple[str, ...]] = {
     AnnotationKind.keypoints: ("point",),
     AnnotationKind.masks: ("polygon", "mask"),
@@ -49,12 +53,12 @@ def is_labelme(document: object) -> bool:
 def read_labelme(
     path: Path, document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int]
 ) -> Annotations:
-    """What a file says of its image, which must be ``image`` of ``size`` (height, width); other shapes are passed over.
+    """The annotations of one kind in a file, which must be of ``image`` of ``size`` (height, width).
 
-    Points of one group are one thing, and so are outlines of one group and label. Raises InputError, naming ``path``
+    Points of one group are one instance, and so are polygons of one group and label. Raises InputError, naming ``path``
     and the shape.
     """
-    with understood(str(path)):
+    with reading(str(path)):
         named = PureWindowsPath(str(document.get("imagePath") or image.name)).name
         if named != image.name:
             raise ValueError(f"annotates {named!r}, not {image.name}")
@@ -63,24 +67,24 @@ def read_labelme(
             raise ValueError(f"its image is {stated[1]!r}x{stated[0]!r}, but {image} is {size[1]}x{size[0]} pixels")
     shapes: list[_Shape] = []
     for number, shape in enumerate(document["shapes"], 1):
-        with understood(f"{path}, shape {number}"):
+        with reading(f"{path}, shape {number}"):
             if shape.get("shape_type", "polygon") in _SHAPE_TYPES[kind]:
                 check_masks(len(shapes) + 1 if kind is AnnotationKind.masks else 0, size)
                 shapes.append(_read_shape(shape, number, size))
-    with understood(str(path)):
-        things = [
-            Thing(label, number, shape) for number, (label, shape) in enumerate(_ASSEMBLERS[kind](shapes, size), 1)
+    with reading(str(path)):
+        instances = [
+            Instance(label, number, shape) for number, (label, shape) in enumerate(_ASSEMBLERS[kind](shapes, size), 1)
         ]
-    return Annotations(things, AnnotationFormat.labelme, categories_of(things))
+    return Annotations(instances, AnnotationFormat.labelme, categories_of(instances))
 
 
 def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
-    """The file of an image, to lie in ``folder``. What stands in `group_id` is the thing's number."""
+    """The file of an image, to be written into ``folder``. `group_id` is the number of the instance."""
     height, width = image.size
     document: dict[str, Any] = {
         "version": _VERSION,
         "flags": {},
-        "shapes": [shape for thing in image.things for shape in _write_thing(thing)],
+        "shapes": [shape for instance in image.instances for shape in _write_instance(instance)],
         "imagePath": os.path.relpath(image.name, folder),
         "imageData": None,
         "imageHeight": height,
@@ -91,8 +95,11 @@ def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
 
 @dataclass(frozen=True)
 class _Shape:
-    """group: that of shapes of one thing, which is unlike all others for a shape alone. marked: corners (N, 2), or a
-    mask (H, W)."""
+    """A shape of a file.
+
+    group: shapes of one instance have the same; of a shape that is ``grouped`` with no other it is unique.
+    marked: corners (N, 2), or a mask (H, W).
+    """
 
     label: str
     group: object
@@ -105,7 +112,7 @@ def _read_shape(shape: Mapping[str, Any], number: int, size: tuple[int, int]) ->
     if not isinstance(group, int | str | None):
         raise ValueError("its group_id should be a number")
     if len(shape["points"]) > MAX_CORNERS:
-        raise ValueError(f"a shape of more than {MAX_CORNERS} points")
+        raise ValueError(f"a shape has more than {MAX_CORNERS} points")
     corners = np.array([[position(x), position(y)] for x, y in shape["points"]], dtype=np.float64).reshape(-1, 2) - HALF
     least = {"point": 1, "rectangle": 2, "mask": 2}.get(kind, 3)
     if len(corners) < least or (len(corners) > least and kind != "polygon"):
@@ -115,7 +122,7 @@ def _read_shape(shape: Mapping[str, Any], number: int, size: tuple[int, int]) ->
 
 
 def _unpack_mask(packed: str, corner: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask (H, W) that labelme stores as the PNG, in base64, of the part from a pixel on."""
+    """The mask (H, W) that labelme stores as a PNG, in base64, of its bounding box, and the box's first pixel."""
     left, top = corner.astype(int)
     try:
         with Image.open(io.BytesIO(base64.b64decode(packed, validate=True)), formats=["PNG"]) as picture:
@@ -123,14 +130,14 @@ def _unpack_mask(packed: str, corner: NDArray[np.float64], size: tuple[int, int]
                 raise ValueError("its mask lies beyond the image")
             part = np.asarray(picture.convert("L")) > 0
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"its mask is no PNG ({error})") from error
+        raise ValueError(f"its mask is not a PNG ({error})") from error
     mask = np.zeros(size, bool)
     mask[top : top + part.shape[0], left : left + part.shape[1]] = part
     return mask
 
 
 def _assemble_keypoints(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterator[tuple[str, Keypoints]]:  # noqa: ARG001
-    """Points of one group, or of none, are one thing."""
+    """Points of one group, or without a group, are one instance."""
     groups: dict[object, list[_Shape]] = {}
     for shape in shapes:
         groups.setdefault(shape.group if shape.grouped else None, []).append(shape)
@@ -140,7 +147,7 @@ def _assemble_keypoints(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iter
 
 
 def _assemble_regions(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterator[tuple[str, Region]]:
-    """Outlines and masks of one group and label are one thing."""
+    """Polygons and masks of one group and label are one instance."""
     groups: dict[object, list[_Shape]] = {}
     for shape in shapes:
         groups.setdefault((shape.label, shape.group), []).append(shape)
@@ -166,27 +173,27 @@ _ASSEMBLERS: Mapping[AnnotationKind, _Assembler] = {
 }
 
 
-def _write_thing(thing: Thing) -> Iterator[dict[str, Any]]:
-    match thing.shape:
+def _write_instance(instance: Instance) -> Iterator[dict[str, Any]]:
+    match instance.shape:
         case Keypoints() as keypoints:
             for k in np.flatnonzero(keypoints.present):
                 confidence = None if keypoints.confidence is None else round(float(keypoints.confidence[k]), 4)
-                sure = {"confidence": confidence, "visibility": int(keypoints.visibility[k])}
-                yield _write_shape("point", keypoints.names[k], thing.number, keypoints.points[k : k + 1], sure)
+                fields = {"confidence": confidence, "visibility": int(keypoints.visibility[k])}
+                yield _write_shape("point", keypoints.names[k], instance.number, keypoints.points[k : k + 1], fields)
         case Region() as region:
             for polygon in trace(region.mask):
-                yield _write_shape("polygon", thing.label, thing.number, polygon, _surety(thing))
+                yield _write_shape("polygon", instance.label, instance.number, polygon, _confidence_fields(instance))
         case left, top, right, bottom:
             corners = np.array([[left, top], [right, bottom]])
-            yield _write_shape("rectangle", thing.label, thing.number, corners, _surety(thing))
+            yield _write_shape("rectangle", instance.label, instance.number, corners, _confidence_fields(instance))
 
 
-def _surety(thing: Thing) -> dict[str, Any]:
-    return {"confidence": thing.confidence, "visibility": int(thing.visibility)}
+def _confidence_fields(instance: Instance) -> dict[str, Any]:
+    return {"confidence": instance.confidence, "visibility": int(instance.visibility)}
 
 
 def _write_shape(
-    kind: str, label: str, group: int, corners: NDArray[np.float64], surety: Mapping[str, Any]
+    kind: str, label: str, group: int, corners: NDArray[np.float64], fields: Mapping[str, Any]
 ) -> dict[str, Any]:
     points = (corners + HALF).round(2).tolist()
-    return {"label": label, "points": points, "group_id": group, "shape_type": kind, "flags": {}, **surety}
+    return {"label": label, "points": points, "group_id": group, "shape_type": kind, "flags": {}, **fields}

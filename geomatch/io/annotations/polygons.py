@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from geomatch.annotations import Points
 
-STRAY = 0.75
-"""How far, in pixels, an outline may stray from the edges of the pixels: enough to make steps a slope."""
+TOLERANCE = 0.75
+"""How far, in pixels, a polygon may deviate from the edges of the pixels: enough to make a slope of steps."""
 
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -20,7 +20,7 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 def fill(polygons: Sequence[Points], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels of an image of ``size`` (height, width) in any of the polygons (N, 2), which close themselves.
 
-    What a polygon winds round twice is outside it. Positions are pixels, centres at integers.
+    The even-odd rule holds: what a polygon winds round twice is outside. Pixel centres are at integers.
     """
     mask = np.zeros(size, bool)
     for polygon in polygons:
@@ -29,7 +29,7 @@ def fill(polygons: Sequence[Points], size: tuple[int, int]) -> NDArray[np.bool_]
 
 
 def _fill_one(polygon: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Along each row, crossing an edge of the polygon leads in or out of it."""
+    """The pixels inside one polygon: along each row, every edge that is crossed leads in or out."""
     height, width = size
     crossings = np.zeros((height, width + 1), bool)
     for (from_x, from_y), (to_x, to_y) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
@@ -42,23 +42,23 @@ def _fill_one(polygon: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def trace(mask: NDArray[np.bool_]) -> list[Points]:
-    """Polygons round the connected parts of a mask (H, W), largest first, each straying at most STRAY from it.
+    """Polygons round the connected parts of a mask (H, W), largest first, within TOLERANCE of its edges.
 
-    Holes, which a list of polygons does not know, are filled.
+    Holes are filled, since a list of polygons cannot have them.
     """
     parts = ndimage.label(np.pad(mask, 1))[0]
-    outlines = []
+    polygons = []
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         around = tuple(slice(axis.start - 1, axis.stop + 1) for axis in box)
         part = ndimage.binary_fill_holes(parts[around] == number)
         corner = np.array([box[1].start, box[0].start]) - 2.5  # of the part, which two borders of a pixel surround
-        outlines.append((int(part.sum()), simplify(_walk_round(part) + corner, STRAY)))
-    return [outline for _, outline in sorted(outlines, key=lambda each: -each[0])]
+        polygons.append((int(part.sum()), simplify(_walk_round(part) + corner, TOLERANCE)))
+    return [polygon for _, polygon in sorted(polygons, key=lambda each: -each[0])]
 
 
 def _walk_round(part: NDArray[np.bool_]) -> Points:
-    """The corners (N, 2), in pixels' edges from 0, of a part without holes or pixels at the border, clockwise:
-    the part is always on the right hand."""
+    """The corners (N, 2) of a part, clockwise, in edges of pixels from 0. The part has no holes and does not touch the
+    border of its array; it always lies to the right of the walk."""
     y, x = (int(axis) for axis in np.unravel_index(int(part.argmax()), part.shape))
     start, direction = (x, y), _RIGHT
     corners: list[tuple[tuple[int, int], int]] = []
@@ -75,13 +75,15 @@ def _walk_round(part: NDArray[np.bool_]) -> Points:
             return np.array([corner for corner, _ in corners], dtype=np.float64)
 
 
-# The pixels beyond a corner, to the left and to the right of the way, as steps from the pixel whose upper left it is.
+# The pixels ahead of a corner, left and right of the walk, as steps from the pixel whose upper left corner it is.
 _AHEAD = (((0, -1), (0, 0)), ((0, 0), (-1, 0)), ((-1, 0), (-1, -1)), ((-1, -1), (0, -1)))
 
 
-def simplify(polygon: Points, stray: float) -> Points:
-    """A polygon (N, 2) with fewer corners, from which those left out are at most ``stray`` away (Douglas-Peucker); the
-    same polygon if only a line would be left."""
+def simplify(polygon: Points, tolerance: float) -> Points:
+    """A polygon (N, 2) without the corners that are at most ``tolerance`` from what is left (Douglas-Peucker).
+
+    Returns the same polygon if only a line would be left.
+    """
     far = int(np.linalg.norm(polygon - polygon[0], axis=1).argmax())
     closed = np.concatenate((polygon, polygon[:1]))
     kept = {0, far}
@@ -95,7 +97,7 @@ def simplify(polygon: Points, stray: float) -> Points:
         share = np.clip(between @ along / max(along @ along, 1e-12), 0, 1)
         distance = np.linalg.norm(between - share[:, None] * along, axis=1)
         farthest = int(distance.argmax())
-        if distance[farthest] > stray:
+        if distance[farthest] > tolerance:
             middle = first + 1 + farthest
             kept.add(middle)
             open_stretches += [(first, middle), (middle, last)]

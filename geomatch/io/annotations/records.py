@@ -1,4 +1,4 @@
-"""What is marked on an image as one line of JSON."""
+"""The annotations of an image as one line of JSON."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from geomatch.annotations import AnnotatedImage, Box, Keypoints, Region, Thing
+from geomatch.annotations import AnnotatedImage, Box, Instance, Keypoints, Region
 from geomatch.io.annotations.coco import segmentation
 from geomatch.options import MaskEncoding
 
 
 def annotation_record(image: AnnotatedImage) -> dict[str, Any]:
-    """An image and its items: every keypoint, mask or box, with confidence and visibility, in geomatch's frame."""
-    items = [item for thing in image.things for item in _items(thing)]
+    """An image and its items, ready for JSON: each keypoint, mask or box with confidence and visibility.
+
+    Positions are in geomatch's frame: pixels with centres at integers.
+    """
+    items = [item for instance in image.instances for item in _items(instance)]
     height, width = image.size
     return {
         "image": image.name,
@@ -26,22 +29,28 @@ def annotation_record(image: AnnotatedImage) -> dict[str, Any]:
     }
 
 
-def _items(thing: Thing) -> Iterator[dict[str, Any]]:
-    whose = {"object": thing.number, "label": thing.label}
-    surety = {"confidence": thing.confidence, "visibility": int(thing.visibility)}
-    match thing.shape:
+def _items(instance: Instance) -> Iterator[dict[str, Any]]:
+    identity = {"object": instance.number, "label": instance.label}
+    certainty = {"confidence": instance.confidence, "visibility": int(instance.visibility)}
+    match instance.shape:
         case Keypoints() as keypoints:
             for k in np.flatnonzero(keypoints.present):
                 x, y = keypoints.points[k].round(2).tolist()
                 confidence = None if keypoints.confidence is None else round(float(keypoints.confidence[k]), 4)
-                sure = {"confidence": confidence, "visibility": int(keypoints.visibility[k])}
-                yield {**whose, "name": keypoints.names[k], "x": x, "y": y, **sure}
+                fields = {"confidence": confidence, "visibility": int(keypoints.visibility[k])}
+                yield {**identity, "name": keypoints.names[k], "x": x, "y": y, **fields}
         case Region() as region:
             packed = segmentation(replace(region, encoding=MaskEncoding.packed_runs))
             area = int(region.mask.sum())
-            yield {**whose, "box": list(region.box), "area": area, "segmentation": packed, **surety}
+            yield {
+                **identity,
+                "box": list(region.box),
+                "area": area,
+                "segmentation": packed,
+                **certainty,
+            }
         case box:
-            yield {**whose, "box": _rounded(box), **surety}
+            yield {**identity, "box": _rounded(box), **certainty}
 
 
 def _rounded(box: Box) -> list[float]:

@@ -1,4 +1,4 @@
-"""COCO's run-length encoding of masks: down the columns, lengths of 0s and 1s in turn, 0s first."""
+"""COCO's run-length encoding of masks: the lengths of runs of 0s and 1s in turn, 0s first, column by column."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _NEGATIVE = 1 << (_BITS - 1)  # set in the last letter of a negative number
 
 
 def encode_runs(mask: NDArray[np.bool_]) -> list[int]:
-    """The lengths of a mask's (H, W) runs."""
+    """The lengths of the runs of a mask (H, W)."""
     column_wise = np.concatenate(([False], mask.ravel(order="F")))
     starts = np.flatnonzero(column_wise[1:] != column_wise[:-1])
     return [int(run) for run in np.diff(starts, prepend=0, append=mask.size)]
 
 
 def decode_runs(runs: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask (height, width) of given runs. Raises ValueError if they are not those of a mask of this size."""
+    """The mask of (height, width) that has these runs. Raises ValueError if they do not fit this size."""
     if not all(type(run) is int and run >= 0 for run in runs):
         raise ValueError("its runs should be whole numbers of pixels")
     if sum(runs) != size[0] * size[1]:
-        raise ValueError(f"its runs are {sum(runs)} pixels long, the image of {size[1]}x{size[0]} is not")
+        raise ValueError(f"its runs add up to {sum(runs)} pixels, the image has {size[1]}x{size[0]}")
     ones = np.arange(len(runs)) % 2 == 1
     return np.repeat(ones, runs).reshape(size, order="F")
 
 
 def pack_runs(runs: Sequence[int]) -> str:
-    """Runs as a text. From the fourth on, a number is how much longer a run is than the one two before; each is written
-    in pieces of five bits, the lowest first, a letter a piece."""
+    """Runs packed into a text. From the fourth on, each is written as its difference to the run two before. A number is
+    split into pieces of five bits, lowest first, with a letter for each."""
     letters = []
     for place, run in enumerate(runs):
         number = run - runs[place - 2] if place > 2 else run
@@ -46,13 +46,13 @@ def pack_runs(runs: Sequence[int]) -> str:
 
 
 def unpack_runs(text: str) -> list[int]:
-    """The runs that a text stands for. Raises ValueError if it stands for none."""
+    """The runs packed into a text. Raises ValueError if it is not such a text."""
     runs: list[int] = []
     number = shift = 0
     for letter in text:
         code = ord(letter) - _FIRST
         if not 0 <= code < 2 * _MORE:
-            raise ValueError(f"'{letter}' is no letter of packed runs")
+            raise ValueError(f"'{letter}' is not a letter of packed runs")
         number |= (code & (_MORE - 1)) << shift
         shift += _BITS
         if shift > 10 * _BITS:

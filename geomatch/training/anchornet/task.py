@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from geomatch.datasets.image_folder import (
     BACKGROUND,
-    Photograph,
-    PhotographReader,
-    Reading,
+    ImageBatch,
+    ImageReader,
+    LabelledImage,
     by_label,
-    find_photographs,
+    find_images,
     hold_out,
 )
 from geomatch.errors import GeomatchWarning, InputError
@@ -151,8 +151,8 @@ class LabelledViews:
     def __init__(
         self,
         recipe: AnchorRecipe,
-        photographs: Sequence[Photograph],
-        reader: PhotographReader,
+        photographs: Sequence[LabelledImage],
+        reader: ImageReader,
         device: torch.device,
         stride: int = 1,
     ) -> None:
@@ -172,7 +172,7 @@ class LabelledViews:
         unreadable = tuple(self.reader.unreadable[known:])
         return views.contiguous(memory_format=torch.channels_last), labels, unreadable
 
-    def _prepare(self, batch: int) -> tuple[Reading, _Scenes | None]:
+    def _prepare(self, batch: int) -> tuple[ImageBatch, _Scenes | None]:
         recipe = self.recipe
         photographs, count, generator = self.sampler.draw(batch)
         reading = self.reader.attempt(photographs, count)
@@ -180,7 +180,7 @@ class LabelledViews:
             return reading, None
         pairs = draw_view_pairs(reading.pixels, recipe.view_size, 1, recipe.warps, recipe.colours, generator)
         classes = recipe.network.classes
-        shown = [[1.0 if name in photograph.labels else -1.0 for name in classes] for photograph in reading.photographs]
+        shown = [[1.0 if name in photograph.labels else -1.0 for name in classes] for photograph in reading.images]
         scenes = _Scenes(pairs, torch.tensor(shown))
         if self.device.type == "cuda":
             scenes = _Scenes(pairs.pinned(), scenes.labels.pin_memory())
@@ -296,7 +296,7 @@ def fit_means(network: AnchorNet, examples: Sequence[WholeView]) -> None:
     network.mean_bank.copy_(bank / cells)
 
 
-def with_known_labels(photographs: Sequence[Photograph], classes: Sequence[str]) -> list[Photograph]:
+def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[str]) -> list[LabelledImage]:
     """The photographs that show one of the classes, and those of the background, which show none.
 
     Others, of which nothing is known, are left out. Warns of classes with fewer photographs than `FEW`, and raises
@@ -371,9 +371,9 @@ def train_anchornet(
             f"{needed / 2**30:.1f} GiB to learn and there are {memory / 2**30:.1f}: "
             "fewer --filters, --classes or a smaller --batch"
         )
-    photographs, _ = hold_out(find_photographs(data), recipe.held_out)
+    photographs, _ = hold_out(find_images(data), recipe.held_out)
     photographs = with_known_labels(photographs, recipe.network.classes)
-    reader = PhotographReader(len(photographs), max_unreadable)
+    reader = ImageReader(len(photographs), max_unreadable)
     network = AnchorNet(recipe.network)
     _draw_banks(network, recipe.seed)
     network.trunk.load_state_dict(trunk.state_dict())

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.image_folder import Photograph, PhotographReader
+from geomatch.datasets.image_folder import ImageReader, LabelledImage
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.geometry.homography import WarpRanges, random_view, warp_image
 from geomatch.training.introspection.teacher import Teacher
@@ -21,8 +21,8 @@ from geomatch.training.pca import in_double, principal_components, set_projectio
 @torch.no_grad()
 def start_from_principal_components(
     network: IntrospectionNet,
-    photographs: Sequence[Photograph],
-    reader: PhotographReader,
+    photographs: Sequence[LabelledImage],
+    reader: ImageReader,
     view_size: int,
     seed: int,
     *,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.datasets.crops import read_crops, with_crops
-from geomatch.datasets.image_folder import Photograph, PhotographReader, Reading, find_photographs, with_labels
+from geomatch.datasets.image_folder import ImageBatch, ImageReader, LabelledImage, find_images, with_labels
 from geomatch.features.backbones.base import Trunk
 from geomatch.features.backbones.mobilenet import load_mobilenet
 from geomatch.features.backbones.resnet import load_pretrained
@@ -192,8 +192,8 @@ class IntrospectionTask:
         self,
         recipe: IntrospectionRecipe,
         network: IntrospectionNet,
-        photographs: Sequence[Photograph],
-        reader: PhotographReader,
+        photographs: Sequence[LabelledImage],
+        reader: ImageReader,
         device: torch.device,
         teacher: Teacher | None = None,
         stride: int = 1,
@@ -233,7 +233,7 @@ class IntrospectionTask:
             unreadable=tuple(self.reader.unreadable[known:]),
         )
 
-    def _prepare(self, batch: int) -> tuple[Reading, _Scenes | None]:
+    def _prepare(self, batch: int) -> tuple[ImageBatch, _Scenes | None]:
         """In a background thread: the photographs of a batch, and what is to be seen of them, if any can be read."""
         recipe = self.recipe
         photographs, count, generator = self.sampler.draw(batch)
@@ -317,12 +317,12 @@ def train_introspection(
     ``max_unreadable`` may be damaged. Raises InputError for what the user gave, TrainingError if the loss diverges.
     """
     check_writable(out)
-    photographs = find_photographs(data)
+    photographs = find_images(data)
     if crops is not None:
         photographs = with_crops(photographs, read_crops(crops))
     if recipe.classes:
         photographs = with_labels(photographs, recipe.classes)
-    reader = PhotographReader(len(photographs), max_unreadable)
+    reader = ImageReader(len(photographs), max_unreadable)
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(init)[0], str(init))
     checkpoint = out.with_name(out.name + ".checkpoint")
@@ -356,8 +356,8 @@ def train_introspection(
 
 def _start(
     network: IntrospectionNet,
-    photographs: Sequence[Photograph],
-    reader: PhotographReader,
+    photographs: Sequence[LabelledImage],
+    reader: ImageReader,
     recipe: IntrospectionRecipe,
     classifier: Path | None,
 ) -> Teacher | None:

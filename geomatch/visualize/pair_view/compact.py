@@ -1,4 +1,4 @@
-"""A match made small enough to travel inside a page: numbers in few bits, deflated, as base64, and where they lie."""
+"""A match encoded compactly for a page: quantised numbers, deflated, as base64, with the grids they lie on."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.geometry.grid import Grid, read_cells
 
 LATTICE = 512
-"""Points along an image's longer side, at most, at which its flow is told."""
+"""At most this many flow samples along an image's longer side."""
 CHANNELS = 128
-"""Principal components, at most, that stand for a descriptor."""
+"""At most this many principal components of a descriptor."""
 DESCRIPTOR_BYTES = 400_000
-"""Of one image's descriptors, at most: many cells have fewer components."""
+"""Limit for one image's descriptors: the more cells, the fewer components."""
 
 Compact = Mapping[str, Any]
-"""What `json` can write."""
+"""An object that `json` can write."""
 
 
 def compact_match(correspondence: Correspondence) -> Compact:
-    """The flow on a lattice that tiles the source, one point a pixel unless that were more than LATTICE along a side.
+    """Flow, confidence and validity, sampled on a lattice that tiles the source: one point per pixel, at most LATTICE
+    along a side. They are to be read bilinearly, as `Correspondence.transfer` reads.
 
-    ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), steps above ``low``, with ``low`` and
-    ``step`` in pixels for x and y: off by at most half a step, a 131,070th of the flow's range; each number is told as
-    what it exceeds the one before by, modulo 65,536, which deflates best. ``confidence``: uint8 (h, w), in 255ths.
-    ``valid``: uint8 (h, w), that of the nearest pixel. To be read bilinearly, as `Correspondence.transfer` reads.
+    ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), multiples of ``step`` above ``low`` (both
+    in pixels, for x and y), stored as differences to the number before, modulo 65,536, which deflates best. The error
+    is at most half a step, 1/131,070 of the flow's range. ``confidence``: uint8 (h, w), 255 is 1. ``valid``: uint8
+    (h, w), that of the nearest pixel.
     """
     size = correspondence.source_size
     scale = min(1, LATTICE / max(size))
@@ -47,21 +48,21 @@ def compact_match(correspondence: Correspondence) -> Compact:
     nearest = Grid.over(size, *size).nearest(centres)
     return {
         "grid": asdict(grid),
-        "flow": _text(np.diff(steps.ravel(), prepend=steps.dtype.type(0))),
+        "flow": _encode(np.diff(steps.ravel(), prepend=steps.dtype.type(0))),
         "low": low.ravel().tolist(),
         "step": step.ravel().tolist(),
-        "confidence": _text((confidence * 255).round().astype(np.uint8)),
-        "valid": _text(correspondence.valid.cpu().flatten()[nearest].numpy().astype(np.uint8)),
+        "confidence": _encode((confidence * 255).round().astype(np.uint8)),
+        "valid": _encode(correspondence.valid.cpu().flatten()[nearest].numpy().astype(np.uint8)),
     }
 
 
 def compact_descriptors(*images: FeatureMap) -> list[Compact]:
-    """Descriptors of images in few bits, such that their dot products, the similarities, stay what they are.
+    """Descriptors of images, quantised such that their dot products (the similarities) are kept approximately.
 
-    ``grid``: as `Grid`, in pixels of the image. ``values``: int8 (cells, K), ``scales``: (K,), the same for all images:
-    the similarity of cells i and j of any two of them is about sum_k scales_k^2 values_ik values_jk. The K axes are
-    those along which descriptors are longest in the mean square (no mean is taken away): no other K keep dot products
-    better, in the sum of squares over all pairs of cells (Eckart and Young).
+    ``grid``: as `Grid`, in pixels of the image. ``values``: int8 (cells, K). ``scales``: (K,), the same for all images.
+    The similarity of cells i and j of two images is about sum_k scales_k^2 values_ik values_jk. The K axes are the
+    principal axes of the uncentred descriptors: no other K axes keep all dot products better in the sum of squares
+    (Eckart and Young).
     """
     cells = [image.descriptors.flatten(1).mT.cpu().double() for image in images]
     channels = min(CHANNELS, cells[0].shape[1], max(1, DESCRIPTOR_BYTES // max(map(len, cells))))
@@ -72,15 +73,15 @@ def compact_descriptors(*images: FeatureMap) -> list[Compact]:
         {
             "grid": asdict(image.grid),
             "scales": scales.tolist(),
-            "values": _text(_rounded(each @ axes / scales)),
+            "values": _encode(_to_int8(each @ axes / scales)),
         }
         for image, each in zip(images, cells, strict=True)
     ]
 
 
-def _rounded(values: Tensor) -> NDArray[np.int8]:
+def _to_int8(values: Tensor) -> NDArray[np.int8]:
     return values.round().clamp(-127, 127).to(torch.int8).numpy()
 
 
-def _text(values: NDArray[Any]) -> str:
+def _encode(values: NDArray[Any]) -> str:
     return b64encode(zlib.compress(values.tobytes(), 9)).decode()

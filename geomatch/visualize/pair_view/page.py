@@ -1,4 +1,4 @@
-"""The page that `geomatch view` writes: a static body, a script, and the match as data beside them."""
+"""The page that `geomatch view` writes: a static body, a script, and the match as JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from importlib.resources import files
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.visualize.flow_colours import colour_wheel
+from geomatch.visualize.colours import CONFIDENCE_RAMP, colour_wheel
 from geomatch.visualize.markup import Markup, element
-from geomatch.visualize.overview import CONFIDENCE_RAMP, to_picture
 from geomatch.visualize.page import QUALITIES, data_uri, html_page
 from geomatch.visualize.pair_view.compact import compact_descriptors, compact_match
+from geomatch.visualize.sheet import to_picture
 
 PICTURE_SIDE = 1200
-"""Pixels of a picture's longer side on the page, at most."""
+"""At most this many pixels along a picture's longer side."""
 PICTURE_BYTES = 500_000
-"""Of one picture, at most; as text in the page it takes a third more."""
+"""Limit for one picture; base64 makes it a third larger."""
 
 
 def view_page(
@@ -28,11 +28,12 @@ def view_page(
     matches: Sequence[Correspondence],
     facts: Sequence[str],
 ) -> str:
-    """A page on which a place in one image shows its match in the other. It loads nothing from anywhere.
+    """An interactive HTML page: pointing at one image shows the match in the other.
 
-    names, images, features: of source and target; images (3, H, W) uint8, features those that were matched. matches: of
-    the source in the target, and of the target in the source. facts: short texts about the match. All positions on the
-    page are in pixels of the images as given. The page has less than 5 MB. The same arguments give the same page.
+    names, images, features: of source and target; images are (3, H, W) uint8, features those that were matched.
+    matches: from source to target, and from target to source. facts: short texts about the match. Positions on the
+    page are in pixels of the given images. The page loads nothing, has less than 5 MB, and depends on the arguments
+    alone.
     """
     data = {
         "facts": list(facts),
@@ -69,7 +70,7 @@ def _picture(image: Tensor) -> str:
 
 
 def _script_data(data: object) -> Markup:
-    """Data as JSON that no name in it can end the script element of."""
+    """Data as JSON without "<", so that no file name in it can end the script element."""
     return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
 
 

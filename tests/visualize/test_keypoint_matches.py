@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from geomatch.visualize.pairs import DENSITY, HEIGHT, MARGIN, draw_pair, keypoint_colours
+from geomatch.visualize.colours import keypoint_colours
+from geomatch.visualize.keypoint_matches import DENSITY, HEIGHT, MARGIN, draw_keypoint_matches
 
 SIDE = 100
 SCALE = HEIGHT / SIDE
@@ -30,11 +31,15 @@ def pixel(picture: Image.Image, position: tuple[float, float], left: float = 0) 
 def draw_one(correct: bool, predicted: tuple[float, float] = (80, 50)) -> Image.Image:
     """One point at (25, 60) of the source, sent to ``predicted``, that belongs at (20, 50)."""
     truth = points((20, 50))
-    return draw_pair(photograph(), photograph(), points((25, 60)), points(predicted), truth, np.array([correct]))
+    return draw_keypoint_matches(
+        photograph(), photograph(), points((25, 60)), points(predicted), truth, np.array([correct])
+    )
 
 
-def test_both_photographs_stand_at_one_height_on_a_clear_ground() -> None:
-    picture = draw_pair(photograph(40), photograph(), points((5, 5)), points((9, 9)), points((9, 9)), np.array([True]))
+def test_keypoint_matches_layout() -> None:
+    picture = draw_keypoint_matches(
+        photograph(40), photograph(), points((5, 5)), points((9, 9)), points((9, 9)), np.array([True])
+    )
     assert picture.size == (DENSITY * (2 * HEIGHT + 3 * MARGIN), DENSITY * (HEIGHT + 2 * MARGIN))
     assert pixel(picture, (90, 90)) == GREY
     assert pixel(picture, (90, 90), left=ON_TARGET) == GREY
@@ -43,7 +48,7 @@ def test_both_photographs_stand_at_one_height_on_a_clear_ground() -> None:
 
 
 @pytest.mark.parametrize("correct", [True, False])
-def test_a_dot_of_the_point_s_colour_lies_where_it_is_and_where_it_was_sent(correct: bool) -> None:
+def test_keypoint_matches_dots_at_source_and_predicted_points(correct: bool) -> None:
     picture = draw_one(correct)
     colour = keypoint_colours(1)[0]
     beside_the_number = 5 / SCALE
@@ -52,41 +57,39 @@ def test_a_dot_of_the_point_s_colour_lies_where_it_is_and_where_it_was_sent(corr
 
 
 @pytest.mark.parametrize(("correct", "colour"), [(True, GREEN), (False, RED)])
-def test_the_line_to_the_truth_is_green_for_right_points_and_red_for_wrong_ones(
-    correct: bool, colour: tuple[int, ...]
-) -> None:
+def test_keypoint_matches_line_colour_shows_correctness(correct: bool, colour: tuple[int, ...]) -> None:
     assert pixel(draw_one(correct), (50, 50), left=ON_TARGET) == colour
 
 
-def test_the_truth_is_a_ring_of_the_point_s_colour() -> None:
+def test_keypoint_matches_ring_at_true_point() -> None:
     picture = draw_one(correct=False)
     in_the_ring = 9.3 / SCALE  # its middle: a dot's radius of 7, 3.6 to the ring's outside, less half its 2.6
     assert pixel(picture, (20 - in_the_ring, 50), left=ON_TARGET) == keypoint_colours(1)[0]
     assert pixel(picture, (20 - 4 / SCALE, 50), left=ON_TARGET) == GREY
 
 
-def test_points_sent_off_the_target_are_drawn_at_its_border() -> None:
+def test_keypoint_matches_clips_points_to_the_target() -> None:
     picture = draw_one(correct=False, predicted=(900, 50))
     assert pixel(picture, (SIDE - 1 - 5 / SCALE, 50), left=ON_TARGET) == keypoint_colours(1)[0]
 
 
-def test_drawing_leaves_its_inputs_as_they_were() -> None:
+def test_keypoint_matches_does_not_change_its_inputs() -> None:
     pixels = [photograph(), photograph()]
     arrays = [points((25, 60)), points((900, 50)), points((20, 50))]
     correct = np.array([False])
-    draw_pair(pixels[0], pixels[1], arrays[0], arrays[1], arrays[2], correct)
+    draw_keypoint_matches(pixels[0], pixels[1], arrays[0], arrays[1], arrays[2], correct)
     assert all(torch.equal(image, photograph()) for image in pixels)
     assert [array.tolist() for array in arrays] == [[[25, 60]], [[900, 50]], [[20, 50]]]
     assert correct.tolist() == [False]
 
 
 @pytest.mark.parametrize("count", [1, 21, 200])
-def test_any_number_of_points_can_be_drawn(count: int) -> None:
+def test_keypoint_matches_takes_any_number_of_points(count: int) -> None:
     places = np.random.default_rng(count).uniform(0, SIDE - 1, (3, count, 2))
-    picture = draw_pair(photograph(), photograph(), *places, correct=np.arange(count) % 2 == 0)
+    picture = draw_keypoint_matches(photograph(), photograph(), *places, correct=np.arange(count) % 2 == 0)
     assert len(np.unique(np.array(picture).view(np.uint32))) > 10
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 60, 200])
-def test_every_keypoint_has_a_colour_of_its_own(count: int) -> None:
+def test_keypoint_colours_are_distinct(count: int) -> None:
     assert len(set(keypoint_colours(count))) == count

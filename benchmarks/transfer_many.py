@@ -1,10 +1,10 @@
-"""`geomatch transfer` side by side against one image after the other: reading, describing, matching, writing, drawing.
+"""Time of `geomatch transfer` with images in parallel and one after the other: from reading to drawing.
 
-    python benchmarks/carrying.py [--photographs DIR] [--images 40] [--side 500] [--preset default] [--rounds 3]
+    python benchmarks/transfer_many.py [--photographs DIR] [--images 40] [--side 500] [--preset default] [--rounds 3]
 
-A mask is carried from the first image to all others, into a label image each and a picture to review, in one process
-and in turn. Where other work shares the machine, the processor's seconds are to be trusted; on one core nothing can
-overlap.
+A mask is transferred from the first image to all others, into a label image each and a picture to review, in one
+process and in turn. Where other work shares the machine, trust the processor's seconds. On one core
+nothing can overlap.
 """
 
 from __future__ import annotations
@@ -22,36 +22,41 @@ import numpy as np
 from batch import TEAPOTS, Cost, photographs, table_of, timed
 from rich.console import Console
 
-from geomatch.annotations import AnnotatedImage, Annotations, Region, Target, Thing, categories_of
+from geomatch.annotations import AnnotatedImage, Annotations, Instance, Region, Target, categories_of
 from geomatch.io.annotations.files import AnnotationOutput, open_output
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import load_image
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing, Preset
 from geomatch.pipeline import Pipeline
+from geomatch.transfer.outputs import Outputs
 from geomatch.transfer.review import Review
-from geomatch.transfer.transfer import Carrier
-from geomatch.transfer.transfer_many import Destination, carry_to_all, lay_out
+from geomatch.transfer.transfer import InstanceTransfer
+from geomatch.transfer.transfer_many import name_targets, transfer_many
 
-Way = Callable[[Sequence[Target], Carrier, AnnotationOutput, Review], None]
+Way = Callable[[Sequence[Target], InstanceTransfer, AnnotationOutput, Review], None]
 
 
-def one_after_the_other(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Review) -> None:
+def in_sequence(
+    targets: Sequence[Target], transfer: InstanceTransfer, output: AnnotationOutput, review: Review
+) -> None:
     for target in targets:
         pixels = load_image(target.image)
-        carried = AnnotatedImage(str(target.image), (pixels.shape[1], pixels.shape[2]), carrier(pixels))
-        annotation_record(carried)
-        output.add(target, carried)
-        album.add(target, pixels, carried)
-    album.close()
+        found = AnnotatedImage(str(target.image), (pixels.shape[1], pixels.shape[2]), transfer(pixels))
+        annotation_record(found)
+        output.add(target, found)
+        review.add(target, pixels, found)
+    review.close()
 
 
-def side_by_side(targets: Sequence[Target], carrier: Carrier, output: AnnotationOutput, album: Review) -> None:
-    for finished in carry_to_all(targets, carrier, Destination(output, None, album), resume=False):
+def in_parallel(
+    targets: Sequence[Target], transfer: InstanceTransfer, output: AnnotationOutput, review: Review
+) -> None:
+    for finished in transfer_many(targets, transfer, Outputs(output, None, review), resume=False):
         if finished.failed:
             raise SystemExit(f"failed: {finished.record}")
 
 
-WAYS: Mapping[str, Way] = {"one after the other": one_after_the_other, "side by side": side_by_side}
+WAYS: Mapping[str, Way] = {"in sequence": in_sequence, "in parallel": in_parallel}
 
 
 def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: int) -> dict[str, list[Cost]]:
@@ -60,18 +65,20 @@ def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: in
     height, width = size = (pixels.shape[1], pixels.shape[2])
     mask = np.zeros(size, bool)
     mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
-    things, kind = [Thing("1", 1, Region(mask))], AnnotationKind.masks
-    marked = Annotations(things, AnnotationFormat.png, categories_of(things))
-    carrier = Carrier(pipeline, pipeline.extract(pixels), things, kind)
-    carrier(pixels)  # what is done the first time only
-    targets = lay_out(images[1:])
+    instances, kind = [Instance("1", 1, Region(mask))], AnnotationKind.masks
+    marked = Annotations(instances, AnnotationFormat.png, categories_of(instances))
+    transfer = InstanceTransfer(pipeline, pipeline.extract(pixels), instances, kind)
+    transfer(pixels)  # what is done the first time only
+    targets = name_targets(images[1:])
     costs: dict[str, list[Cost]] = {name: [] for name in WAYS}
     for number in range(rounds):
         for name, way in WAYS.items():
             place = folder / f"{name} {number}"
             output = open_output(place, marked.format, kind, marked, targets, existing=Existing.refused)
-            album = Review(folder / f"{name} {number} drawn", (pixels, AnnotatedImage("reference", size, things)), [])
-            costs[name].append(timed(partial(way, targets, carrier, output, album)))
+            review = Review(
+                folder / f"{name} {number} drawn", (pixels, AnnotatedImage("reference", size, instances)), []
+            )
+            costs[name].append(timed(partial(way, targets, transfer, output, review)))
     return costs
 
 
@@ -99,7 +106,7 @@ def main() -> None:
     console = Console(width=120)
     console.print(table)
     ratios = [one.clock / many.clock for one, many in zip(*costs.values(), strict=True)]
-    console.print(f"side by side is {statistics.median(ratios):.2f} times as fast by the clock")
+    console.print(f"in parallel is {statistics.median(ratios):.2f} times as fast by the clock")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share that measure each thing in a process of its own, whose memory nothing else has touched."""
+"""Measurements in a subprocess, whose peak memory is that of the measured work alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def in_own_process(measure: Callable[..., None], *arguments: object) -> Any:
-    """What ``measure``, given the arguments and a connection, sends through it."""
+def measure_in_subprocess(measure: Callable[..., None], *arguments: object) -> Any:
+    """The object that ``measure(*arguments, connection)`` sends through its connection, run in a new process."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     child = context.Process(target=measure, args=(*arguments, send))
@@ -22,7 +22,7 @@ def in_own_process(measure: Callable[..., None], *arguments: object) -> Any:
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Of processor time."""
+    """Median processor seconds of a call."""
     times = []
     for _ in range(repeats):
         began = time.process_time()

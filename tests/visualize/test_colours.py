@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from geomatch.visualize.flow_colours import colour_flow, colour_wheel
+from geomatch.visualize.colours import colour_flow, colour_wheel
 
 
-def test_the_wheel_is_that_of_the_middlebury_benchmark() -> None:
+def test_colour_wheel_equals_middlebury() -> None:
     """Against the loops of its colorcode.cpp."""
     expected = (
         [(255, 255 * i // 15, 0) for i in range(15)]
@@ -20,7 +20,7 @@ def test_the_wheel_is_that_of_the_middlebury_benchmark() -> None:
 
 
 @pytest.mark.parametrize("length", [0.0, 0.3, 1.0, 1.7])
-def test_a_displacement_has_the_colour_that_the_benchmark_gives_it(length: float) -> None:
+def test_colour_flow_equals_middlebury(length: float) -> None:
     for angle in np.linspace(0, 2 * math.pi, 37):
         x, y = length * math.cos(angle), length * math.sin(angle)
         turn = (math.atan2(-y, -x) / math.pi + 1) / 2 * 54
@@ -32,5 +32,5 @@ def test_a_displacement_has_the_colour_that_the_benchmark_gives_it(length: float
             assert abs(found - 255 * share) <= 2
 
 
-def test_stillness_is_white_even_where_nothing_moves() -> None:
+def test_colour_flow_is_white_without_motion() -> None:
     assert (colour_flow(np.zeros((2, 3, 4), dtype=np.float32), 0.0) == 255).all()

@@ -1,33 +1,31 @@
-"""One picture of a pair's keypoints: where each was sent, and where it should have gone."""
+"""One picture of a pair's keypoints: predicted and true positions on the target."""
 
 from __future__ import annotations
-
-import colorsys
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from geomatch.visualize.overview import to_picture
+from geomatch.visualize.colours import Colour, keypoint_colours
+from geomatch.visualize.sheet import fit_height, to_picture
 
 HEIGHT = 300
-"""Height of both photographs on a page, in its pixels; the picture has DENSITY times as many."""
+"""Height of both photographs in CSS pixels of a page; the picture has DENSITY times as many pixels."""
 DENSITY = 2
 MARGIN = 10
 
 _OVERSAMPLING = 2
-_CROWD = 60
-"""With more points than this, markers are small and bare."""
+_MANY = 60
+"""With more points than this, markers are small and have no white edge."""
 _NUMBERED = 20
+"""Up to this many points, markers carry numbers."""
 _PIXEL = DENSITY * _OVERSAMPLING
 _CLEAR, _WHITE = (255, 255, 255, 0), (255, 255, 255, 255)
-_RIGHT, _WRONG = (46, 204, 113, 255), (235, 33, 46, 255)
-
-Colour = tuple[int, int, int, int]
+_CORRECT, _WRONG = (46, 204, 113, 255), (235, 33, 46, 255)
 
 
-def draw_pair(
+def draw_keypoint_matches(
     source: Tensor,
     target: Tensor,
     source_points: NDArray[np.float64],
@@ -35,13 +33,13 @@ def draw_pair(
     truth: NDArray[np.float64],
     correct: NDArray[np.bool_],
 ) -> Image.Image:
-    """Source and target at one height on a clear ground, each keypoint in a hue of its own.
+    """Source and target at one height on a transparent background, each keypoint in its own hue.
 
     source, target: (3, H, W) uint8. source_points: (K, 2), pixels of the source; predicted, truth: (K, 2), pixels of
-    the target. A dot is a prediction (clipped to the target's border), a ring the truth; the line between them is green
-    where ``correct`` (K,) and red elsewhere.
+    the target. correct: (K,). A dot is a prediction (clipped to the target's border), a ring is the truth; the line
+    between them is green for correct points and red for the others.
     """
-    photographs = [_fit(to_picture(pixels)) for pixels in (source, target)]
+    photographs = [fit_height(to_picture(pixels), HEIGHT * _PIXEL) for pixels in (source, target)]
     lefts = MARGIN * _PIXEL, photographs[0].width + 2 * MARGIN * _PIXEL
     size = lefts[1] + photographs[1].width + MARGIN * _PIXEL, (HEIGHT + 2 * MARGIN) * _PIXEL
     sheet = Image.new("RGBA", size, _CLEAR)
@@ -53,38 +51,30 @@ def draw_pair(
         for left, pixels in zip(lefts, (source, target), strict=True)
     )
     height, width = target.shape[1:]
-    landed = predicted.clip(0, (width - 1, height - 1))
+    clipped = predicted.clip(0, (width - 1, height - 1))
     colours = keypoint_colours(len(truth))
-    order = np.argsort(~correct, kind="stable")  # the wrong ones on top
+    order = np.argsort(~correct, kind="stable")  # wrong ones on top
     for k in order:
-        on_target.line(landed[k], truth[k], _RIGHT if correct[k] else _WRONG)
+        on_target.line(clipped[k], truth[k], _CORRECT if correct[k] else _WRONG)
     for k in order:
         on_target.ring(truth[k], colours[k])
     for k in order:
         on_source.dot(source_points[k], colours[k], str(k + 1))
-        on_target.dot(landed[k], colours[k], str(k + 1), bool(correct[k]))
+        on_target.dot(clipped[k], colours[k], str(k + 1), bool(correct[k]))
     return sheet.reduce(_OVERSAMPLING)
 
 
-def keypoint_colours(count: int) -> list[Colour]:
-    """``count`` hues evenly round the circle, those of successive keypoints far apart."""
-    step = next((s for s in range(round(0.38 * count), count) if np.gcd(s, count) == 1), 1)
-    hues = [k * step % count / count for k in range(count)]
-    shades = (colorsys.hsv_to_rgb(hue, 0.82, (0.98, 0.8)[k % 2]) for k, hue in enumerate(hues))
-    return [(round(255 * red), round(255 * green), round(255 * blue), 255) for red, green, blue in shades]
-
-
 class _Markers:
-    """Draws on one photograph of the sheet, at positions in that photograph's own pixels."""
+    """Draws on one photograph of the sheet, at positions in pixels of that photograph."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, left: float, scale: float, count: int) -> None:
         self.draw, self.left, self.scale = draw, left, scale
-        self.crowded, self.numbered = count > _CROWD, count <= _NUMBERED
+        self.crowded, self.numbered = count > _MANY, count <= _NUMBERED
         self.radius = _PIXEL * (1.8 if self.crowded else 7 if self.numbered else 4.5)
         self.font = ImageFont.load_default(size=9.5 * _PIXEL)
 
     def line(self, start: NDArray[np.float64], end: NDArray[np.float64], colour: Colour) -> None:
-        ends = self._place(start) + self._place(end)
+        ends = self._position(start) + self._position(end)
         if not self.crowded:
             self.draw.line(ends, fill=_WHITE, width=4 * _PIXEL)
         self.draw.line(ends, fill=colour, width=round((0.9 if self.crowded else 2.4) * _PIXEL))
@@ -104,9 +94,9 @@ class _Markers:
         self._circle(point, self.radius, fill=colour)
         if self.numbered:
             ink = (0, 0, 0) if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
-            self.draw.text(self._place(point), number, fill=ink, font=self.font, anchor="mm")
+            self.draw.text(self._position(point), number, fill=ink, font=self.font, anchor="mm")
 
-    def _place(self, point: NDArray[np.float64]) -> tuple[float, float]:
+    def _position(self, point: NDArray[np.float64]) -> tuple[float, float]:
         x, y = (point + 0.5) * self.scale - 0.5
         return float(x) + self.left, float(y) + MARGIN * _PIXEL
 
@@ -118,12 +108,5 @@ class _Markers:
         outline: Colour | None = None,
         width: int = 1,
     ) -> None:
-        x, y = self._place(centre)
+        x, y = self._position(centre)
         self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=outline, width=width)
-
-
-def _fit(photograph: Image.Image) -> Image.Image:
-    height = HEIGHT * _PIXEL
-    return photograph.resize(
-        (max(1, round(photograph.width * height / photograph.height)), height), Image.Resampling.LANCZOS
-    )

@@ -1,0 +1,46 @@
+"""JSON, read from files that are not trusted and written so that any file name survives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from geomatch.errors import InputError
+from geomatch.io.parsing import read_text
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """A value as JSON that can be encoded in UTF-8, also if it holds file names that are not valid Unicode."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text.isascii() or _is_unicode(text) else json.dumps(value, indent=indent)
+
+
+def read_json(path: Path) -> Any:
+    """The value that a file holds. Raises InputError."""
+    return parse_json(read_text(path), str(path))
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a file that geomatch itself wrote; an empty one if the file is missing or damaged."""
+    try:
+        value = read_json(path)
+    except InputError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def parse_json(text: str, origin: str) -> Any:
+    """The value that a text holds. Raises InputError, which begins with ``origin``."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{origin}: not JSON ({error})") from error
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

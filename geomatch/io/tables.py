@@ -1,0 +1,123 @@
+"""Tables in text files, TSV, CSV or JSON lines, read into rows that know where they stand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from geomatch.errors import InputError
+from geomatch.io.json_text import parse_json
+from geomatch.io.parsing import position, read_text, reading
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    origin: where it stands, for messages ("points.csv, line 12"). columns: what the table calls its columns, () if it
+    does not say. values: what stands in them; there may be fewer values than columns, or more.
+    """
+
+    origin: str
+    columns: Sequence[str]
+    values: Sequence[str]
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """The values by the names of their columns."""
+        return dict(zip(self.columns, self.values, strict=False))
+
+    def take(self, *columns: str) -> list[str]:
+        """The values in these columns. Raises InputError, naming the row and the column it lacks."""
+        lacking = [column for column in columns if column not in self.fields]
+        if lacking:
+            raise InputError(f"{self.origin}: has nothing in the column '{lacking[0]}'")
+        return [self.fields[column] for column in columns]
+
+    def first(self, count: int) -> Sequence[str]:
+        """The values in the first columns, whatever those are called. Raises InputError if there are fewer."""
+        if len(self.values) < count:
+            raise InputError(f"{self.origin}: has {len(self.values)} columns of {count}")
+        return self.values[:count]
+
+    def position(self, column: str) -> float:
+        """The coordinate in a column, in pixels. Raises InputError."""
+        with reading(f"{self.origin}, column '{column}'"):
+            return position(self.fields.get(column, ""))
+
+
+def read_table(
+    path: Path, wanted: Sequence[str] = (), *, header_optional: bool = False, name: str | None = None
+) -> Iterator[Row]:
+    """The rows of a file, which messages call ``name``, by default its path; see `parse_table`. Raises InputError."""
+    return parse_table(read_text(path), name or str(path), wanted, header_optional=header_optional)
+
+
+def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_optional: bool = False) -> Iterator[Row]:
+    """The rows of a table whose first line names the columns, separated by tabs if it holds one, else by commas.
+
+    Args:
+        text: the table.
+        name: what messages call it.
+        wanted: columns that it must have.
+        header_optional: the first line may also be data, that is, begin with a number; its columns are then those
+            wanted, in this order.
+
+    Raises InputError, naming the line where it can.
+    """
+    lines = split_rows(text, name, "\t" if "\t" in text.lstrip().partition("\n")[0] else ",")
+    head = next(lines, None)
+    columns = [value.strip() for value in head.values] if head else []
+    if head and header_optional and _is_number(columns[0]):
+        yield Row(head.origin, wanted, columns)
+        columns = list(wanted)
+    elif head is None and header_optional:
+        return
+    lacking = [column for column in wanted if column not in columns]
+    if lacking or not columns:
+        names = f" {', '.join(wanted)}; '{lacking[0]}' is not there" if lacking else ""
+        raise InputError(f"{name}: its first line should name the columns{names}")
+    for row in lines:
+        yield Row(row.origin, columns, [value.strip() for value in row.values])
+
+
+def split_rows(text: str, name: str, delimiter: str, *, quoted: bool = True) -> Iterator[Row]:
+    """The lines that are not blank, as rows without names of columns, and each value with the spaces round it.
+
+    quoted: values may stand in double quotes, as in CSV; otherwise a quote is a character like any other.
+    Raises InputError, naming the line.
+    """
+    if not quoted:
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                yield Row(f"{name}, line {number}", (), line.rstrip("\r").split(delimiter))
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield Row(f"{name}, line {reader.line_num}", (), values)
+    except csv.Error as error:
+        kind = "TSV" if delimiter == "\t" else "CSV"
+        raise InputError(f"{name}, line {reader.line_num}: not {kind} ({error})") from error
+
+
+def split_json_lines(text: str, name: str) -> Iterator[tuple[str, Any]]:
+    """Where each line that is not blank stands, and the value it holds. Raises InputError, naming the line."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            origin = f"{name}, line {number}"
+            yield origin, parse_json(line, origin)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,95 @@
+"""Where transferred annotations go: files in one of the formats, and pictures to review."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomatch.annotations import AnnotatedImage, Target
+from geomatch.batch.match_record import Record
+from geomatch.errors import InputError
+from geomatch.io.annotations.files import AnnotationOutput, open_output
+from geomatch.io.annotations.records import annotation_record
+from geomatch.io.images import InputImage
+from geomatch.options import FOLDERS, AnnotationFormat, Existing
+from geomatch.runtime.shard import Shard
+from geomatch.transfer.manifest import Manifest
+from geomatch.transfer.reference import Reference
+from geomatch.transfer.review import Review
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written besides the lines on stdout. manifest: of files in a folder."""
+
+    files: AnnotationOutput | None = None
+    manifest: Manifest | None = None
+    review: Review | None = None
+
+    def write(self, target: Target, image: InputImage, found: AnnotatedImage) -> Record:
+        """Write what was found on an image. Returns its record, ready for JSON. Raises InputError."""
+        record = annotation_record(found)
+        file = self.files.file(target) if self.files else None
+        if file:
+            record["output"] = str(file)
+        if self.review:
+            record["review"] = str(self.review.add(target, image.pixels, found))
+        if self.manifest and file:
+            self.manifest.enter(file, image, record)
+        if self.files:  # last: an image whose file exists has everything else, too
+            self.files.add(target, found)
+        return record
+
+    def check(self, target: Target) -> None:
+        """Raise InputError if the image's file must not be written."""
+        if self.manifest and self.files:
+            self.manifest.check(self.files.file(target), target.image)
+
+    def find(self, target: Target, sha256: str) -> Record | None:
+        """The record of an image (its file's SHA-256) whose file an earlier run wrote; None if there is none."""
+        if not (self.files and self.manifest):
+            return None
+        file = self.files.file(target)
+        record = self.manifest.find(file, target.image, sha256)
+        if record is None:
+            return None
+        record["output"] = str(file)
+        if not (self.review and self.review.keep(record)):
+            record.pop("review", None)
+        return record
+
+    def close(self, *, empty: bool) -> None:
+        """Write what holds several images. empty: no image could be used. Raises InputError."""
+        if self.files and not empty:
+            self.files.close()
+        if self.review:
+            self.review.close()
+
+
+def open_files(
+    path: Path,
+    format: AnnotationFormat,
+    reference: Reference,
+    targets: Sequence[Target],
+    share: Shard,
+    existing: Existing,
+) -> AnnotationOutput:
+    """The files for this process's ``targets``. Raises InputError, before any work, if they cannot be written."""
+    if share.count > 1 and format not in FOLDERS:
+        raise InputError(
+            f"-o {path}: {share.count} processes cannot write one file; "
+            "give a folder with --format labelme or png, or leave out -o and take the lines"
+        )
+    return open_output(path, format, reference.kind, reference.annotations, targets, existing=existing)
+
+
+def open_review(
+    folder: Path, reference: Reference, targets: Sequence[Target], share: Shard, existing: Existing
+) -> Review:
+    """The pictures of this process's ``targets``, each process with a page of its own. Raises InputError likewise."""
+    page = "index.html" if share.count == 1 else f"index-{share.number + 1}-of-{share.count}.html"
+    drawn = reference.image.pixels, reference.annotated
+    review = Review(folder, drawn, reference.annotations.categories, page)
+    review.prepare(targets, shared=existing is not Existing.refused or share.count > 1)
+    return review

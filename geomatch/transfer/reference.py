@@ -1,0 +1,43 @@
+"""The image whose annotations are transferred, and what is marked on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geomatch.annotations import AnnotatedImage, Annotations
+from geomatch.features.weights import sha256_of
+from geomatch.io.annotations.files import read_annotations
+from geomatch.io.images import InputImage, read_image
+from geomatch.options import AnnotationKind
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image and one kind of what an annotation file marks on it."""
+
+    image: InputImage
+    file: Path
+    kind: AnnotationKind
+    annotations: Annotations
+
+    @classmethod
+    def read(cls, image: Path, file: Path, kind: AnnotationKind) -> Reference:
+        """Read both files. Raises InputError, naming the one at fault."""
+        pixels = read_image(image)
+        return cls(pixels, file, kind, read_annotations(file, kind, image, pixels.size))
+
+    @property
+    def annotated(self) -> AnnotatedImage:
+        """The image as it was named, and its instances."""
+        return AnnotatedImage(str(self.image.path), self.image.size, self.annotations.instances)
+
+    def record(self) -> Mapping[str, Any]:
+        """All of it that decides what is found, ready for JSON."""
+        return {
+            "reference_sha256": self.image.sha256,
+            "marks_sha256": sha256_of(self.file),
+            "marks": self.kind.value,
+        }

@@ -1,0 +1,72 @@
+"""Tables of tables read into rows."""
+
+from pathlib import Path
+
+import pytest
+
+from geomatch.errors import InputError
+from geomatch.io.tables import Row, parse_table, read_table, split_rows
+
+
+def values(text: str, *, header_optional: bool = False) -> list[tuple[str, dict[str, str]]]:
+    return [(row.origin, row.fields) for row in parse_table(text, "t", ("x", "y"), header_optional=header_optional)]
+
+
+def test_read_table_numbers_lines_and_skips_blank_ones(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("\ufeffa, b\r\n1, 2\r\n\r\n,\n3,4\r\n", encoding="utf-8")
+    rows = list(read_table(path, name="pairs.csv"))
+    assert [row.origin for row in rows] == ["pairs.csv, line 2", "pairs.csv, line 5"]
+    assert rows[0].take("b", "a") == ["2", "1"]
+
+
+@pytest.mark.parametrize("text", ["x,y\n1,2\n", "x\ty\n1\t2\n", 'y,"x"\r\n2," 1"\r\n', "z,x,y\n0,1,2,3"])
+def test_parse_table_reads_commas_and_tabs(text: str) -> None:
+    [(origin, fields)] = values(text)
+    assert (origin, fields["x"], fields["y"]) == ("t, line 2", "1", "2")
+
+
+def test_parse_table_without_header() -> None:
+    assert values("1,2\n3,4", header_optional=True) == [
+        ("t, line 1", {"x": "1", "y": "2"}),
+        ("t, line 2", {"x": "3", "y": "4"}),
+    ]
+    assert values("x,y\n3,4", header_optional=True) == [("t, line 2", {"x": "3", "y": "4"})]
+    assert values("", header_optional=True) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "table.csv: its first line should name the columns x, y; 'x' is not there"),
+        (b"x,z\n", "table.csv: its first line should name the columns x, y; 'y' is not there"),
+        (b"x,y\n1,2\n\xff\xfe,3\n", "table.csv: not text in UTF-8"),
+        (b"x,y\n1,2\n" + b"3" * 200_000, "table.csv, line 3: not CSV"),
+        (b'x,y\n"1,2\n', "table.csv, line 2: not CSV"),
+        (b'x\ty\n"1"2\t2\n', "table.csv, line 2: not TSV"),
+    ],
+)
+def test_read_table_names_what_is_wrong(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        list(read_table(path, ("x", "y")))
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("", "cannot be read"), ("none.csv", "no such file")])
+def test_read_table_needs_a_file(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        list(read_table(tmp_path / name))
+
+
+def test_split_rows_unquoted_keeps_quotes_and_spaces() -> None:
+    assert [row.values for row in split_rows('"a\t b\r\n\n', "t", "\t", quoted=False)] == [['"a', " b"]]
+
+
+def test_row_names_a_missing_column() -> None:
+    row = Row("t, line 2", ("x", "y"), ["1"])
+    assert row.position("x") == 1
+    for access in (lambda: row.take("x", "y"), lambda: row.first(2), lambda: row.position("y")):
+        with pytest.raises(InputError, match="t, line 2"):
+            access()
