@@ -62,7 +62,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_each_image_is_a_line_with_every_point_and_how_sure_it_is(folder: Path) -> None:
+def test_transfer_prints_a_line_per_image(folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "moved.png", "nose only.png", "--keypoints", "ref.json", cwd=folder)
     assert done.returncode == 0
     assert done.stderr.startswith("geomatch: note: 2 images, ")
@@ -82,7 +82,7 @@ def test_each_image_is_a_line_with_every_point_and_how_sure_it_is(folder: Path) 
 
 
 @pytest.mark.parametrize(("ends", "options"), [(b"\n", []), (b"\r\n", []), (b"\0", ["-0"])])
-def test_names_come_down_a_pipe_whatever_is_in_them(
+def test_transfer_reads_names_from_stdin(
     ends: bytes, options: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed(monkeypatch, ends.join([b"moved.png", b"nose only.png", b""]))
@@ -90,7 +90,7 @@ def test_names_come_down_a_pipe_whatever_is_in_them(
     assert [line["image"] for line in lines(done.stdout)] == ["moved.png", "nose only.png"]
 
 
-def test_a_broken_image_is_a_line_and_all_others_are_done(folder: Path) -> None:
+def test_transfer_goes_on_after_a_broken_image(folder: Path) -> None:
     names = "moved.png", "broken.png", "none.png", "ref.png"
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.json", "-o", "out.json", cwd=folder)
     assert done.returncode == 1
@@ -104,13 +104,13 @@ def test_a_broken_image_is_a_line_and_all_others_are_done(folder: Path) -> None:
     np.testing.assert_allclose(document["annotations"][1]["keypoints"], [*NOSE, 2, *TAIL, 2], atol=1)
 
 
-def test_where_no_image_can_be_used_nothing_is_written(folder: Path) -> None:
+def test_transfer_writes_nothing_without_usable_images(folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "broken.png", "--keypoints", "ref.json", "-o", "out.json", cwd=folder)
     assert done.returncode == 1
     assert not (folder / "out.json").exists()
 
 
-def test_masks_are_written_as_they_were_read_one_file_an_image(folder: Path) -> None:
+def test_transfer_writes_a_label_image_per_image(folder: Path) -> None:
     (folder / "other").mkdir()
     picture(120, 160).save(folder / "other" / "ref.png")
     done = geomatch("transfer", "ref.png", "ref.png", "other/ref.png", "--mask", "mask.png", "-o", "out", cwd=folder)
@@ -123,7 +123,7 @@ def test_masks_are_written_as_they_were_read_one_file_an_image(folder: Path) -> 
     assert lines(done.stdout)[0]["items"][0]["label"] == "7"
 
 
-def test_photographs_are_never_written_over(folder: Path) -> None:
+def test_transfer_never_overwrites_photographs(folder: Path) -> None:
     before = (folder / "moved.png").read_bytes()
     done = geomatch("transfer", "ref.png", "moved.png", "--mask", "mask.png", "-o", ".", "--overwrite", cwd=folder)
     assert done.returncode == 1
@@ -140,16 +140,14 @@ def test_photographs_are_never_written_over(folder: Path) -> None:
         (("--mask", "mask.png"), "labelme", "out/moved.json"),
     ],
 )
-def test_another_format_is_written_where_that_is_asked_for(
-    marked: tuple[str, str], format: str, written: str, folder: Path
-) -> None:
+def test_transfer_writes_other_formats(marked: tuple[str, str], format: str, written: str, folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "moved.png", *marked, "-o", "out", "--format", format, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout)[0]["output"] == written
     assert (folder / written).stat().st_size > 0
 
 
-def test_what_is_not_sure_enough_is_left_out(folder: Path) -> None:
+def test_transfer_leaves_out_low_confidence(folder: Path) -> None:
     arguments = "transfer", "ref.png", "moved.png", "--keypoints", "ref.json"
     anyhow = lines(geomatch(*arguments, cwd=folder).stdout)[0]["items"]
     between = (anyhow[0]["confidence"] + anyhow[1]["confidence"]) / 2
@@ -158,7 +156,7 @@ def test_what_is_not_sure_enough_is_left_out(folder: Path) -> None:
     assert len(sure) == 1
 
 
-def test_pictures_to_review_are_sorted_by_confidence_and_shown_on_a_page(folder: Path) -> None:
+def test_transfer_review_is_sorted_by_confidence(folder: Path) -> None:
     names = "moved.png", "ref.png", "nose only.png"
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.json", "--review", "see", cwd=folder)
     records = sorted(lines(done.stdout), key=lambda record: record["confidence"])
@@ -184,7 +182,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_many_images_side_by_side_find_what_one_after_the_other_finds_in_the_order_given(folder: Path) -> None:
+def test_transfer_in_parallel_equals_one_by_one(folder: Path) -> None:
     names = many(folder, 40)
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.csv", "-o", "out.csv", cwd=folder)
     pipeline, marks = (
@@ -203,7 +201,7 @@ def test_many_images_side_by_side_find_what_one_after_the_other_finds_in_the_ord
         assert [[float(row[4]), float(row[5])] for row in own] == here
 
 
-def test_names_of_files_depend_on_the_list_alone(folder: Path) -> None:
+def test_transfer_file_names_depend_on_the_list_alone(folder: Path) -> None:
     """Also where an image fails: else it would take its file's name from another when it is mended."""
     (folder / "other").mkdir()
     (folder / "other" / "moved.png").write_bytes(b"no image")
@@ -220,9 +218,7 @@ FOLDERS = [("--keypoints", "ref.json", "labelme", ".json"), ("--mask", "mask.png
 
 
 @pytest.mark.parametrize(("mark", "file", "format", "suffix"), FOLDERS)
-def test_resuming_does_what_is_missing_and_tells_of_all(
-    mark: str, file: str, format: str, suffix: str, folder: Path
-) -> None:
+def test_transfer_resume_does_what_is_missing(mark: str, file: str, format: str, suffix: str, folder: Path) -> None:
     names = many(folder, 6)
     command = ("transfer", "ref.png", *names, mark, file, "-o", "out", "--format", format, "--review", "look")
     first = geomatch(*command, cwd=folder)
@@ -243,7 +239,7 @@ def test_resuming_does_what_is_missing_and_tells_of_all(
     assert redone == {"view 2", "view 4"}
 
 
-def test_resuming_leaves_alone_what_was_corrected_by_hand_and_whatever_it_does_not_know(folder: Path) -> None:
+def test_transfer_resume_keeps_corrected_and_unknown_files(folder: Path) -> None:
     names = many(folder, 4)
     command = ("transfer", "ref.png", *names, "--keypoints", "ref.json", "-o", "out", "--format", "labelme")
     geomatch(*command, cwd=folder)
@@ -265,7 +261,7 @@ def test_resuming_leaves_alone_what_was_corrected_by_hand_and_whatever_it_does_n
     assert json.loads((folder / "out" / "view 0.json").read_text())["imagePath"] == "../view 0.png"
 
 
-def test_processes_of_torchrun_do_each_image_once_between_them(folder: Path) -> None:
+def test_transfer_under_torchrun_does_each_image_once(folder: Path) -> None:
     names = many(folder, 11)
     command = ("transfer", "ref.png", *names, "--boxes", "ref.json", "--format", "labelme", "-o", "out")
     alone = geomatch(*command, "--review", "look", cwd=folder)
@@ -284,7 +280,7 @@ def test_processes_of_torchrun_do_each_image_once_between_them(folder: Path) -> 
     assert "process 2 of 3: 4 images" in parts[2].stderr
 
 
-def test_quiet_says_nothing_but_writes(folder: Path) -> None:
+def test_transfer_quiet_writes_files_only(folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "moved.png", "--boxes", "ref.json", "-o", "out.json", "-q", cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     np.testing.assert_allclose(
@@ -314,7 +310,7 @@ def test_quiet_says_nothing_but_writes(folder: Path) -> None:
         (["--boxes", "ref.json", "--resume", "--overwrite", "-o", "out"], ["--resume", "one of them"]),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_any_work(arguments: list[str], said: list[str], folder: Path) -> None:
+def test_transfer_refuses_bad_options_before_any_work(arguments: list[str], said: list[str], folder: Path) -> None:
     Image.new("L", (64, 64)).save(folder / "other.png")
     (folder / "far.csv").write_text("name,x,y\nnose,300,40\n")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -327,24 +323,24 @@ def test_what_makes_no_sense_is_refused_before_any_work(arguments: list[str], sa
     ("arguments", "said"),
     [(["moved.png", "-o", "out.json"], "2 processes cannot write one file"), (["-"], "cannot read one stdin")],
 )
-def test_what_several_processes_cannot_share_is_refused(arguments: list[str], said: str, folder: Path) -> None:
+def test_transfer_refuses_what_processes_cannot_share(arguments: list[str], said: str, folder: Path) -> None:
     command = "transfer", "ref.png", *arguments, "--keypoints", "ref.json"
     done = geomatch(*command, cwd=folder, env={"RANK": "1", "WORLD_SIZE": "2"})
     assert_refused(done, said, folder=folder)
 
 
-def test_a_document_that_does_not_know_the_reference_is_refused(folder: Path) -> None:
+def test_transfer_refuses_annotations_of_another_image(folder: Path) -> None:
     done = geomatch("transfer", "moved.png", "ref.png", "--keypoints", "ref.json", cwd=folder)
     assert_refused(done, "ref.json: knows no image of the name moved.png", folder=folder)
 
 
-def test_an_empty_list_of_images_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfer_refuses_an_empty_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, b"\n")
     done = geomatch("transfer", "ref.png", "-", "--keypoints", "ref.json", cwd=folder)
     assert_refused(done, "stdin: names no images", folder=folder)
 
 
-def test_points_are_sent_one_line_each_in_the_order_given(folder: Path) -> None:
+def test_at_prints_a_line_per_point(folder: Path) -> None:
     done = geomatch("at", "ref.png", "moved.png", "--point", "120,80", "--point", "30.5, 40", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     first, second = lines(done.stdout)
@@ -356,16 +352,14 @@ def test_points_are_sent_one_line_each_in_the_order_given(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["30,40\n120,80\n", "y,name,x\n40,nose,30\n80,tail,120\n", "30\t40\n\n120\t80"])
-def test_points_come_down_a_pipe_and_keep_their_other_columns(
-    content: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_at_reads_stdin_and_keeps_other_columns(content: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, content.encode())
     records = lines(geomatch("at", "ref.png", "moved.png", "--points", "-", cwd=folder).stdout)
     assert [(record["x"], record["y"]) for record in records] == [NOSE, TAIL]
     assert [record.get("name") for record in records] == (["nose", "tail"] if "name" in content else [None, None])
 
 
-def test_what_at_prints_can_be_given_to_it_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_reads_what_it_prints(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = lines(geomatch("at", "ref.png", "moved.png", "--points", "ref.csv", cwd=folder).stdout)
     typed(monkeypatch, "".join(f"{record['to_x']},{record['to_y']}\n" for record in sent).encode())
     back = lines(geomatch("at", "moved.png", "ref.png", "--points", "-", cwd=folder).stdout)
@@ -389,7 +383,7 @@ def test_what_at_prints_can_be_given_to_it_again(folder: Path, monkeypatch: pyte
         (["--points", "far.csv"], "far.csv, line 2: the point (3, 500) lies outside"),
     ],
 )
-def test_points_that_are_none_or_lie_outside_are_named(arguments: list[str], said: str, folder: Path) -> None:
+def test_at_names_points_that_cannot_be_used(arguments: list[str], said: str, folder: Path) -> None:
     (folder / "bad.csv").write_text("x,y\n1,2\n3,four\n")
     (folder / "far.csv").write_text("1,2\n3,500\n")
     assert_refused(geomatch("at", "ref.png", "moved.png", *arguments, cwd=folder), said, folder=folder)

@@ -19,11 +19,11 @@ QUICK = ("--preset", "fast")
 
 @pytest.fixture
 def photographs(teapots: Path, tmp_path: Path) -> Path:
-    """A teapot whose knob and spout are marked, and twelve pictures of teapots."""
+    """A teapot whose knob and spout are marked, and eight pictures of teapots."""
     a, b = (Image.open(teapots / name).convert("RGB").resize((96, 72)) for name in ("a.png", "b.png"))
     a.save(tmp_path / "ref.png")
     (tmp_path / "marks.csv").write_text("name,x,y\nknob,48,20\nspout,20,35\n")
-    for number in range(12):
+    for number in range(8):
         (a, b)[number % 2].rotate(3 * number).save(tmp_path / f"{number:02}.png")
     return tmp_path
 
@@ -32,7 +32,8 @@ def images(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("[0-9]*.png"))
 
 
-def test_a_transfer_killed_and_resumed_leaves_the_bytes_of_one_left_in_peace(photographs: Path) -> None:
+@pytest.mark.slow
+def test_transfer_killed_and_resumed_writes_the_same_bytes(photographs: Path) -> None:
     command = ("transfer", "ref.png", *images(photographs), "--keypoints", "marks.csv", "--format", "labelme")
     command = (*command, "-o", "out", "--review", "look", *QUICK)
     calm = geomatch(*command, cwd=photographs)
@@ -54,7 +55,7 @@ def test_a_transfer_killed_and_resumed_leaves_the_bytes_of_one_left_in_peace(pho
     assert not list(photographs.rglob(".geomatch-*"))
 
 
-def test_features_kept_on_disk_do_not_change_what_is_carried(photographs: Path) -> None:
+def test_transfer_with_cache_finds_the_same(photographs: Path) -> None:
     def run(*more: str) -> list[dict[str, Any]]:
         command = ("transfer", "ref.png", *images(photographs)[:3], "--keypoints", "marks.csv", *QUICK)
         done = geomatch(*command, *more, cwd=photographs)

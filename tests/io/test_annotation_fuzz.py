@@ -118,7 +118,7 @@ def test_any_bytes_as_a_file(content: bytes, name: str) -> None:
             understood_or_refused(path, kind)
 
 
-def test_the_documents_that_junk_is_put_into_are_understood_themselves() -> None:
+def test_fuzzed_documents_are_valid_themselves() -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "marked.json"
         path.write_text(json.dumps(COCO))

@@ -74,7 +74,7 @@ def box(instance: Instance) -> Box:
     return instance.shape
 
 
-def test_coco_keypoints_are_pixels_as_they_stand(tmp_path: Path) -> None:
+def test_coco_keypoints_are_pixels(tmp_path: Path) -> None:
     found = read(written(tmp_path, coco({"keypoints": [4, 5.5, 2, 0, 0, 0]}, {"bbox": [1, 1, 2, 2]})), KEYPOINTS)
     (instance,) = found.instances
     assert (instance.label, instance.number, keypoints(instance).names) == ("cat", 1, ("nose", "tail"))
@@ -83,7 +83,7 @@ def test_coco_keypoints_are_pixels_as_they_stand(tmp_path: Path) -> None:
     assert [(each.id, each.name, each.skeleton) for each in found.categories] == [(3, "cat", ((1, 2),)), (9, "dog", ())]
 
 
-def test_coco_boxes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+def test_coco_boxes_are_shifted_by_half_a_pixel(tmp_path: Path) -> None:
     (instance,) = read(written(tmp_path, coco({"bbox": [0, 0, 30, 20], "category_id": 9})), BOXES).instances
     assert (instance.label, box(instance)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
 
@@ -98,18 +98,18 @@ def test_coco_boxes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Pa
     ],
     ids=["polygon", "two polygons", "runs", "packed runs"],
 )
-def test_coco_masks_are_the_same_however_they_are_written(segmentation: object, tmp_path: Path) -> None:
+def test_coco_masks_in_every_encoding(segmentation: object, tmp_path: Path) -> None:
     (instance,) = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS).instances
     assert mask(instance) == RECTANGLE.tolist()
 
 
-def test_of_images_with_one_name_the_one_in_the_same_folder_is_meant(tmp_path: Path) -> None:
+def test_coco_image_of_the_same_folder_is_meant(tmp_path: Path) -> None:
     document = coco({"bbox": [1, 2, 3, 4]}, file_name="photos/ref.jpg")
     document["images"].append({"id": 12, "file_name": "others/ref.jpg"})
     assert len(read(written(tmp_path, document), BOXES).instances) == 1
 
 
-def test_labelme_shapes_are_measured_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+def test_labelme_shapes_are_shifted_by_half_a_pixel(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         labelme(
@@ -124,7 +124,7 @@ def test_labelme_shapes_are_measured_from_the_corner_of_the_first_pixel(tmp_path
     assert (framed.label, box(framed)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
 
 
-def test_labelme_groups_make_things_of_points_and_of_outlines(tmp_path: Path) -> None:
+def test_labelme_groups_are_instances(tmp_path: Path) -> None:
     left = {"label": "cat", "points": [[5, 2], [7, 2], [7, 5], [5, 5]], "group_id": 1}
     right = {"label": "cat", "points": [[7, 2], [9, 2], [9, 5], [7, 5]], "group_id": 1}
     noses = [{"label": "nose", "shape_type": "point", "points": [[x, 3]], "group_id": x} for x in (4, 8)]
@@ -134,7 +134,7 @@ def test_labelme_groups_make_things_of_points_and_of_outlines(tmp_path: Path) ->
     assert [keypoints(each).names for each in read(path, KEYPOINTS).instances] == [("nose",), ("nose",)]
 
 
-def test_a_mask_that_labelme_stores_as_a_picture_is_read(tmp_path: Path) -> None:
+def test_labelme_mask_stored_as_png(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.ones((3, 4), bool)).save(buffer, "PNG")
     packed = base64.b64encode(buffer.getvalue()).decode()
@@ -143,7 +143,7 @@ def test_a_mask_that_labelme_stores_as_a_picture_is_read(tmp_path: Path) -> None
     assert mask(instance) == RECTANGLE.tolist()
 
 
-def test_each_value_of_a_label_image_but_0_is_a_thing(tmp_path: Path) -> None:
+def test_label_image_values_are_instances(tmp_path: Path) -> None:
     values = np.where(RECTANGLE, 2, 0)
     values[10:, :3] = 1
     found = read(label_image(tmp_path, values, "P"), MASKS)
@@ -153,7 +153,7 @@ def test_each_value_of_a_label_image_but_0_is_a_thing(tmp_path: Path) -> None:
     assert (found.colours.mode, found.colours.palette[3:9]) == ("P", (10, 20, 30, 40, 50, 60))
 
 
-def test_tables_are_in_geomatchs_own_frame_and_rows_of_other_images_are_passed_over(tmp_path: Path) -> None:
+def test_table_skips_rows_of_other_images(tmp_path: Path) -> None:
     rows = (
         "image,label,name,x,y,visibility",
         "photos/ref.jpg,cat,nose,4,5.5,1",
@@ -166,12 +166,12 @@ def test_tables_are_in_geomatchs_own_frame_and_rows_of_other_images_are_passed_o
     assert keypoints(instance).visibility.tolist() == [1, 2]
 
 
-def test_the_simplest_table_of_points_has_x_and_y(tmp_path: Path) -> None:
+def test_table_of_x_and_y_alone(tmp_path: Path) -> None:
     (instance,) = read(written(tmp_path, "x\ty\n4\t5.5\n7\t8\n", "points.tsv"), KEYPOINTS).instances
     assert (keypoints(instance).names, keypoints(instance).points.tolist()) == (("1", "2"), [[4, 5.5], [7, 8]])
 
 
-def test_a_box_is_cut_at_the_border(tmp_path: Path) -> None:
+def test_read_annotations_cuts_boxes_at_the_border(tmp_path: Path) -> None:
     path = written(tmp_path, "label,left,top,right,bottom\ncat,-4,3,10,40\n", "boxes.csv")
     assert box(read(path, BOXES).instances[0]) == (-0.5, 3, 10, 19.5)
 
@@ -259,7 +259,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.png", "text", MASKS, "damaged or not an image"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_sentence(
+def test_read_annotations_names_what_is_wrong(
     name: str, content: object, kind: AnnotationKind, said: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -275,23 +275,23 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize(("name", "kind"), [("none.json", KEYPOINTS), ("none.csv", KEYPOINTS), ("none.png", MASKS)])
-def test_a_file_that_is_not_there_is_named(name: str, kind: AnnotationKind, tmp_path: Path) -> None:
+def test_read_annotations_names_a_missing_file(name: str, kind: AnnotationKind, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"{name}: no such file"):
         read(tmp_path / name, kind)
 
 
-def test_a_mask_of_another_size_than_the_image_is_refused(tmp_path: Path) -> None:
+def test_label_image_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is 30x19 pixels, the image it should annotate 30x20"):
         read(label_image(tmp_path, np.ones((19, 30))), MASKS)
 
 
-def test_a_photograph_is_not_taken_for_a_label_image(tmp_path: Path) -> None:
+def test_label_image_refuses_a_photograph(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is RGB"):
         read(label_image(tmp_path, np.zeros((20, 30, 3))), MASKS)
 
 
 def marked(kind: AnnotationKind) -> Sequence[Instance]:
-    """Two instances with all that carrying adds."""
+    """Two instances with all that a transfer adds."""
     if kind is KEYPOINTS:
         points, seen = np.array([[4.25, 5.5], [7, 8]]), np.array([2, 1])
         some = Keypoints(("nose", "tail"), points, seen, np.array([0.75, 0.5]))
@@ -312,10 +312,10 @@ def opened(path: Path, format: AnnotationFormat, kind: AnnotationKind, like: Ann
     return open_output(path, format, kind, like, [], existing=Existing.refused)
 
 
-def added(output: AnnotationOutput, carried: AnnotatedImage, number: int = 0) -> Path:
+def added(output: AnnotationOutput, found: AnnotatedImage, number: int = 0) -> Path:
     """The file that stands, or will stand, for an image."""
-    target = Target(Path(carried.name), number, Path(carried.name).stem)
-    output.add(target, carried)
+    target = Target(Path(found.name), number, Path(found.name).stem)
+    output.add(target, found)
     return output.file(target)
 
 
@@ -349,7 +349,9 @@ def reference(kind: AnnotationKind, folder: Path, format: AnnotationFormat) -> A
         (AnnotationFormat.png, MASKS),
     ],
 )
-def test_what_is_written_is_read_again(format: AnnotationFormat, kind: AnnotationKind, tmp_path: Path) -> None:
+def test_annotations_survive_writing_and_reading(
+    format: AnnotationFormat, kind: AnnotationKind, tmp_path: Path
+) -> None:
     like = reference(kind, tmp_path, format)
     path = tmp_path / (
         "out.csv" if format is AnnotationFormat.csv else "out.json" if format is AnnotationFormat.coco else "out"
@@ -376,7 +378,7 @@ def test_what_is_written_is_read_again(format: AnnotationFormat, kind: Annotatio
     "segmentation",
     [[[5, 2, 9, 2, 9, 5, 5, 5]], {"size": [20, 30], "counts": RUNS}, {"size": [20, 30], "counts": "V33a000000R="}],
 )
-def test_coco_masks_are_written_the_way_they_were_read(segmentation: object, tmp_path: Path) -> None:
+def test_coco_masks_keep_their_encoding(segmentation: object, tmp_path: Path) -> None:
     like = read(written(tmp_path, coco({"segmentation": segmentation})), MASKS)
     output = opened(tmp_path / "out.json", AnnotationFormat.coco, MASKS, like)
     added(output, AnnotatedImage(str(REF), SIZE, like.instances))
@@ -386,7 +388,7 @@ def test_coco_masks_are_written_the_way_they_were_read(segmentation: object, tmp
     assert (annotation["area"], annotation["bbox"]) == (12, [5, 2, 4, 3])
 
 
-def test_a_coco_document_says_all_that_is_known(tmp_path: Path) -> None:
+def test_coco_document_has_all_fields(tmp_path: Path) -> None:
     like = reference(KEYPOINTS, tmp_path, AnnotationFormat.coco)
     output = opened(tmp_path / "out.json", AnnotationFormat.coco, KEYPOINTS, like)
     for number, name in ((7, "c.jpg"), (3, "a b.jpg")):  # as threads come to it; the list decides
@@ -404,7 +406,7 @@ def test_a_coco_document_says_all_that_is_known(tmp_path: Path) -> None:
     assert document["annotations"][0]["bbox"] == [4.75, 6, 2.75, 2.5]
 
 
-def test_label_images_keep_values_mode_and_palette(tmp_path: Path) -> None:
+def test_label_image_keeps_values_mode_and_palette(tmp_path: Path) -> None:
     values = np.where(RECTANGLE, 2, 0)
     for mode in ("L", "P"):
         like = read(label_image(tmp_path, values, mode), MASKS)
@@ -415,7 +417,7 @@ def test_label_images_keep_values_mode_and_palette(tmp_path: Path) -> None:
         assert (picture.getpalette() or [])[:9] == (Image.open(tmp_path / "mask.png").getpalette() or [])[:9]
 
 
-def test_things_that_are_no_label_images_are_numbered_in_vocs_colours(tmp_path: Path) -> None:
+def test_label_image_numbers_other_instances_in_voc_colours(tmp_path: Path) -> None:
     like = reference(MASKS, tmp_path, AnnotationFormat.labelme)
     output = opened(tmp_path / "out", AnnotationFormat.png, MASKS, like)
     picture = Image.open(added(output, AnnotatedImage("a.jpg", SIZE, marked(MASKS))))
@@ -425,7 +427,7 @@ def test_things_that_are_no_label_images_are_numbered_in_vocs_colours(tmp_path: 
     assert voc_colours(256).mode == "I;16"
 
 
-def test_labelme_files_name_their_image_from_where_they_lie(tmp_path: Path) -> None:
+def test_labelme_image_path_is_relative(tmp_path: Path) -> None:
     like = reference(KEYPOINTS, tmp_path, AnnotationFormat.labelme)
     output = opened(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like)
     document = json.loads(
@@ -439,7 +441,7 @@ def test_labelme_files_name_their_image_from_where_they_lie(tmp_path: Path) -> N
     ]
 
 
-def test_a_line_holds_every_item_with_its_confidence() -> None:
+def test_record_has_every_item_with_confidence() -> None:
     record = annotation_record(AnnotatedImage("a.jpg", SIZE, marked(KEYPOINTS)))
     assert (record["image"], record["width"], record["height"], record["confidence"]) == ("a.jpg", 30, 20, 0.4375)
     assert [(item["object"], item["name"], item["confidence"]) for item in record["items"]] == [
@@ -452,7 +454,7 @@ def test_a_line_holds_every_item_with_its_confidence() -> None:
     np.testing.assert_array_equal(decode_runs(unpack_runs(first["segmentation"]["counts"]), SIZE), RECTANGLE)
 
 
-def test_a_table_is_in_the_order_of_the_list_whatever_came_first(tmp_path: Path) -> None:
+def test_outputs_are_in_the_order_of_the_list(tmp_path: Path) -> None:
     like = reference(BOXES, tmp_path, AnnotationFormat.csv)
     output = opened(tmp_path / "out.csv", AnnotationFormat.csv, BOXES, like)
     for number, name in ((2, "c.jpg"), (0, "a.jpg"), (1, "b, c.jpg")):
@@ -462,7 +464,7 @@ def test_a_table_is_in_the_order_of_the_list_whatever_came_first(tmp_path: Path)
     assert [row.partition(",1,")[0] for row in rows[1:]] == ["a.jpg", '"b, c.jpg"', "c.jpg"]
 
 
-def test_what_exists_is_not_written_over_without_leave(tmp_path: Path) -> None:
+def test_outputs_refuse_to_overwrite(tmp_path: Path) -> None:
     like = reference(BOXES, tmp_path, AnnotationFormat.coco)
     (tmp_path / "full").mkdir()
     written(tmp_path / "full", "mine", "a.json")
@@ -475,7 +477,7 @@ def test_what_exists_is_not_written_over_without_leave(tmp_path: Path) -> None:
     open_output(tmp_path / "full", AnnotationFormat.labelme, BOXES, like, [other], existing=Existing.refused)
 
 
-def test_what_a_killed_process_left_goes_and_what_is_others_stays(tmp_path: Path) -> None:
+def test_outputs_remove_only_their_own_unfinished_files(tmp_path: Path) -> None:
     like = reference(BOXES, tmp_path, AnnotationFormat.coco)
     for name in (".geomatch-out.json-ab12cd34", ".geomatch-other.json-ab12cd34"):
         (tmp_path / name).mkdir()

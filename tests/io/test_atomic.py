@@ -12,7 +12,7 @@ def names_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_write_atomically_replaces_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, b"old")
     write_atomically(path, b"new")
@@ -20,13 +20,13 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["a"]
 
 
-def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
+def test_write_folder_makes_all_files(tmp_path: Path) -> None:
     write_folder_atomically(tmp_path / "out", {"a": b"1", "b": b"2"})
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {"a": b"1", "b": b"2"}
     assert names_in(tmp_path) == ["out"]
 
 
-def test_a_failure_halfway_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_write_folder_changes_nothing_if_it_fails(tmp_path: Path) -> None:
     write_folder_atomically(tmp_path / "out", {"a": b"old"})
     with pytest.raises(InputError):
         write_folder_atomically(tmp_path / "out", {"a": b"new", "no/such/folder": b""})
@@ -36,13 +36,13 @@ def test_a_failure_halfway_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["out"]
 
 
-def test_other_files_in_an_overwritten_folder_stay(tmp_path: Path) -> None:
+def test_write_folder_keeps_other_files(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"kept")
     write_folder_atomically(tmp_path, {"a": b"1"})
     assert (tmp_path / "mine").read_bytes() == b"kept"
 
 
-def test_a_folder_with_something_in_it_needs_leave_to_be_overwritten(tmp_path: Path) -> None:
+def test_check_new_folder_refuses_a_full_folder(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(InputError, match="--overwrite"):
         check_new_folder(tmp_path, overwrite=False)
@@ -51,7 +51,7 @@ def test_a_folder_with_something_in_it_needs_leave_to_be_overwritten(tmp_path: P
         check_new_folder(tmp_path / "a", overwrite=True)
 
 
-def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_check_writable_names_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         check_writable(tmp_path / "none" / "a")
     with pytest.raises(InputError, match="is a folder"):

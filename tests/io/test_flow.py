@@ -34,13 +34,13 @@ def field(flow: np.ndarray, valid: np.ndarray | None = None) -> FlowField:
     return FlowField(flow, np.ones(flow.shape[1:], bool) if valid is None else valid)
 
 
-def test_flo_bytes_are_those_of_the_middlebury_specification() -> None:
+def test_flo_bytes_follow_middlebury() -> None:
     content = encode_flo(field([[[1.5, 2.5]], [[-3.0, 4.0]]]))
     assert content == b"PIEH" + struct.pack("<ii4f", 2, 1, 1.5, -3.0, 2.5, 4.0)
 
 
 @given(hnp.arrays(np.float32, (2, 3, 5), elements=st.floats(-1e4, 1e4, width=32)))
-def test_flo_and_npz_give_back_what_they_were_given(flow: np.ndarray) -> None:
+def test_flo_and_npz_survive_writing_and_reading(flow: np.ndarray) -> None:
     valid = flow[0] > 0
     assert (decode_flo(encode_flo(field(flow))).flow == flow).all()
     back = decode_npz(encode_npz(FlowField(flow, valid, np.abs(flow[1]))))
@@ -51,32 +51,32 @@ def test_flo_and_npz_give_back_what_they_were_given(flow: np.ndarray) -> None:
 
 
 @given(hnp.arrays(np.float32, (2, 3, 5), elements=st.floats(-1e4, 1e4, width=32)))
-def test_npy_is_the_array_alone(flow: np.ndarray) -> None:
+def test_npy_is_the_flow_array(flow: np.ndarray) -> None:
     content = encode_npy(FlowField(flow, flow[0] > 0))
     assert (np.load(io.BytesIO(content)) == flow).all()
     assert (decode_npy(content).flow == flow).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"PIEH", b"\x93NUMPY", encode_npz(field(np.zeros((2, 1, 1))))])
-def test_what_is_no_npy_flow_is_refused(content: bytes) -> None:
+def test_npy_refuses_other_content(content: bytes) -> None:
     with pytest.raises(ValueError, match="npy"):
         decode_npy(content)
 
 
-def test_flo_marks_what_the_format_calls_unknown_as_invalid() -> None:
+def test_flo_marks_unknown_flow_as_invalid() -> None:
     content = encode_flo(field([[[1e10, np.nan, 1]], [[0, 0, 1]]]))
     assert decode_flo(content).valid.tolist() == [[False, False, True]]
 
 
 @given(hnp.arrays(np.float32, (2, 4, 3), elements=st.floats(-511, 511, width=32)))
-def test_kitti_keeps_flow_to_a_64th_of_a_pixel(flow: np.ndarray) -> None:
+def test_kitti_rounds_to_a_64th_of_a_pixel(flow: np.ndarray) -> None:
     valid = flow[0] < 100
     back = decode_kitti(encode_kitti(FlowField(flow, valid)))
     assert (back.valid == valid).all()
     assert np.abs(back.flow - flow)[:, valid].max(initial=0) <= 1 / 128
 
 
-def test_kitti_marks_a_displacement_it_cannot_hold_invalid_and_says_so() -> None:
+def test_kitti_warns_of_too_large_displacements() -> None:
     flow = np.zeros((2, 1, 4), dtype=np.float32)
     flow[0, 0] = [511.5, 512.5, -512, -513]
     with pytest.warns(GeomatchWarning, match="2 larger ones are marked invalid"):
@@ -90,7 +90,7 @@ def test_sixteen_bit_png_is_lossless(pixels: np.ndarray) -> None:
     assert (decode_rgb16(encode_rgb16(pixels), max_pixels=100) == pixels).all()
 
 
-def test_sixteen_bit_png_is_one_that_pillow_reads_too(tmp_path: Path) -> None:
+def test_sixteen_bit_png_is_read_by_pillow(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 2**16, (5, 7, 3), dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(encode_rgb16(pixels))
     assert (np.asarray(Image.open(tmp_path / "a.png")) == pixels >> 8).all()  # it keeps the upper byte
@@ -135,32 +135,32 @@ def test_every_png_row_filter_is_undone(pixels: np.ndarray, seed: int) -> None:
         ("a.xyz", b""),
     ],
 )
-def test_a_file_that_is_no_flow_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_read_flow_names_a_bad_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as raised:
         read_flow(tmp_path / name)
     assert name in str(raised.value)
 
 
-def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
+def test_npz_refuses_pickled_objects(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", flow=np.array([{}], dtype=object), valid=np.zeros(1))
     with pytest.raises(InputError, match=r"a\.npz"):
         read_flow(tmp_path / "a.npz")
 
 
-def test_a_png_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
+def test_kitti_refuses_too_many_pixels_before_unpacking() -> None:
     with pytest.raises(ValueError, match="more than the limit"):
         decode_rgb16(encode_rgb16(np.zeros((10, 11, 3), np.uint16)), max_pixels=100)
 
 
-def test_headers_of_npy_that_are_no_python_are_refused() -> None:
+def test_npy_refuses_a_damaged_header() -> None:
     content = encode_npy(field(np.zeros((2, 2, 3)))).replace(b"{", b"z")
     with pytest.raises(ValueError, match=r"not an \.npy file"):
         decode_npy(content)
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3), (2, 3, 0)])
-def test_a_flow_without_pixels_is_refused(shape: tuple[int, int, int]) -> None:
+def test_flow_without_pixels_is_refused(shape: tuple[int, int, int]) -> None:
     empty = np.zeros(shape, np.float32)
     for decode, encode in ((decode_npy, encode_npy), (decode_npz, encode_npz)):
         with pytest.raises(ValueError, match="H, W"):
@@ -173,16 +173,16 @@ def test_flow_beyond_float32_is_not_valid() -> None:
     assert decode_npy(file.getvalue()).valid.tolist() == [[False, True]]
 
 
-def test_flow_that_is_no_number_is_not_valid_whatever_an_archive_says() -> None:
+def test_npz_flow_of_nan_is_not_valid() -> None:
     assert decode_npz(encode_npz(field([[[np.nan, 1.0]], [[0.0, 0.0]]]))).valid.tolist() == [[False, True]]
 
 
-def test_an_archive_that_unpacks_to_more_than_any_flow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_npz_refuses_to_unpack_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geomatch.io.flow.MAX_PIXELS", 100)
     with pytest.raises(ValueError, match="bytes when unpacked"):
         decode_npz(encode_npz(field(np.zeros((2, 50, 50)))))
 
 
-def test_a_kitti_file_as_long_as_no_image_is_refused_before_its_filters_are_undone() -> None:
+def test_kitti_refuses_a_side_that_is_too_long() -> None:
     with pytest.raises(ValueError, match="a side is longer"):
         decode_rgb16(encode_rgb16(np.zeros((1, 70_000, 3), np.uint16)), 10**8)

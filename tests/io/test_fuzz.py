@@ -130,7 +130,7 @@ def test_damaged_image_files(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_the_image_files_that_are_damaged_can_be_read_before(name: str) -> None:
+def test_fuzzed_image_files_are_valid_themselves(name: str) -> None:
     with TemporaryFile(IMAGES[name], name) as path:
         assert assert_read_or_refused(partial(read_image_file, path))
 
@@ -158,14 +158,14 @@ def test_damaged_flow_files(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_the_flow_files_that_are_damaged_can_be_read_before(name: str) -> None:
+def test_fuzzed_flow_files_are_valid_themselves(name: str) -> None:
     with TemporaryFile(FLOWS[name], name) as path:
         assert assert_read_or_refused(partial(read_flow_file, path))
 
 
 @given(st.data())
 @fuzzed(60)
-def test_damaged_files_of_features_are_told_by_a_value_error(data: st.DataObject) -> None:
+def test_damaged_feature_files(data: st.DataObject) -> None:
     content = archive_of(FEATURES, data) if data.draw(st.booleans()) else data.draw(mutations(FEATURES))
     try:
         found = decode_features_npz(content)

@@ -16,24 +16,24 @@ def saved(image: Image.Image, path: Path, **options: object) -> Path:
     return path
 
 
-def test_colour_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_load_image_keeps_colours(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     read = load_image(saved(Image.fromarray(pixels), tmp_path / "a.png"))
     assert read.shape == (3, 20, 30)
     assert (read.permute(1, 2, 0).numpy() == pixels).all()
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+def test_load_image_repeats_grey(tmp_path: Path) -> None:
     read = load_image(saved(Image.new("L", (20, 20), 77), tmp_path / "a.png"))
     assert (read == 77).all()
 
 
-def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+def test_load_image_puts_transparency_over_white(tmp_path: Path) -> None:
     read = load_image(saved(Image.new("RGBA", (20, 20), (0, 0, 0, 0)), tmp_path / "a.png"))
     assert (read == 255).all()
 
 
-def test_a_palette_with_a_transparent_entry_is_laid_over_white(tmp_path: Path) -> None:
+def test_load_image_puts_transparent_palette_over_white(tmp_path: Path) -> None:
     image = Image.new("P", (20, 20), 1)
     image.putpalette([0, 0, 0, 200, 10, 10])
     image.paste(0, (0, 0, 20, 10))
@@ -42,25 +42,25 @@ def test_a_palette_with_a_transparent_entry_is_laid_over_white(tmp_path: Path) -
     assert read[:, 19, 0].tolist() == [200, 10, 10]
 
 
-def test_cmyk_is_converted(tmp_path: Path) -> None:
+def test_load_image_converts_cmyk(tmp_path: Path) -> None:
     read = load_image(saved(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), tmp_path / "a.jpg", quality=95))
     red, green, blue = read.float().mean(dim=(1, 2)).tolist()
     assert red > 200 > 60 > max(green, blue)
 
 
-def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path) -> None:
+def test_load_image_scales_sixteen_bit_grey(tmp_path: Path) -> None:
     image = Image.fromarray(np.full((20, 20), 128 * 257, dtype=np.uint16))
     assert (load_image(saved(image, tmp_path / "a.png")) == 128).all()
 
 
-def test_exif_orientation_turns_the_picture_upright(tmp_path: Path) -> None:
+def test_load_image_follows_exif_orientation(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
     assert load_image(saved(image, tmp_path / "a.jpg", exif=exif)).shape == (3, 40, 20)
 
 
-def test_of_an_animation_the_first_frame_is_used_and_that_is_said(tmp_path: Path) -> None:
+def test_load_image_takes_first_frame_with_a_warning(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     path = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     with pytest.warns(GeomatchWarning, match="first frame"):
@@ -75,7 +75,7 @@ def test_of_an_animation_the_first_frame_is_used_and_that_is_said(tmp_path: Path
         ("cut.jpg", None, "damaged or incomplete"),
     ],
 )
-def test_a_file_that_is_no_whole_image_is_named(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+def test_load_image_names_a_damaged_file(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
     path = tmp_path / name
     if content is None:
         buffer = io.BytesIO()
@@ -90,25 +90,25 @@ def test_a_file_that_is_no_whole_image_is_named(tmp_path: Path, name: str, conte
 @pytest.mark.parametrize(
     ("size", "reason"), [((1, 1), "too small"), ((30_000, 10), "too small"), ((400, 20), "elongated")]
 )
-def test_shapes_that_cannot_be_matched_are_refused(tmp_path: Path, size: tuple[int, int], reason: str) -> None:
+def test_load_image_refuses_small_and_elongated(tmp_path: Path, size: tuple[int, int], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_image(saved(Image.new("RGB", size), tmp_path / "a.png"))
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_load_image_refuses_a_decompression_bomb(tmp_path: Path) -> None:
     path = saved(Image.new("1", (20_000, 20_000)), tmp_path / "bomb.png")
     with pytest.raises(InputError, match="million pixels"):
         load_image(path)
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+def test_load_image_names_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_image(tmp_path / "none.png")
     with pytest.raises(InputError, match="is a folder"):
         load_image(tmp_path)
 
 
-def test_images_decoded_in_many_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+def test_decoding_in_threads_keeps_warning_filters(tmp_path: Path) -> None:
     path = saved(Image.new("RGB", (20, 20)), tmp_path / "a.png")
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
@@ -117,12 +117,12 @@ def test_images_decoded_in_many_threads_leave_the_warning_filters_as_they_were(t
     assert warnings.filters == before
 
 
-def test_a_name_that_no_file_can_have_is_refused() -> None:
+def test_load_image_refuses_an_impossible_name() -> None:
     with pytest.raises(InputError, match="no file can have such a name"):
         load_image(Path("a\0b.png"))
 
 
-def test_a_tiff_without_dimensions_is_refused(tmp_path: Path) -> None:
+def test_load_image_refuses_tiff_without_dimensions(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     Image.new("L", (20, 24)).save(path)
     path.write_bytes(path.read_bytes().replace(b"\x00\x01\x04\x00\x01", b"\xf0\x01\x04\x00\x01", 1))

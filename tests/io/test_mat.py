@@ -66,7 +66,7 @@ def assert_same(found: object, expected: object) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_what_is_read_is_what_scipy_reads(compressed: bool) -> None:
+def test_mat_equals_scipy(compressed: bool) -> None:
     content = saved(compressed=compressed, **VARIABLES)
     found, expected = read_variables(content, list(VARIABLES)), scipy.io.loadmat(io.BytesIO(content))
     assert found.keys() == VARIABLES.keys()
@@ -74,7 +74,7 @@ def test_what_is_read_is_what_scipy_reads(compressed: bool) -> None:
         assert_same(value, expected[name])
 
 
-def test_files_of_matlab_itself_are_read_as_scipy_reads_them() -> None:
+def test_mat_of_matlab_equals_scipy() -> None:
     files = Path(scipy.io.matlab.__file__).parent / "tests" / "data"
     plain = ("double", "string", "complex", "matrix", "minus", "multi", "cell", "cellnest", "struct", "structnest")
     paths = [path for name in plain for path in files.glob(f"test{name}_[5-7]*.mat")]
@@ -88,18 +88,18 @@ def test_files_of_matlab_itself_are_read_as_scipy_reads_them() -> None:
             assert_same(value, expected[name])
 
 
-def test_big_endian_files_are_read() -> None:
+def test_mat_big_endian() -> None:
     variable = matrix(6, (1, 2), element(9, struct.pack(">dd", 2.5, -1), ">"), order=">")
     content = HEADER[:124] + struct.pack(">H", 0x0100) + b"MI" + variable
     np.testing.assert_array_equal(read_variables(content, ["a"])["a"], [[2.5, -1]])
 
 
-def test_damage_in_variables_that_nobody_asks_for_does_not_matter() -> None:
+def test_mat_ignores_damage_in_other_variables() -> None:
     content = file_of(matrix(99, (1,), b"", b"b"), matrix(6, (1, 1), DOUBLE))
     assert read_variables(content, ["a", "c"])["a"].item() == 2.5
 
 
-def test_of_variables_of_one_name_the_first_is_read() -> None:
+def test_mat_reads_first_of_equal_names() -> None:
     content = file_of(matrix(6, (1, 1), DOUBLE), matrix(6, (1, 1), element(2, b"\7")))
     assert read_variables(content, ["a"])["a"].item() == 2.5
 
@@ -109,7 +109,7 @@ def structs(length: int, names: bytes) -> bytes:
     return file_of(matrix(2, (1, 1), element(5, struct.pack("<i", length)) + element(1, names) + field))
 
 
-def test_fields_are_read_by_their_names() -> None:
+def test_mat_reads_fields_by_name() -> None:
     assert read_variables(structs(8, b"field\0\0\0"), ["a"])["a"]["field"].item().item() == 2.5
 
 
@@ -142,12 +142,12 @@ def test_fields_are_read_by_their_names() -> None:
         (file_of(element(15, zlib.compress(matrix(6, (1, 1), DOUBLE))[:-6])), "ends within a packed variable"),
     ],
 )
-def test_what_is_damaged_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+def test_mat_refuses_damage_with_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_variables(content, ["a"])
 
 
-def test_cells_too_deep_in_one_another_are_refused() -> None:
+def test_mat_refuses_deeply_nested_cells() -> None:
     nested = matrix(6, (1, 1), DOUBLE)
     for depth in range(matlab.MAX_DEPTH):
         nested = matrix(1, (1, 1), nested)
@@ -156,7 +156,7 @@ def test_cells_too_deep_in_one_another_are_refused() -> None:
         read_variables(file_of(matrix(1, (1, 1), nested)), ["a"])
 
 
-def test_small_files_that_unpack_to_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mat_refuses_to_unpack_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "MAX_BYTES", 1 << 20)
     bomb = saved(compressed=True, a=np.zeros(2 << 20, np.uint8))
     assert len(bomb) < 8192
@@ -167,7 +167,7 @@ def test_small_files_that_unpack_to_much_are_refused(monkeypatch: pytest.MonkeyP
         read_variables(half, ["a"])
 
 
-def test_cells_without_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mat_refuses_too_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "MAX_MATRICES", 100)
     cells = [matrix(1, (1, count), matrix(6, (1, 1), DOUBLE) * count) for count in (99, 100)]
     assert read_variables(file_of(cells[0]), ["a"])["a"].shape == (1, 99)

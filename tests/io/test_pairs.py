@@ -24,7 +24,7 @@ def read(content: str, name: str, folder: Path) -> list[tuple[Path, Path]]:
 
 
 @given(pairs)
-def test_any_names_come_through_every_format(
+def test_read_pairs_of_any_names_in_every_format(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("lists")
@@ -38,7 +38,7 @@ def test_any_names_come_through_every_format(
     assert read("\n".join(entries), "list", folder) == expected
 
 
-def test_a_byte_order_mark_and_names_that_are_no_unicode_do_no_harm(tmp_path: Path) -> None:
+def test_read_pairs_with_bom_and_names_not_unicode(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"\xef\xbb\xbfa\xff.jpg\tb.jpg")
     assert read_pairs(tmp_path / "list") == [(Path("a\udcff.jpg"), Path("b.jpg"))]
 
@@ -56,12 +56,12 @@ def test_a_byte_order_mark_and_names_that_are_no_unicode_do_no_harm(tmp_path: Pa
         ("l", '{"source": "a", "target": 3}', "line 1: write a pair as"),
     ],
 )
-def test_a_line_that_is_no_pair_is_named(name: str, content: str, said: str, tmp_path: Path) -> None:
+def test_read_pairs_names_a_bad_line(name: str, content: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         read(content, name, tmp_path)
 
 
-def test_names_are_one_a_line_with_whatever_spaces_they_have(tmp_path: Path) -> None:
+def test_read_names_keeps_spaces(tmp_path: Path) -> None:
     (tmp_path / "list").write_text(" a b.jpg\r\n\nc.jpg")
     assert read_names(tmp_path / "list") == [Path(" a b.jpg"), Path("c.jpg")]
     (tmp_path / "list").write_text("\n")
@@ -70,7 +70,7 @@ def test_names_are_one_a_line_with_whatever_spaces_they_have(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg"])
-def test_a_name_that_no_file_can_have_is_named_with_its_line(tmp_path: Path, name: str) -> None:
+def test_read_pairs_refuses_an_impossible_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"source": "a.jpg", "target": name}))
     with pytest.raises(InputError, match="line 1: no file can be named"):

@@ -23,20 +23,20 @@ def is_inside(polygon: NDArray[np.float64], x: float, y: float) -> bool:
     return inside
 
 
-def test_a_pixel_belongs_to_the_polygon_that_holds_its_centre() -> None:
+def test_fill_takes_pixels_by_their_centre() -> None:
     square = np.array([[0.6, 0.6], [3.4, 0.6], [3.4, 2.4], [0.6, 2.4]])
     assert np.argwhere(fill([square], (5, 6))).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3]]
 
 
 @given(polygons)
-def test_polygons_of_any_shape_are_filled_as_rays_say(polygon: NDArray[np.float64]) -> None:
+def test_fill_equals_ray_casting(polygon: NDArray[np.float64]) -> None:
     moved = polygon + np.array([np.e, np.pi]) / 1000  # off the pixels' centres, which edges with two decimals could hit
     mask = fill([moved], (20, 18))
     expected = [[is_inside(moved, x, y) for x in range(18)] for y in range(20)]
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_several_polygons_are_one_mask() -> None:
+def test_fill_joins_polygons() -> None:
     left, right = (
         np.array([[-0.5, -0.5], [3.5, -0.5], [3.5, 1.5], [-0.5, 1.5]]),
         np.array([[2, -1], [9, -1], [9, 9], [2, 9]]),
@@ -45,7 +45,7 @@ def test_several_polygons_are_one_mask() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [((1, 2), (3, 4)), ((0, 5), (0, 7)), ((2, 3), (1, 6))])
-def test_the_outline_of_a_rectangle_is_its_corners(rows: tuple[int, int], columns: tuple[int, int]) -> None:
+def test_trace_of_a_rectangle_is_its_corners(rows: tuple[int, int], columns: tuple[int, int]) -> None:
     mask = np.zeros((5, 7), bool)
     mask[slice(*rows), slice(*columns)] = True
     (outline,) = trace(mask)
@@ -53,18 +53,18 @@ def test_the_outline_of_a_rectangle_is_its_corners(rows: tuple[int, int], column
     assert outline.tolist() == [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
-def test_parts_that_touch_at_a_corner_are_two_and_the_larger_comes_first() -> None:
+def test_trace_separates_parts_that_touch_at_a_corner() -> None:
     mask = np.array([[1, 0, 0], [0, 1, 1], [0, 1, 1]], bool)
     assert [fill([outline], mask.shape).sum() for outline in trace(mask)] == [4, 1]
 
 
-def test_an_empty_mask_has_no_outline() -> None:
+def test_trace_of_an_empty_mask_is_empty() -> None:
     assert trace(np.zeros((4, 4), bool)) == []
 
 
 @settings(deadline=None)
 @given(blobs)
-def test_a_mask_comes_back_from_its_outlines_but_for_steps_and_holes(mask: NDArray[np.bool_]) -> None:
+def test_fill_undoes_trace_within_tolerance(mask: NDArray[np.bool_]) -> None:
     parts, count = ndimage.label(mask)
     whole = np.any([ndimage.binary_fill_holes(parts == number) for number in range(1, count + 1)], axis=0)
     back = fill(trace(mask), mask.shape)
@@ -74,13 +74,13 @@ def test_a_mask_comes_back_from_its_outlines_but_for_steps_and_holes(mask: NDArr
     assert (back != whole).mean() < 0.1
 
 
-def test_a_slope_of_steps_becomes_a_line() -> None:
+def test_trace_makes_a_line_of_steps() -> None:
     mask = np.tri(40, 40, dtype=bool)
     (outline,) = trace(mask)
     assert len(outline) <= 8
 
 
-def test_corners_that_stray_further_than_allowed_are_kept() -> None:
+def test_simplify_keeps_corners_beyond_tolerance() -> None:
     spike = np.array([[0.0, 0], [5, 2], [10, 0], [10, 10], [5, 10.5], [0, 10]])
     assert simplify(spike, 1.0).tolist() == [[0, 0], [5, 2], [10, 0], [10, 10], [0, 10]]
     assert simplify(spike, 0.1).tolist() == spike.tolist()

@@ -9,7 +9,7 @@ from geomatch.errors import InputError
 from geomatch.io.predictions import PredictionStore, cache_folder
 
 
-def test_what_is_put_in_comes_out_after_closing(tmp_path: Path) -> None:
+def test_store_survives_closing(tmp_path: Path) -> None:
     arrays = {"points": np.arange(6.0).reshape(3, 2), "nothing": np.zeros((0, 2)), "one": np.array([np.nan])}
     store = PredictionStore(tmp_path / "new" / "a.sqlite")
     store.put("key", arrays)
@@ -25,7 +25,7 @@ def test_what_is_put_in_comes_out_after_closing(tmp_path: Path) -> None:
     assert again.get("third") is None
 
 
-def test_what_was_put_in_survives_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_store_survives_a_killed_process(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; import numpy as np\n"
         "from pathlib import Path; from geomatch.io.predictions import PredictionStore\n"
@@ -42,7 +42,7 @@ def test_what_was_put_in_survives_a_process_that_is_killed(tmp_path: Path) -> No
     assert kept["x"].tolist() == [4, 4, 4]
 
 
-def test_a_damaged_file_is_named_and_can_be_deleted(tmp_path: Path) -> None:
+def test_store_names_a_damaged_file_and_deletes_it(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     path.write_bytes(b"this was never a database of anything" * 100)
     with pytest.raises(InputError, match=r"a\.sqlite: kept predictions cannot be used .*--fresh"):
@@ -51,13 +51,13 @@ def test_a_damaged_file_is_named_and_can_be_deleted(tmp_path: Path) -> None:
     assert PredictionStore(path).keys() == set()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_store_names_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="kept predictions cannot be used"):
         PredictionStore(tmp_path / "file" / "a.sqlite")
 
 
-def test_the_cache_is_where_the_desktop_standard_puts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "geomatch"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -25,7 +25,7 @@ def painted(runs: list[int], height: int, width: int) -> NDArray[np.bool_]:
     return mask
 
 
-def test_the_runs_of_a_mask_worked_by_hand() -> None:
+def test_encode_runs_of_a_mask_by_hand() -> None:
     mask = np.array([[0, 1, 1], [0, 1, 0]], bool)  # down the columns: 0 0, 1 1, 1 0
     assert encode_runs(mask) == [2, 3, 1]
     assert encode_runs(~mask) == [0, 2, 3, 1]
@@ -33,14 +33,14 @@ def test_the_runs_of_a_mask_worked_by_hand() -> None:
     assert encode_runs(np.ones((2, 3), bool)) == [0, 6]
 
 
-def test_the_example_of_cocos_own_code_is_packed_as_there() -> None:
+def test_pack_runs_equals_cocos_example() -> None:
     runs = [6, 1, 40, 4, 5, 4, 5, 4, 21]
     assert pack_runs(runs) == "61X13mN000`0"
     assert unpack_runs("61X13mN000`0") == runs
 
 
 @given(masks)
-def test_runs_are_those_that_paint_the_mask(mask: NDArray[np.bool_]) -> None:
+def test_decode_runs_undoes_encode_runs(mask: NDArray[np.bool_]) -> None:
     runs = encode_runs(mask)
     assert all(run > 0 for run in runs[1:])
     np.testing.assert_array_equal(painted(runs, *mask.shape), mask)
@@ -48,18 +48,18 @@ def test_runs_are_those_that_paint_the_mask(mask: NDArray[np.bool_]) -> None:
 
 
 @given(st.lists(st.integers(0, 2**40)))
-def test_packing_loses_nothing(runs: list[int]) -> None:
+def test_unpack_runs_undoes_pack_runs(runs: list[int]) -> None:
     assert unpack_runs(pack_runs(runs)) == runs
 
 
 @pytest.mark.parametrize("runs", [[5], [3, 4], [-1, 7], [6.0], [True, 5], ["6"], []])
-def test_runs_of_another_image_or_of_no_numbers_are_refused(runs: list[int]) -> None:
+def test_decode_runs_refuses_runs_that_do_not_fit(runs: list[int]) -> None:
     with pytest.raises(ValueError, match="runs"):
         decode_runs(runs, (2, 3))
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_runs_or_a_value_error(text: str) -> None:
+def test_unpack_runs_of_any_text(text: str) -> None:
     try:
         runs = unpack_runs(text)
     except ValueError:

@@ -29,7 +29,7 @@ Compact = Mapping[str, Any]
 
 def compact_match(correspondence: Correspondence) -> Compact:
     """Flow, confidence and validity, sampled on a lattice that tiles the source: one point per pixel, at most LATTICE
-    along a side. They are to be read bilinearly, as `Correspondence.transfer` reads.
+    along a side. They are to be read bilinearly, as `Correspondence.map_points` reads.
 
     ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), multiples of ``step`` above ``low`` (both
     in pixels, for x and y), stored as differences to the number before, modulo 65,536, which deflates best. The error

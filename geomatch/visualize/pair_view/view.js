@@ -1,21 +1,21 @@
-// The page of `geomatch view`: a point in one picture, and what the match says of it in the other.
-// Positions are (x, y) in pixels of the user's own images, pixel centres at integers. compact.py tells the data.
+// The page of `geomatch view`: a point in one picture and its match in the other.
+// Positions are (x, y) in pixels of the original images, pixel centres at integers. compact.py defines the data.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-/** The numbers that were deflated into a text of base64. */
+/** The numbers in a deflated, base64-encoded text. */
 async function decode(text, Numbers) {
   const deflated = new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))]);
   const inflated = deflated.stream().pipeThrough(new DecompressionStream("deflate"));
   return new Numbers(await new Response(inflated).arrayBuffer());
 }
 
-/** Points along the longer side for which a heat map is reckoned; the browser makes it smooth. */
-const SMOOTH = 160;
+/** Samples of a heat map along the longer side; the browser interpolates between them. */
+const HEAT_SAMPLES = 160;
 
-/** Maps on the cells of a grid over an image, read bilinearly; beyond the outermost centres the nearest cell holds. */
+/** Maps on the cells of a grid over an image, read bilinearly; outside the outermost centres the border repeats. */
 class Lattice {
   cells = new Int32Array(4);
   weights = new Float64Array(4);
@@ -25,13 +25,13 @@ class Lattice {
     this.count = this.width * this.height;
   }
 
-  /** The lattice of that many points that tiles an image. */
+  /** A lattice of width x height points that tiles an image. */
   static over(image, width, height) {
     const pitch = [image.width / width, image.height / height];
     return new Lattice({ width, height, pitch, origin: [pitch[0] / 2 - 0.5, pitch[1] / 2 - 0.5] });
   }
 
-  /** Finds the four cells around a pixel, and how much each weighs. */
+  /** Sets the four cells around a pixel and their bilinear weights. */
   surround(x, y) {
     const column = clamp((x - this.origin[0]) / this.pitch[0], 0, this.width - 1);
     const row = clamp((y - this.origin[1]) / this.pitch[1], 0, this.height - 1);
@@ -50,7 +50,7 @@ class Lattice {
     this.weights[3] = across * down;
   }
 
-  /** The value of a map at the pixel last surrounded; the map begins at `start` of `values`. */
+  /** The value of a map at the pixel of the last `surround`; the map begins at `start` of `values`. */
   mean(values, start = 0) {
     let sum = 0;
     for (let k = 0; k < 4; k++) sum += this.weights[k] * values[start + this.cells[k]];
@@ -68,7 +68,7 @@ class Lattice {
     return clamp(Math.round((y - this.origin[1]) / this.pitch[1]), 0, this.height - 1) * this.width + column;
   }
 
-  /** Calls with each cell's number and the pixel its centre stands on. */
+  /** Calls `visit` with each cell's number and the position of its centre. */
   forEach(visit) {
     for (let row = 0, cell = 0; row < this.height; row++)
       for (let column = 0; column < this.width; column++, cell++)
@@ -76,7 +76,7 @@ class Lattice {
   }
 }
 
-/** One of the two pictures: its match in the other, its descriptors, and what is drawn over it. */
+/** One of the two pictures: its match in the other, its descriptors, and its overlays. */
 class View {
   static async load(record) {
     const view = new View(record);
@@ -93,8 +93,8 @@ class View {
     Object.assign(this, { role, name, width, height, scales: descriptors.scales });
     this.lattice = new Lattice(match.grid);
     this.grid = new Lattice(descriptors.grid);
-    const share = Math.min(1, SMOOTH / Math.max(width, height));
-    this.smooth = Lattice.over(this, Math.ceil(width * share), Math.ceil(height * share));
+    const scale = Math.min(1, HEAT_SAMPLES / Math.max(width, height));
+    this.heat = Lattice.over(this, Math.ceil(width * scale), Math.ceil(height * scale));
     this.build();
   }
 
@@ -129,7 +129,7 @@ class View {
     element("stage").append(this.root);
   }
 
-  /** Where a pixel's match lies in the other image, how probable that is, and whether it is valid. */
+  /** The match of a pixel in the other image, its confidence, and whether it is valid. */
   match([x, y]) {
     this.lattice.surround(x, y);
     return {
@@ -139,7 +139,7 @@ class View {
     };
   }
 
-  /** How like the pixel each cell of the other image is: the mean over the four cells around the pixel. */
+  /** The similarity of each cell of the other image to a pixel, whose descriptor is read bilinearly. */
   similarities([x, y], other) {
     const channels = this.scales.length;
     const query = new Float32Array(channels);
@@ -157,7 +157,7 @@ class View {
     });
   }
 
-  /** Covers the picture with a colour, [red, green, blue, opacity] in 255ths, for each point of a lattice over it. */
+  /** Covers the picture with a colour, [red, green, blue, opacity] in 0..255, for each point of a lattice over it. */
   paint(lattice, colour) {
     const pixels = new ImageData(lattice.width, lattice.height);
     const painted = pixels.data;
@@ -176,7 +176,7 @@ class View {
     this.clear();
   }
 
-  /** The other picture's colours where the flow says they belong in this one, see-through where it is not valid. */
+  /** The other picture warped to this one, transparent where the match is not valid. */
   warped(other) {
     const { width, height } = this.base;
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
@@ -237,11 +237,11 @@ class View {
     this.marker.hidden = false;
   }
 
-  /** The valid pixel that the match is surest of. */
-  surest() {
+  /** The valid pixel with the highest confidence. */
+  mostConfident() {
     let best = 0;
-    const worth = (cell) => (this.valid[cell] ? 256 : 0) + this.confidence[cell];
-    for (let cell = 1; cell < this.lattice.count; cell++) if (worth(cell) > worth(best)) best = cell;
+    const rank = (cell) => (this.valid[cell] ? 256 : 0) + this.confidence[cell];
+    for (let cell = 1; cell < this.lattice.count; cell++) if (rank(cell) > rank(best)) best = cell;
     let found;
     this.lattice.forEach((cell, x, y) => cell === best && (found = this.inside([x, y])));
     return found;
@@ -258,19 +258,19 @@ class View {
 
 // ---- colours
 
-/** From what is least like the point to what is most. */
+/** From the lowest to the highest similarity. */
 const HEAT = [[20, 11, 52, 0], [101, 21, 110, 90], [212, 72, 66, 170], [252, 165, 10, 215], [252, 255, 164, 235]];
 
-/** The colour a share of the way along a ramp of evenly spaced colours. */
-function ramp(stops, share) {
-  const place = clamp(share, 0, 1) * (stops.length - 1);
+/** The colour at a fraction of a ramp of evenly spaced colours. */
+function ramp(stops, fraction) {
+  const place = clamp(fraction, 0, 1) * (stops.length - 1);
   const step = Math.min(Math.floor(place), stops.length - 2);
   return stops[step].map((from, channel) => from + (place - step) * (stops[step + 1][channel] - from));
 }
 
 const opaque = (colour) => [colour[0], colour[1], colour[2], 255];
 
-/** A displacement in the Middlebury benchmark's colours: white where nothing moves, dark beyond the longest. */
+/** A displacement in Middlebury colours: white without motion, dark beyond the longest. */
 function flowColour(x, y, longest) {
   const length = Math.hypot(x, y) / longest;
   const turn = ((Math.atan2(-y, -x) / Math.PI + 1) / 2) * (data.wheel.length - 1);
@@ -289,7 +289,7 @@ for (const record of data.images) views.push(await View.load(record));
 for (const textContent of data.facts)
   element("facts").append(Object.assign(document.createElement("li"), { textContent }));
 
-const state = { view: views[0], point: views[0].surest(), held: false };
+const state = { view: views[0], point: views[0].mostConfident(), held: false };
 const controls = document.querySelector(".controls");
 const longest = Math.max(...views.map((view) => view.longest()));
 const colouring = () => controls.elements.colours.value;
@@ -322,7 +322,7 @@ function showSimilarity(view, point, other) {
   const similar = view.similarities(point, other);
   const [least, most] = [Math.min(...similar), Math.max(...similar)];
   view.clear();
-  other.paint(other.smooth, (_, x, y) => ramp(HEAT, (other.grid.read(similar, x, y) - least) / (most - least || 1)));
+  other.paint(other.heat, (_, x, y) => ramp(HEAT, (other.grid.read(similar, x, y) - least) / (most - least || 1)));
   showKey(signed(least), (share) => opaque(ramp(HEAT, share)), signed(most));
 }
 
@@ -363,7 +363,7 @@ function moveTo(view, point) {
   Object.assign(state, { view, point, waiting: true });
 }
 
-/** Moves the point to its match, if it is not in that picture already. */
+/** Moves the point to its match, unless it is in that picture already. */
 function goTo(view) {
   if (view !== state.view) moveTo(view, view.inside(state.view.match(state.point).point));
 }
@@ -372,7 +372,7 @@ function showMorph() {
   views[0].blend(Number(element("morph").value), views[1]);
 }
 
-/** Slides to the end that is farther away. */
+/** Moves the slider to the farther end. */
 function morph() {
   const slider = element("morph");
   const [from, to, start] = [Number(slider.value), slider.value < 0.5 ? 1 : 0, performance.now()];
@@ -436,7 +436,7 @@ addEventListener("keydown", (event) => {
   const { target, key, shiftKey } = event;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const named = key.length === 1 ? key.toLowerCase() : key;
-  // Controls keep the keys that they have a use for.
+  // Controls keep the keys that they use themselves.
   if (target.matches("input, button, summary") && (named in ARROWS || named === " ")) return;
   if (press(named, shiftKey)) event.preventDefault();
 });
