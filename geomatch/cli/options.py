@@ -12,10 +12,7 @@ import typer
 
 from geomatch.cli import completion
 from geomatch.errors import InputError
-from geomatch.options import PRESETS, Device, Precision, Preset, Recipe
-
-PRESETS_OWN = "the preset's"
-"""What an option that changes a preset shows as its default."""
+from geomatch.options import PRESETS, Device, Preset
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -87,32 +84,3 @@ CacheFolder = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-
-TrainingData = Annotated[
-    list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
-]
-WeightsOut = Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
-Arithmetic = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
-CheckpointEvery = Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")]
-MaxUnreadable = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
-RecipeChoice = Annotated[
-    Recipe,
-    typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
-]
-PhotographsPerBatch = Annotated[
-    int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
-]
-BatchesPerStep = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Batches whose gradients make one step; shared out among torchrun's processes.",
-        show_default=PRESETS_OWN,
-    ),
-]
-ViewSize = Annotated[
-    int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
-]
