@@ -37,13 +37,14 @@ from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_safetensors
 from geomatch.options import Batches, Device, Precision
 from geomatch.runtime.device import find_device
-from geomatch.training.introspection.task import IntrospectionTask, appoint_teacher
-from geomatch.training.letterbox import draw_whole
+from geomatch.training.introspection.task import IntrospectionTask
+from geomatch.training.introspection.teacher import build_teacher
+from geomatch.training.letterbox import draw_letterboxes
 from geomatch.training.recipes import SHIPPED
-from geomatch.training.trainer import Optimisation, Progress, autocast, train
+from geomatch.training.trainer import Optimisation, Progress, TrainingFiles, autocast, train
 
 WARM_UP = 3
-RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0].keep_similarity}
+RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0].similarity_weight}
 
 
 class Clock(StrEnum):
@@ -63,7 +64,7 @@ class Settings:
     steps: int
     batch: int
     clock: Clock
-    keep_similarity: float
+    similarity_weight: float
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class Bench:
         torch.manual_seed(0)
         torch.set_num_threads(settings.threads)
         self.settings, self.device = settings, find_device(settings.device)
-        batches = Batches.mixed if settings.keep_similarity == 0 else Batches.one_class
+        batches = Batches.mixed if settings.similarity_weight == 0 else Batches.one_class
         self.recipe = replace(
-            SHIPPED[0], photographs_per_step=settings.batch, keep_similarity=settings.keep_similarity, batches=batches
+            SHIPPED[0], batch_size=settings.batch, similarity_weight=settings.similarity_weight, batches=batches
         )
         self.network = IntrospectionNet(self.recipe.network)
         if settings.init:
@@ -104,9 +105,9 @@ class Bench:
         photographs = find_images([settings.photographs])
         reader = ImageReader(len(photographs), tolerated=0.01)
         teacher = None
-        if settings.keep_similarity:
-            examples = draw_whole(photographs, reader, self.recipe.teacher_size, 4, self.recipe.seed)
-            teacher = appoint_teacher(deepcopy(self.network.trunk), None, self.recipe, examples)
+        if settings.similarity_weight:
+            examples = draw_letterboxes(photographs, reader, self.recipe.teacher_size, 4, self.recipe.seed)
+            teacher = build_teacher(deepcopy(self.network.trunk), None, self.recipe, examples)
         self.task = IntrospectionTask(self.recipe, self.network, photographs, reader, self.device, teacher)
         self.views: list[Tensor] = []
         self.taught: list[tuple[Tensor, ...]] = []
@@ -126,10 +127,9 @@ class Bench:
         train(
             self.task,
             Optimisation(steps=WARM_UP + self.settings.steps),
+            TrainingFiles(folder / "checkpoint", folder / "log"),
             recipe={},
-            checkpoint=folder / "checkpoint",
             resume=False,
-            log=folder / "log",
             on_progress=self.after_step,
         )
 
@@ -219,13 +219,13 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "recipe" else "right")
     with tempfile.TemporaryDirectory() as folder:
         photographs = options.photographs or make_photographs(Path(folder))
-        for name, keep_similarity in RECIPES.items():
+        for name, similarity_weight in RECIPES.items():
             both, training, trunk = (
                 measure_in_subprocess(
                     work,
                     Settings(
                         kind, photographs, options.init, options.device, options.threads, steps, options.batch,
-                        options.clock, keep_similarity,
+                        options.clock, similarity_weight,
                     )
                 )
                 for kind, steps in (("both", options.steps), ("training", 2), ("trunk", 2))

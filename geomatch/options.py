@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Settings = TypeVar("Settings", bound="DataclassInstance")
-
-
-def changed(settings: Settings, **given: object) -> Settings:
-    """Settings with those values that were given, that is, are not None."""
-    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 class Device(StrEnum):
@@ -28,7 +17,7 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic of training. ``auto`` takes bf16 where the hardware is made for it."""
+    """Arithmetic of training. ``auto`` takes bf16 if the hardware is faster with it."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -40,11 +29,11 @@ class Batches(StrEnum):
 
     one_class = "one-class"
     mixed = "mixed"
-    balanced = "balanced"  # each photograph's label is drawn first, the background being one
+    balanced = "balanced"  # a label, or the background, is drawn for each photograph first
 
 
 class Discriminability(StrEnum):
-    """Form of AnchorNet's loss (1): as printed, which has no lower bound, or ours, which has."""
+    """Form of AnchorNet's loss (1): as printed in the paper, without a lower bound, or ours, which has one."""
 
     printed = "printed"
     bounded = "bounded"

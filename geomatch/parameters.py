@@ -13,6 +13,7 @@ Example(cells=8, mirrored=False)
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -113,3 +114,16 @@ def _described(wanted: Any) -> str:
     if _is_enum(wanted):
         return f"one of {', '.join(wanted)}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(wanted, str(wanted))
+
+
+def check_limits(settings: DataclassInstance, limits: Mapping[str, tuple[float, float]], owner: str) -> None:
+    """Check that fields lie within their limits, (least, most).
+
+    Raises:
+        InputError: for the first that does not, with its limits.
+    """
+    for name, (least, most) in limits.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            bounds = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+            raise InputError(f"parameter {name} of {owner} is {value}: it must be {bounds}")

@@ -15,14 +15,11 @@ import typer
 
 from geomatch.cli import completion
 from geomatch.errors import InputError
-from geomatch.options import PRESETS, Device, Precision, Preset, Recipe
+from geomatch.options import PRESETS, Device, Preset
 from geomatch.registry import FEATURES, MATCHERS
 
 if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
-
-PRESETS_OWN = "the preset's"
-"""What an option that changes a preset shows as its default."""
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -158,33 +155,3 @@ def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..
 
 def _parameters_of(callable_: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(callable_, eval_str=True).parameters
-
-
-TrainingData = Annotated[
-    list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
-]
-WeightsOut = Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
-Arithmetic = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
-CheckpointEvery = Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")]
-MaxUnreadable = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
-RecipeChoice = Annotated[
-    Recipe,
-    typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
-]
-PhotographsPerBatch = Annotated[
-    int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
-]
-BatchesPerStep = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Batches whose gradients make one step; shared out among torchrun's processes.",
-        show_default=PRESETS_OWN,
-    ),
-]
-ViewSize = Annotated[
-    int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
-]

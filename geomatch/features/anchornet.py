@@ -2,7 +2,7 @@
 
 On a hypercolumn stand banks of 3x3 filters, one bank a class, whose responses are sparse, diverse and fire on the same
 part of every object of the class: anchors. A linear code of all banks' responses together is class-agnostic.
-`geomatch.training.anchornet.task` is how they are learnt, from image labels alone.
+`geomatch.training.anchornet` learns them, from image labels alone.
 """
 
 from __future__ import annotations

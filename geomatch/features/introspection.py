@@ -1,7 +1,7 @@
 """Probabilistic Introspection (Novotny, Albanie, Larlus, Vedaldi, CVPR 2018, arXiv 1804.01552): the network.
 
 Two 1x1 heads on a trunk: a descriptor phi, L2-normalised, and sigma, its inverse confidence: how much the network
-expects its own matches to err at this cell. `geomatch.training.introspection.task` is how they are learnt.
+expects its own matches to err at this cell. `geomatch.training.introspection` learns them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Two random views of each photograph of a batch, with the exact map between them.
 
 As in Probabilistic Introspection (section 4): the photograph is mirrored beyond its borders, *both* views are warped
-(one left as it is would teach the network to tell the warped side), and the transforms lean towards zooming in. The
-ranges are open in the paper; `geomatch.geometry.homography.WarpRanges` and `ColourRanges` are ours.
+(else the network would learn to tell the warped side), and the transforms zoom in more often than out. The paper does
+not give the ranges; `geomatch.geometry.homography.WarpRanges` and `ColourRanges` are ours.
 
-What is random is drawn on the CPU (`draw_view_pairs`), so that it is the same on every device; the pixels are then
-computed wherever training takes place (`ViewPairs.render`), for the whole batch at once.
+Random numbers are drawn on the CPU (`draw_view_pairs`), so that they are the same on every device. The pixels are then
+computed on the device of the training (`ViewPairs.render`), for the whole batch at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ColourRanges:
 
 @dataclass(frozen=True)
 class ViewPairs:
-    """All that two views of each of B photographs are made of; view v of photograph b is row (b, v).
+    """All that two views of each of B photographs are made from; view v of photograph b is row (b, v).
 
     stack, sizes: the photographs, uint8, as from `stack_images`. homographies: (B, 2, 3, 3) float64, from view to
     photograph. points: (B, 2, K, 2) float64, pixels of the views that correspond. mixing (B, 2, 3, 3), contrast
@@ -50,7 +50,7 @@ class ViewPairs:
     shading: Tensor
 
     def pinned(self) -> Self:
-        """The same in memory from which a GPU copies while the processor goes on."""
+        """The same in pinned memory, from which a GPU copies asynchronously."""
         return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> Self:
@@ -58,16 +58,16 @@ class ViewPairs:
         rounded = self._each(lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
         return rounded._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def see(self, homographies: Tensor, side: int) -> Tensor:
+    def warp(self, homographies: Tensor, side: int) -> Tensor:
         """The photographs through homographies (B, V, 3, 3): (B, V, 3, side, side), float32 in [0, 1], colours as
         they are."""
         return warp_images(self.stack.float() / 255, self.sizes, homographies, side)
 
     def render(self, side: int) -> Tensor:
         """The views, (B, 2, 3, side, side), float32 in [0, 1]."""
-        seen = self.see(self.homographies, side)
+        warped = self.warp(self.homographies, side)
         changes = (change.flatten(0, 1) for change in (self.mixing, self.contrast, self.shading))
-        return change_colours(seen.flatten(0, 1), *changes).view_as(seen)
+        return change_colours(warped.flatten(0, 1), *changes).view_as(warped)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})
@@ -128,10 +128,10 @@ def change_colours(views: Tensor, mixing: Tensor, contrast: Tensor, shading: Ten
 def corresponding_points(
     first: Tensor, second: Tensor, size: int, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw points of the first view that the second sees too, with their places there: two (count, 2) float64.
+    """Draw points of the first view that the second sees, too, and their positions there: two (count, 2) float64.
 
-    ``first`` and ``second`` are homographies from view to photograph. Points are drawn uniformly over the shared area
-    (again and again until there are enough; views that share next to nothing give repeated points).
+    ``first`` and ``second`` are homographies from view to photograph. Points are drawn uniformly over the shared area,
+    at most eight times; views that share very little give repeated points.
     """
     between = torch.linalg.solve(second, first)
     kept: list[Tensor] = []

@@ -1,7 +1,7 @@
-"""Training shared out among the processes that ``torchrun`` starts, on one machine or several.
+"""Training with several processes, which ``torchrun`` starts on one machine or several.
 
-A step's batches are numbered whatever the number of processes, and each process takes every n-th: the sum of their
-gradients, and so the training, is the same for one process as for many, but for rounding.
+The batches of all steps are numbered in one sequence, and each of n processes takes every n-th. So the sum of their
+gradients, and with it the training, is the same for one process as for many, but for rounding.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from geomatch.errors import TrainingError
 
 
 class ProcessLostError(TrainingError):
-    """Another process of the training has gone; this one cannot go on without it."""
+    """Another process of the training has stopped; this one cannot go on without it."""
 
 
 @dataclass(frozen=True)
-class Workers:
-    """The processes that train together, seen from one of them: which it is, of how many."""
+class ProcessGroup:
+    """The processes that train together, seen from the one of number ``rank``; ``size`` is how many there are."""
 
-    number: int = 0
-    count: int = 1
+    rank: int = 0
+    size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def lead(self) -> bool:
-        """Whether this process writes the files and speaks to the user."""
-        return self.number == 0
+    def is_main(self) -> bool:
+        """Whether this process writes the files and reports to the user."""
+        return self.rank == 0
 
     def mean(self, report: dict[str, float]) -> dict[str, float]:
-        """The mean of all processes' reports. Raises ProcessLostError if one of them has gone."""
-        if self.count == 1:
+        """The mean of all processes' reports. Raises ProcessLostError if one of them has stopped."""
+        if self.size == 1:
             return report
         values = torch.tensor(list(report.values()), dtype=torch.float64, device=self.device)
         self._add(values)
-        return dict(zip(report, (values / self.count).tolist(), strict=True))
+        return dict(zip(report, (values / self.size).tolist(), strict=True))
 
-    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace every gradient by the sum over the processes. Raises ProcessLostError if one of them has gone."""
-        if self.count == 1:
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Replace every gradient by the sum over the processes. Raises ProcessLostError if one of them has stopped."""
+        if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -56,21 +56,21 @@ class Workers:
             gradient.copy_(total.view_as(gradient))
 
     def gather(self, names: list[str]) -> list[str]:
-        """All processes' names, in the processes' order. Raises ProcessLostError if one of them has gone."""
-        if self.count == 1:
+        """All processes' names, ordered by rank. Raises ProcessLostError if one of them has stopped."""
+        if self.size == 1:
             return names
-        gathered: list[list[str]] = [[] for _ in range(self.count)]
-        with _together():
+        gathered: list[list[str]] = [[] for _ in range(self.size)]
+        with _lost_processes_reported():
             dist.all_gather_object(gathered, names)
         return [name for each in gathered for name in each]
 
     def _add(self, values: Tensor) -> None:
-        with _together():
+        with _lost_processes_reported():
             dist.all_reduce(values)
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _lost_processes_reported() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -80,19 +80,22 @@ def _together() -> Iterator[None]:
 
 
 @contextmanager
-def workers_of_torchrun(device: torch.device) -> Iterator[Workers]:
-    """Inside, the processes that torchrun has started can talk to each other; without torchrun there is one."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        yield Workers(device=device)
+def torchrun_processes(device: torch.device) -> Iterator[ProcessGroup]:
+    """Inside, the processes that torchrun has started can communicate; without torchrun there is one process.
+
+    On CUDA each process takes the GPU of its local rank.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ProcessGroup(device=device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Workers(dist.get_rank(), count, device)
-        with _together():
-            dist.barrier()  # else one may hang up while another still listens, which aborts it
+        yield ProcessGroup(dist.get_rank(), size, device)
+        with _lost_processes_reported():
+            dist.barrier()  # a process that leaves early would abort those that still wait for it
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Photographs seen whole, in the middle of a square: what is learnt of them before training begins, and by teachers."""
+"""Whole photographs in the middle of a square, for what is fitted before training begins and for teachers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class WholeView:
-    """A photograph in the middle of a square, mirrored around.
+class Letterbox:
+    """A whole photograph in the middle of a square, mirrored beyond its borders.
 
     image: (1, 3, T, T) float32 in [0, 1]. photograph_size: (height, width) of the photograph.
     """
@@ -26,36 +26,36 @@ class WholeView:
     photograph_size: tuple[int, int]
 
     @classmethod
-    def of(cls, photograph: Tensor, size: int, device: torch.device = CPU) -> WholeView:
-        """photograph: (3, H, W) uint8, on the CPU; size: the side T of the square, in pixels, to lie on ``device``."""
+    def of(cls, photograph: Tensor, size: int, device: torch.device = CPU) -> Letterbox:
+        """Letterbox a photograph (3, H, W) uint8, on the CPU, into a square of side ``size`` on ``device``."""
         photograph_size = (photograph.shape[1], photograph.shape[2])
-        image = warp_image(photograph.float() / 255, whole_view(photograph_size, size), (size, size))[None]
+        image = warp_image(photograph.float() / 255, letterbox_homography(photograph_size, size), (size, size))[None]
         return cls(image.to(device, memory_format=torch.channels_last), photograph_size)
 
     def cells(self, stride: int) -> tuple[Tensor, Tensor]:
-        """Of a trunk's cells the centres, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
+        """The centres of a trunk's cells, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
         side = self.image.shape[-1]
         centres = stride * pixel_grid(-(-side // stride), -(-side // stride))
-        on_photograph = apply_homography(whole_view(self.photograph_size, side), centres)
+        on_photograph = apply_homography(letterbox_homography(self.photograph_size, side), centres)
         return centres, inside(on_photograph, self.photograph_size)
 
 
-def draw_whole(
+def draw_letterboxes(
     photographs: Sequence[LabelledImage],
     reader: ImageReader,
     size: int,
     count: int,
     seed: int,
     device: torch.device = CPU,
-) -> list[WholeView]:
+) -> list[Letterbox]:
     """Random photographs, ``count`` of them if there are so many, in squares of ``size`` pixels on ``device``."""
     order = np.random.default_rng((seed, 0, 3)).permutation(len(photographs))
     chosen = (photographs[index] for index in order)
-    return [WholeView.of(pixels, size, device) for pixels in reader.read(chosen, count)]
+    return [Letterbox.of(pixels, size, device) for pixels in reader.read(chosen, count)]
 
 
-def whole_view(photograph_size: tuple[int, int], size: int) -> Tensor:
-    """The homography (3, 3) float64 from a square view to a photograph that it shows whole and unsquashed."""
+def letterbox_homography(photograph_size: tuple[int, int], size: int) -> Tensor:
+    """The homography (3, 3) float64 from a square to the photograph that it shows whole, aspect ratio kept."""
     height, width = photograph_size
     margin = torch.tensor([width - max(height, width), height - max(height, width)], dtype=torch.float64) / 2
     corners = (square_corners(size) + 0.5) * (max(height, width) / size) - 0.5 + margin
@@ -63,6 +63,6 @@ def whole_view(photograph_size: tuple[int, int], size: int) -> Tensor:
 
 
 def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which pixels (N, 2) lie on an image of ``size`` (height, width): (N,) bool."""
+    """Whether pixels (N, 2) lie on an image of ``size`` (height, width): (N,) bool."""
     height, width = size
     return ((points >= -0.5) & (points <= points.new_tensor([width - 0.5, height - 0.5]))).all(dim=1)

@@ -1,59 +1,64 @@
-"""Recipes by name: what to learn and how, as `--preset` of `geomatch train introspection` and `anchornet` offers them.
-
-Every setting that the command line can change stands here; the paper's constants that it cannot (points, radii, the
-hardest 30; the share of channels left out) are `IntrospectionRecipe`'s and `AnchorRecipe`'s.
-"""
+"""Recipes by name, as `--preset` of `geomatch train introspection` and `anchornet` offers them, and changes to them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, TypeVar
 
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
+from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
 from geomatch.options import Batches, Discriminability, Recipe
-from geomatch.training.anchornet.task import AnchorRecipe
-from geomatch.training.introspection.task import IntrospectionRecipe
+from geomatch.parameters import parse_parameters, with_parameters
+from geomatch.training.anchornet.recipe import AnchorRecipe
+from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.trainer import Optimisation
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
 
 SHIPPED = (
     IntrospectionRecipe(
         network=IntrospectionConfig(trunk="resnet50v2", stage=3, descriptor_size=256),
         view_size=225,  # one more than a multiple of the stride: cells lie from edge to edge
-        photographs_per_step=4,
+        batch_size=4,
         batches=Batches.one_class,
         classes=(),
-        keep_similarity=200.0,
+        similarity_weight=200.0,
     ),
     Optimisation(
         steps=1100,
         batches_per_step=1,
-        averaging=0.0,
-        share_kept=0.7,
-        warm_up=50,
-        trunk_rate=5e-5,
-        head_rate=2e-4,
+        ema_decay=0.0,
+        wise_ft_alpha=0.7,
+        warmup_steps=50,
+        trunk_learning_rate=5e-5,
+        head_learning_rate=2e-4,
     ),
 )
-"""How the shipped weights are made: our choice throughout, but for the paper's loss."""
+"""How the shipped weights are made: all our choice, except for the paper's loss."""
 
 PAPER = (
     IntrospectionRecipe(
         network=IntrospectionConfig(trunk="resnet50", stage=4, descriptor_size=2048),
         view_size=224,
-        photographs_per_step=4,
+        batch_size=4,
         batches=Batches.mixed,
         classes=RIGID_CLASSES,
-        keep_similarity=0.0,
+        similarity_weight=0.0,
     ),
     Optimisation(
         steps=2400,
         batches_per_step=1,
-        averaging=0.0,
-        share_kept=1.0,
-        warm_up=100,
-        trunk_rate=3e-5,
-        head_rate=1e-4,
+        ema_decay=0.0,
+        wise_ft_alpha=1.0,
+        warmup_steps=100,
+        trunk_learning_rate=3e-5,
+        head_learning_rate=1e-4,
     ),
 )
 """The paper's network (ResNet-50, its last stage dilated at stride 16, 2048 numbers a descriptor), views of 224 x 224,
@@ -67,17 +72,16 @@ SHIPPED_ANCHORS = (
     AnchorRecipe(
         network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 2, 3), tap_size=128, stride=8, filters=64, code_size=256),
         view_size=225,
-        photographs_per_step=8,
-        form=Discriminability.bounded,
+        batch_size=8,
+        discriminability=Discriminability.bounded,
         auxiliary=0.3,
         filter_diversity=1.0,
         response_diversity=1.0,
-        tuned=False,
         code_steps=100,
-        code_rate=1e-4,
+        code_learning_rate=1e-4,
         held_out=0.05,
     ),
-    Optimisation(steps=1200, batches_per_step=1, warm_up=20, trunk_rate=0.0, head_rate=1e-2),
+    Optimisation(steps=1200, batches_per_step=1, warmup_steps=20, trunk_learning_rate=0.0, head_learning_rate=1e-2),
 )
 """How the shipped anchors are made: on the frozen trunk of the shipped introspection weights."""
 
@@ -85,17 +89,16 @@ PAPER_ANCHORS = (
     AnchorRecipe(
         network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 3, 4), tap_size=256, stride=4, filters=200, code_size=256),
         view_size=224,
-        photographs_per_step=4,
-        form=Discriminability.printed,
+        batch_size=4,
+        discriminability=Discriminability.printed,
         auxiliary=1.0,
         filter_diversity=1.0,
         response_diversity=1.0,
-        tuned=True,
         code_steps=2000,
-        code_rate=1e-4,
+        code_learning_rate=1e-4,
         held_out=0.0,
     ),
-    Optimisation(steps=10_000, batches_per_step=1, warm_up=100, trunk_rate=1e-5, head_rate=1e-4),
+    Optimisation(steps=10_000, batches_per_step=1, warmup_steps=100, trunk_learning_rate=1e-5, head_learning_rate=1e-4),
 )
 """The paper's network (ResNet-50, taps res2c, res4 and res5c, 56 x 56 cells, 20 banks of 200 filters) and losses.
 
@@ -108,3 +111,48 @@ ANCHOR_RECIPES: Mapping[Recipe, tuple[AnchorRecipe, Optimisation]] = {
     Recipe.shipped: SHIPPED_ANCHORS,
     Recipe.paper: PAPER_ANCHORS,
 }
+
+
+def with_settings(
+    recipe: AnyRecipe, optimisation: Optimisation, texts: Mapping[str, str], **values: object
+) -> tuple[AnyRecipe, Optimisation]:
+    """A recipe and an optimisation with other values for some settings.
+
+    A setting is a field of the recipe, of one of its parts (``network``, ``warps``, ``colours``) or of the
+    optimisation; its name is that of the field, with or without the part: ``stage`` or ``network.stage``.
+
+    Args:
+        texts: values by name, as ``--set`` takes them.
+        values: more values by name, of the field's type; None leaves a setting as it is.
+
+    Raises:
+        InputError: for a name that is not a setting, or a value that does not fit.
+    """
+    owner = "training introspection" if isinstance(recipe, IntrospectionRecipe) else "training anchornet"
+    parts: dict[str, DataclassInstance] = {"": recipe, **parts_of(recipe), "optimisation": optimisation}
+    changes: dict[str, dict[str, object]] = {part: {} for part in parts}
+    for name, text in texts.items():
+        part, field = _find(name, parts, owner)
+        changes[part] |= parse_parameters(type(parts[part]), {field: text}, owner)
+    for name, value in values.items():
+        if value is not None:
+            part, field = _find(name, parts, owner)
+            changes[part][field] = value
+    nested = {part: with_parameters(parts[part], changes[part], owner) for part in parts_of(recipe)}
+    recipe = with_parameters(recipe, {**changes[""], **nested}, owner)
+    return recipe, with_parameters(optimisation, changes["optimisation"], owner)
+
+
+def parts_of(recipe: IntrospectionRecipe | AnchorRecipe) -> dict[str, DataclassInstance]:
+    """The parts of a recipe that have settings of their own, by name."""
+    return {"network": recipe.network, "warps": recipe.warps, "colours": recipe.colours}
+
+
+def _find(name: str, parts: Mapping[str, DataclassInstance], owner: str) -> tuple[str, str]:
+    """The part that has a setting, and the setting's name in it."""
+    given, dot, field = name.rpartition(".")
+    for part, settings in parts.items():
+        known = [each.name for each in fields(settings) if each.name not in parts]
+        if field in known and (not dot or part == given):
+            return part, field
+    raise InputError(f"{owner} has no setting '{name}': --help lists those there are")

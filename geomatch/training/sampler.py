@@ -29,7 +29,7 @@ class BatchSampler:
             if not self.groups:
                 raise InputError(
                     f"no label has the {size} photographs that one step needs: "
-                    f"give labelled data, or --batches {Batches.mixed}"
+                    f"give labelled data, or --set batches={Batches.mixed}"
                 )
         elif kind is Batches.balanced:
             background = [photograph for photograph in photographs if BACKGROUND in photograph.labels]

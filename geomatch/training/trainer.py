@@ -1,38 +1,36 @@
-"""The training loop: optimiser, schedule, mixed precision, averaging, checkpoints, log. What is learnt is the task's
-affair; how many processes share the work is `geomatch.training.distributed`'s."""
+"""The training loop: optimiser, schedule, mixed precision, averaging, checkpoints, log.
+
+What is learnt is up to a `Task`; `geomatch.training.distributed` shares the work among processes.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat
+from typing import Protocol, SupportsFloat
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from geomatch.errors import InputError, TrainingError
-from geomatch.io.atomic import write_atomically
-from geomatch.options import Precision
-from geomatch.training.distributed import ProcessLostError, Workers
+from geomatch.options import Device, Precision
+from geomatch.parameters import check_limits
+from geomatch.training.checkpoint import TrainingState, check_checkpoint, load_checkpoint, save_checkpoint
+from geomatch.training.distributed import ProcessGroup, ProcessLostError
 from geomatch.training.interrupts import Interrupts
 from geomatch.training.log import append, keep_before
-
-CHECKPOINT_FORMAT = "geomatch-checkpoint-2"
 
 
 @dataclass(frozen=True)
 class StepLoss:
     """A batch's scalar loss, the numbers to report with it, and how many images went through the network.
 
-    report: may be tensors on their device: they are read once its work on the step is under way.
+    report: may hold tensors on their device; they are read when the step's work is under way.
     unreadable: names of photographs that were to be used and could not be.
     """
 
@@ -58,27 +56,72 @@ class Optimisation:
     """How long and how fast to learn.
 
     batches_per_step: whose gradients are averaged before the weights move, one after the other or shared out among
-    processes. averaging: decay a step of the moving average of the weights that is kept; 0 keeps the weights.
-    share_kept: how far the weights that are kept lie on the way from where training began to where it ended. Weights
-    on that way often do better on other data than those at its end (Wortsman et al., WiSE-FT, CVPR 2022).
+    processes. ema_decay: of the moving average of the weights, a step; 0: the last weights count.
+    wise_ft_alpha: the final weights lie at this share of the way from the initial ones to the trained ones. Weights on
+    that way often do better on other data than those at its end (Wortsman et al., WiSE-FT, CVPR 2022).
     """
 
     steps: int = 2400
     batches_per_step: int = 1
-    averaging: float = 0.0
-    share_kept: float = 1.0
-    warm_up: int = 100
-    trunk_rate: float = 3e-5
-    head_rate: float = 1e-4
+    ema_decay: float = 0.0
+    wise_ft_alpha: float = 1.0
+    warmup_steps: int = 100
+    trunk_learning_rate: float = 3e-5
+    head_learning_rate: float = 1e-4
     weight_decay: float = 1e-4
-    gradient_limit: float = 5.0
+    max_gradient_norm: float = 5.0
     precision: Precision = Precision.auto
     checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a value beyond its limits."""
+        rates = ("trunk_learning_rate", "head_learning_rate", "weight_decay", "max_gradient_norm")
+        limits: dict[str, tuple[float, float]] = {
+            **dict.fromkeys((*rates, "steps", "warmup_steps", "checkpoint_minutes"), (0, math.inf)),
+            "batches_per_step": (1, math.inf),
+            "ema_decay": (0, 0.9999),
+            "wise_ft_alpha": (0, 1),
+        }
+        check_limits(self, limits, "training")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training reads and where its results go.
+
+    data: photographs, as for `find_images`. init: pretrained weights (safetensors). out: weights file to write;
+    beside it go a checkpoint and a log. resume: whether to go on from that checkpoint. max_unreadable: share of the
+    photographs that may be damaged.
+    """
+
+    data: Sequence[Path]
+    init: Path
+    out: Path
+    device: Device = Device.auto
+    resume: bool = False
+    max_unreadable: float = 0.01
+
+    def files(self, part: str = "") -> TrainingFiles:
+        """The checkpoint and the log of a part of the training: OUT.checkpoint, or OUT.PART.checkpoint."""
+        stem = f"{self.out.name}.{part}" if part else self.out.name
+        return TrainingFiles(self.out.with_name(f"{stem}.checkpoint"), self.out.with_name(f"{stem}.log.jsonl"))
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where a training saves its state and its log."""
+
+    checkpoint: Path
+    log: Path
+
+    def check_resumable(self, recipe: Mapping[str, object], optimisation: Optimisation) -> None:
+        """Raises InputError if the checkpoint is missing, damaged or was made with other settings."""
+        check_checkpoint(self.checkpoint, _settings(recipe, optimisation))
 
 
 @dataclass(frozen=True)
 class Validation:
-    """After every ``every`` steps and at the end ``score`` tells how good the network is; ``keep`` keeps the best."""
+    """Every ``every`` steps and at the end, ``score`` rates the network; ``keep`` saves it if the score is the best."""
 
     every: int
     score: Callable[[], float]
@@ -90,9 +133,9 @@ class Validation:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, after a step or a validation.
+    """Where training stands after a step or a validation.
 
-    report: the loss and what the task tells of it, or the score. line: the report as the log has it.
+    report: the loss and the numbers that the task reports, or the score. line: the report as the log has it.
     """
 
     step: int
@@ -103,16 +146,16 @@ class Progress:
     line: Mapping[str, object]
 
 
-def rate_at(step: int, optimisation: Optimisation) -> float:
+def learning_rate_at(step: int, optimisation: Optimisation) -> float:
     """The learning rate at a step as a share of its peak: a linear warm-up, then half a cosine to zero."""
-    if step < optimisation.warm_up:
-        return (step + 1) / optimisation.warm_up
-    done = (step - optimisation.warm_up) / max(1, optimisation.steps - optimisation.warm_up)
+    if step < optimisation.warmup_steps:
+        return (step + 1) / optimisation.warmup_steps
+    done = (step - optimisation.warmup_steps) / max(1, optimisation.steps - optimisation.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """bf16 autocast where asked for, or where ``auto`` finds hardware that is faster with it; else fp32."""
+    """bf16 autocast if asked for, or if ``auto`` finds hardware that is faster with it; else fp32."""
     if precision is Precision.auto:
         able = torch.cpu.get_capabilities()
         cpu_has_bf16 = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
@@ -124,251 +167,157 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def train(
     task: Task,
     optimisation: Optimisation,
+    files: TrainingFiles,
     *,
-    recipe: dict[str, object],
-    checkpoint: Path,
+    recipe: Mapping[str, object],
     resume: bool,
-    log: Path,
     on_progress: Callable[[Progress], None],
     validation: Validation | None = None,
-    workers: Workers | None = None,
+    processes: ProcessGroup | None = None,
 ) -> None:
-    """Train ``task.network`` in place; afterwards it holds the weights to keep: averaged, or drawn back, if so asked.
+    """Train ``task.network`` in place; afterwards it holds the final weights, averaged and interpolated as asked for.
 
-    recipe: what a checkpoint must have been made with to be resumed. Every ``checkpoint_minutes``, at the end and
-    when interrupted, the state goes to ``checkpoint``; every step and validation adds a line of JSON to ``log``. Of
-    several ``workers`` only the leader writes, validates and tells of its progress.
+    Every ``checkpoint_minutes``, at the end and when interrupted, the state goes to the checkpoint; every step and
+    validation adds a line of JSON to the log. Of several processes only the main one writes, validates and reports.
 
-    Raises TrainingError when the loss or its gradient is no longer finite or another process has gone, InputError when
-    the checkpoint cannot be resumed, a file cannot be written, or the batches of a step cannot be shared out evenly.
+    Args:
+        recipe: settings that a checkpoint must have been made with to be resumed, beside the optimisation.
+        on_progress: called after every step and validation.
+
+    Raises:
+        TrainingError: if the loss or its gradient is not finite any more, or another process has stopped.
+        InputError: if the checkpoint cannot be resumed, a file cannot be written, or the batches of a step cannot be
+            shared out evenly.
     """
-    workers = workers or Workers()
-    if optimisation.batches_per_step % workers.count:
+    processes = processes or ProcessGroup()
+    if optimisation.batches_per_step % processes.size:
         raise InputError(
-            f"{optimisation.batches_per_step} batches a step cannot be shared out evenly among {workers.count} "
-            f"processes: give --accumulate {workers.count} or a multiple of it"
+            f"{optimisation.batches_per_step} batches a step cannot be shared out evenly among {processes.size} "
+            f"processes: give --accumulate {processes.size} or a multiple of it"
         )
-    state = _State.new(task.network, optimisation)
-    settings = _settings(recipe, optimisation)
+    state = _initial_state(task.network, optimisation)
     if resume:
-        _load_checkpoint(checkpoint, state, settings)
-    first, seconds_before = state.step, state.seconds
-    if workers.lead:
-        keep_before(log, first)
-    started = saved = time.monotonic()
-
-    def save_checkpoint() -> None:
-        state.seconds = seconds_before + time.monotonic() - started
-        if workers.lead:
-            _save_checkpoint(checkpoint, state, settings)
-
-    def tell(step: int, report: dict[str, float], images: int = 0, **others: object) -> None:
-        line = {"step": step, **report, **others}
-        append(log, line)
-        pace = (time.monotonic() - started) / max(1, state.step - first)
-        left = pace * (optimisation.steps - state.step)
-        on_progress(Progress(state.step, optimisation.steps, report, images / pace, left, line))
-
+        load_checkpoint(files.checkpoint, state, _settings(recipe, optimisation))
+    loop = _Loop(task, optimisation, files, recipe, on_progress, validation, processes, state)
+    if processes.is_main:
+        keep_before(files.log, state.step)
     try:
         with Interrupts() as interrupts:
-            while True:
-                if workers.lead and validation and validation.is_due(state.step, optimisation.steps):
-                    tell(state.step, {"validation": _validate(state, validation)})
-                if state.step == optimisation.steps:
-                    break
-                began, step = time.monotonic(), state.step
-                report, images, unreadable = _find_gradients(task, state, optimisation, workers)
-                with interrupts.held():
-                    state.move()
-                    if workers.lead:
-                        named = {"unreadable": unreadable} if unreadable else {}
-                        tell(step, report, images, seconds=round(time.monotonic() - began, 4), **named)
-                if time.monotonic() - saved > 60 * optimisation.checkpoint_minutes:
-                    save_checkpoint()
-                    saved = time.monotonic()
+            loop.validate_if_due()
+            while state.step < optimisation.steps:
+                loop.step(interrupts)
+                loop.save_if_due()
+                loop.validate_if_due()
     except (KeyboardInterrupt, ProcessLostError):
-        save_checkpoint()
+        loop.save()
         raise
-    save_checkpoint()
-    state.settle()
+    loop.save()
+    state.load_final_weights()
 
 
 @dataclass
-class _State:
-    """All that changes while training."""
+class _Loop:
+    """One training, from the state it starts or resumes with."""
 
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    average: AveragedModel | None
-    start: dict[str, Tensor]
-    share_kept: float
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
+    task: Task
+    optimisation: Optimisation
+    files: TrainingFiles
+    recipe: Mapping[str, object]
+    on_progress: Callable[[Progress], None]
+    validation: Validation | None
+    processes: ProcessGroup
+    state: TrainingState
 
-    @classmethod
-    def new(cls, network: nn.Module, optimisation: Optimisation) -> _State:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(
-            _parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay, fused=True
-        )
-        rule = get_ema_multi_avg_fn(optimisation.averaging)  # type: ignore[no-untyped-call]
-        average = AveragedModel(network, multi_avg_fn=rule) if optimisation.averaging else None
-        start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        return cls(network, optimiser, average, start, optimisation.share_kept)
+    def __post_init__(self) -> None:
+        self.first_step, self.seconds_before = self.state.step, self.state.seconds
+        self.started = self.saved = time.monotonic()
 
-    def move(self) -> None:
-        """Move the weights along their gradients: one step."""
-        self.optimiser.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        self.step += 1
+    def step(self, interrupts: Interrupts) -> None:
+        """One step of the optimiser, and its line in the log; a signal waits until both are done."""
+        began, step = time.monotonic(), self.state.step
+        report, images, unreadable = self._find_gradients()
+        with interrupts.held():
+            self.state.advance()
+            if self.processes.is_main:
+                named = {"unreadable": unreadable} if unreadable else {}
+                self._report(step, report, images, seconds=round(time.monotonic() - began, 4), **named)
 
-    @contextmanager
-    def settled(self) -> Iterator[None]:
-        """Inside, the network holds the weights that would be kept if training ended here."""
-        kept = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
-        self.settle()
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(kept)
+    def validate_if_due(self) -> None:
+        """Score the weights that training would end with here, in the main process, and keep the best."""
+        validation, state = self.validation, self.state
+        if not validation or not self.processes.is_main or not validation.is_due(state.step, self.optimisation.steps):
+            return
+        with state.final_weights():
+            score = validation.score()
+            if state.best is None or score > state.best:
+                state.best = score
+                validation.keep()
+        self._report(state.step, {"validation": score})
 
-    def settle(self) -> None:
-        """Give the network the weights to keep."""
-        end = self.network if self.average is None else self.average.module
-        self.network.load_state_dict(
-            {name: torch.lerp(self.start[name], tensor, self.share_kept) for name, tensor in end.state_dict().items()}
-        )
+    def save_if_due(self) -> None:
+        if time.monotonic() - self.saved > 60 * self.optimisation.checkpoint_minutes:
+            self.save()
+            self.saved = time.monotonic()
+
+    def save(self) -> None:
+        self.state.seconds = self.seconds_before + time.monotonic() - self.started
+        if self.processes.is_main:
+            save_checkpoint(self.files.checkpoint, self.state, _settings(self.recipe, self.optimisation))
+
+    def _find_gradients(self) -> tuple[dict[str, float], int, list[str]]:
+        """Compute a step's gradients.
+
+        Returns the mean report, the number of images seen and the names of those unreadable, over all processes.
+        """
+        state, optimisation, processes = self.state, self.optimisation, self.processes
+        for group in state.optimiser.param_groups:
+            group["lr"] = group["peak_learning_rate"] * learning_rate_at(state.step, optimisation)
+        parameters = list(self.task.network.parameters())
+        device, batches = parameters[0].device, optimisation.batches_per_step
+        state.optimiser.zero_grad(set_to_none=True)
+        reports: list[dict[str, SupportsFloat]] = []
+        images = 0
+        unreadable: list[str] = []
+        for batch in range(state.step * batches + processes.rank, (state.step + 1) * batches, processes.size):
+            result = self.task.loss(batch, autocast(device, optimisation.precision))
+            reports.append({"loss": result.loss.detach(), **result.report})
+            images += result.images
+            unreadable += result.unreadable
+            (result.loss / batches).backward()  # type: ignore[no-untyped-call]
+        report = processes.mean({name: math.fsum(r[name] for r in reports) / len(reports) for name in reports[0]})
+        processes.sum_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, optimisation.max_gradient_norm)
+        for name, value in (("loss", report["loss"]), ("gradient of the loss", float(norm))):
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the {name} is not finite at step {state.step}: start again with lower learning rates; "
+                    "the last checkpoint stays as it was"
+                )
+        return report, images * processes.size, processes.gather(unreadable)
+
+    def _report(self, step: int, report: dict[str, float], images: int = 0, **others: object) -> None:
+        line = {"step": step, **report, **others}
+        append(self.files.log, line)
+        pace = (time.monotonic() - self.started) / max(1, self.state.step - self.first_step)
+        steps = self.optimisation.steps
+        left = pace * (steps - self.state.step)
+        self.on_progress(Progress(self.state.step, steps, report, images / pace, left, line))
 
 
-def _find_gradients(
-    task: Task, state: _State, optimisation: Optimisation, workers: Workers
-) -> tuple[dict[str, float], int, list[str]]:
-    """The gradients of a step; return its mean report, the images it saw and those it could not, over all processes."""
-    for group in state.optimiser.param_groups:
-        group["lr"] = group["peak_rate"] * rate_at(state.step, optimisation)
-    parameters = list(task.network.parameters())
-    device, batches = parameters[0].device, optimisation.batches_per_step
-    state.optimiser.zero_grad(set_to_none=True)
-    reports: list[dict[str, SupportsFloat]] = []
-    images = 0
-    unreadable: list[str] = []
-    for batch in range(state.step * batches + workers.number, (state.step + 1) * batches, workers.count):
-        result = task.loss(batch, autocast(device, optimisation.precision))
-        reports.append({"loss": result.loss.detach(), **result.report})
-        images += result.images
-        unreadable += result.unreadable
-        (result.loss / batches).backward()  # type: ignore[no-untyped-call]
-    report = workers.mean({name: math.fsum(r[name] for r in reports) / len(reports) for name in reports[0]})
-    workers.add_gradients(parameters)
-    norm = nn.utils.clip_grad_norm_(parameters, optimisation.gradient_limit)
-    for name, value in (("loss", report["loss"]), ("gradient of the loss", float(norm))):
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the {name} is no longer finite at step {state.step}: start again with lower learning rates; "
-                "a checkpoint from before stays as it was"
-            )
-    return report, images * workers.count, workers.gather(unreadable)
-
-
-def _validate(state: _State, validation: Validation) -> float:
-    with state.settled():
-        score = validation.score()
-        if state.best is None or score > state.best:
-            state.best = score
-            validation.keep()
-    return score
-
-
-def _parameter_groups(network: nn.Module, optimisation: Optimisation) -> list[dict[str, object]]:
-    """The trunk learns at its own, lower rate."""
+def _initial_state(network: nn.Module, optimisation: Optimisation) -> TrainingState:
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trunk = [p for name, p in network.named_parameters() if name.startswith("trunk.")]
     heads = [p for name, p in network.named_parameters() if not name.startswith("trunk.")]
-    return [
-        {"params": trunk, "peak_rate": optimisation.trunk_rate},
-        {"params": heads, "peak_rate": optimisation.head_rate},
+    groups = [
+        {"params": trunk, "peak_learning_rate": optimisation.trunk_learning_rate},
+        {"params": heads, "peak_learning_rate": optimisation.head_learning_rate},
     ]
-
-
-def _optimiser_slots(network: nn.Module) -> Iterable[tuple[str, Tensor, str]]:
-    for name, parameter in network.named_parameters():
-        for slot in ("exp_avg", "exp_avg_sq"):
-            yield f"optimiser.{slot}.{name}", parameter, slot
-
-
-def _save_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> None:
-    tensors = {f"network.{name}": tensor.contiguous() for name, tensor in state.network.state_dict().items()}
-    for key, parameter, slot in _optimiser_slots(state.network):
-        if parameter in state.optimiser.state:
-            tensors[key] = state.optimiser.state[parameter][slot].contiguous()
-    if state.average is not None:
-        tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in state.average.state_dict().items()}
-    about = {
-        "format": CHECKPOINT_FORMAT,
-        "step": state.step,
-        "seconds": state.seconds,
-        "best": state.best,
-        "settings": settings,
-    }
-    write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
-
-
-def check_checkpoint(path: Path, recipe: Mapping[str, object], optimisation: Optimisation) -> None:
-    """Raise InputError now, rather than once there is a network, if `train` could not resume from ``path``."""
-    with _opened_checkpoint(path, _settings(recipe, optimisation)):
-        pass
+    optimiser = torch.optim.AdamW(groups, weight_decay=optimisation.weight_decay, fused=True)
+    rule = get_ema_multi_avg_fn(optimisation.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=rule) if optimisation.ema_decay else None
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    return TrainingState(network, optimiser, average, initial, optimisation.wise_ft_alpha)
 
 
 def _settings(recipe: Mapping[str, object], optimisation: Optimisation) -> dict[str, object]:
     return {"recipe": recipe, "optimisation": asdict(optimisation)}
-
-
-def _load_checkpoint(path: Path, state: _State, settings: dict[str, object]) -> None:
-    """Restore a state. Raises InputError if the file is missing, damaged or was made with other settings."""
-    with _opened_checkpoint(path, settings) as (file, about):
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    state.step, state.seconds, state.best = int(about["step"]), float(about["seconds"]), about["best"]
-    state.network.load_state_dict(_under("network.", tensors))
-    if state.average is not None:
-        state.average.load_state_dict(_under("average.", tensors))
-    for key, parameter, slot in _optimiser_slots(state.network):
-        if key in tensors:
-            kept = state.optimiser.state[parameter]
-            kept["step"] = torch.tensor(float(state.step), device=parameter.device)
-            kept[slot] = torch.empty_like(parameter).copy_(tensors[key])
-
-
-@contextmanager
-def _opened_checkpoint(path: Path, settings: dict[str, object]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """A checkpoint's tensors, still in the file, and what it says of itself. Raises as `_load_checkpoint`."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
-            if about.get("format") != CHECKPOINT_FORMAT:
-                raise InputError(f"{path}: not a checkpoint of this version of geomatch")
-            if difference := _first_difference(about["settings"], json.loads(json.dumps(settings))):
-                raise InputError(
-                    f"{path}: made with other settings: {difference}; resume with the command line that began it"
-                )
-            yield file, about
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no checkpoint to resume from") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: a damaged checkpoint ({error})") from error
-
-
-def _first_difference(kept: dict[str, Any], asked: dict[str, Any], within: str = "") -> str:
-    """The first setting in which two sets of them differ, with both values; empty if they are the same."""
-    for name in dict.fromkeys((*asked, *kept)):
-        before, now = (settings.get(name, "absent") for settings in (kept, asked))
-        if isinstance(before, dict) and isinstance(now, dict):
-            if difference := _first_difference(before, now, f"{within}{name}."):
-                return difference
-        elif before != now:
-            return f"{within}{name} was {before} and is now {now}"
-    return ""
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +16,22 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from geomatch.cli.training_options import ANCHORNET, INTROSPECTION
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation import validation
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import load_weights
+from geomatch.options import Recipe
+from geomatch.training.anchornet import train as anchornet_train
+from geomatch.training.introspection import train as introspection_train
+from geomatch.training.recipes import ANCHOR_RECIPES, RECIPES, parts_of
 from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
 SMALL = ("--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2, "--device", "cpu", "--precision", "fp32")
+
+QUICK = ("--preset", "fast", "--matcher", "nn")
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +51,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_weights_trained_at_the_command_line_match_pictures(workshop: Path, teapots: Path) -> None:
+def test_train_introspection_weights_match_images(workshop: Path, teapots: Path) -> None:
     places = ("--data", "photographs", "--init", "init.safetensors", "--out", "mine.safetensors")
     done = geomatch("train", "introspection", *places, *SMALL, "--steps", 2, cwd=workshop)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert load_weights(workshop / "mine.safetensors").config["descriptor_size"] == 8
     assert len((workshop / "mine.safetensors.log.jsonl").read_text().splitlines()) == 2
     pictures = (teapots / "a.png", teapots / "b.png")
-    matched = geomatch("match", *pictures, "--weights", "mine.safetensors", "--preset", "fast", cwd=workshop)
+    matched = geomatch("match", *pictures, "--weights", "mine.safetensors", *QUICK, cwd=workshop)
     assert matched.returncode == 0, matched.stderr
     assert json.loads(matched.stdout)["weights_sha256"] == load_weights(workshop / "mine.safetensors").sha256
 
@@ -64,10 +73,10 @@ def test_weights_trained_at_the_command_line_match_pictures(workshop: Path, teap
         ({"--trunk": "vgg16"}, ["vgg16", "resnet50v2"]),
         ({"--trunk": "resnet50"}, ["init.safetensors", "does not fit the trunk"]),
         ({"--stage": "4"}, ["no stage 4"]),
-        ({"--batch": "9"}, ["9 photographs", "--batches mixed"]),
+        ({"--batch": "9"}, ["9 photographs", "--set batches=mixed"]),
         ({"--classes": "cat,aeroplan"}, ["no photograph is labelled aeroplan", "the labels are cat"]),
         ({"--preset": "paper"}, ["no photograph is labelled aeroplane, bicycle"]),
-        ({"--data": "unlabelled"}, ["no label has the 2 photographs", "--batches mixed"]),
+        ({"--data": "unlabelled"}, ["no label has the 2 photographs", "--set batches=mixed"]),
         ({"--data": "empty"}, ["no photographs in empty"]),
         ({"--data": "damaged"}, ["1 of 1 photographs cannot be read", "--max-unreadable", "0.png"]),
         ({"--val": "spair-71k"}, ["--val spair-71k", "NAME=DIR"]),
@@ -75,7 +84,7 @@ def test_weights_trained_at_the_command_line_match_pictures(workshop: Path, teap
         ({"--val": "nothing=photographs"}, ["nothing", "pf-pascal"]),
     ],
 )
-def test_what_cannot_be_trained_is_said_in_a_sentence(changes: dict[str, str], said: list[str], workshop: Path) -> None:
+def test_train_introspection_errors(changes: dict[str, str], said: list[str], workshop: Path) -> None:
     options = {"--data": "photographs", "--init": "init.safetensors", "--out": "other.safetensors", "--steps": "1"}
     options |= dict(zip(SMALL[::2], map(str, SMALL[1::2]), strict=True)) | changes
     done = geomatch("train", "introspection", *(word for pair in options.items() for word in pair), cwd=workshop)
@@ -101,7 +110,7 @@ def shifted(spair: Path, teapots: Path) -> Path:
     return spair
 
 
-def test_with_validation_the_output_holds_the_weights_of_the_best_score(
+def test_train_introspection_validation_keeps_best(
     workshop: Path, shifted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two validations, the score of the second of which is halved."""
@@ -135,7 +144,8 @@ def test_with_validation_the_output_holds_the_weights_of_the_best_score(
     assert next(r["pck"] for r in results if r["alpha"] == 0.1) == pytest.approx(scores[2], abs=0.1)
 
 
-def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(workshop: Path) -> None:
+@pytest.mark.slow
+def test_train_introspection_killed_and_resumed(workshop: Path) -> None:
     often = ("--steps", 6, "--checkpoint-every", 0, "--keep-similarity", 0)
 
     def words(out: str) -> list[str]:
@@ -160,7 +170,7 @@ def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(workshop: Path)
     assert (workshop / "killed").read_bytes() == (workshop / "whole").read_bytes()
 
 
-def test_options_change_a_preset_and_a_resumed_training_must_have_the_same(workshop: Path) -> None:
+def test_train_introspection_resume_with_other_options(workshop: Path) -> None:
     places = ("--data", "photographs", "--init", "init.safetensors", "--out", "preset.safetensors")
     options = ("--preset", "paper", "--trunk", "resnet50v2", "--classes", "cat", "--steps", 1)
     done = geomatch("train", "introspection", *places, *SMALL, *options, cwd=workshop)
@@ -174,7 +184,7 @@ def test_options_change_a_preset_and_a_resumed_training_must_have_the_same(works
     assert "recipe.classes was ['cat'] and is now []" in changed.stderr
 
 
-def test_logs_are_drawn_where_asked_for(tmp_path: Path) -> None:
+def test_train_plot(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.log.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "lo')
     done = geomatch("train", "--plot", "a.log.jsonl", "--plot", "b.log.jsonl", "-o", "both.html", cwd=tmp_path)
@@ -194,7 +204,7 @@ def test_logs_are_drawn_where_asked_for(tmp_path: Path) -> None:
         (["-o", "plot.html"], "give --plot LOG"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_in_a_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_train_plot_errors(arguments: list[str], said: str, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
     done = geomatch("train", *arguments, cwd=tmp_path)
@@ -208,7 +218,7 @@ ANCHORS = ("--classes", "cat", "--filters", 3, "--code-size", 2, "--tap-size", 4
            "--steps", 1, "--code-steps", 1, "--device", "cpu", "--precision", "fp32", "--held-out", 0)  # fmt: skip
 
 
-def test_anchors_trained_at_the_command_line_describe_and_show_pictures(workshop: Path, teapots: Path) -> None:
+def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -> None:
     places = ("--data", "photographs", "--init", "init.safetensors", "--out", "anchors.safetensors")
     done = geomatch("train", "anchornet", *places, *ANCHORS, cwd=workshop)
     assert (done.returncode, done.stdout) == (0, "")
@@ -220,7 +230,7 @@ def test_anchors_trained_at_the_command_line_describe_and_show_pictures(workshop
     assert geomatch("train", "--plot", *logs[:1], "-o", "log.html", cwd=workshop).returncode == 0
     own = ("--weights", "anchors.safetensors")
     pictures = (teapots / "a.png", teapots / "b.png")
-    chosen = ("--features", "anchornet:cat", "--preset", "fast", "-o", "anchored")
+    chosen = ("--features", "anchornet:cat", *QUICK, "-o", "anchored")
     done = geomatch("match", *pictures, *own, *chosen, cwd=workshop)
     assert (done.returncode, json.loads(done.stdout)["features"]) == (0, "anchornet:cat")
     assert geomatch("show", "responses", pictures[0], *own, "--class", "cat", cwd=workshop).returncode == 0
@@ -233,15 +243,13 @@ def test_anchors_trained_at_the_command_line_describe_and_show_pictures(workshop
         ({"--data": "unlabelled"}, ["labelled cat", "none has a label"]),
         ({"--classes": ""}, ["needs a class"]),
         ({"--classes": "init.safetensors"}, ["init.safetensors", "list of classes"]),
-        ({"--filters": "900000000"}, ["1 classes of 900000000 filters need about", "GiB", "--filters"]),
+        ({"--filters": "900000000"}, ["1 classes of 900000000 filters need about", "GiB", "--set filters=K"]),
         ({"--code-size": "9"}, ["code of 9 numbers", "3 responses"]),
         ({"--init": "none.safetensors"}, ["none.safetensors", "no such"]),
         ({"--resume": ""}, ["anchors.safetensors.banks.checkpoint", "no checkpoint"]),
     ],
 )
-def test_anchors_that_cannot_be_learnt_are_refused_in_one_sentence(
-    changes: dict[str, str], said: list[str], workshop: Path, tmp_path: Path
-) -> None:
+def test_train_anchornet_errors(changes: dict[str, str], said: list[str], workshop: Path, tmp_path: Path) -> None:
     options = {
         "--data": "photographs",
         "--init": "init.safetensors",
@@ -258,7 +266,8 @@ def test_anchors_that_cannot_be_learnt_are_refused_in_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_learn_the_anchors_that_one_does(workshop: Path) -> None:
+@pytest.mark.slow
+def test_train_anchornet_two_processes_match_one(workshop: Path) -> None:
     def words(out: str) -> list[str]:
         places = ("--data", "photographs", "--init", "init.safetensors", "--out", out)
         return [str(word) for word in ("train", "anchornet", *places, *ANCHORS, "--accumulate", 2)]
@@ -273,3 +282,108 @@ def test_two_processes_learn_the_anchors_that_one_does(workshop: Path) -> None:
     assert geomatch(*words("one"), cwd=workshop).returncode == 0
     for what in ("banks", "code"):
         assert losses("two", what) == pytest.approx(losses("one", what), rel=1e-5)
+
+
+LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET}
+OLD_OPTIONS = [
+    ("introspection", "--trunk", "resnet101"),
+    ("introspection", "--stage", "2"),
+    ("introspection", "--descriptor-size", "128"),
+    ("introspection", "--warm-up", "7"),
+    ("introspection", "--average", ".5"),
+    ("introspection", "--share-kept", ".6"),
+    ("introspection", "--batches", "mixed"),
+    ("introspection", "--trunk-rate", "1e-3"),
+    ("introspection", "--head-rate", "2e-3"),
+    ("introspection", "--keep-similarity", "3"),
+    ("anchornet", "--filters", "99"),
+    ("anchornet", "--code-size", "12"),
+    ("anchornet", "--mean-share", ".5"),
+    ("anchornet", "--tap-size", "32"),
+    ("anchornet", "--stride", "16"),
+    ("anchornet", "--form", "printed"),
+    ("anchornet", "--auxiliary", ".2"),
+    ("anchornet", "--filter-diversity", ".3"),
+    ("anchornet", "--response-diversity", ".4"),
+    ("anchornet", "--code-steps", "11"),
+    ("anchornet", "--rate", "2e-3"),
+    ("anchornet", "--trunk-rate", "1e-3"),
+    ("anchornet", "--held-out", ".1"),
+]
+
+
+@pytest.fixture
+def trained_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[object, object]]:
+    """The recipe and the optimisation that a command line trains with; nothing is trained."""
+    given: list[tuple[object, object]] = []
+
+    def keep(_run: object, recipe: object, optimisation: object, **_: object) -> None:
+        given.append((recipe, optimisation))
+
+    monkeypatch.setattr(introspection_train, "train_introspection", keep)
+    monkeypatch.setattr(anchornet_train, "train_anchornet", keep)
+
+    def trained_with(learner: str, *options: str) -> tuple[object, object]:
+        done = geomatch("train", learner, "--data", "d", "--init", "i", "--out", "o", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return given[-1]
+
+    return trained_with
+
+
+@pytest.mark.parametrize(("learner", "option", "value"), OLD_OPTIONS)
+def test_train_old_option_equals_set(
+    learner: str, option: str, value: str, trained_with: Callable[..., tuple[object, object]]
+) -> None:
+    name = LEARNERS[learner].old_options[option]
+    with_set = trained_with(learner, "--set", f"{name}={value}")
+    assert trained_with(learner, option, value) == with_set
+    assert with_set != trained_with(learner)
+
+
+def test_train_old_options_all_tested() -> None:
+    declared = {(learner, option) for learner, settings in LEARNERS.items() for option in settings.old_options}
+    assert declared == {(learner, option) for learner, option, _ in OLD_OPTIONS}
+
+
+OWN_OPTIONS = {
+    "classes",
+    "steps",
+    "batch_size",
+    "batches_per_step",
+    "view_size",
+    "seed",
+    "precision",
+    "checkpoint_minutes",
+}
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_train_help_lists_every_setting(learner: str) -> None:
+    """Those of recipe, its parts and optimisation without an option of their own; names are unique."""
+    recipe, optimisation = (RECIPES if learner == "introspection" else ANCHOR_RECIPES)[Recipe.shipped]
+    parts = parts_of(recipe)
+    names = [field.name for settings in (recipe, *parts.values(), optimisation) for field in fields(settings)]
+    wanted = [name for name in names if name not in {*parts, *OWN_OPTIONS}]
+    if learner == "anchornet":  # its trunk is that of --init
+        wanted.remove("trunk")
+    assert sorted(LEARNERS[learner].names) == sorted(set(wanted)) == sorted(wanted)
+    shown = geomatch("train", learner, "--help", cwd=ROOT).stdout
+    assert all(f"{option} " not in shown for option in LEARNERS[learner].old_options)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("learning_rate=1", "training introspection has no setting 'learning_rate'"),
+        ("stage=two", "parameter stage of training introspection: 'two' is not a whole number"),
+        ("wise_ft_alpha=2", "parameter wise_ft_alpha of training is 2.0: it must be between 0 and 1"),
+        ("descriptor_size=0", "parameter descriptor_size of training introspection is 0: it must be at least 1"),
+        ("stage", "--set stage: write it as NAME=VALUE"),
+    ],
+)
+def test_train_set_errors(setting: str, said: str, tmp_path: Path) -> None:
+    places = ("--data", "d", "--init", "i", "--out", "o")
+    done = geomatch("train", "introspection", *places, "--set", setting, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr

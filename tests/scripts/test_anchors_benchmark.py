@@ -24,7 +24,7 @@ def photograph(name: str, *labels: str) -> LabelledImage:
     return LabelledImage(name, NOWHERE, labels)
 
 
-def test_labels_take_turns_and_photographs_with_true_boxes_come_first() -> None:
+def test_take_turns_boxed_photographs_first() -> None:
     cats = [photograph(f"cat-{k}", "cat") for k in range(20)]
     dogs = [photograph(f"dog-{k}", "dog") for k in range(3)]
     void = [photograph(f"void-{k}", "background") for k in range(20)]
@@ -34,14 +34,14 @@ def test_labels_take_turns_and_photographs_with_true_boxes_come_first() -> None:
     assert set(drawn[1:9:3]) == {"cat-3", "cat-7", "cat-11"}
 
 
-def test_a_photograph_of_two_labels_is_drawn_once_and_a_seed_always_draws_the_same() -> None:
+def test_take_turns_once_each_and_by_seed() -> None:
     both = [photograph(f"{k}", "cat", "dog") for k in range(6)]
     names = [[each.name for each in take_turns(both, {}, 9, seed)] for seed in (0, 0, 1)]
     assert sorted(names[0]) == [f"{k}" for k in range(6)]
     assert names[0] == names[1] != names[2]
 
 
-def test_a_bank_that_fires_on_the_object_is_measured_as_such() -> None:
+def test_measure_bank_on_object() -> None:
     """Filters that fire in a box of 56 x 28 of 140 x 140 pixels, on cells of 10; one of them elsewhere."""
     grid, box = Grid.over((140, 140), 14, 14), (41.5, 55.5, 97.5, 83.5)
     bank = torch.full((4, 14, 14), 0.01)
@@ -56,24 +56,24 @@ def test_a_bank_that_fires_on_the_object_is_measured_as_such() -> None:
     assert (found.corloc, found.whole) == (1, 0)
 
 
-def test_the_box_found_is_in_pixels_of_a_photograph_of_any_shape() -> None:
+def test_find_box_in_pixels() -> None:
     size = (140, 280)
     bank = torch.zeros(2, 14, 14)
     bank[:, 7:, 7:] = 1
     assert find_box(bank, Grid.over(size, 14, 14), size) == pytest.approx((139.5, 69.5, 279.5, 139.5))
 
 
-def test_what_boxes_share_is_covered_once() -> None:
+def test_covered_overlap_counts_once() -> None:
     assert covered([(-0.5, -0.5, 4.5, 9.5), (0, 0, 4, 9)], (10, 10)) == 0.5
 
 
-def test_the_mean_leaves_out_what_is_no_number() -> None:
+def test_mean_ignores_nan() -> None:
     numbers = np.array([[1, np.nan, np.nan], [3, 5, np.nan]])
     np.testing.assert_array_equal(mean(numbers), [2, 5, np.nan])
     np.testing.assert_array_equal(mean(numbers[:0]), [np.nan] * 3)
 
 
-def test_the_whole_table_is_printed_for_the_weights_classes(
+def test_main_prints_whole_table(
     anchor_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random = np.random.default_rng(0)

@@ -16,28 +16,24 @@ from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.load import load_features
 from geomatch.features.weights import load_weights
 from geomatch.options import Device, Discriminability, Precision
-from geomatch.training.anchornet import task as anchornet
-from geomatch.training.anchornet.task import (
-    AnchorRecipe,
+from geomatch.training.anchornet import train as anchornet
+from geomatch.training.anchornet.loss import (
     auxiliary_loss,
-    bytes_needed,
     discriminability_loss,
     filter_diversity_loss,
-    fit_code,
-    fit_means,
-    fit_taps,
     reconstruction_loss,
     response_diversity_loss,
-    train_anchornet,
-    with_known_labels,
 )
-from geomatch.training.letterbox import WholeView
-from geomatch.training.trainer import Optimisation, Progress
+from geomatch.training.anchornet.recipe import AnchorRecipe
+from geomatch.training.anchornet.start import fit_code, fit_means, fit_taps
+from geomatch.training.anchornet.train import train_anchornet, with_known_labels
+from geomatch.training.letterbox import Letterbox
+from geomatch.training.trainer import Optimisation, Progress, TrainingRun
 
 RECIPE = AnchorRecipe(
     network=AnchorConfig(classes=("car", "cat"), stages=(1, 2), tap_size=8, stride=8, filters=4, code_size=6),
     view_size=64,
-    photographs_per_step=2,
+    batch_size=2,
     code_steps=2,
     held_out=0,
     example_size=65,
@@ -48,7 +44,7 @@ def activations(seed: int = 0) -> torch.Tensor:
     return torch.randn(3, 2, 4, 5, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_discriminability_is_the_paper_s_sum_and_its_bounded_form_a_logistic_loss_of_every_filter() -> None:
+def test_discriminability_loss_matches_loops() -> None:
     z, labels = activations(), torch.tensor([[1.0, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
     b = torch.randn(2, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     printed = discriminability_loss(z, labels, b, Discriminability.printed)
@@ -61,13 +57,13 @@ def test_discriminability_is_the_paper_s_sum_and_its_bounded_form_a_logistic_los
         assert float(bounded[image, bank]) == pytest.approx(sum(logistic))
 
 
-def test_the_printed_form_has_no_lower_bound_for_positives_and_ours_has() -> None:
+def test_discriminability_loss_bounded_only_in_our_form() -> None:
     strong = torch.full((1, 1, 1, 1, 1), 1e4)
     assert float(discriminability_loss(strong, torch.ones(1, 1), torch.zeros(1, 1), Discriminability.printed)) == -1e4
     assert float(discriminability_loss(strong, torch.ones(1, 1), torch.zeros(1, 1), Discriminability.bounded)) == 0
 
 
-def test_the_auxiliary_loss_is_the_mean_over_places_of_what_is_positive() -> None:
+def test_auxiliary_loss_matches_loops() -> None:
     z = activations()
     found = auxiliary_loss(z)
     for image, bank in itertools.product(range(3), range(2)):
@@ -75,7 +71,7 @@ def test_the_auxiliary_loss_is_the_mean_over_places_of_what_is_positive() -> Non
         assert float(found[image, bank]) == pytest.approx(expected)
 
 
-def test_filter_diversity_takes_the_absolute_value_of_the_sum_over_a_kernel_s_places() -> None:
+def test_filter_diversity_loss_matches_loops() -> None:
     filters = torch.randn(2, 4, 5, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = filter_diversity_loss(filters)
     for bank in range(2):
@@ -89,14 +85,14 @@ def test_filter_diversity_takes_the_absolute_value_of_the_sum_over_a_kernel_s_pl
         assert float(found[bank]) == pytest.approx(expected)
 
 
-def test_filters_that_are_alike_at_one_place_and_opposite_at_another_count_as_diverse() -> None:
+def test_filter_diversity_loss_opposite_signs_cancel() -> None:
     filters = torch.zeros(1, 2, 1, 3, 3)
     filters[0, :, 0, 0, 0] = 1
     filters[0, :, 0, 2, 2] = torch.tensor([1.0, -1.0])
     assert float(filter_diversity_loss(filters)) == 0
 
 
-def test_response_diversity_is_the_sum_of_squared_cosines_of_whole_maps() -> None:
+def test_response_diversity_loss_matches_loops() -> None:
     responses = F.softplus(activations(2))[0]
     found = response_diversity_loss(responses)
     for bank in range(2):
@@ -106,7 +102,7 @@ def test_response_diversity_is_the_sum_of_squared_cosines_of_whole_maps() -> Non
         assert float(found[bank]) == pytest.approx(expected)
 
 
-def test_reconstruction_compares_whole_tensors_through_the_transposed_convolution_of_the_same_filters() -> None:
+def test_reconstruction_loss_matches_transposed_convolution() -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, 5, 3, 4, generator=generator)
     kept = (torch.rand(2, 5, generator=generator) > 0.3).float()
@@ -120,7 +116,7 @@ def test_reconstruction_compares_whole_tensors_through_the_transposed_convolutio
     assert float(reconstruction_loss(x, kept, filters)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_code_of_orthonormal_filters_that_span_the_responses_loses_nothing() -> None:
+def test_reconstruction_loss_zero_for_spanning_code() -> None:
     mixing = torch.linalg.qr(torch.randn(6, 3, generator=torch.Generator().manual_seed(4))).Q
     x = torch.einsum("rl,blhw->brhw", mixing, torch.randn(2, 3, 4, 4))
     assert float(reconstruction_loss(x, torch.ones(2, 6), mixing.mT)) == pytest.approx(0, abs=1e-6)
@@ -132,11 +128,11 @@ def small_network(mean_share: float = 0) -> AnchorNet:
 
 
 EXAMPLES = [
-    WholeView(torch.rand(1, 3, 65, 65, generator=torch.Generator().manual_seed(seed)), (65, 65)) for seed in range(3)
+    Letterbox(torch.rand(1, 3, 65, 65, generator=torch.Generator().manual_seed(seed)), (65, 65)) for seed in range(3)
 ]
 
 
-def test_the_taps_give_centred_uncorrelated_components_in_falling_order() -> None:
+def test_fit_taps_components_centred_and_uncorrelated() -> None:
     network = small_network()
     fit_taps(network, EXAMPLES)
     with torch.no_grad():
@@ -150,7 +146,7 @@ def test_the_taps_give_centred_uncorrelated_components_in_falling_order() -> Non
 
 
 @pytest.mark.parametrize("mean_share", [0, 0.5, 1])
-def test_the_code_starts_from_the_mean_and_principal_directions_of_the_responses(mean_share: float) -> None:
+def test_fit_code_mean_and_principal_directions(mean_share: float) -> None:
     network = small_network(mean_share)
     fit_code(network, EXAMPLES)
     with torch.no_grad():
@@ -162,7 +158,7 @@ def test_the_code_starts_from_the_mean_and_principal_directions_of_the_responses
     np.testing.assert_allclose(filters.T @ filters, left @ left.T, atol=1e-4)
 
 
-def test_what_unit_codes_and_unit_banks_have_in_common_is_taken_from_the_descriptors() -> None:
+def test_fit_means_subtracted_from_descriptors() -> None:
     network = small_network()
     fit_code(network, EXAMPLES)
     fit_means(network, EXAMPLES)
@@ -183,7 +179,7 @@ def photographs(**counts: int) -> list[LabelledImage]:
     ]
 
 
-def test_photographs_of_other_things_are_left_out_and_thin_classes_are_named() -> None:
+def test_with_known_labels_drops_others_and_warns() -> None:
     everything = [*photographs(cat=60, car=3, bird=2, background=4), LabelledImage("both", Path("x"), ("cat", "bird"))]
     with pytest.warns(GeomatchWarning, match=r"few photographs of car \(3\).*--classes"):
         kept = with_known_labels(everything, ("car", "cat"))
@@ -195,7 +191,7 @@ def test_photographs_of_other_things_are_left_out_and_thin_classes_are_named() -
     ("counts", "said"),
     [({"cat": 60}, "no photograph is labelled car: the labels are cat"), ({"background": 3}, "none has a label")],
 )
-def test_classes_without_a_photograph_are_refused(counts: dict[str, int], said: str) -> None:
+def test_with_known_labels_class_without_photograph(counts: dict[str, int], said: str) -> None:
     with pytest.raises(InputError, match=said):
         with_known_labels(photographs(**counts), ("car", "cat"))
 
@@ -207,6 +203,7 @@ def learn(
     recipe: AnchorRecipe = RECIPE,
     *,
     steps: int = 3,
+    trunk_learning_rate: float = 0,
     resume: bool = False,
     stop: tuple[str, int] | None = None,
 ) -> list[tuple[str, Progress]]:
@@ -217,8 +214,10 @@ def learn(
         if (what, progress.step) == stop:
             raise KeyboardInterrupt
 
-    how = Optimisation(steps=steps, warm_up=1, head_rate=1e-2, trunk_rate=1e-2, precision=Precision.fp32)
-    train_anchornet([data], start, out, recipe, how, device=Device.cpu, resume=resume, on_progress=on_progress)
+    rates = {"head_learning_rate": 1e-2, "trunk_learning_rate": trunk_learning_rate}
+    optimisation = Optimisation(steps=steps, warmup_steps=1, precision=Precision.fp32, **rates)
+    run = TrainingRun([data], start, out, Device.cpu, resume=resume)
+    train_anchornet(run, recipe, optimisation, on_progress=on_progress)
     return told
 
 
@@ -234,7 +233,7 @@ def learnt(
     return out, learn(shards, init, out)
 
 
-def test_banks_are_learnt_then_the_code_and_the_weights_give_descriptors(
+def test_train_anchornet_weights_give_descriptors(
     learnt: tuple[Path, list[tuple[str, Progress]]],
 ) -> None:
     out, told = learnt
@@ -251,18 +250,18 @@ def test_banks_are_learnt_then_the_code_and_the_weights_give_descriptors(
         load_features("anchornet:dog", working_size=96, device=torch.device("cpu"), weights=out)
 
 
-def test_the_trunk_stays_as_it_was_unless_it_is_tuned(
+def test_train_anchornet_trunk_changes_only_if_tuned(
     learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
     tuned = tmp_path / "tuned.safetensors"
-    learn(shards, init, tuned, replace(RECIPE, tuned=True, code_steps=0), steps=1)
+    learn(shards, init, tuned, replace(RECIPE, code_steps=0), steps=1, trunk_learning_rate=1e-2)
     network = load_features("hypercolumn:1", working_size=64, device=torch.device("cpu"), weights=init)
     before = network.trunk.stem["conv"].weight.half().float()  # type: ignore[attr-defined]
     assert torch.equal(load_weights(learnt[0]).state["trunk.stem.conv.weight"], before)
     assert not torch.equal(load_weights(tuned).state["trunk.stem.conv.weight"], before)
 
 
-def test_training_stopped_in_each_stage_goes_on_as_if_never_stopped(
+def test_train_anchornet_resumed_in_each_part(
     learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
     parts = tmp_path / "parts.safetensors"
@@ -274,7 +273,7 @@ def test_training_stopped_in_each_stage_goes_on_as_if_never_stopped(
     assert parts.read_bytes() == learnt[0].read_bytes()
 
 
-def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_read_for_it(
+def test_train_anchornet_resume_without_checkpoint(
     shards: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageReader, "read", lambda *_: pytest.fail("photographs are read"))
@@ -284,7 +283,7 @@ def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_rea
     assert not list(tmp_path.iterdir())
 
 
-def test_a_training_with_other_settings_is_refused_before_a_photograph_is_read(
+def test_train_anchornet_resume_with_other_settings(
     learnt: tuple[Path, list[tuple[str, Progress]]], shards: Path, init: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageReader, "read", lambda *_: pytest.fail("photographs are read"))
@@ -292,7 +291,7 @@ def test_a_training_with_other_settings_is_refused_before_a_photograph_is_read(
         learn(shards, init, learnt[0], steps=4, resume=True)
 
 
-def test_more_filters_than_fit_in_memory_are_refused_with_the_estimate(
+def test_train_anchornet_too_large_for_memory(
     shards: Path,
     init: Path,
     tmp_path: Path,
@@ -300,14 +299,14 @@ def test_more_filters_than_fit_in_memory_are_refused_with_the_estimate(
 ) -> None:
     monkeypatch.setattr(anchornet, "memory_of", lambda _: 1 << 30)
     big = replace(RECIPE, network=replace(RECIPE.network, filters=200_000))
-    with pytest.raises(InputError, match=r"2 classes of 200000 filters need about .* GiB .* there are 1\.0.*--filters"):
+    with pytest.raises(InputError, match=r"2 classes of 200000 filters need about .* GiB .* there are 1\.0.*filters=K"):
         learn(shards, init, tmp_path / "big.safetensors", big)
 
 
-def test_the_estimate_grows_with_filters_classes_and_views() -> None:
+def test_bytes_needed_grows_with_settings() -> None:
     paper = AnchorConfig(tuple(map(str, range(20))), stages=(1, 3, 4), tap_size=256, stride=4, filters=200)
     fewer = [replace(paper, filters=100), replace(paper, classes=paper.classes[:10]), replace(paper, stride=8)]
-    needed = bytes_needed(replace(RECIPE, network=paper, view_size=224))
+    needed = replace(RECIPE, network=paper, view_size=224).bytes_needed
     # The filters, their gradients and two moments alone: 4 x 4 bytes x 20 x 200 x 9 x 768.
     assert needed > 16 * 20 * 200 * 9 * 768
-    assert all(bytes_needed(replace(RECIPE, network=each, view_size=224)) < needed for each in fewer)
+    assert all(replace(RECIPE, network=each, view_size=224).bytes_needed < needed for each in fewer)

@@ -37,7 +37,7 @@ NO_CHANGE = ColourRanges(brightness=0, contrast=0, saturation=0, tint=0, shading
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_corresponding_points_show_the_same_spot_of_the_photograph(seed: int) -> None:
+def test_corresponding_points_same_spot_of_photograph(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     first, second = (random_view((224, 300), 224, WarpRanges(), generator) for _ in range(2))
     a, b = corresponding_points(first, second, 224, 100, generator)
@@ -48,14 +48,14 @@ def test_corresponding_points_show_the_same_spot_of_the_photograph(seed: int) ->
         assert points.max() <= 223
 
 
-def test_the_points_of_a_batch_are_related_by_its_homographies_to_double_precision() -> None:
+def test_draw_view_pairs_points_exact_in_float64() -> None:
     pairs = drawn(0)
     places = apply_homography(pairs.homographies, pairs.points)
     torch.testing.assert_close(places[:, 0], places[:, 1], atol=1e-9, rtol=0)
     assert pairs.points.dtype == torch.float64
 
 
-def test_the_points_of_a_batch_have_the_same_colour_in_both_views() -> None:
+def test_draw_view_pairs_points_same_colour() -> None:
     pairs = drawn(0, NO_CHANGE)
     views = pairs.render(96)
     for photograph in range(len(SIZES)):
@@ -66,7 +66,7 @@ def test_the_points_of_a_batch_have_the_same_colour_in_both_views() -> None:
         assert np.abs(read[0] - read[1]).mean() < 0.05 * float(views[photograph].std())
 
 
-def test_a_batch_rendered_at_once_is_each_view_warped_and_coloured_by_itself() -> None:
+def test_render_matches_one_view_at_a_time() -> None:
     """Against the one-by-one road: every photograph alone, in float64 coordinates, colours in so many words."""
     ranges = ColourRanges(grey_probability=0.5)
     pairs = drawn(7, ranges)
@@ -100,7 +100,7 @@ def recolour(view: torch.Tensor, ranges: ColourRanges, generator: torch.Generato
     return (view * light).clamp(0, 1)
 
 
-def test_the_same_seed_draws_and_renders_the_same_bytes() -> None:
+def test_draw_view_pairs_reproducible_by_seed() -> None:
     first, again = drawn(3), drawn(3)
     for name, tensor in vars(first).items():
         assert torch.equal(tensor, getattr(again, name)), name
@@ -110,7 +110,7 @@ def test_the_same_seed_draws_and_renders_the_same_bytes() -> None:
 
 @given(seeds)
 @settings(max_examples=20, deadline=None)
-def test_colours_stay_colours(seed: int) -> None:
+def test_change_colours_stays_in_range(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     views = torch.rand(2, 3, 16, 16, generator=generator)
     changes = zip(*(random_colours(ColourRanges(), generator) for _ in range(2)), strict=True)
@@ -120,7 +120,7 @@ def test_colours_stay_colours(seed: int) -> None:
     assert not torch.equal(changed[0], views[0])
 
 
-def test_a_change_of_nothing_changes_no_colour() -> None:
+def test_change_colours_identity() -> None:
     views = torch.rand(1, 3, 16, 20, generator=torch.Generator().manual_seed(0))
     change = random_colours(NO_CHANGE, torch.Generator().manual_seed(0))
     torch.testing.assert_close(change_colours(views, *(each[None] for each in change)), views)

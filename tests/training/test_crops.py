@@ -29,13 +29,13 @@ CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
 
 
-def test_interval_lengths_are_the_overlap_with_each_cell() -> None:
+def test_interval_lengths_overlap_with_cells() -> None:
     lengths = interval_lengths(torch.tensor([[0.0, 1.0], [0.125, 0.625], [0.3, 0.4]], dtype=torch.float64), 4)
     expected = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.125, 0.25, 0.125, 0], [0, 0.1, 0, 0]])
     torch.testing.assert_close(lengths, expected)
 
 
-def test_the_best_box_is_the_one_a_search_by_painting_finds() -> None:
+def test_boxes_best_matches_exhaustive_search() -> None:
     intervals = torch.tensor([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0], [0.0, 1.0]], dtype=torch.float64)
     evidence = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 4, 4))).float()
     for map_, (box, score) in zip(evidence, Boxes(intervals).best(evidence), strict=True):
@@ -48,7 +48,7 @@ def test_the_best_box_is_the_one_a_search_by_painting_finds() -> None:
         assert score == pytest.approx(sums[box][1] / float(map_.clamp(min=0).sum()), abs=1e-5)
 
 
-def test_of_equal_boxes_the_first_is_taken_and_nothing_scores_nothing() -> None:
+def test_boxes_best_of_equal_boxes_is_first() -> None:
     boxes = Boxes.of_unit_square()
     [(box, score)] = boxes.best(torch.zeros(1, CELLS, CELLS))
     assert box == pytest.approx((0, 0, 0.3, 0.3))
@@ -58,7 +58,7 @@ def test_of_equal_boxes_the_first_is_taken_and_nothing_scores_nothing() -> None:
     assert corners.max() <= 1 + 1e-9
 
 
-def test_evidence_is_how_much_nearer_a_cell_is_to_the_mean_inside_the_centred_box_than_to_that_outside() -> None:
+def test_label_evidence_matches_definition() -> None:
     descriptors = np.random.default_rng(0).normal(size=(5, 3, 20, 20))
     # 20 cells: the centred box is cells 3 to 16 exactly.
     inside = np.zeros((20, 20), bool)
@@ -83,7 +83,7 @@ def painted(count: int, seed: int = 0) -> tuple[Described, list[tuple[float, flo
     return Described(photographs, [(CELLS * 10, CELLS * 20)] * count, torch.from_numpy(descriptors).half()), boxes
 
 
-def test_painted_things_are_found_where_they_are_and_better_than_in_the_middle() -> None:
+def test_find_crops_on_painted_objects() -> None:
     described, boxes = painted(40)
 
     def right(crops: list[Crop]) -> int:
@@ -96,7 +96,7 @@ def test_painted_things_are_found_where_they_are_and_better_than_in_the_middle()
     assert all(0.8 < crop.score <= 1 for crop in found)
 
 
-def test_each_label_of_a_photograph_has_a_crop_and_the_background_none() -> None:
+def test_find_crops_one_per_label_none_for_background() -> None:
     described, _ = painted(3)
     labels = (("dog", "cat"), ("cat",), ("background", "cat"))
     photographs = [
@@ -121,7 +121,7 @@ class Columns(FeatureExtractor):
         return FeatureMap(reds, size, Grid.over(size, *reds.shape[1:]))
 
 
-def test_photographs_of_any_shape_are_described_on_cells_of_their_own_sides(tmp_path: Path) -> None:
+def test_extract_features_any_photograph_shape(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.arange(140, dtype=np.uint8)[None, :, None], (28, 140, 3))
     pixels = {"a.png": png(ramp), "b.png": b"damaged", "c.png": png(ramp[:, :56]), "d.png": png(ramp)}
     labels = {"a.png": ("cat", ""), "b.png": ("cat", ""), "c.png": ("dog", ""), "d.png": ("background", "")}
@@ -137,7 +137,7 @@ def test_photographs_of_any_shape_are_described_on_cells_of_their_own_sides(tmp_
         np.testing.assert_allclose(maps[0, 3, 1:-1].float(), centres[1:-1], atol=0.1)
 
 
-def test_what_cannot_be_learnt_from_is_said() -> None:
+def test_extract_features_refuses_unusable_data() -> None:
     reader = ImageReader(2, tolerated=0)
     with pytest.raises(InputError, match="no photograph has a label"):
         describe(

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from geomatch.errors import InputError
-from geomatch.training.distributed import Workers
+from geomatch.training.distributed import ProcessGroup
 from tests.conftest import ROOT
 from tests.training.test_trainer import Regression, run
 
@@ -21,29 +21,29 @@ from pathlib import Path
 import torch
 from geomatch.errors import GeomatchError
 from geomatch.options import Precision
-from geomatch.training.trainer import Optimisation, train
-from geomatch.training.distributed import workers_of_torchrun
+from geomatch.training.trainer import Optimisation, TrainingFiles, train
+from geomatch.training.distributed import torchrun_processes
 from tests.training.test_trainer import Regression
 
-def learn(folder, workers, batches, on_step=lambda _: None):
+def learn(folder, processes, batches, on_step=lambda _: None):
     task = Regression(on_step)
     train(
         task,
-        Optimisation(steps=12, batches_per_step=batches, warm_up=3, trunk_rate=1e-2, head_rate=1e-2,
-                     precision=Precision.fp32),
-        recipe={"seed": 0}, checkpoint=folder / "checkpoint", resume=False, log=folder / "log.jsonl",
-        on_progress=lambda _: None, workers=workers,
+        Optimisation(steps=12, batches_per_step=batches, warmup_steps=3, trunk_learning_rate=1e-2,
+                     head_learning_rate=1e-2, precision=Precision.fp32),
+        TrainingFiles(folder / "checkpoint", folder / "log.jsonl"),
+        recipe={"seed": 0}, resume=False, on_progress=lambda _: None, processes=processes,
     )
-    torch.save(task.network.state_dict(), folder / f"weights-{workers.number}.pt")
+    torch.save(task.network.state_dict(), folder / f"weights-{processes.rank}.pt")
 
 def give_up(batch):
-    if workers.number == 1 and batch >= 5:
+    if processes.rank == 1 and batch >= 5:
         raise SystemExit("the second process gives up")
 
 try:
-    with workers_of_torchrun(torch.device("cpu")) as workers:
-        learn(Path("whole"), workers, 4)
-        learn(Path("dies"), workers, 2, give_up)
+    with torchrun_processes(torch.device("cpu")) as processes:
+        learn(Path("whole"), processes, 4)
+        learn(Path("dies"), processes, 2, give_up)
 except GeomatchError as error:
     sys.exit(f"said: {error}")
 """
@@ -68,9 +68,8 @@ def shared_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproce
     return folder, done
 
 
-def test_two_processes_train_as_one_does_and_end_with_the_same_weights(
-    shared_out: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_two_processes_match_one(shared_out: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     folder, done = shared_out[0] / "whole", shared_out[1]
     alone = Regression()
     expected = run(alone, tmp_path, batches=4)
@@ -84,7 +83,8 @@ def test_two_processes_train_as_one_does_and_end_with_the_same_weights(
         torch.testing.assert_close(tensor, alone.network.state_dict()[name])
 
 
-def test_when_one_process_dies_the_other_saves_its_state_and_stops(
+@pytest.mark.slow
+def test_lost_process_stops_the_other_with_checkpoint(
     shared_out: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, done = shared_out[0] / "dies", shared_out[1]
@@ -97,8 +97,8 @@ def test_when_one_process_dies_the_other_saves_its_state_and_stops(
     assert "Traceback" not in "".join(line for line in done.stderr.splitlines() if line.startswith("[rank0]"))
 
 
-def test_batches_that_cannot_be_shared_evenly_are_refused_with_the_option_to_change(tmp_path: Path) -> None:
+def test_train_refuses_uneven_batches(tmp_path: Path) -> None:
     said = "3 batches a step cannot be shared out evenly among 2 processes: give --accumulate 2"
     with pytest.raises(InputError, match=said):
-        run(Regression(), tmp_path, batches=3, workers=Workers(0, 2))
+        run(Regression(), tmp_path, batches=3, processes=ProcessGroup(0, 2))
     assert list(tmp_path.iterdir()) == []

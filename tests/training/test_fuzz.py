@@ -42,13 +42,13 @@ def drawn(content: bytes) -> bool:
         return assert_read_or_refused(draw, named=path.name)
 
 
-def test_the_log_that_is_damaged_can_be_drawn_before() -> None:
+def test_log_undamaged_is_drawn() -> None:
     assert drawn(LOG)
 
 
 @given(mutations(LOG))
 @fuzzed(60)
-def test_damaged_logs(content: bytes) -> None:
+def test_log_damaged(content: bytes) -> None:
     drawn(content)
 
 
@@ -64,11 +64,11 @@ entries = st.dictionaries(
     st.lists(st.builds(lambda step, entry: {"step": step} | entry, st.integers(0, 5) | numbers, entries), max_size=5)
 )
 @fuzzed(100)
-def test_anything_in_the_lines_of_a_log(lines: list[object]) -> None:
+def test_log_random_lines(lines: list[object]) -> None:
     drawn(log_of(lines))
 
 
 @given(st.lists(junk, max_size=3), st.integers(0, 5))
 @fuzzed(40)
-def test_anything_between_the_lines_of_a_log(others: list[object], place: int) -> None:
+def test_log_random_lines_between_good_ones(others: list[object], place: int) -> None:
     drawn(log_of([*LINES[:place], *others, *LINES[place:]]))

@@ -8,8 +8,7 @@ from scipy.integrate import quad
 
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.geometry.homography import pixel_grid
-from geomatch.training.introspection.start import start_from_teacher
-from geomatch.training.introspection.task import (
+from geomatch.training.introspection.loss import (
     DIFFERENT,
     IGNORED,
     SAME,
@@ -18,8 +17,9 @@ from geomatch.training.introspection.task import (
     negative_log_likelihood,
     similarity_loss,
 )
-from geomatch.training.introspection.teacher import Opinion, Teacher
-from geomatch.training.letterbox import WholeView
+from geomatch.training.introspection.start import start_from_teacher
+from geomatch.training.introspection.teacher import Teacher, TeacherPart
+from geomatch.training.letterbox import Letterbox
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -29,7 +29,7 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0, 2.0])
 @pytest.mark.parametrize("loss", [0.0, 0.2, 0.9])
-def test_the_likelihood_is_normalised_over_all_scores(sigma: float, loss: float) -> None:
+def test_negative_log_likelihood_is_normalised(sigma: float, loss: float) -> None:
     """Against the integral of exp((1 - l) / sigma) over l in [0, 1], done numerically."""
     constant, _ = quad(lambda t: math.exp((1 - t) / sigma), 0, 1)
     expected = -math.log(math.exp((1 - loss) / sigma) / constant)
@@ -38,7 +38,7 @@ def test_the_likelihood_is_normalised_over_all_scores(sigma: float, loss: float)
 
 
 @pytest.mark.parametrize("loss", [0.1, 0.3])
-def test_the_best_sigma_grows_with_the_loss_and_is_finite_below_one_half(loss: float) -> None:
+def test_negative_log_likelihood_best_sigma_grows_with_loss(loss: float) -> None:
     sigmas = torch.linspace(0.02, 20, 20_000, dtype=torch.float64)
     best = float(sigmas[negative_log_likelihood(torch.tensor(loss), sigmas).argmin()])
     assert best < 5
@@ -47,14 +47,14 @@ def test_the_best_sigma_grows_with_the_loss_and_is_finite_below_one_half(loss: f
     assert int(hopeless.argmin()) == len(sigmas) - 1
 
 
-def test_pairs_are_labelled_by_distance() -> None:
+def test_label_pairs_by_distance() -> None:
     points = torch.tensor([[[0.0, 0], [0.6, 0.8], [0, 30], [40, 0]]])
     labels = label_pairs(points, 1, 30)[0]
     assert labels[0].tolist() == [SAME, SAME, IGNORED, DIFFERENT]
     assert torch.equal(labels, labels.mT)
 
 
-def test_the_loss_is_that_of_the_paper_pair_by_pair() -> None:
+def test_introspection_loss_matches_loops() -> None:
     """Against a double loop over the definition, with few points so that every label occurs."""
     pairs, points, channels, hardest = 2, 12, 5, 3
     phi_u, phi_v = unit(pairs, points, channels), unit(pairs, points, channels, seed=1)
@@ -90,7 +90,7 @@ def test_the_loss_is_that_of_the_paper_pair_by_pair() -> None:
     assert float(found) == pytest.approx(float(expected), abs=1e-9)
 
 
-def test_learning_from_the_loss_pulls_true_pairs_together_and_lowers_their_sigma() -> None:
+def test_introspection_loss_descent_pulls_pairs_together() -> None:
     """Free descriptors, no network: a few steps down the gradient must do what the loss is for."""
     one, other = (torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     phi = torch.nn.Parameter(one.clone())
@@ -115,20 +115,20 @@ def test_learning_from_the_loss_pulls_true_pairs_together_and_lowers_their_sigma
     assert float(sigma.detach().mean()) < 0.4
 
 
-def test_similarities_are_compared_cell_by_cell_whatever_the_descriptors_sizes() -> None:
+def test_similarity_loss_matches_loops() -> None:
     student, teacher = unit(4, 3), unit(4, 6, seed=1)
     differences = [float(student[i] @ student[j] - teacher[i] @ teacher[j]) for i in range(4) for j in range(4)]
     assert float(similarity_loss(student, teacher)) == pytest.approx(np.mean(np.square(differences)))
     assert float(similarity_loss(student, student)) == 0
 
 
-def test_the_head_starts_as_near_to_the_teacher_s_similarities_as_it_linearly_can() -> None:
+def test_start_from_teacher_matches_least_squares() -> None:
     """A teacher that is itself linear in the trunk's columns, up to their mean and its length, is found again; and the
     head's dot products are, up to scale, those of an independent least-squares fit."""
     torch.manual_seed(0)
     network = IntrospectionNet(IntrospectionConfig(stage=1, descriptor_size=256))
-    examples = [WholeView(torch.rand(1, 3, 97, 97), (97, 50)) for _ in range(6)]
-    teacher = Teacher([Opinion(deepcopy(network.trunk), 1, 1.0)], examples)
+    examples = [Letterbox(torch.rand(1, 3, 97, 97), (97, 50)) for _ in range(6)]
+    teacher = Teacher([TeacherPart(deepcopy(network.trunk), 1, 1.0)], examples)
     start_from_teacher(network, teacher, examples, ridge=1e-9)
     with torch.no_grad():
         # The photographs, 50 pixels wide, fill the columns 23.5 to 72.5 of 97, that is, the cells 6 to 18 of stride 4.

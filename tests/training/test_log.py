@@ -10,7 +10,7 @@ from geomatch.training.log import append, keep_before, read_log
 WHOLE = '{"step": 0, "loss": 2.5, "seconds": 0.1}\n{"step": 1, "loss": 2, "seconds": 0.2, "unreadable": ["a.png"]}\n'
 
 
-def test_a_log_is_read_number_by_number(tmp_path: Path) -> None:
+def test_read_log_curves(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(
         WHOLE + '{"step": 2, "validation": 0.4}\n{"step": 2, "loss": NaN, "unreadable": ["b.png", "a.png"]}\n'
@@ -25,7 +25,7 @@ def test_a_log_is_read_number_by_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("half", ["{", '{"step": 2, "lo', '{"step": 2, "loss": 1.5'])
-def test_half_a_last_line_is_left_out(half: str, tmp_path: Path) -> None:
+def test_read_log_half_a_last_line(half: str, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(WHOLE + half)
     assert read_log(tmp_path / "log.jsonl").curves["loss"] == ([0, 1], [2.5, 2.0])
 
@@ -42,19 +42,19 @@ def test_half_a_last_line_is_left_out(half: str, tmp_path: Path) -> None:
         (WHOLE.encode() + b'{"step": 2, "lo\n{"step": 3, "loss": 1}\n', "not the log of a training: line 3"),
     ],
 )
-def test_what_is_no_log_is_refused_in_a_sentence(content: bytes, said: str, tmp_path: Path) -> None:
+def test_read_log_refuses_other_files(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=re.escape(str(tmp_path / "log.jsonl")) + ".*" + said):
         read_log(tmp_path / "log.jsonl")
 
 
-def test_a_log_that_is_not_there_or_is_a_folder_is_named(tmp_path: Path) -> None:
+def test_read_log_missing_or_folder(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(InputError, match=re.escape(str(path)) + ": cannot be read"):
             read_log(path)
 
 
-def test_resuming_drops_what_came_later_and_half_a_line(tmp_path: Path) -> None:
+def test_keep_before_drops_later_lines(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(WHOLE + '{"step": 2, "validation": 0.4}\n{"step": 2, "loss": 1}\n{"st')
     keep_before(log, 2)
@@ -66,19 +66,19 @@ def test_resuming_drops_what_came_later_and_half_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
-def test_a_full_disk_is_said() -> None:
+def test_append_full_disk() -> None:
     with pytest.raises(InputError, match="/dev/full: could not be written"):
         append(Path("/dev/full"), {"step": 0})
 
 
-def test_what_ran_away_is_no_number(tmp_path: Path) -> None:
+def test_read_log_diverged_values_are_nan(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 0, "loss": 1.5}\n{"step": 1, "loss": Infinity}\n{"step": 2, "loss": 1' + "0" * 400 + "}\n")
     np.testing.assert_array_equal(read_log(log).curves["loss"][1], [1.5, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("step", ["-1", "1" + "0" * 30, "1.5", '"1"', "null"])
-def test_a_step_that_is_none_is_no_log(step: str, tmp_path: Path) -> None:
+def test_read_log_invalid_step(step: str, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(f'{{"step": {step}, "loss": 1.5}}\n')
     with pytest.raises(InputError, match="line 1 is not a step"):

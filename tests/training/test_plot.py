@@ -23,21 +23,21 @@ def headings(page: str) -> list[str]:
     return re.findall(r"<h3>(.*?)</h3>", page)
 
 
-def test_every_number_has_a_panel_losses_first() -> None:
+def test_training_page_panel_for_every_number() -> None:
     page = training_page({"mine": LOG})
     assert headings(page) == ["Loss", "own term", "Sigma", "Validation", "Seconds a step"]
     assert "50 steps · 5.0 minutes · 1 unreadable: &lt;b&gt;.png" in page
     assert "://" not in page
 
 
-def test_the_best_validation_is_marked_and_said() -> None:
+def test_training_page_best_validation() -> None:
     page = training_page({"mine": LOG})
     assert "best 0.4321 after 40 steps" in page
     rings = re.findall(r'<circle [^>]*class="best"[^>]*><title>(.*?)</title>', page)
     assert rings == ["best: 0.4321 after 40 steps"]
 
 
-def test_several_logs_share_panels_and_keep_their_colours() -> None:
+def test_training_page_several_logs() -> None:
     other = TrainingLog({"validation": ([10], [0.2])}, ())
     page = training_page({"mine": LOG, "<other>": other})
     panel = page[page.index("<h3>Validation</h3>") : page.index("<h3>Seconds a step</h3>")]
@@ -46,7 +46,7 @@ def test_several_logs_share_panels_and_keep_their_colours() -> None:
     assert "<other>" not in page
 
 
-def test_smoothing_keeps_a_constant_and_bridges_no_gap() -> None:
+def test_training_page_smoothing_keeps_gaps() -> None:
     values = [2.0] * 30 + [math.nan] * 5 + [2.0] * 465
     page = training_page({"mine": TrainingLog({"loss": (list(range(500)), values)}, ())})
     assert "2 at the end" in page
@@ -56,7 +56,7 @@ def test_smoothing_keeps_a_constant_and_bridges_no_gap() -> None:
     assert curve.count("M") == 2
 
 
-def test_long_logs_stay_light_and_keep_their_extremes() -> None:
+def test_training_page_long_log_keeps_extremes() -> None:
     steps = list(range(10_000))
     values = [math.sin(step / 5) for step in steps]
     page = training_page({"mine": TrainingLog({"loss": (steps, values)}, ())})
@@ -68,5 +68,5 @@ def test_long_logs_stay_light_and_keep_their_extremes() -> None:
 
 
 @pytest.mark.parametrize("values", [[math.nan], [0.5], [-3.0]])
-def test_a_log_of_one_step_is_drawn_whatever_it_holds(values: list[float]) -> None:
+def test_training_page_one_step(values: list[float]) -> None:
     assert headings(training_page({"mine": TrainingLog({"loss": ([0], values)}, ())})) == ["Loss"]

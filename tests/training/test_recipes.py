@@ -17,14 +17,14 @@ from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_safetensors
 from geomatch.options import Batches, Recipe
 from geomatch.training.introspection.task import IntrospectionTask
-from geomatch.training.recipes import RECIPES
+from geomatch.training.recipes import RECIPES, SHIPPED, with_settings
 
 
 def photograph(name: str, *labels: str) -> LabelledImage:
     return LabelledImage(name, Path(name), labels)
 
 
-def test_the_paper_s_network_takes_a_step(tmp_path: Path) -> None:
+def test_paper_recipe_takes_a_step(tmp_path: Path) -> None:
     recipe, _ = RECIPES[Recipe.paper]
     torch.manual_seed(0)
     save_file(import_torchvision_models().resnet50(weights=None).state_dict(), tmp_path / "init.safetensors")
@@ -34,7 +34,7 @@ def test_the_paper_s_network_takes_a_step(tmp_path: Path) -> None:
         Image.fromarray(noise).save(tmp_path / label / "0.png")
     network = IntrospectionNet(recipe.network)
     load_pretrained(network.trunk, read_safetensors(tmp_path / "init.safetensors")[0], "init")
-    small = replace(recipe, view_size=64, photographs_per_step=2, points=20, hardest=3, teacher_size=64)
+    small = replace(recipe, view_size=64, batch_size=2, points=20, hardest=3, teacher_size=64)
     photographs = find_images([tmp_path])
     task = IntrospectionTask(small, network, photographs, ImageReader(2, 0), torch.device("cpu"))
     step = task.loss(0, nullcontext())
@@ -48,25 +48,25 @@ def test_the_paper_s_network_takes_a_step(tmp_path: Path) -> None:
     assert last.weight.grad.abs().sum() > 0
 
 
-def test_the_paper_s_settings_are_those_it_publishes() -> None:
+def test_paper_recipe_values() -> None:
     recipe, _ = RECIPES[Recipe.paper]
     assert (recipe.network.trunk, recipe.network.descriptor_size) == ("resnet50", 2048)
     assert (recipe.view_size, recipe.points, recipe.hardest) == (224, 700, 30)
     assert (recipe.positive_radius, recipe.negative_radius) == (1, 30)
-    assert (recipe.keep_similarity, recipe.batches) == (0, Batches.mixed)
+    assert (recipe.similarity_weight, recipe.batches) == (0, Batches.mixed)
     assert recipe.classes == RIGID_CLASSES
     assert len(RIGID_CLASSES) == 12
     assert set(RIGID_CLASSES) <= set(synset_classes().values())
 
 
-def test_classes_are_named_one_by_one_or_in_groups() -> None:
+def test_named_classes() -> None:
     assert named_classes("cat, dog,cat") == ("cat", "dog")
     assert named_classes("rigid,dog,bus") == (*RIGID_CLASSES, "dog")
     assert len(named_classes("voc20")) == 20
     assert named_classes("all") == ()
 
 
-def test_photographs_of_other_classes_and_their_other_labels_are_left_out() -> None:
+def test_with_labels_selects_images_and_labels() -> None:
     all_of_them = [
         photograph("a", "cat"),
         photograph("b", "dog", "car"),
@@ -79,3 +79,17 @@ def test_photographs_of_other_classes_and_their_other_labels_are_left_out() -> N
         with_labels(all_of_them, ["horse", "car", "cow"])
     with pytest.raises(InputError, match="no photograph is labelled car: none has a label"):
         with_labels([photograph("e"), photograph("c", BACKGROUND)], ["car"])
+
+
+def test_with_settings_changes_every_part() -> None:
+    texts = {"stage": "2", "warps.shear": "0", "tint": ".5", "batches": "mixed", "optimisation.ema_decay": ".9"}
+    recipe, optimisation = with_settings(*SHIPPED, texts, steps=7, seed=3, view_size=None)
+    assert (recipe.network.stage, recipe.warps.shear, recipe.colours.tint) == (2, 0, 0.5)
+    assert (recipe.batches, recipe.seed, recipe.view_size) == (Batches.mixed, 3, SHIPPED[0].view_size)
+    assert optimisation == replace(SHIPPED[1], ema_decay=0.9, steps=7)
+
+
+@pytest.mark.parametrize("name", ["unknown", "warps.stage", "network", "shear.warps", ""])
+def test_with_settings_unknown_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"training introspection has no setting '{name}'"):
+        with_settings(*SHIPPED, {name: "1"})

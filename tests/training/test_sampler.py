@@ -21,7 +21,7 @@ def names(sampler: BatchSampler, batch: int) -> tuple[list[str], int]:
     return [photograph.name for photograph in drawn], count
 
 
-def test_a_batch_depends_on_seed_and_number_alone_and_other_ones_differ() -> None:
+def test_draw_depends_on_seed_and_number_alone() -> None:
     everything = photographs(cat=30, car=30)
     first, again = (BatchSampler(everything, Batches.one_class, 4, seed=3) for _ in range(2))
     for batch in (5, 0, 5, 9):
@@ -33,7 +33,7 @@ def test_a_batch_depends_on_seed_and_number_alone_and_other_ones_differ() -> Non
     assert names(first, 5) != names(BatchSampler(everything, Batches.one_class, 4, seed=4), 5)
 
 
-def test_every_photograph_of_the_group_is_offered_once_the_rest_as_stand_ins() -> None:
+def test_draw_offers_each_photograph_once() -> None:
     sampler = BatchSampler(photographs(cat=7, car=3), Batches.one_class, 4, seed=0)
     for batch in range(5):
         drawn, count = names(sampler, batch)
@@ -44,18 +44,18 @@ def test_every_photograph_of_the_group_is_offered_once_the_rest_as_stand_ins() -
     assert sorted(drawn) == ["car/0", "cat/0", "cat/1"]
 
 
-def test_a_class_is_drawn_as_the_square_root_of_its_size() -> None:
+def test_draw_class_by_square_root_of_size() -> None:
     sampler = BatchSampler(photographs(cat=90, car=10), Batches.one_class, 2, seed=1)
     drawn = Counter(names(sampler, batch)[0][0].split("/")[0] for batch in range(600))
     assert drawn["cat"] / 600 == pytest.approx(0.75, abs=0.06)
 
 
-def test_labels_too_thin_for_a_batch_are_refused_with_what_to_do() -> None:
-    with pytest.raises(InputError, match=r"no label has the 4 photographs.*--batches mixed"):
+def test_sampler_refuses_too_small_classes() -> None:
+    with pytest.raises(InputError, match=r"no label has the 4 photographs.*--set batches=mixed"):
         BatchSampler(photographs(cat=3, car=3), Batches.one_class, 4, seed=0)
 
 
-def test_balanced_batches_draw_each_photograph_s_label_first_the_background_being_one() -> None:
+def test_draw_balanced_labels_and_background() -> None:
     sampler = BatchSampler(photographs(cat=90, car=10, background=40), Batches.balanced, 3, seed=1)
     counted: Counter[str] = Counter()
     for batch in range(300):
@@ -66,6 +66,6 @@ def test_balanced_batches_draw_each_photograph_s_label_first_the_background_bein
         assert counted[label] / 900 == pytest.approx(root / sum(roots.values()), abs=0.05)
 
 
-def test_balanced_batches_need_a_label() -> None:
+def test_sampler_balanced_needs_a_label() -> None:
     with pytest.raises(InputError, match="no photograph has a label"):
         BatchSampler([LabelledImage("a", Path("a"), ())], Batches.balanced, 3, seed=1)

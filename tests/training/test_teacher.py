@@ -2,8 +2,8 @@ import torch
 import torch.nn.functional as F
 
 from geomatch.features.backbones.mobilenet import load_mobilenet
-from geomatch.training.introspection.teacher import Opinion, Teacher
-from geomatch.training.letterbox import WholeView
+from geomatch.training.introspection.teacher import Teacher, TeacherPart
+from geomatch.training.letterbox import Letterbox
 from tests.features.test_mobilenet import keras_state
 
 
@@ -11,15 +11,15 @@ def images(seed: int) -> torch.Tensor:
     return torch.rand(2, 3, 65, 81, generator=torch.Generator().manual_seed(seed))
 
 
-def whole(seed: int) -> WholeView:
-    return WholeView(images(seed)[:1, :, :, :65], (65, 65))
+def whole(seed: int) -> Letterbox:
+    return Letterbox(images(seed)[:1, :, :, :65], (65, 65))
 
 
-def test_the_similarity_of_two_places_is_the_weighted_mean_of_the_parts_centred_similarities() -> None:
+def test_teacher_similarity_is_weighted_mean_of_parts() -> None:
     network = load_mobilenet(keras_state(), "file").eval()
     photographs = [torch.randint(0, 256, (3, 50, 81)), torch.randint(0, 256, (3, 90, 60))]
-    examples = [WholeView.of(photograph.to(torch.uint8), 65) for photograph in photographs]
-    teacher = Teacher([Opinion(network, 3, 1.0), Opinion(network, 5, 0.5)], examples)
+    examples = [Letterbox.of(photograph.to(torch.uint8), 65) for photograph in photographs]
+    teacher = Teacher([TeacherPart(network, 3, 1.0), TeacherPart(network, 5, 0.5)], examples)
     seen = images(2)
     cells = torch.tensor([[[0, 0], [3, 2], [4, 4]], [[1, 3], [2, 2], [0, 4]]])
     # Stride 4 at block 3 and 8 at block 5: cells of the coarser one lie on every other of the finer one's.
@@ -44,7 +44,7 @@ def test_the_similarity_of_two_places_is_the_weighted_mean_of_the_parts_centred_
     torch.testing.assert_close(flat @ flat.mT, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_teacher_learns_nothing() -> None:
-    teacher = Teacher([Opinion(load_mobilenet(keras_state(), "file"), 1, 1.0)], [whole(0)])
+def test_teacher_is_frozen() -> None:
+    teacher = Teacher([TeacherPart(load_mobilenet(keras_state(), "file"), 1, 1.0)], [whole(0)])
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not teacher(images(1), torch.zeros(2, 1, 2)).requires_grad

@@ -30,7 +30,7 @@ class Writer:
         Writer.told.append("closed")
 
 
-def test_the_numbers_of_the_log_are_told_at_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_gets_numbers_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(SummaryWriter=Writer))
     with TensorBoard(tmp_path / "new" / "board") as board:
         board(progress({"step": 7, "loss": 1.5, "unreadable": ["a.png"]}))
@@ -38,21 +38,21 @@ def test_the_numbers_of_the_log_are_told_at_its_steps(tmp_path: Path, monkeypatc
     assert Writer.told == [(str(tmp_path / "new" / "board"), 7), ("loss", 1.5, 7), ("validation", 0.4, 8), "closed"]
 
 
-def test_without_the_package_a_sentence_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_without_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGE, None)
     with pytest.raises(InputError, match="needs the tensorboard package: pip install tensorboard"):
         TensorBoard(tmp_path / "board")
     assert not (tmp_path / "board").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_folder_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(SummaryWriter=Writer))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file"):
         TensorBoard(tmp_path / "file")
 
 
-def test_the_real_package_reads_back_what_was_told(tmp_path: Path) -> None:
+def test_tensorboard_real_package(tmp_path: Path) -> None:
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with TensorBoard(tmp_path) as board:
         board(progress({"step": 0, "loss": 1.5}))

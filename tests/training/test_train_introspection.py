@@ -16,13 +16,15 @@ from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import load_weights
 from geomatch.options import Batches, Device, Precision
-from geomatch.training.introspection.task import IntrospectionRecipe, IntrospectionTask, train_introspection
-from geomatch.training.trainer import Optimisation, Progress
+from geomatch.training.introspection.recipe import IntrospectionRecipe
+from geomatch.training.introspection.task import IntrospectionTask
+from geomatch.training.introspection.train import train_introspection
+from geomatch.training.trainer import Optimisation, Progress, TrainingRun
 
 RECIPE = IntrospectionRecipe(
     network=IntrospectionConfig(stage=1, descriptor_size=16),
     view_size=64,
-    photographs_per_step=2,
+    batch_size=2,
     points=40,
     hardest=5,
     similarity_cells=40,
@@ -47,16 +49,9 @@ def run(
         if progress.step == interrupt_after:
             raise KeyboardInterrupt
 
-    train_introspection(
-        [data],
-        init,
-        out,
-        recipe,
-        Optimisation(steps=steps, warm_up=1, trunk_rate=1e-3, precision=Precision.fp32),
-        device=Device.cpu,
-        resume=resume,
-        on_progress=on_progress,
-    )
+    optimisation = Optimisation(steps=steps, warmup_steps=1, trunk_learning_rate=1e-3, precision=Precision.fp32)
+    training = TrainingRun([data], init, out, Device.cpu, resume=resume)
+    train_introspection(training, recipe, optimisation, on_progress=on_progress)
     return told
 
 
@@ -67,7 +62,7 @@ def trained(shards: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out, run(shards, init, out)
 
 
-def test_training_writes_weights_in_which_every_layer_that_is_used_has_moved(
+def test_train_introspection_moves_every_used_layer(
     trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
     out, told = trained
@@ -83,7 +78,7 @@ def test_training_writes_weights_in_which_every_layer_that_is_used_has_moved(
     assert out.with_name("out.safetensors.checkpoint").is_file()
 
 
-def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_read_for_it(
+def test_train_introspection_resume_without_checkpoint(
     shards: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageReader, "read", lambda *_: pytest.fail("photographs are read"))
@@ -92,7 +87,7 @@ def test_without_a_checkpoint_a_training_is_not_resumed_and_no_photograph_is_rea
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_command_gives_the_same_bytes_also_interrupted_and_resumed_and_leaves_no_thread_behind(
+def test_train_introspection_resumed_gives_same_bytes(
     trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
     def still_reading() -> list[str]:
@@ -108,14 +103,14 @@ def test_the_same_command_gives_the_same_bytes_also_interrupted_and_resumed_and_
     assert again.read_bytes() == trained[0].read_bytes()
 
 
-def test_a_batch_is_the_same_read_ahead_in_its_turn_or_out_of_the_blue(shards: Path) -> None:
+def test_task_batch_independent_of_order(shards: Path) -> None:
     photographs = find_images([shards])
     torch.manual_seed(0)
     network = IntrospectionNet(RECIPE.network)
 
     def losses(batches: list[int], stride: int) -> list[float]:
         reader = ImageReader(len(photographs), 0)
-        recipe = replace(RECIPE, keep_similarity=0)
+        recipe = replace(RECIPE, similarity_weight=0)
         task = IntrospectionTask(recipe, network, photographs, reader, torch.device("cpu"), stride=stride)
         with task.upcoming:
             return [task.loss(batch, nullcontext()).loss.item() for batch in batches]
@@ -127,27 +122,27 @@ def test_a_batch_is_the_same_read_ahead_in_its_turn_or_out_of_the_blue(shards: P
     assert losses([5, 2, 2], 1) == [in_turn[batch] for batch in (5, 2, 2)]
 
 
-def test_a_plain_folder_of_photographs_without_labels_trains_mixed_batches_only(init: Path, tmp_path: Path) -> None:
+def test_train_introspection_unlabelled_needs_mixed_batches(init: Path, tmp_path: Path) -> None:
     data = tmp_path / "photographs"
     data.mkdir()
     for index in range(3):
         Image.effect_noise((90, 70), 80).save(data / f"{index}.png")
-    with pytest.raises(InputError, match="--batches mixed"):
+    with pytest.raises(InputError, match="--set batches=mixed"):
         run(data, init, tmp_path / "out")
     paper = IntrospectionRecipe(
         network=RECIPE.network,
         view_size=64,
-        photographs_per_step=2,
+        batch_size=2,
         batches=Batches.mixed,
         points=40,
         hardest=5,
-        keep_similarity=0,
+        similarity_weight=0,
     )
     told = run(data, init, tmp_path / "out", paper, steps=1)
     assert set(told[0].report) == {"loss", "likelihood", "sigma"}
 
 
-def test_there_must_be_something_to_learn_from(init: Path, tmp_path: Path) -> None:
+def test_train_introspection_needs_data(init: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photographs"):
         run(tmp_path, init, tmp_path / "out")
     with pytest.raises(InputError, match="no such folder"):
@@ -157,16 +152,14 @@ def test_there_must_be_something_to_learn_from(init: Path, tmp_path: Path) -> No
         run(tmp_path / "bad.tar", init, tmp_path / "out")
 
 
-def test_a_label_table_without_its_columns_is_named(shards: Path, init: Path, tmp_path: Path) -> None:
+def test_find_images_label_table_without_columns(shards: Path, init: Path, tmp_path: Path) -> None:
     (tmp_path / "s.tar").write_bytes((shards / "shard-0.tar").read_bytes())
     (tmp_path / "labels.csv").write_text("name,what\n")
     with pytest.raises(InputError, match=r"labels\.csv.*columns file, labels"):
         run(tmp_path, init, tmp_path / "out")
 
 
-def test_a_damaged_photograph_is_left_out_and_named_in_the_log_until_there_are_too_many(
-    init: Path, tmp_path: Path
-) -> None:
+def test_task_damaged_photograph_replaced_and_named(init: Path, tmp_path: Path) -> None:
     data = tmp_path / "photographs" / "cat"
     data.mkdir(parents=True)
     for index in range(4):
@@ -178,14 +171,14 @@ def test_a_damaged_photograph_is_left_out_and_named_in_the_log_until_there_are_t
 
     network = IntrospectionNet(RECIPE.network)
     photographs = find_images([data.parent])
-    whole = replace(RECIPE, photographs_per_step=4)
+    whole = replace(RECIPE, batch_size=4)
     task = IntrospectionTask(whole, network, photographs, ImageReader(5, 0.2), torch.device("cpu"))
     found = [task.loss(batch, nullcontext()) for batch in range(6)]
     assert [loss.images for loss in found] == [8] * 6  # another photograph stands in
     assert [name for loss in found for name in loss.unreadable] == ["cat/4.png"]
 
 
-def test_synset_folders_get_the_classes_of_pascal_and_the_others_are_background(tmp_path: Path) -> None:
+def test_find_images_synset_folders(tmp_path: Path) -> None:
     for folder in ("n02690373", "n02123045", "n01440764", "teapot"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.JPEG")
@@ -198,7 +191,7 @@ def test_synset_folders_get_the_classes_of_pascal_and_the_others_are_background(
     }
 
 
-def test_the_map_gives_the_published_231_synsets_of_20_classes() -> None:
+def test_synset_classes_published_231() -> None:
     classes = synset_classes()
     assert len(classes) == 231
     assert len(set(classes.values())) == 20

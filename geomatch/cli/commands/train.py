@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.commands.train_anchornet import anchornet
-from geomatch.cli.console import notify, training_bar
-from geomatch.cli.options import (
+from geomatch.cli.console import resumable_interrupt, training_bar
+from geomatch.cli.options import DeviceChoice, Quiet, parse_assignments
+from geomatch.cli.training_options import (
+    INTROSPECTION,
     PRESETS_OWN,
-    Arithmetic,
     BatchesPerStep,
+    BatchSize,
     CheckpointEvery,
-    DeviceChoice,
     MaxUnreadable,
-    PhotographsPerBatch,
+    PrecisionChoice,
     RecipeChoice,
     Seed,
     TrainingData,
     ViewSize,
     WeightsOut,
+    with_settings_option,
 )
 from geomatch.errors import InputError
-from geomatch.options import Batches, Device, Precision, Recipe, changed
+from geomatch.options import Device, Precision, Recipe
 
 if TYPE_CHECKING:
     from geomatch.datasets.pairs import PairDataset
@@ -55,47 +57,12 @@ def _group(
 
 
 @app.command()
+@with_settings_option(INTROSPECTION)
 def introspection(
     data: TrainingData,
     init: Annotated[Path, typer.Option(help="Pretrained trunk to start from (safetensors).")],
     out: WeightsOut,
     preset: RecipeChoice = Recipe.shipped,
-    trunk: Annotated[
-        str | None, typer.Option(help="resnet50v2, resnet50 or resnet101.", show_default=PRESETS_OWN)
-    ] = None,
-    stage: Annotated[
-        int | None, typer.Option(min=1, max=4, help="Stage of the trunk the heads stand on.", show_default=PRESETS_OWN)
-    ] = None,
-    descriptor_size: Annotated[
-        int | None, typer.Option(min=1, help="Length of a descriptor.", show_default=PRESETS_OWN)
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps to train for.", show_default=PRESETS_OWN)] = None,
-    warm_up: Annotated[
-        int | None, typer.Option(min=0, help="Steps of linear warm-up.", show_default=PRESETS_OWN)
-    ] = None,
-    batch: PhotographsPerBatch = None,
-    accumulate: BatchesPerStep = None,
-    average: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=0.9999,
-            help="Decay of a moving average of the weights; 0: the last weights.",
-            show_default=PRESETS_OWN,
-        ),
-    ] = None,
-    share_kept: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Keep the weights this far on the way from the start of training to its end; 1: the end.",
-            show_default=PRESETS_OWN,
-        ),
-    ] = None,
-    batches: Annotated[
-        Batches | None, typer.Option(help="Whether a batch's photographs share a label.", show_default=PRESETS_OWN)
-    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -104,30 +71,19 @@ def introspection(
             show_default=PRESETS_OWN,
         ),
     ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps to train for.", show_default=PRESETS_OWN)] = None,
+    batch: BatchSize = None,
+    accumulate: BatchesPerStep = None,
     size: ViewSize = None,
-    trunk_rate: Annotated[
-        float | None, typer.Option(min=0, help="Peak learning rate of the trunk.", show_default=PRESETS_OWN)
-    ] = None,
-    head_rate: Annotated[
-        float | None, typer.Option(min=0, help="Peak learning rate of the heads.", show_default=PRESETS_OWN)
-    ] = None,
-    keep_similarity: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Weight of keeping the initial network's similarities; 0: the paper's loss.",
-            show_default=PRESETS_OWN,
-        ),
-    ] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept too."),
+        typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept, too."),
     ] = None,
     crops: Annotated[
         Path | None, typer.Option(help="Table that `geomatch crops` wrote: learn from what lies in its boxes.")
     ] = None,
     seed: Seed = 0,
-    precision: Arithmetic = Precision.auto,
+    precision: PrecisionChoice = Precision.auto,
     device: DeviceChoice = Device.auto,
     checkpoint_every: CheckpointEvery = 5.0,
     max_unreadable: MaxUnreadable = 0.01,
@@ -140,74 +96,58 @@ def introspection(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Log for TensorBoard, too, if that is installed.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
+    *,
+    settings: list[str],
 ) -> None:
-    """Probabilistic Introspection: geometrically stable descriptors that know how sure they are.
+    """Probabilistic Introspection: geometrically stable descriptors, and how reliable each one is.
 
     Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl). Under torchrun the processes share the
     work, and the training is that of one process. With --val, OUT holds the weights of the best mean PCK@.10 so far.
     """
     from geomatch.datasets.pascal_ilsvrc import named_classes
     from geomatch.evaluation.validation import validation_score
-    from geomatch.training.introspection.task import train_introspection
-    from geomatch.training.recipes import RECIPES
+    from geomatch.training.introspection.train import train_introspection
+    from geomatch.training.recipes import RECIPES, with_settings
     from geomatch.training.tensorboard import TensorBoard
-    from geomatch.training.trainer import Progress
+    from geomatch.training.trainer import Progress, TrainingRun
 
     benchmarks = [_validation_pairs(text) for text in val or ()]
-    recipe, optimisation = RECIPES[preset]
-    network = changed(recipe.network, trunk=trunk, stage=stage, descriptor_size=descriptor_size)
-    recipe = changed(
-        recipe,
-        network=network,
-        view_size=size,
-        photographs_per_step=batch,
-        batches=batches,
+    recipe, optimisation = with_settings(
+        *RECIPES[preset],
+        parse_assignments(settings),
         classes=None if classes is None else named_classes(classes),
-        keep_similarity=keep_similarity,
-        seed=seed,
-    )
-    optimisation = changed(
-        optimisation,
         steps=steps,
+        batch_size=batch,
         batches_per_step=accumulate,
-        averaging=average,
-        share_kept=share_kept,
-        warm_up=warm_up,
-        trunk_rate=trunk_rate,
-        head_rate=head_rate,
+        view_size=size,
+        seed=seed,
         precision=precision,
         checkpoint_minutes=checkpoint_every,
     )
+    run = TrainingRun(data, init, out, device=device, resume=resume, max_unreadable=max_unreadable)
     board = TensorBoard(tensorboard) if tensorboard else nullcontext()
-    with board as tell, training_bar(quiet=quiet) as show_on_bar:
+    with (
+        board as log_to_board,
+        training_bar(quiet=quiet) as show_on_bar,
+        resumable_interrupt(run.files().checkpoint, f"--resume goes on from {run.files().checkpoint}"),
+    ):
 
         def show(progress: Progress) -> None:
             show_on_bar("training", progress)
-            if tell:
-                tell(progress)
+            if log_to_board:
+                log_to_board(progress)
 
-        try:
-            train_introspection(
-                data,
-                init,
-                out,
-                recipe,
-                optimisation,
-                device=device,
-                resume=resume,
-                classifier=classifier,
-                crops=crops,
-                max_unreadable=max_unreadable,
-                on_progress=show,
-                validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
-                validate_every=val_every,
-            )
-        except KeyboardInterrupt:
-            checkpoint = out.with_name(out.name + ".checkpoint")
-            if checkpoint.is_file():
-                notify(f"interrupted; --resume goes on from {checkpoint}")
-            raise
+        train_introspection(
+            run,
+            recipe,
+            optimisation,
+            classifier=classifier,
+            crops=crops,
+            on_progress=show,
+            validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
+            validate_every=val_every,
+        )
 
 
 def _draw(logs: list[Path], output: Path | None) -> None:

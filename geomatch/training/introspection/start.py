@@ -1,4 +1,4 @@
-"""Where the descriptor head of an introspection network starts from. Ours: the paper leaves it open."""
+"""The descriptor head that training starts from. Ours: the paper leaves it open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geomatch.datasets.image_folder import ImageReader, LabelledImage
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.geometry.homography import WarpRanges, random_view, warp_image
 from geomatch.training.introspection.teacher import Teacher
-from geomatch.training.letterbox import WholeView
+from geomatch.training.letterbox import Letterbox
 from geomatch.training.pca import in_double, principal_components, set_projection
 
 
@@ -28,10 +28,7 @@ def start_from_principal_components(
     *,
     sample: int = 256,
 ) -> None:
-    """Set the descriptor head to the centred principal components of the trunk's features of a few photographs.
-
-    So learning starts from what the trunk knows, with the mean, which says nothing of the place, taken away.
-    """
+    """Set the descriptor head to the centred principal components of the trunk's features, over some photographs."""
     random = np.random.default_rng((seed, 0, 2))
     generator = torch.Generator().manual_seed(seed)
     order = random.permutation(len(photographs))
@@ -48,21 +45,21 @@ def start_from_principal_components(
 
 @torch.no_grad()
 def start_from_teacher(
-    network: IntrospectionNet, teacher: Teacher, examples: Sequence[WholeView], *, ridge: float = 1e-3
+    network: IntrospectionNet, teacher: Teacher, examples: Sequence[Letterbox], *, ridge: float = 1e-3
 ) -> None:
-    """Set the descriptor head to what of the teacher can be told linearly from the trunk's features.
+    """Set the descriptor head to the best linear prediction of the teacher's descriptors from the trunk's features.
 
     Ridge regression from a cell's column x to the teacher's descriptor t, over the cells that lie on a photograph;
-    the head gives the principal components of the prediction B (x - mean), up to scale, so its cosines are as close to
-    the teacher's as a head of its size can come.
+    the head gives the principal components of the prediction B (x - mean), up to scale. Its cosine similarities are as
+    close to the teacher's as those of a head of its size can be.
     """
 
-    def moments(example: WholeView) -> Tensor:
+    def moments(example: Letterbox) -> Tensor:
         """(x, 1) times (x, 1, t), summed over the cells."""
-        places, seen = example.cells(network.stride)
-        x = F.pad(in_double(network.columns(example.image)[0].flatten(1)[:, seen]), (0, 0, 0, 1), value=1.0)
-        told = teacher(example.image, places[seen].float()[None].to(example.image.device))[0]
-        return x @ torch.cat((x.mT, in_double(told)), dim=1)
+        positions, on_photograph = example.cells(network.stride)
+        x = F.pad(in_double(network.columns(example.image)[0].flatten(1)[:, on_photograph]), (0, 0, 0, 1), value=1.0)
+        target = teacher(example.image, positions[on_photograph].float()[None].to(example.image.device))[0]
+        return x @ torch.cat((x.mT, in_double(target)), dim=1)
 
     size = network.descriptor.in_channels
     total = sum(map(moments, examples), start=torch.zeros((), dtype=torch.float64))
@@ -74,6 +71,6 @@ def start_from_teacher(
     predicted = regression.mT @ covariance @ regression
     components = torch.linalg.eigh(predicted).eigenvectors.flip(1)[:, : network.config.descriptor_size]
     weight = (regression @ components).mT
-    # Descriptors are normalised, so the scale is free. With that of orthonormal rows, the optimiser's steps, whose size
-    # does not depend on the gradient's, are as small beside the weights as they are in other layers.
+    # Descriptors are normalised, so the scale is free. With the scale of orthonormal rows, the optimiser's steps, whose
+    # size does not depend on the gradient's, are as small relative to the weights as they are in other layers.
     set_projection(network.descriptor, weight * (math.sqrt(len(weight)) / weight.norm()), x_mean)

@@ -1,9 +1,9 @@
-"""What the initial networks make of a photograph: the similarities that training is to keep.
+"""The frozen teacher, whose similarities between cells training is to keep. Ours, not the paper's.
 
-Ours, not the paper's. Two views of one photograph teach "this spot of this car" and unlearn "this part of any car". So
-the network is held to the similarities, between all cells of a batch and so across photographs too, of a frozen
-teacher: the trunk training starts from and, where one is given, a block of an ImageNet classifier, which knows more of
-kinds of things and less of places.
+Two views of one photograph teach "this spot of this car" and unlearn "this part of any car". A loss therefore keeps the
+network close to the teacher's similarities between all cells of a batch, also of different photographs. The teacher is
+the trunk that training starts from and, if one is given, a block of an ImageNet classifier, which knows more about
+categories and less about places.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,13 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.features.backbones.base import Trunk
+from geomatch.features.backbones.mobilenet import load_mobilenet
+from geomatch.features.weights import read_safetensors
 from geomatch.geometry.grid import read_cells
-from geomatch.training.letterbox import WholeView
+from geomatch.training.introspection.recipe import IntrospectionRecipe
+from geomatch.training.letterbox import Letterbox
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """One stage of a trunk, as a part of what the teacher says; parts are of unit length before they are weighted."""
+class TeacherPart:
+    """One stage of a trunk; its features have unit length before they are weighted."""
 
     trunk: Trunk
     stage: int
@@ -32,42 +36,56 @@ class Opinion:
 
 
 class Teacher(nn.Module):
-    """Frozen trunks read at one stage each: images, and places on them, to descriptors of unit length.
+    """Frozen trunks, one stage of each: images, and positions on them, to descriptors of unit length.
 
-    Of every part its mean over the cells of ``examples`` is taken away, which says nothing of the place.
+    Each part is centred with its mean over the cells of ``examples``.
     """
 
-    def __init__(self, opinions: Sequence[Opinion], examples: Sequence[WholeView]) -> None:
+    def __init__(self, parts: Sequence[TeacherPart], examples: Sequence[Letterbox]) -> None:
         super().__init__()
-        self.trunks = nn.ModuleList(opinion.trunk for opinion in opinions)
-        self.stages = [opinion.stage for opinion in opinions]
-        self.weights = [opinion.weight for opinion in opinions]
+        self.trunks = nn.ModuleList(part.trunk for part in parts)
+        self.stages = [part.stage for part in parts]
+        self.weights = [part.weight for part in parts]
         self.means = nn.ParameterList()
         self.eval().requires_grad_(False)
-        seen = [self._on_photograph(example) for example in examples]
-        for part in zip(*seen, strict=True):
-            self.means.append(nn.Parameter(torch.cat(part, dim=1).mean(dim=1), requires_grad=False))
+        columns = [self._on_photograph(example) for example in examples]
+        for of_part in zip(*columns, strict=True):
+            self.means.append(nn.Parameter(torch.cat(of_part, dim=1).mean(dim=1), requires_grad=False))
 
-    def forward(self, images: Tensor, places: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] and pixels (B, N, 2) of them to descriptors (B, N, C)."""
-        said = []
-        for index, part in enumerate(self._parts(images)):
-            column = F.normalize(read_cells(part, places / self._stride(index)), dim=1) - self.means[index][:, None]
-            said.append(self.weights[index] * F.normalize(column, dim=1))
-        return torch.cat(said, dim=1).mT / math.hypot(*self.weights)
+    def forward(self, images: Tensor, positions: Tensor) -> Tensor:
+        """Descriptors (B, N, C) at pixels (B, N, 2) of images (B, 3, H, W) in [0, 1]."""
+        weighted = []
+        for index, features in enumerate(self._features(images)):
+            column = (
+                F.normalize(read_cells(features, positions / self._stride(index)), dim=1) - self.means[index][:, None]
+            )
+            weighted.append(self.weights[index] * F.normalize(column, dim=1))
+        return torch.cat(weighted, dim=1).mT / math.hypot(*self.weights)
 
     def _stride(self, index: int) -> int:
         return cast("Trunk", self.trunks[index]).strides[self.stages[index]]
 
-    def _on_photograph(self, example: WholeView) -> list[Tensor]:
-        """What each trunk makes of the cells (C, N) that lie on a photograph, of unit length each."""
-        parts = enumerate(self._parts(example.image))
-        return [part[0].flatten(1)[:, example.cells(self._stride(index))[1]] for index, part in parts]
+    def _on_photograph(self, example: Letterbox) -> list[Tensor]:
+        """Each trunk's features (C, N) of the cells that lie on the photograph, of unit length."""
+        found = enumerate(self._features(example.image))
+        return [features[0].flatten(1)[:, example.cells(self._stride(index))[1]] for index, features in found]
 
     @torch.no_grad()
-    def _parts(self, images: Tensor) -> list[Tensor]:
-        """What each trunk makes of images, (B, C, h, w) float32, of unit length everywhere."""
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """Each trunk's features (B, C, h, w) of images, float32, of unit length in every cell."""
         return [
             F.normalize(trunk(images, [stage])[stage].float(), dim=1)
             for trunk, stage in zip(self.trunks, self.stages, strict=True)
         ]
+
+
+def build_teacher(
+    trunk: Trunk, classifier: Path | None, recipe: IntrospectionRecipe, examples: Sequence[Letterbox]
+) -> Teacher:
+    """The teacher of a recipe: the initial trunk, and an ImageNet MobileNet v1 if its file is given."""
+    parts = [TeacherPart(trunk, recipe.network.stage, 1.0)]
+    if classifier is not None:
+        mobilenet = load_mobilenet(read_safetensors(classifier)[0], str(classifier))
+        mobilenet = mobilenet.to(next(trunk.parameters()).device)
+        parts.append(TeacherPart(mobilenet, recipe.classifier_block, recipe.classifier_weight))
+    return Teacher(parts, examples).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

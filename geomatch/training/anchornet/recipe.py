@@ -1,0 +1,64 @@
+"""The settings of a training of AnchorNet, and the memory it takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from geomatch.features.anchornet import AnchorConfig
+from geomatch.geometry.homography import WarpRanges
+from geomatch.options import Discriminability
+from geomatch.parameters import check_limits
+from geomatch.training.augmentation import ColourRanges
+
+
+@dataclass(frozen=True)
+class AnchorRecipe:
+    """All that decides what is learnt from given photographs and initial weights, but for the optimiser.
+
+    view_size: side of the square views, in pixels. batch_size: photographs of a batch, of which each gives two views.
+    auxiliary, filter_diversity, response_diversity: weights of the losses (2), (3) and (4). They are ours, the paper
+    has none; they multiply means over filters and pairs of filters, so that they do not depend on K.
+    dropout: share of the channels that the auto-encoder must do without. code_steps, code_learning_rate: of the
+    auto-encoder. held_out: share of the photographs that is kept back, for measuring. example_size: side of the square,
+    in pixels, in which `fit_taps` and `fit_code` see whole photographs.
+    """
+
+    network: AnchorConfig
+    view_size: int = 225
+    batch_size: int = 8
+    discriminability: Discriminability = Discriminability.bounded
+    auxiliary: float = 0.3
+    filter_diversity: float = 1.0
+    response_diversity: float = 1.0
+    dropout: float = 0.25
+    code_steps: int = 100
+    code_learning_rate: float = 1e-4
+    held_out: float = 0.05
+    example_size: int = 321
+    warps: WarpRanges = field(default_factory=WarpRanges)
+    colours: ColourRanges = field(default_factory=ColourRanges)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a value beyond its limits."""
+        weights = ("auxiliary", "filter_diversity", "response_diversity", "code_steps", "code_learning_rate", "seed")
+        limits: dict[str, tuple[float, float]] = {
+            **dict.fromkeys(weights, (0, math.inf)),
+            **dict.fromkeys(("view_size", "example_size"), (64, math.inf)),
+            "batch_size": (1, math.inf),
+            "dropout": (0, 1),
+            "held_out": (0, 0.9),
+        }
+        check_limits(self, limits, "training anchornet")
+        sizes = dict.fromkeys(("filters", "code_size", "tap_size"), (1, math.inf))
+        check_limits(self.network, {**sizes, "stride": (4, math.inf), "mean_share": (0, 1)}, "training anchornet")
+
+    @property
+    def bytes_needed(self) -> int:
+        """A rough estimate of the memory that training the banks takes, beside the trunk's."""
+        config = self.network
+        cells = (-(-self.view_size // config.stride)) ** 2
+        weights = config.responses * (9 * config.column_size + config.code_size)
+        a_view = cells * (6 * config.responses + 12 * config.column_size)
+        return 4 * (4 * weights + 2 * self.batch_size * a_view + 4 * config.responses**2)

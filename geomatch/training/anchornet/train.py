@@ -1,0 +1,141 @@
+"""Training AnchorNet, from labelled photographs to a weights file.
+
+Photographs and their labels -> the hypercolumn's principal components -> class banks, learnt from whether an image
+shows the class -> with the banks fixed, a linear code of all their responses, learnt as a denoising auto-encoder.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+import torch
+
+from geomatch.datasets.image_folder import (
+    BACKGROUND,
+    ImageReader,
+    LabelledImage,
+    by_label,
+    find_images,
+    hold_out,
+)
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.features.anchornet import AnchorNet
+from geomatch.features.load import pretrained_trunk
+from geomatch.features.weights import save_weights
+from geomatch.io.atomic import check_writable
+from geomatch.runtime.device import find_device, memory_of
+from geomatch.training.anchornet.recipe import AnchorRecipe
+from geomatch.training.anchornet.start import draw_banks, fit_code, fit_means, fit_taps
+from geomatch.training.anchornet.task import BankTask, CodeTask, LabelledViews
+from geomatch.training.distributed import torchrun_processes
+from geomatch.training.letterbox import draw_letterboxes
+from geomatch.training.trainer import Optimisation, Progress, Task, TrainingRun, autocast, train
+
+EXAMPLES = 300  # photographs that the principal components and mean responses are taken from
+FEW = 50  # photographs of a class
+
+
+def train_anchornet(
+    run: TrainingRun,
+    recipe: AnchorRecipe,
+    optimisation: Optimisation,
+    *,
+    on_progress: Callable[[str, Progress], None],
+) -> None:
+    """Train banks and code on labelled photographs, from a trained trunk, and write the weights to ``run.out``.
+
+    ``run.init`` holds weights of geomatch or a pretrained trunk; the recipe's trunk becomes the one in it. The trunk
+    learns, too, if its learning rate is not 0. Banks and code have a checkpoint and a log each.
+
+    Args:
+        on_progress: called with what is learnt, ``banks`` or ``code``, and how far it is.
+
+    Raises:
+        InputError: for what the user gave.
+        TrainingError: if a loss diverges.
+    """
+    check_writable(run.out)
+    trunk_name, trunk = pretrained_trunk(run.init)
+    recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
+    if run.resume:
+        run.files("banks").check_resumable(asdict(recipe), optimisation)
+    _check_memory(recipe, find_device(run.device))
+    photographs, _ = hold_out(find_images(run.data), recipe.held_out)
+    photographs = with_known_labels(photographs, recipe.network.classes)
+    reader = ImageReader(len(photographs), run.max_unreadable)
+    network = AnchorNet(recipe.network)
+    draw_banks(network, recipe.seed)
+    network.trunk.load_state_dict(trunk.state_dict())
+    with torchrun_processes(find_device(run.device)) as processes:
+        device = processes.device
+        network.to(device)
+        examples = draw_letterboxes(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed, device)
+
+        def learn(part: str, task_of: Callable[[LabelledViews], Task], optimisation: Optimisation) -> None:
+            views = LabelledViews(recipe, photographs, reader, device, processes.size)
+            files = run.files(part)
+            with views.upcoming:
+                train(
+                    task_of(views),
+                    optimisation,
+                    files,
+                    recipe=asdict(recipe),
+                    resume=run.resume and (part == "banks" or files.checkpoint.is_file()),
+                    on_progress=lambda progress: on_progress(part, progress),
+                    processes=processes,
+                )
+
+        with autocast(device, optimisation.precision):
+            fit_taps(network, examples)
+        tune_trunk = optimisation.trunk_learning_rate > 0
+        learn("banks", lambda views: BankTask(network, views, tune_trunk=tune_trunk), optimisation)
+        with autocast(device, optimisation.precision):
+            fit_code(network, examples)
+        learn("code", lambda views: CodeTask(network, views), _of_code(recipe, optimisation))
+        with autocast(device, optimisation.precision):
+            fit_means(network, examples)
+        if processes.is_main:
+            save_weights(run.out, "anchornet", asdict(recipe.network), network.state_dict())
+
+
+def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[str]) -> list[LabelledImage]:
+    """The photographs that show one of the classes, and those of the background, which show none.
+
+    Others are left out, since it is not known what they show. Warns of classes with fewer photographs than `FEW`, and
+    raises InputError naming those that no photograph shows.
+    """
+    present = by_label(photographs)
+    if missing := [name for name in classes if name not in present]:
+        raise InputError(
+            f"no photograph is labelled {', '.join(missing)}: "
+            + (f"the labels are {', '.join(present)}" if present else "none has a label but the background's")
+        )
+    kept = [
+        replace(photograph, labels=tuple(label for label in photograph.labels if label in (*classes, BACKGROUND)))
+        for photograph in photographs
+    ]
+    if thin := [f"{name} ({len(present[name])})" for name in classes if len(present[name]) < FEW]:
+        warnings.warn(
+            f"few photographs of {', '.join(thin)}: their anchors will know little; --classes can leave them out",
+            GeomatchWarning,
+            stacklevel=2,
+        )
+    return [photograph for photograph in kept if photograph.labels]
+
+
+def _check_memory(recipe: AnchorRecipe, device: torch.device) -> None:
+    """Raises InputError if the banks need more memory than there is."""
+    needed, memory = recipe.bytes_needed, memory_of(device)
+    if needed > memory:
+        raise InputError(
+            f"{len(recipe.network.classes)} classes of {recipe.network.filters} filters need about "
+            f"{needed / 2**30:.1f} GiB to learn and there are {memory / 2**30:.1f}: "
+            "reduce --batch, --classes or --set filters=K"
+        )
+
+
+def _of_code(recipe: AnchorRecipe, optimisation: Optimisation) -> Optimisation:
+    """How the code is learnt, when the banks are learnt as given."""
+    return replace(optimisation, steps=recipe.code_steps, head_learning_rate=recipe.code_learning_rate, warmup_steps=0)

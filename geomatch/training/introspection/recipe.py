@@ -1,0 +1,51 @@
+"""The settings of a training of Probabilistic Introspection."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from geomatch.features.introspection import IntrospectionConfig
+from geomatch.geometry.homography import WarpRanges
+from geomatch.options import Batches
+from geomatch.parameters import check_limits
+from geomatch.training.augmentation import ColourRanges
+
+
+@dataclass(frozen=True)
+class IntrospectionRecipe:
+    """All that decides what is learnt from given photographs and initial weights, but for the optimiser.
+
+    view_size: side of the square views, in pixels. batch_size: photographs of a batch, of which each gives two views.
+    classes: labels to learn from; empty: all photographs. points: corresponding points of a view pair. hardest: second
+    points of a pair whose negatives count. positive_radius, negative_radius: pixels of the view. similarity_weight: of
+    our loss (`similarity_loss`); 0 is the paper's loss alone. similarity_cells: cells that it compares.
+    teacher_size: side of the square, in pixels, in which the teacher sees whole photographs. classifier_block,
+    classifier_weight: of the MobileNet, where one teaches, too.
+    """
+
+    network: IntrospectionConfig = field(default_factory=IntrospectionConfig)
+    view_size: int = 224
+    batch_size: int = 4
+    batches: Batches = Batches.one_class
+    classes: tuple[str, ...] = ()
+    points: int = 700
+    hardest: int = 30
+    positive_radius: float = 1.0
+    negative_radius: float = 30.0
+    similarity_weight: float = 100.0
+    similarity_cells: int = 1400
+    teacher_size: int = 321
+    classifier_block: int = 12
+    classifier_weight: float = 0.7
+    warps: WarpRanges = field(default_factory=WarpRanges)
+    colours: ColourRanges = field(default_factory=ColourRanges)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a value beyond its limits."""
+        counts = dict.fromkeys(("batch_size", "points", "hardest", "similarity_cells"), (1, math.inf))
+        sizes = dict.fromkeys(("view_size", "teacher_size"), (64, math.inf))
+        others = dict.fromkeys(("positive_radius", "negative_radius", "similarity_weight", "seed"), (0, math.inf))
+        check_limits(self, {**counts, **sizes, **others}, "training introspection")
+        check_limits(self.network, {"descriptor_size": (1, math.inf)}, "training introspection")
