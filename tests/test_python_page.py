@@ -1,4 +1,4 @@
-"""docs/python.md does as it says."""
+"""The examples of docs/python.md run."""
 
 import re
 import shutil
@@ -10,11 +10,11 @@ from tests.conftest import ROOT
 
 
 def python_blocks() -> list[str]:
-    """The page's examples, in order."""
+    """Return the page's examples, in order."""
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_every_example_on_the_page_runs(teapots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_page_examples_run(teapots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b.png"):
         shutil.copy(teapots / name, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -22,5 +22,5 @@ def test_every_example_on_the_page_runs(teapots: Path, tmp_path: Path, monkeypat
     blocks = python_blocks()
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), namespace)
-    assert len(blocks) == 7
-    assert (tmp_path / "sure.png").is_file()
+    assert len(blocks) == 8
+    assert (tmp_path / "confident.png").is_file()
