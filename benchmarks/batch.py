@@ -1,12 +1,11 @@
-"""Many pairs at once: how near a batch comes to the ideal, how far it leaves single matches behind, and its memory.
+"""Time and memory of a batch of pairs, compared with the ideal and with single matches.
 
     python benchmarks/batch.py [--photographs DIR] [--images 40] [--pairs 300] [--side 300] [--preset fast]
 
-The ideal is what cannot be spared: each image described once and each pair matched, with all in memory and nothing
-read or written. It is timed in the same process as the batch, in turn with it, and both are shown in seconds by the
-clock and of the processor; where other work shares the machine, the latter are to be trusted. Before that whole
-commands: the batch, and single `geomatch match` calls one after the other, of which --singles are timed; and their peak
-memory for a few and for many pairs of images of 96 pixels.
+The ideal extracts each image once and matches each pair, all in memory, and reads or writes nothing. It is timed in the
+same process as the batch, in turn with it, in seconds of the clock and of the processor; where other work shares the
+machine, trust the latter. Before that, whole commands are timed: the batch, and --singles single `geomatch match`
+calls. Their peak memory is measured for each count of --memory, on images of 96 pixels.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ class Cost:
 
 
 def photographs(folder: Path, into: Path, count: int, side: int) -> list[Path]:
-    """``count`` images from below a folder, taken evenly, their longer side brought to ``side`` pixels; if there are
-    not so many, turned ones as well."""
+    """``count`` images from a folder tree, taken evenly, scaled to ``side`` pixels along the longer side. Where there
+    are fewer, some are rotated copies."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     written = []
     for number in range(count):
@@ -64,7 +63,7 @@ def photographs(folder: Path, into: Path, count: int, side: int) -> list[Path]:
 
 
 def some_pairs(images: Sequence[Path], count: int) -> list[PathPair]:
-    """``count`` pairs of different images in no order."""
+    """``count`` pairs of different images in random order."""
     pairs = [(source, target) for source in images for target in images if source != target]
     random.Random(0).shuffle(pairs)
     return (pairs * -(-count // len(pairs)))[:count]

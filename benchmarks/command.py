@@ -1,9 +1,9 @@
-"""What a user waits for and pays: the time of `geomatch --help`, time and peak memory of matching.
+"""Time of `geomatch --help`, and time and peak memory of `geomatch match`, as whole processes.
 
     python benchmarks/command.py
 
-Times are medians of whole processes, next to that of an empty Python in the same run. No peak is shown below that of
-this benchmark itself, which a process starts from.
+Times are medians, beside that of an empty Python process in the same run. A peak is at least that of this benchmark
+itself, since a process starts from it.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python examples/teapots.py DIR
 
-writes ``a.png``, ``b.png`` and ``truth.npz`` (a flow file of geomatch's: for every pixel of the first teapot's
-surface, where the same point of the second one's surface appears; valid where both cameras see it).
+writes ``a.png``, ``b.png`` and ``truth.npz``, a flow file: for every pixel of the first teapot's surface, the position
+of the same surface point on the second teapot; valid where both cameras see it.
 
 A teapot is four surfaces, each a map from the unit square into space: body, lid, handle and spout. Two teapots share
-the maps but not their parameters, so that a point (part, u, v) means the same on both, whatever their shapes, glazes,
+the maps but have different parameters, so a point (part, u, v) means the same on both, whatever their shapes, glazes,
 cameras and lights.
 """
 
@@ -28,16 +28,16 @@ Surface = Callable[["Teapot", Array, Array], Array]
 
 HEIGHT, WIDTH = 360, 480
 _OVERSAMPLING = 2
-_DENSITY = (2600, 1400)  # surface points a part, along u and v
-_STEP = 1e-4  # of finite differences, in u and v
+_DENSITY = (2600, 1400)  # surface points of each part, along u and v
+_STEP = 1e-4  # step of finite differences, in u and v
 
 
 @dataclass(frozen=True)
 class Teapot:
-    """Shape, glaze, camera and light of one teapot. Lengths are about the body's radius."""
+    """Shape, glaze, camera and light of one teapot. Lengths are in units of about the body's radius."""
 
     height: float
-    belly: float  # how far up the body is widest
+    belly: float  # height at which the body is widest, as a fraction
     neck: float  # radius of the opening
     handle: float
     spout: float
@@ -150,7 +150,7 @@ def _tube(curve: Callable[[Array], tuple[Array, Array]], radius: Array, u: Array
 
 
 def _normals(pot: Teapot, shape: Surface, u: Array, v: Array) -> Array:
-    """Unit normals by central differences, turned towards the camera."""
+    """Unit normals by central differences, facing the camera."""
     along_u = shape(pot, u + _STEP, v) - shape(pot, u - _STEP, v)
     along_v = shape(pot, u, np.minimum(v + _STEP, 1)) - shape(pot, u, np.maximum(v - _STEP, 1e-9))
     normals = np.cross(along_u, along_v)
@@ -234,7 +234,7 @@ def render(pot: Teapot) -> Rendering:
         row = np.floor((y + 0.5) * _OVERSAMPLING).astype(int)
         seen = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         pixel, z, at_u, at_v = (row * width + column)[seen], z[seen], u[seen], v[seen]
-        # The nearest point of a pixel comes first in this order, and so is the one `unique` keeps.
+        # The nearest point of a pixel comes first in this order, so `unique` keeps it.
         order = np.lexsort((z, pixel))
         pixel, first = np.unique(pixel[order], return_index=True)
         chosen = order[first]
@@ -255,7 +255,7 @@ def render(pot: Teapot) -> Rendering:
 
 
 def true_flow(source: Rendering, target: Rendering, target_pot: Teapot) -> FlowField:
-    """Where each pixel of the source's surface appears on the target, valid where the target's camera sees it."""
+    """The flow from the source's surface to the target's, valid where the target's camera sees the point."""
     flow = np.zeros((2, HEIGHT, WIDTH))
     valid = np.zeros((HEIGHT, WIDTH), dtype=bool)
     for index, shape in enumerate(PARTS):

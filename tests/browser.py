@@ -1,4 +1,4 @@
-"""A headless Chromium, told what to do over its DevTools protocol; no package needed."""
+"""A headless Chromium, controlled over its DevTools protocol; no package needed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FLAGS = (
 
 
 def find_browser() -> str | None:
-    """The program, if there is one: what CHROMIUM names, or the first of NAMES that is installed."""
+    """The program: that of $CHROMIUM, or the first of NAMES that is installed. None if there is none."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Tab:
-    """One page of a browser; messages go through the pipes that it was started with, each ended by a zero byte."""
+    """One page of a browser. Messages go through the pipes it was started with; a zero byte ends each."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = to_browser, os.fdopen(from_browser, "rb", buffering=0)
-        self._unread, self._asked, self._session = b"", 0, None
+        self._unread, self._sent, self._session = b"", 0, None
         self.events: list[dict[str, Any]] = []
         target = self("Target.createTarget", url="about:blank")["targetId"]
         self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -41,18 +41,18 @@ class Tab:
             self(f"{domain}.enable")
 
     def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to a command; events that come before it are kept."""
-        self._asked += 1
-        message = {"id": self._asked, "method": method, "params": parameters}
+        """The reply to a command; events before it go to `events`."""
+        self._sent += 1
+        message = {"id": self._sent, "method": method, "params": parameters}
         os.write(
             self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
         )
         while True:
-            told = self._read()
-            if told.get("id") == self._asked:
-                assert "error" not in told, told
-                return dict(told["result"])
-            self.events.append(told)
+            received = self._read()
+            if received.get("id") == self._sent:
+                assert "error" not in received, received
+                return dict(received["result"])
+            self.events.append(received)
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
@@ -65,7 +65,7 @@ class Tab:
     def open(
         self, page: Path, *, width: int = 1280, height: int = 800, phone: bool = False, theme: str = "light"
     ) -> None:
-        """Show a file in a window of that size, once it is loaded and drawn."""
+        """Open a file in a window of the given size; returns once it is loaded and drawn."""
         size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self("Emulation.setDeviceMetricsOverride", **size)
         self("Emulation.setTouchEmulationEnabled", enabled=phone)
@@ -78,13 +78,13 @@ class Tab:
         self.settle()
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page; promises are waited for."""
-        told = self("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        """The value of a JavaScript expression in the page; promises are awaited."""
+        reply = self("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
 
     def settle(self) -> None:
-        """Wait until what was asked for is drawn."""
+        """Wait until pending changes are drawn."""
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
     def mouse(self, kind: str, x: float, y: float) -> None:
@@ -124,7 +124,7 @@ class Tab:
 
 @contextmanager
 def open_tab(program: str, profile: Path) -> Iterator[Tab]:
-    """A tab of a browser of its own, which is gone afterwards. profile: an empty folder for it."""
+    """A tab in a new browser, which is closed afterwards. profile: an empty folder for the browser."""
     to_browser, from_browser = os.pipe(), os.pipe()
 
     def hand_over() -> None:

@@ -1,6 +1,6 @@
-"""Files gone wrong in every way, and what readers owe their user then: a value, or one sentence, and that soon.
+"""Damaged files and odd values. A reader must return a value or raise one sentence, within a minute.
 
-``GEOMATCH_FUZZ=N`` tries N times as many cases: ``GEOMATCH_FUZZ=40 python -m pytest tests -k fuzz``.
+``GEOMATCH_FUZZ=N`` runs N times as many cases: ``GEOMATCH_FUZZ=40 python -m pytest tests -k fuzz``.
 """
 
 from __future__ import annotations
@@ -31,95 +31,95 @@ EXTREMES = [
     *(struct.pack(order + kind, min(number, 3e38)) for order in "<>" for kind in "fd" for number in _BROKEN),
     *(b"nan", b"-1", b"0", b"1e400", b"9" * 30, b"{", b"[" * 40, b'"', b",", b"\n", b"\t", b"\0", b"\xff\xfe", b"null"),
 ]
-"""Bytes that numbers and texts at the limits of what files can say are made of."""
+"""Bytes of extreme numbers, and texts that break parsers."""
 
 odd_numbers = st.sampled_from(
     [0, 1, -1, 2**31, -(2**63), 10**400, 0.5, -0.5, 1e308, float("inf"), float("-inf"), float("nan"), True, None, ""]
 )
-"""Numbers, and what stands in a number's place, as JSON can hold them."""
+"""Extreme numbers of JSON, and other values in place of a number."""
 
 junk = st.recursive(
     odd_numbers | st.text(max_size=6) | st.sampled_from(["cat", "\udcff", "\0", "../x", "a\nb"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-"""Anything that JSON can say."""
+"""Any JSON value."""
 
 
 class Hang(BaseException):
-    """A reader did not come to an end."""
+    """A reader did not return in time."""
 
 
 def fuzzed(examples: int) -> settings:
-    """So many cases, or $GEOMATCH_FUZZ times as many."""
-    phases = [phase for phase in Phase if phase is not Phase.explain]  # which takes longer than all cases
+    """Hypothesis settings for this number of cases, times $GEOMATCH_FUZZ."""
+    phases = [phase for phase in Phase if phase is not Phase.explain]  # it takes longer than all cases
     return settings(
         deadline=None, max_examples=examples * TIMES, phases=phases, suppress_health_check=list(HealthCheck)
     )
 
 
 def mutations(content: bytes) -> st.SearchStrategy[bytes]:
-    """A file with a few things done to it: bits turned, bytes put over others, cut, doubled, moved or cut off."""
+    """A file with one to four changes: flipped bits, or bytes overwritten, inserted, cut, doubled, moved or cut off."""
     place = st.integers(0, len(content))
     what = st.sampled_from(EXTREMES) | st.binary(min_size=1, max_size=8)
     change = st.tuples(st.sampled_from(_CHANGES), place, place, what)
-    return st.lists(change, min_size=1, max_size=4).map(lambda changes: reduce(_changed, changes, content))
+    return st.lists(change, min_size=1, max_size=4).map(lambda changes: reduce(_apply, changes, content))
 
 
-def _changed(content: bytes, change: tuple[Callable[[bytes, int, int, bytes], bytes], int, int, bytes]) -> bytes:
+def _apply(content: bytes, change: tuple[Callable[[bytes, int, int, bytes], bytes], int, int, bytes]) -> bytes:
     how, first, second, what = change
     return how(content, first, second, what)
 
 
-def _bit(content: bytes, place: int, bit: int, _: bytes) -> bytes:
+def _flip_bit(content: bytes, place: int, bit: int, _: bytes) -> bytes:
     turned = bytes(byte ^ 1 << bit % 8 for byte in content[place : place + 1])
     return content[:place] + turned + content[place + 1 :]
 
 
-def _put_over(content: bytes, place: int, _: int, what: bytes) -> bytes:
+def _overwrite(content: bytes, place: int, _: int, what: bytes) -> bytes:
     return content[:place] + what + content[place + len(what) :]
 
 
-def _put_between(content: bytes, place: int, _: int, what: bytes) -> bytes:
+def _insert(content: bytes, place: int, _: int, what: bytes) -> bytes:
     return content[:place] + what + content[place:]
 
 
-def _cut_off(content: bytes, place: int, _: int, __: bytes) -> bytes:
+def _truncate(content: bytes, place: int, _: int, __: bytes) -> bytes:
     return content[:place]
 
 
-def _cut_out(content: bytes, first: int, second: int, _: bytes) -> bytes:
+def _cut(content: bytes, first: int, second: int, _: bytes) -> bytes:
     return content[: min(first, second)] + content[max(first, second) :]
 
 
-def _doubled(content: bytes, first: int, second: int, _: bytes) -> bytes:
+def _double(content: bytes, first: int, second: int, _: bytes) -> bytes:
     return content[: max(first, second)] + content[min(first, second) :]
 
 
-def _moved(content: bytes, first: int, second: int, _: bytes) -> bytes:
+def _move(content: bytes, first: int, second: int, _: bytes) -> bytes:
     return content[:first] + content[second : second + 16] + content[first + 16 :]
 
 
-_CHANGES = (_bit, _put_over, _put_over, _put_between, _cut_off, _cut_out, _doubled, _moved)
+_CHANGES = (_flip_bit, _overwrite, _overwrite, _insert, _truncate, _cut, _double, _move)
 
 
 def with_png_checksums(content: bytes) -> bytes:
-    """A damaged PNG whose checksums say that it is not, as far as it still has chunks."""
-    mended = bytearray(content)
+    """A damaged PNG with correct checksums, as far as it still has chunks."""
+    repaired = bytearray(content)
     place = len(PNG_SIGNATURE)
-    while place + 12 <= len(mended):
-        end = place + 8 + int.from_bytes(mended[place : place + 4], "big")
-        if end + 4 > len(mended):
+    while place + 12 <= len(repaired):
+        end = place + 8 + int.from_bytes(repaired[place : place + 4], "big")
+        if end + 4 > len(repaired):
             break
-        mended[end : end + 4] = zlib.crc32(mended[place + 4 : end]).to_bytes(4, "big")
+        repaired[end : end + 4] = zlib.crc32(repaired[place + 4 : end]).to_bytes(4, "big")
         place = end + 4
-    return bytes(mended)
+    return bytes(repaired)
 
 
 def assert_read_or_refused(read: Callable[[], object], *, named: str = "") -> bool:
-    """``read`` comes to an end, and raises nothing but a GeomatchError of one line that names ``named``.
+    """Assert that ``read`` returns in time, or raises a GeomatchError of one line that contains ``named``.
 
-    Returns whether it was read.
+    Returns whether it returned.
     """
     try:
         with in_time(), warnings.catch_warnings():
@@ -127,9 +127,9 @@ def assert_read_or_refused(read: Callable[[], object], *, named: str = "") -> bo
             warnings.simplefilter("ignore", GeomatchWarning)
             read()
     except GeomatchError as error:
-        said = str(error)
-        assert len(said.splitlines()) == 1, said
-        assert named in said
+        text = str(error)
+        assert len(text.splitlines()) == 1, text
+        assert named in text
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Whatever is typed behind a command, it ends in one sentence and a status, and leaves nothing behind."""
+"""Whatever its arguments are, a command ends with one sentence and a status, and leaves nothing behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.datasets.test_fuzz import PICTURE
 from tests.fuzzing import assert_read_or_refused, fuzzed, in_time
 
 LATE = ["--weights", "broken.safetensors"]
-"""Weights are what a command reads last, before it works."""
+"""A command reads weights last, before it computes."""
 COMMANDS = {
     "match": ["match", "a.png", "b.png", "-o", "out", *LATE],
     "match --pairs": ["match", "--pairs", "pairs.csv", "-o", "out", *LATE],
@@ -67,7 +67,7 @@ odd_values = st.sampled_from([*NUMBERS, *FILES, *NAMES, *PAIRS]) | st.text(
 
 
 def options_of(words: list[str], *, real: bool = False) -> list[str]:
-    """A command's options, or those of them that are real numbers."""
+    """The options of a command, or only those that are real numbers."""
     command = typer.main.get_command(app)
     for word in words:
         if hasattr(command, "commands"):
@@ -94,7 +94,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_every_fuzzed_command_has_options() -> None:
     assert all(OPTIONS.values())
     assert ("match", "--min-confidence") in REAL
-    assert ("train introspection", "--head-rate") in REAL
+    assert ("train introspection", "--checkpoint-every") in REAL
 
 
 @pytest.mark.parametrize(("name", "option"), REAL)
@@ -122,7 +122,7 @@ def test_odd_option_values_are_refused(name: str, data: st.DataObject, workplace
 @given(st.text(max_size=12) | st.from_regex(r"\s*\d+(\.\d+)?\s*[kmgtKMGT]?(i?[bB])?\s*", fullmatch=True) | odd_values)
 @fuzzed(80)
 def test_odd_sizes_and_parameters_are_read_or_refused(text: str) -> None:
-    text = " ".join(text.split())  # what cannot be printed is escaped where it is said
+    text = " ".join(text.split())  # unprintable characters are escaped when printed
     size: list[int] = []
     if assert_read_or_refused(lambda: size.append(parse_size(text))):
         assert size[0] > 0

@@ -40,7 +40,7 @@ def test_review_keypoint_seen_is_dot_guessed_is_ring() -> None:
     seen, guessed, absent = (draw(image(keypoints(each, 0))) for each in (2, 1, 0))
     assert pixel(seen, 10, 10) != GREY
     assert pixel(guessed, 10, 10) == GREY
-    assert np.asarray(guessed).tolist() != np.asarray(absent).tolist()
+    assert guessed.tobytes() != absent.tobytes()
     assert pixel(absent, 10, 10) == pixel(seen, 40, 10) == GREY
 
 
