@@ -1,4 +1,4 @@
-"""The values every room of the house trades in: FeatureMap and Correspondence, with its RegionMatches."""
+"""The values that all parts of geomatch exchange: `FeatureMap` and `Correspondence`."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class RegionMatches:
-    """Boxes of a source image and the boxes of a target that mean the same, best first.
+    """Boxes of a source image and the corresponding boxes of a target image, best first.
 
     source, target: (R, 4) float32, left, top, right, bottom in pixels of their own image; sides lie between pixels, so
         that a box round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
@@ -137,7 +137,7 @@ class MappedPoints:
 
 @dataclass(frozen=True)
 class Correspondence:
-    """For every pixel of a source image, the place in a target image that means the same.
+    """For every pixel of a source image, the corresponding position in a target image.
 
     flow: (2, H, W) float32, x then y, in pixels: source pixel (x, y) corresponds to the target position
         (x, y) + flow[:, y, x]. H, W are the source's; the position is in the target's own pixels.

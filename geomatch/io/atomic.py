@@ -1,4 +1,4 @@
-"""Output that appears whole or not at all: written under a temporary name beside the target, then renamed."""
+"""Output that appears whole or not at all: it is written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from geomatch.errors import InputError
 
 _PREFIX = ".geomatch-"
-_NAMED = 180  # of the characters of a name that may be as long as the file system allows
+_NAMED = 180  # characters of a name that a temporary name repeats, which must not become too long
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, replacing what is there. Raises InputError if the folder cannot take it."""
+    """Write ``content`` to ``path``, replacing a file there. Raises InputError if it cannot be written."""
     with _temporary_folder(path) as folder, _named(path):
         temporary = folder / path.name
         temporary.write_bytes(content)
@@ -24,15 +24,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, instead_of: Collection[str] = ()) -> None:
-    """Make ``folder`` with all of ``files`` (name to content) in it, or, if that fails, leave everything as it was.
+    """Make ``folder`` with all of ``files`` (content by name), or change nothing if that fails.
 
-    In a folder that exists already the files replace those of the same name, and those named ``instead_of``, once all
-    of them are on the disk; they appear in the order given.
-
-    Raises InputError if it cannot be written.
+    If the folder exists, the files replace those of the same name, and those named ``instead_of`` are deleted, once all
+    are on the disk. They appear in the order given. Raises InputError if it cannot be written.
     """
     with _temporary_folder(folder) as temporary, _named(folder):
-        # Made by mkdir, so that the system applies the umask: a process can only read its own by setting it.
+        # mkdir applies the umask; a process can read its own only by setting it.
         whole = temporary / folder.name
         whole.mkdir()
         for name, content in files.items():
@@ -46,15 +44,15 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, instead
             whole.rename(folder)
 
 
-def clear_unfinished(folder: Path, ours: Callable[[str], bool]) -> None:
-    """Remove what processes that were killed left behind in ``folder`` of output whose name would be one of ours."""
+def clear_unfinished(folder: Path, is_output: Callable[[str], bool]) -> None:
+    """Remove unfinished output in ``folder``, left by killed processes, whose final name ``is_output`` accepts."""
     for entry in folder.glob(f"{_PREFIX}*-*"):
-        if ours(entry.name.removeprefix(_PREFIX).rpartition("-")[0]):
+        if is_output(entry.name.removeprefix(_PREFIX).rpartition("-")[0]):
             shutil.rmtree(entry, ignore_errors=True)
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise InputError now, rather than after the work, if a result could not go into ``folder``."""
+    """Raise InputError, before any work, if ``folder`` cannot take a result."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder with -o")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
@@ -63,14 +61,14 @@ def check_new_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise InputError now, rather than after the work, if the file ``path`` could not be written."""
+    """Raise InputError, before any work, if the file ``path`` cannot be written."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
     _check_can_write(path.parent)
 
 
 def check_new_file(path: Path, *, overwrite: bool) -> None:
-    """Raise InputError now, rather than after the work, if the file ``path`` is there already or cannot be written."""
+    """Raise InputError, before any work, if the file ``path`` exists or cannot be written."""
     check_writable(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; give another file with -o, or --overwrite")
@@ -85,7 +83,7 @@ def _check_can_write(folder: Path) -> None:
 
 @contextmanager
 def _temporary_folder(beside: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards. Tried rather than asked for: permissions lie."""
+    """A folder that is deleted afterwards. Making it is the only sure test of permissions."""
     try:
         folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{_PREFIX}{beside.name[:_NAMED]}-"))
     except OSError as error:

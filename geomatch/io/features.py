@@ -1,9 +1,9 @@
 """An image's features on disk: NumPy .npz or safetensors, with the same names in either.
 
-descriptors: (C, h, w); inverse_confidence: (h, w), where the features have it; both float32 or float16.
+descriptors: (C, h, w); inverse_confidence: (h, w), if the features have it; both float32 or float16.
 image_size: (2,) int64, height and width. origin, pitch: (2,) float64, x and y: the centre of the cell in row i and
-column j is the pixel origin + pitch * (j, i) of the image. What else is known of them is JSON: the array ``about`` of
-an .npz, the entry ``geomatch`` of a safetensors file's metadata.
+column j is the pixel origin + pitch * (j, i) of the image. All else is JSON: the array ``about`` of an .npz, the entry
+``geomatch`` of a safetensors file's metadata.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 def encode_features_npz(features: FeatureMap, about: Mapping[str, object], *, precision: str = "float32") -> bytes:
-    """A NumPy archive, whose checksums tell damage."""
+    """The features as a NumPy archive, whose checksums reveal damage."""
     buffer = io.BytesIO()
     arrays = _arrays(features, precision) | {"about": np.array(json.dumps(about, sort_keys=True))}
     np.savez(buffer, allow_pickle=False, **arrays)
@@ -35,7 +35,7 @@ def encode_features_npz(features: FeatureMap, about: Mapping[str, object], *, pr
 def encode_features_safetensors(
     features: FeatureMap, about: Mapping[str, object], *, precision: str = "float32"
 ) -> bytes:
-    """A safetensors file."""
+    """The features as a safetensors file."""
     return save(_arrays(features, precision), {"geomatch": json.dumps(about, sort_keys=True)})
 
 
@@ -46,9 +46,9 @@ FEATURE_ENCODERS: Mapping[str, Callable[..., bytes]] = {
 
 
 def decode_features_npz(content: bytes) -> FeatureMap:
-    """What `encode_features_npz` wrote, in float32 on the CPU; descriptors of half precision are scaled to unit length.
+    """The features that `encode_features_npz` wrote, in float32 on the CPU.
 
-    Raises ValueError for anything else, and for damage.
+    Descriptors of half precision are scaled to unit length. Raises ValueError if the content is damaged or another.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -64,7 +64,7 @@ def decode_features_npz(content: bytes) -> FeatureMap:
             Grid(height, width, origin, pitch),
             None if sigma is None else torch.from_numpy(sigma.astype(np.float32)),
         )
-    except Exception as error:  # on a damaged file NumPy raises whatever it stumbles over
+    except Exception as error:  # on a damaged file NumPy raises many kinds
         raise ValueError(f"not a feature file ({error})") from error
 
 

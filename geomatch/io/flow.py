@@ -1,4 +1,7 @@
-"""Flow fields on disk: Middlebury .flo, NumPy .npy and .npz, and KITTI .png, each read and written."""
+"""Flow files, read and written: Middlebury .flo, NumPy .npy and .npz, and KITTI .png.
+
+Each `decode_…` raises ValueError, saying what is wrong, for content that is not a flow of its format.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,9 @@ _NPZ_BYTES_PER_PIXEL = 32  # four numbers of 8 bytes
 
 @dataclass(frozen=True)
 class FlowField:
-    """What a flow file holds.
+    """The content of a flow file.
 
-    flow: (2, H, W) float32, pixels, x then y. valid: (H, W) bool. confidence: (H, W) float32, where the format has it.
+    flow: (2, H, W) float32, pixels, x then y. valid: (H, W) bool. confidence: (H, W) float32, if the format has it.
     """
 
     flow: NDArray[np.float32]
@@ -44,9 +47,9 @@ class FlowField:
 
 
 def encode_flo(field: FlowField) -> bytes:
-    """Middlebury: float32 202021.25, int32 width and height, then interleaved float32 u, v, all little-endian.
+    """Middlebury's format: float32 202021.25, int32 width and height, then float32 u, v of each pixel, little-endian.
 
-    Every pixel keeps its flow; validity, which the format lacks, is not written.
+    Every pixel keeps its flow. The format has no validity.
     """
     height, width = field.valid.shape
     head = np.array([_FLO_MAGIC], "<f4").tobytes() + np.array([width, height], "<i4").tobytes()
@@ -54,7 +57,7 @@ def encode_flo(field: FlowField) -> bytes:
 
 
 def decode_flo(content: bytes) -> FlowField:
-    """Raises ValueError, saying what is wrong. A component beyond 1e9 or not a number makes a pixel invalid."""
+    """The flow of a .flo file. A pixel is invalid if a component is beyond 1e9 or not a number."""
     if len(content) < 12 or np.frombuffer(content, "<f4", 1)[0] != _FLO_MAGIC:
         raise ValueError("not a .flo file")
     width, height = (int(length) for length in np.frombuffer(content, "<i4", 2, offset=4))
@@ -66,14 +69,14 @@ def decode_flo(content: bytes) -> FlowField:
 
 
 def encode_npy(field: FlowField) -> bytes:
-    """NumPy array of the flow alone, (2, H, W) float32. Every pixel keeps its flow; validity is not written."""
+    """A NumPy array of the flow, (2, H, W) float32. Every pixel keeps its flow; validity is not written."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(field.flow), allow_pickle=False)
     return buffer.getvalue()
 
 
 def decode_npy(content: bytes) -> FlowField:
-    """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
+    """The flow of an .npy file. A pixel is invalid if a component is not a finite number."""
     try:
         flow = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # on a damaged file NumPy raises many kinds
@@ -84,7 +87,7 @@ def decode_npy(content: bytes) -> FlowField:
 
 
 def encode_npz(field: FlowField) -> bytes:
-    """NumPy archive with the arrays ``flow``, ``valid`` and ``confidence`` of a FlowField."""
+    """A NumPy archive with the arrays ``flow``, ``valid`` and ``confidence`` of a `FlowField`."""
     buffer = io.BytesIO()
     if field.confidence is None:
         np.savez_compressed(buffer, flow=field.flow, valid=field.valid)
@@ -94,7 +97,7 @@ def encode_npz(field: FlowField) -> bytes:
 
 
 def decode_npz(content: bytes) -> FlowField:
-    """Raises ValueError, saying what is wrong. A component that is not a finite number makes a pixel invalid."""
+    """The flow of an .npz file. A pixel is also invalid if a component is not a finite number."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -110,10 +113,9 @@ def decode_npz(content: bytes) -> FlowField:
 
 
 def encode_kitti(field: FlowField) -> bytes:
-    """KITTI: 16-bit RGB PNG of u * 64 + 2^15, v * 64 + 2^15 and validity, in steps of 1/64 pixel.
+    """KITTI's format: a 16-bit RGB PNG of u * 64 + 2^15, v * 64 + 2^15 and validity, in steps of 1/64 pixel.
 
-    Displacements beyond the format's range of 512 pixels cannot be stored: they are marked invalid, with a
-    GeomatchWarning.
+    Pixels with a displacement beyond the format's range of 512 pixels are marked invalid, with a GeomatchWarning.
     """
     codes = np.round(field.flow.astype(np.float64) * 64 + 2**15)
     fits = ((codes >= 0) & (codes < 2**16)).all(axis=0)
@@ -131,7 +133,7 @@ def encode_kitti(field: FlowField) -> bytes:
 
 
 def decode_kitti(content: bytes) -> FlowField:
-    """Raises ValueError, saying what is wrong. The flow of invalid pixels is 0."""
+    """The flow of a KITTI file. Invalid pixels have the flow 0."""
     pixels = decode_rgb16(content, MAX_PIXELS)
     valid = pixels[..., 2] > 0
     flow = (pixels[..., :2].astype(np.float32) - 2**15) / 64 * valid[..., None]
@@ -172,7 +174,7 @@ _DECODERS = {".flo": decode_flo, ".npy": decode_npy, ".npz": decode_npz, ".png":
 
 
 def read_flow(path: Path) -> FlowField:
-    """Read a flow file by its suffix. Raises InputError, naming the file."""
+    """The flow in a file, whose suffix tells the format. Raises InputError, naming the file."""
     if path.suffix.lower() not in _DECODERS:
         raise InputError(f"{path}: a flow file ends in {', '.join(_DECODERS)}")
     try:

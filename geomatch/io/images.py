@@ -1,4 +1,4 @@
-"""Images in: any common file to RGB pixels, and RGB(A) pixels out to PNG. Files are untrusted input."""
+"""Image files: any common format to RGB pixels, and pictures to PNG. Files are untrusted input."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MIN_SIDE = 16
 MAX_ASPECT_RATIO = 10
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 _ZLIB_RLE = 3
-_WARNING_FILTERS = Lock()  # which are the process's, while images are decoded in several threads
+_WARNING_FILTERS = Lock()  # filters belong to the process, and images are decoded in several threads
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image file as it was read: pixels (3, H, W) uint8, and the hexadecimal SHA-256 of its bytes."""
+    """The content of an image file: pixels (3, H, W) uint8, and the hexadecimal SHA-256 of its bytes."""
 
     path: Path
     pixels: Tensor
@@ -48,12 +48,12 @@ class InputImage:
 
 
 def load_image(path: Path) -> Tensor:
-    """Read an image file as (3, H, W) uint8 RGB, upright as its EXIF orientation says.
+    """The pixels of an image file: (3, H, W) uint8 RGB, upright according to its EXIF orientation.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is laid over white; of an animation the first
-    frame is taken, with a GeomatchWarning.
+    Grey, palette, CMYK and 16-bit images are converted. Transparent pixels are put over white. Of an animation the
+    first frame is taken, with a GeomatchWarning.
 
-    Raises InputError, naming the file, if it is missing, empty, damaged, no image, larger than MAX_PIXELS, narrower
+    Raises InputError, naming the file, if it is missing, empty, damaged, not an image, larger than MAX_PIXELS, narrower
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
     """
     with _opened(path) as file:
@@ -61,7 +61,7 @@ def load_image(path: Path) -> Tensor:
 
 
 def read_image(path: Path) -> InputImage:
-    """The same, with the checksum of the file; a pipe will do as well. Raises InputError as `load_image` does."""
+    """The pixels and the checksum of an image file or pipe. Raises InputError as `load_image` does."""
     with _opened(path) as file:
         content = file if file.seekable() else io.BytesIO(file.read())
         pixels = _decode_matchable(content, path)
@@ -87,7 +87,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def _open_file(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
-    except ValueError as error:  # it has a NUL in it, or characters that are none
+    except ValueError as error:  # it has a NUL in it, or surrogates
         raise InputError(f"{str(path)!r}: no file can have such a name") from error
 
 
@@ -96,7 +96,7 @@ def _decode_matchable(file: IO[bytes], path: Path) -> Tensor:
 
 
 def decode_image(file: IO[bytes], name: str) -> Tensor:
-    """Decode an open image file as `load_image` does, without limits on its shape. ``name`` is for messages."""
+    """The pixels of an open image file, as `load_image` gives them, but of any shape. ``name`` is for messages."""
     try:
         with _open(file) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -111,12 +111,12 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
         raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
-    except Exception as error:  # on a damaged file Pillow raises whatever it stumbles over
+    except Exception as error:  # on a damaged file Pillow raises many kinds
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
 
 
 def _open(file: IO[bytes]) -> Image.Image:
-    # Pillow only warns of a decompression bomb; the limit is ours, and is checked before any pixel.
+    # Pillow only warns of a decompression bomb; MAX_PIXELS is checked before any pixel is decoded.
     with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(file)
@@ -125,14 +125,14 @@ def _open(file: IO[bytes]) -> Image.Image:
 def png_bytes(picture: Image.Image) -> bytes:
     """A picture as the content of a PNG file."""
     buffer = io.BytesIO()
-    # zlib's run-length strategy was made for PNG: photographs take a half to a sixth of the time, and no more room.
+    # zlib's run-length strategy was made for PNG: it is faster, and the files are no larger.
     picture.save(buffer, "PNG", compress_type=_ZLIB_RLE)
     return buffer.getvalue()
 
 
 def checked_size(pixels: Tensor, name: str) -> Tensor:
-    """The same pixels (3, H, W), if they can be matched. Raises InputError, saying ``name``, if they are too many, too
-    narrow or too elongated."""
+    """The same pixels (3, H, W), if they can be matched. Raises InputError, naming ``name``, if there are too many, or
+    if they are too narrow or too elongated."""
     height, width = pixels.shape[1:]
     if height * width > MAX_PIXELS:
         raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first")
@@ -144,7 +144,7 @@ def checked_size(pixels: Tensor, name: str) -> Tensor:
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """A Pillow picture of any mode as (3, H, W) uint8 RGB, upright, transparency laid over white."""
+    """A Pillow picture of any mode as (3, H, W) uint8 RGB, upright, transparent pixels put over white."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
@@ -156,7 +156,7 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits (integers are taken as 16-bit values, floats as [0, 1] or [0, 255]) to 8 bits."""
+    """Grey of 16 or 32 bits in 8 bits. Integers are read as 16-bit values, floats as [0, 1] or [0, 255]."""
     values = np.asarray(image).astype(np.float64)
     if image.mode == "F":
         values *= 255 if values.max(initial=0) <= 1 else 1

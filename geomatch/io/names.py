@@ -1,4 +1,4 @@
-"""Names of files that never collide."""
+"""File names that never collide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ _LONGEST_NAME = 180  # bytes, so that the name of a temporary folder fits into t
 
 
 def unique_names(names: Iterable[str]) -> Iterator[str]:
-    """Names that differ on any file system, also one blind to case: a, a-2, A-3 for a, a, A. Long ones are cut."""
+    """Names that differ on any file system, also one that ignores case: a, a-2, A-3 for a, a, A. Long ones are cut.
+
+    >>> list(unique_names(["a", "a", "A"]))
+    ['a', 'a-2', 'A-3']
+    """
     taken: set[str] = set()
     numbers: dict[str, int] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Predictions kept from run to run: a table of arrays in one SQLite file, safe against being stopped at any moment."""
+"""Predictions stored from run to run: arrays in one SQLite file, which survives being stopped at any moment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Arrays = Mapping[str, NDArray[np.float64]]
 
 
 def cache_folder() -> Path:
-    """Where geomatch keeps what it can make again: ``$XDG_CACHE_HOME/geomatch``, by default ``~/.cache/geomatch``."""
+    """The folder of geomatch's caches: ``$XDG_CACHE_HOME/geomatch``, by default ``~/.cache/geomatch``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geomatch"
 
 
 class PredictionStore:
-    """Named arrays by key. What is put in is on the disk when ``put`` returns, whole or not at all.
+    """Named arrays by key. They are on the disk, whole, when ``put`` returns.
 
     Raises InputError if the file is damaged or its folder cannot be written to.
     """
@@ -42,7 +42,7 @@ class PredictionStore:
 
     @staticmethod
     def delete(path: Path) -> None:
-        """Throw away the file, if there is one. Raises InputError."""
+        """Delete the file, if there is one. Raises InputError."""
         try:
             for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
                 file.unlink(missing_ok=True)
@@ -54,14 +54,14 @@ class PredictionStore:
             self._database.close()
 
     def keys(self) -> set[str]:
-        """What there are arrays of. Raises InputError."""
+        """The keys that have arrays. Raises InputError."""
         try:
             return {key for (key,) in self._database.execute("SELECT key FROM predictions")}
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
     def get(self, key: str) -> dict[str, NDArray[np.float64]] | None:
-        """The arrays kept under ``key``, or None. Raises InputError."""
+        """The arrays of ``key``, or None if there are none. Raises InputError."""
         try:
             row = self._database.execute("SELECT arrays FROM predictions WHERE key = ?", (key,)).fetchone()
             return None if row is None else load(row[0])
@@ -69,7 +69,7 @@ class PredictionStore:
             raise self._unusable(error) from error
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Keep arrays under ``key``, in place of what is there. Raises InputError."""
+        """Store the arrays of ``key``, replacing those there. Raises InputError."""
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         try:
             self._database.execute("INSERT OR REPLACE INTO predictions VALUES (?, ?)", (key, content))

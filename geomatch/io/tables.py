@@ -1,4 +1,4 @@
-"""Tables in text files, TSV, CSV or JSON lines, read into rows that know where they stand."""
+"""Tables in text files, TSV, CSV or JSON lines, read into rows that know their file and line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from geomatch.io.parsing import position, read_text, reading
 class Row:
     """A row of a table.
 
-    origin: where it stands, for messages ("points.csv, line 12"). columns: what the table calls its columns, () if it
-    does not say. values: what stands in them; there may be fewer values than columns, or more.
+    origin: file and line, for messages ("points.csv, line 12"). columns: names of the table's columns, () if it has
+    none. values: one for each column; a row of a damaged table may have fewer, or more.
     """
 
     origin: str
@@ -40,7 +40,7 @@ class Row:
         return [self.fields[column] for column in columns]
 
     def first(self, count: int) -> Sequence[str]:
-        """The values in the first columns, whatever those are called. Raises InputError if there are fewer."""
+        """The values in the first columns, by position. Raises InputError if there are fewer."""
         if len(self.values) < count:
             raise InputError(f"{self.origin}: has {len(self.values)} columns of {count}")
         return self.values[:count]
@@ -108,7 +108,7 @@ def split_rows(text: str, name: str, delimiter: str, *, quoted: bool = True) -> 
 
 
 def split_json_lines(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    """Where each line that is not blank stands, and the value it holds. Raises InputError, naming the line."""
+    """The origin of each line that is not blank, and its value. Raises InputError, naming the line."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             origin = f"{name}, line {number}"

@@ -34,8 +34,8 @@ class Review:
         Raises InputError, before any work, if the folder cannot be made, or is not empty and not shared.
         """
         check_new_folder(self.folder, overwrite=shared)
-        ours = {f"{target.stem}.jpg" for target in targets}  # behind a confidence
-        clear_unfinished(self.folder, lambda name: name == self.page or name.partition("-")[2] in ours)
+        pictures = {f"{target.stem}.jpg" for target in targets}  # behind a confidence
+        clear_unfinished(self.folder, lambda name: name == self.page or name.partition("-")[2] in pictures)
 
     def add(self, target: Target, pixels: Tensor, found: AnnotatedImage) -> Path:
         """Draw what was found on an image (3, H, W) uint8. The file's name, which is returned, begins with the

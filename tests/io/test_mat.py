@@ -120,7 +120,7 @@ def test_mat_reads_fields_by_name() -> None:
         (HEADER[:124] + struct.pack("<H", 0x0200) + b"IM", "does not begin"),
         (file_of(b"\x0e\0\0"), "ends within"),
         (file_of(struct.pack("<II", 14, 2**32 - 1)), "longer than what holds it"),
-        (file_of(element(9, bytes(8))), "kind 9 in place of a variable"),
+        (file_of(element(9, bytes(8))), "kind 9 where a variable should be"),
         (
             file_of(matrix(6, (1, 1), element(77, bytes(8)))),
             "not as large as it says",

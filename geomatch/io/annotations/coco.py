@@ -71,10 +71,10 @@ def read_coco(
             raise ValueError("two of them have one id or one name")
     instances: list[Instance] = []
     with reading(f"{path}, annotations"):
-        ours = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
+        marks = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
         if kind is AnnotationKind.masks:
-            check_masks(len(ours), size)
-    for annotation in ours:
+            check_masks(len(marks), size)
+    for annotation in marks:
         with reading(f"{path}, annotation {annotation.get('id')}"):
             category = categories.get(annotation["category_id"])
             if category is None:

@@ -114,9 +114,9 @@ def _read_shape(shape: Mapping[str, Any], number: int, size: tuple[int, int]) ->
     if len(shape["points"]) > MAX_CORNERS:
         raise ValueError(f"a shape has more than {MAX_CORNERS} points")
     corners = np.array([[position(x), position(y)] for x, y in shape["points"]], dtype=np.float64).reshape(-1, 2) - HALF
-    least = {"point": 1, "rectangle": 2, "mask": 2}.get(kind, 3)
-    if len(corners) < least or (len(corners) > least and kind != "polygon"):
-        raise ValueError(f"a {kind} should have {least} points{' or more' if kind == 'polygon' else ''}")
+    fewest = {"point": 1, "rectangle": 2, "mask": 2}.get(kind, 3)
+    if len(corners) < fewest or (len(corners) > fewest and kind != "polygon"):
+        raise ValueError(f"a {kind} should have {fewest} points{' or more' if kind == 'polygon' else ''}")
     marked = _unpack_mask(shape["mask"], corners[0] + HALF, size) if kind == "mask" else corners
     return _Shape(str(shape["label"]), ("alone", number) if group is None else group, group is not None, marked)
 

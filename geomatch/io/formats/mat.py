@@ -1,8 +1,8 @@
 """Variables of Matlab's .mat files, versions 5 to 7.2, whose structure is checked before scipy reads them.
 
-scipy believes what a file says of itself: numbers of a type that does not exist end the whole process (a segmentation
-fault), dimensions beyond measure fill the memory. So the elements that a file is made of are walked through here first,
-and scipy is given those that are sound, of kinds that annotations use: arrays of numbers, texts, cells and structs.
+scipy trusts a file's headers: an unknown number type ends the process with a segmentation fault, and huge dimensions
+exhaust the memory. So the elements of a file are checked here first, and scipy gets only those that are sound and of
+kinds that annotations use: arrays of numbers, texts, cells and structs.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from geomatch.io.parsing import MAX_BYTES
 
 MAX_MATRICES = 200_000
-"""Of a variable, in all its cells and fields: far more than annotations of an image have."""
+"""Arrays in a variable, with all its cells and fields: far more than annotations of an image have."""
 MAX_DEPTH = 16
-"""Of cells and structs in one another."""
+"""How deep cells and structs may be nested."""
 MAX_FIELDS = 4096
 MAX_FIELD_NAME = 64
-"""Bytes, the zero at its end included; what Matlab itself allows."""
+"""In bytes, with the zero at its end: what Matlab itself allows."""
 MAX_DIMENSIONS = 32
 
 _HEADER_BYTES = 128
@@ -42,9 +42,9 @@ ByteOrder = Literal["<", ">"]
 
 
 def read_variables(content: bytes, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Those of the named variables that a .mat file holds, as `scipy.io.loadmat` gives them.
+    """Those of the named variables that a .mat file has, as `scipy.io.loadmat` gives them.
 
-    Raises ValueError, saying why, for what is no such file or is damaged.
+    Raises ValueError, saying why, if the content is damaged or not of such a file.
     """
     orders: dict[bytes, ByteOrder] = {b"IM": "<", b"MI": ">"}
     order = orders.get(content[126:_HEADER_BYTES])
@@ -61,20 +61,20 @@ def read_variables(content: bytes, names: Collection[str]) -> dict[str, NDArray[
     try:
         found = scipy.io.loadmat(io.BytesIO(file))  # type: ignore[arg-type]  # scipy's stubs leave out open files
         return {name: np.asarray(found[name]) for name in sound}
-    except Exception as error:  # scipy raises whatever it stumbles over
+    except Exception as error:  # on a damaged file scipy raises many kinds
         raise ValueError(" ".join(str(error).split())) from error
 
 
 @dataclass(frozen=True)
 class _Element:
-    """What .mat files are made of. kind: Matlab's number of a type. data: without tag and padding."""
+    """An element of a .mat file. kind: Matlab's number of its type. data: without tag and padding."""
 
     kind: int
     data: memoryview
 
 
 def _elements(data: memoryview, order: ByteOrder) -> Iterator[_Element]:
-    """The elements that lie one after the other in ``data``, padded to 8 bytes but for compressed ones."""
+    """The elements in ``data``, one after the other; all but compressed ones are padded to 8 bytes."""
     place = 0
     while place < len(data):
         if place + 8 > len(data):
@@ -100,7 +100,7 @@ def _variables(data: memoryview, order: ByteOrder) -> Iterator[memoryview]:
             if more:
                 raise ValueError("more than one variable is packed into one")
         if element.kind != _MATRIX:
-            raise ValueError(f"it has an element of kind {element.kind} in place of a variable")
+            raise ValueError(f"it has an element of kind {element.kind} where a variable should be")
         yield element.data
 
 
@@ -127,26 +127,26 @@ def _name_of(data: memoryview, order: ByteOrder) -> str:
 
 @dataclass
 class _Check:
-    """Walks through a variable. matrices: how many it has met."""
+    """Checks a variable and all that is nested in it. matrices: how many it has checked."""
 
     order: ByteOrder
     matrices: int = field(default=0, init=False)
 
     def matrix(self, data: memoryview, depth: int = 0) -> None:
-        """Raise ValueError unless scipy can read a matrix from ``data`` and finds nothing but what is there."""
+        """Raise ValueError unless ``data`` is a matrix that scipy can safely read."""
         self.matrices += 1
         if self.matrices > MAX_MATRICES or depth > MAX_DEPTH:
-            raise ValueError("it holds too many arrays, or too deep in one another")
+            raise ValueError("it holds too many arrays, or too deeply nested")
         elements = _elements(data, self.order)
         flags, dimensions = self._one(elements, _UINT32), self._one(elements, _INT32, _UINT32)
         self._one(elements, *_NAMES)
         if len(flags) != 8:
             raise ValueError("an array lacks its kind")
-        (described,) = struct.unpack(f"{self.order}I4x", flags)
+        (type_flags,) = struct.unpack(f"{self.order}I4x", flags)
         size = self._size(dimensions)
         if size > len(data):
             raise ValueError("an array is larger than what holds it")
-        kind, is_complex = described & 0xFF, described >> 11 & 1
+        kind, is_complex = type_flags & 0xFF, type_flags >> 11 & 1
         if kind in _NUMBERS:
             for _ in range(1 + is_complex):
                 self._numbers(elements, size)
@@ -157,7 +157,7 @@ class _Check:
         elif kind == _STRUCTS:
             self._matrices(elements, size * self._count_fields(elements), depth)
         else:
-            raise ValueError(f"it holds an array of Matlab's class {kind}, which annotations have no use for")
+            raise ValueError(f"it holds an array of Matlab's class {kind}, which is not supported")
         if next(elements, None) is not None:
             raise ValueError("an array holds more than it should")
 
@@ -168,7 +168,7 @@ class _Check:
         return element.data
 
     def _size(self, dimensions: memoryview) -> int:
-        """How many items there are in an array of these dimensions."""
+        """The number of items in an array of these dimensions."""
         count, odd = divmod(len(dimensions), 4)
         sides = struct.unpack(f"{self.order}{count}i", dimensions) if not odd else ()
         if not 1 <= len(sides) <= MAX_DIMENSIONS or min(sides) < 0:

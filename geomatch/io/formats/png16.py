@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE_RGB = 2
 _BYTES_PER_PIXEL = 6
-_MAX_SIDE = (
-    1 << 16
-)  # longer than that of any image which can be matched; undoing filters takes a step for each pixel of it
+_MAX_SIDE = 1 << 16  # longer than any image's; undoing filters takes a step for each pixel of it
 
 
 def encode_rgb16(pixels: NDArray[np.uint16]) -> bytes:
-    """(H, W, 3) uint16 to a PNG file, its rows stored as differences from the row above."""
+    """Pixels (H, W, 3) uint16 as a PNG file, each row stored as its difference to the row above."""
     height, width, _ = pixels.shape
     rows = np.ascontiguousarray(pixels, dtype=">u2").view(np.uint8).reshape(height, -1)
     difference = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
@@ -31,9 +29,9 @@ def encode_rgb16(pixels: NDArray[np.uint16]) -> bytes:
 
 
 def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
-    """A PNG file of 16-bit RGB to (H, W, 3) uint16.
+    """The pixels (H, W, 3) uint16 of a PNG file of 16-bit RGB.
 
-    Raises ValueError, saying what is wrong, for anything else, for damage, and for more than ``max_pixels``.
+    Raises ValueError, saying what is wrong, if it is another file, damaged, or has more than ``max_pixels``.
     """
     if not content.startswith(_SIGNATURE):
         raise ValueError("not a PNG file")
