@@ -48,6 +48,8 @@ RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0
 
 
 class Clock(StrEnum):
+    """What time is measured by."""
+
     wall = "wall"
     processor = "processor"
 

@@ -1,3 +1,5 @@
+"""`python -m geomatch`."""
+
 from geomatch.cli.app import main
 
 main()

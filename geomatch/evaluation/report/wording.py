@@ -42,7 +42,7 @@ def tolerance(alpha: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """ "1 pair", "1,234 pairs"."""
+    """A count with its noun: "1 pair", "1,234 pairs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
