@@ -38,7 +38,7 @@ from torch import Tensor
 from geomatch.annotations import Box
 from geomatch.datasets.crops import read_true_boxes
 from geomatch.datasets.image_folder import LabelledImage, find_images, hold_out
-from geomatch.evaluation.metrics.anchors import class_scores, coverage, diversity, object_evidence, peaks_in, sparsity
+from geomatch.evaluation.metrics.anchors import class_scores, coverage, diversity, object_map, peaks_in, sparsity
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.evaluation.metrics.retrieval import average_precision
 from geomatch.features.anchornet import AnchorFeatures
@@ -110,7 +110,7 @@ def measure(bank: Tensor, grid: Grid, image_size: tuple[int, int], boxes: Sequen
 def find_box(bank: Tensor, grid: Grid, image_size: tuple[int, int]) -> Box:
     """The box, in pixels, in which the bank's responses exceed their mean most, of those that `find_crops` tries."""
     centres = Grid.over(image_size, CELLS, CELLS).centres()
-    evidence = read_cells(object_evidence(bank)[None, None], grid.to_cells(centres)[None]).reshape(1, CELLS, CELLS)
+    evidence = read_cells(object_map(bank)[None, None], grid.to_cells(centres)[None]).reshape(1, CELLS, CELLS)
     [(box, _)] = Boxes.of_unit_square().best(evidence)
     height, width = image_size
     left, top, right, bottom = (

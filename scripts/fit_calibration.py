@@ -34,7 +34,8 @@ from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.datasets.load import load_dataset
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset
 from geomatch.evaluation.metrics.calibration import area_under_sparsification_error, calibration, sparsification
-from geomatch.evaluation.protocols import Transfer, house_protocol
+from geomatch.evaluation.prediction import Prediction
+from geomatch.evaluation.protocols import house_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.geometry.grid import read_cells
 from geomatch.matching.confidence import MatchCues, compute_cues, match_probability
@@ -87,9 +88,9 @@ def take_statement(
     evidence = compute_cues(source, target, landing, how.cues, context.max_bytes).stacked()
     maps = evidence.reshape(1, -1, *source.grid.shape).cpu()
     at_points = read_cells(maps, source.grid.to_cells(points.float())[None])[0]
-    transfer = Transfer(pair, source.image_size, target.image_size, sent, sent, None)
+    prediction = Prediction(source.image_size, target.image_size, sent, sent, np.ones(len(sent)))
     house = house_protocol(benchmark)
-    right = house.errors(transfer) <= CONFIDENCE_ALPHA * house.threshold_length(transfer)
+    right = house.errors(pair, prediction) <= CONFIDENCE_ALPHA * house.threshold_length(pair, prediction)
     return at_points, torch.from_numpy(right)
 
 

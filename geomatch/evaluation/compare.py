@@ -1,4 +1,4 @@
-"""Does one evaluation beat another: the paired bootstrap over the pairs that both scored."""
+"""Compare two evaluations by the paired bootstrap over their pairs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from geomatch.evaluation.protocols import Average
 Values = NDArray[np.float64]
 
 LARGEST = 1e12
-"""Of what is counted or measured: far beyond it, and its sums are finite."""
+"""The largest number accepted from a file; sums of such numbers stay finite."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """An evaluation as read back from its JSON: what `compare` needs of it.
+    """An evaluation parsed from JSON.
 
-    label: features and matcher. pairs: what identifies each pair. points: (N,). correct: right points of each pair,
-    (N,), by protocol, average and alpha. measured: values of each pair, (N,) with NaN, and which is better, by name.
+    label: features and matcher.
+    pairs: (source, target, category) of the N pairs.
+    points: (N,) the number of points of each pair.
+    correct: (N,) the number of correct points of each pair, by protocol, average and alpha.
+    measured: by name, the values (N,) of the pairs (NaN where missing) and whether "higher" or "lower" is better.
     """
 
     label: str
@@ -39,7 +42,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One score of both. better: "first", "second", or "undecided" if the interval of the difference holds zero."""
+    """One score of both evaluations.
+
+    better: "first", "second", or "undecided" if the interval of the difference contains zero.
+    """
 
     score: str
     first: float
@@ -49,24 +55,24 @@ class Comparison:
 
 
 def parse_scored(text: str, name: str) -> Scored:
-    """Read what ``geomatch eval --json`` printed of one selection. Raises InputError, naming ``name``, for all else."""
+    """Parse the output of ``geomatch eval --json`` for one selection. Raises InputError, naming ``name``."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) != 1:
-        raise InputError(f"{name}: holds {len(lines)} lines; give the JSON of one selection of features and matcher")
+        raise InputError(f"{name}: has {len(lines)} lines; give the JSON of one selection of features and matcher")
     try:
         return _scored(json.loads(lines[0]))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{name}: not what 'geomatch eval --json' prints ({error!r})") from error
+        raise InputError(f"{name}: not the output of 'geomatch eval --json' ({error!r})") from error
 
 
 def compare(first: Scored, second: Scored) -> list[Comparison]:
-    """Every score that both have, and by how much the second is above. Raises InputError if their pairs differ."""
+    """Compare every score that both evaluations have. Raises InputError if their pairs differ."""
     if first.dataset != second.dataset:
         raise InputError(f"cannot compare scores on {first.dataset} with scores on {second.dataset}")
     if first.pairs != second.pairs or (first.points != second.points).any():
         raise InputError(
-            f"cannot compare: the first scored {len(first.pairs)} pairs and the second {len(second.pairs)}, "
-            "and they are not the same"
+            f"cannot compare: the first scored {len(first.pairs)} pairs, the second {len(second.pairs)}, and they "
+            "differ; evaluate both on the same pairs"
         )
     return [
         *(_compare_pck(key, first, second) for key in first.correct if key in second.correct),
@@ -84,7 +90,7 @@ def _scored(record: dict[str, Any]) -> Scored:
         for result in record["results"]
     }
     if not all(((points >= counts) & (counts >= 0)).all() for counts in (points, *correct.values())):
-        raise ValueError("a pair has more right points than points")
+        raise ValueError("a pair has more correct points than points")
     measured = {
         _name(measure["name"]): (_numbers(measure["per_pair"], missing=True), _direction(measure["better"]))
         for measure in record["measures"]
@@ -102,7 +108,7 @@ def _scored(record: dict[str, Any]) -> Scored:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
+        raise TypeError(f"{value!r:.40} is not text")
     return value
 
 
@@ -114,18 +120,18 @@ def _name(value: object) -> str:
 
 def _direction(value: object) -> str:
     if value not in ("higher", "lower"):
-        raise ValueError(f"{value!r:.40} is neither higher nor lower")
+        raise ValueError(f"{value!r:.40} is neither 'higher' nor 'lower'")
     return str(value)
 
 
 def _numbers(values: list[object], *, missing: bool = False) -> Values:
-    """(N,) float64, NaN where one is missing, if any may be. Raises TypeError or ValueError for what is no number."""
+    """Values as (N,) float64; None becomes NaN if ``missing``. Raises TypeError or ValueError for all else."""
     for value in values:
         if not isinstance(value, int | float) and not (missing and value is None):
-            raise TypeError(f"{value!r:.40} is no number")
+            raise TypeError(f"{value!r:.40} is not a number")
     numbers = np.array(values, np.float64)
     if not all(missing if math.isnan(number) else abs(number) <= LARGEST for number in numbers):
-        raise ValueError("there are numbers that nothing counts or measures")
+        raise ValueError("there are infinite or absurdly large numbers")
     return numbers
 
 
@@ -137,7 +143,7 @@ def _compare_pck(key: tuple[str, Average, float], first: Scored, second: Scored)
 
 
 def _pair_weights(average: Average, scored: Scored) -> Values:
-    """What a pair counts: its points, or 1, or its part of its class."""
+    """The weight (N,) of each pair: its points, or 1, or 1 / pairs of its class."""
     if average == Average.per_point:
         return scored.points
     used = (scored.points > 0).astype(np.float64)

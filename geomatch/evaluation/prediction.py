@@ -1,4 +1,4 @@
-"""What a matcher says of one annotated pair, as small as every protocol and measure allows it to be kept."""
+"""The prediction of one annotated pair: all that the protocols and measures need, in a form small enough to cache."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geomatch.annotations import Box, Points
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.datasets.pairs import AnnotatedPair
+from geomatch.datasets.pairs import AnnotatedPair, Mask
 from geomatch.evaluation.metrics import dense, regions
-from geomatch.geometry.grid import read_cells
+from geomatch.io.flow import FlowField
 from geomatch.matching.proposal_flow.proposals import Boxes, sliding_windows
 
 FLOW_ACCURACY_ALPHA = 0.05
@@ -27,14 +26,16 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A pair's keypoints where they were predicted, and what was measured of its flow while that was at hand.
+    """The predicted positions of a pair's keypoints, and what was measured on its flow.
 
     source_size, target_size: (height, width) in pixels.
-    forward, rounded: (K, 2) target positions of the source keypoints, read exactly and at the nearest pixel.
+    forward, rounded: (K, 2) target positions of the source keypoints, from the flow at the keypoint and at the nearest
+        pixel.
     confidence: (K,) in [0, 1], at the source keypoints.
-    backward: (K, 2) source positions of the target keypoints, None if matching that way was not asked for.
+    backward: (K, 2) source positions of the target keypoints; None if `PredictionOptions.backward` is off.
     sample_errors, sample_confidence: (N,) at up to FLOW_SAMPLES pixels of a known flow; errors in pixels.
-    measures: single numbers by name. pcr, miou: curves over REGION_THRESHOLDS and over k = 1 .. LARGEST_K, or empty.
+    measures: single numbers by name.
+    pcr, miou: curves over REGION_THRESHOLDS and over k = 1 .. LARGEST_K, or empty.
     """
 
     source_size: tuple[int, int]
@@ -50,7 +51,7 @@ class Prediction:
     miou: Values = field(default_factory=lambda: np.zeros(0))
 
     def to_arrays(self) -> dict[str, Values]:
-        """Everything as arrays by name."""
+        """All fields as arrays by name."""
         arrays = {
             name: np.asarray(getattr(self, name), np.float64) for name in _ARRAYS if getattr(self, name) is not None
         }
@@ -62,10 +63,10 @@ class Prediction:
         values: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
         for name in ("source_size", "target_size"):
             values[name] = tuple(int(length) for length in arrays[name])
-        kept = {
+        measures = {
             key.removeprefix(_MEASURE): float(value[0]) for key, value in arrays.items() if key.startswith(_MEASURE)
         }
-        return cls(**values, measures=kept)
+        return cls(**values, measures=measures)
 
 
 _MEASURE = "measure: "
@@ -73,84 +74,74 @@ _ARRAYS = tuple(each.name for each in fields(Prediction) if each.name != "measur
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of a pair beyond its keypoints sent forward: matching the other way, too; matching of regions."""
+class PredictionOptions:
+    """What is computed beyond the forward match: the match from target to source, and the matching of regions."""
 
     backward: bool
     regions: bool
 
 
-def predict(pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, match: Match, wanted: Wanted) -> Prediction:
-    """Match a pair and keep what can be scored. Raises what ``match`` and the reading of annotations raise."""
+def predict(
+    pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, match: Match, options: PredictionOptions
+) -> Prediction:
+    """Match a pair and measure what can be scored. Raises what ``match`` and the reading of annotations raise."""
     correspondence = match(source, target)
-    backward = match(target, source) if wanted.backward and len(pair.target_points) else None
-    flow = correspondence.flow.cpu().numpy()
+    backward = match(target, source) if options.backward and len(pair.target_points) else None
     measures: dict[str, float] = {}
-    samples = np.zeros(0), np.zeros(0)
+    sample_errors = sample_confidence = pcr = miou = np.zeros(0)
     if pair.flow is not None:
-        errors, samples = _flow_errors(pair, correspondence, flow)
+        errors, confidence = _flow_errors(pair.flow(), correspondence)
         measures["flow accuracy"] = dense.flow_accuracy(errors, target.image_size, FLOW_ACCURACY_ALPHA)
         measures["end-point error"] = float(errors.mean()) if len(errors) else float("nan")
+        sample = np.linspace(0, len(errors) - 1, min(len(errors), FLOW_SAMPLES)).astype(np.intp)
+        sample_errors, sample_confidence = errors[sample], confidence[sample]
     if pair.masks is not None:
-        measures |= _mask_measures(pair, correspondence)
+        measures |= _mask_measures(*pair.masks(), correspondence)
     if pair.parts is not None:
         in_source, in_target = pair.parts()
         measures["part IoU"] = dense.weighted_part_iou(correspondence.warp_mask(in_target), in_source)
-    pcr, miou = _region_curves(pair, correspondence) if wanted.regions else (np.zeros(0), np.zeros(0))
+    if options.regions:
+        pcr, miou = _region_curves(pair, correspondence)
+    mapped = correspondence.map_points(pair.source_points)
     return Prediction(
         source_size=source.image_size,
         target_size=target.image_size,
-        forward=correspondence.map_points(pair.source_points).positions,
+        forward=mapped.positions,
         rounded=correspondence.map_points(np.floor(pair.source_points + 0.5)).positions,
-        confidence=_read_confidence(correspondence, pair.source_points),
+        confidence=mapped.confidence,
         backward=backward.map_points(pair.target_points).positions if backward else None,
-        sample_errors=samples[0],
-        sample_confidence=samples[1],
+        sample_errors=sample_errors,
+        sample_confidence=sample_confidence,
         measures=measures,
         pcr=pcr,
         miou=miou,
     )
 
 
-def _read_confidence(correspondence: Correspondence, points: Points) -> Values:
-    confidence = correspondence.confidence
-    return (
-        read_cells(confidence[None, None], torch.from_numpy(points).to(confidence)[None])[0, 0].double().cpu().numpy()
-    )
+def _flow_errors(truth: FlowField, correspondence: Correspondence) -> tuple[Values, Values]:
+    """End-point errors and confidence (N,) at all pixels of known flow."""
+    errors = dense.end_point_errors(correspondence.flow.cpu().numpy(), truth.flow, truth.valid)
+    return errors, correspondence.confidence.cpu().numpy()[truth.valid].astype(np.float64)
 
 
-def _flow_errors(
-    pair: AnnotatedPair, correspondence: Correspondence, flow: NDArray[np.float32]
-) -> tuple[Values, tuple[Values, Values]]:
-    """End-point errors (N,) wherever the flow is known, and errors and confidence at a sample of these pixels."""
-    assert pair.flow is not None
-    truth = pair.flow()
-    errors = dense.end_point_errors(flow, truth.flow, truth.valid)
-    confidence = correspondence.confidence.cpu().numpy()[truth.valid].astype(np.float64)
-    chosen = np.linspace(0, len(errors) - 1, min(len(errors), FLOW_SAMPLES)).astype(np.intp)
-    return errors, (errors[chosen], confidence[chosen])
-
-
-def _mask_measures(pair: AnnotatedPair, correspondence: Correspondence) -> dict[str, float]:
-    """The target's foreground seen through the flow against the source's, as Caltech-101 has it."""
-    assert pair.masks is not None
-    in_source, in_target = pair.masks()
+def _mask_measures(in_source: Mask, in_target: Mask, correspondence: Correspondence) -> dict[str, float]:
+    """The measures of Caltech-101: the target's mask transferred to the source, compared with the source's mask."""
     transferred = correspondence.warp_mask(in_target)
     rows, columns = np.indices(in_source.shape)
     positions = np.stack((columns.ravel(), rows.ravel()), axis=1).astype(np.float64)
-    landed = np.floor(positions + correspondence.flow.cpu().numpy().reshape(2, -1).T + 0.5)
+    mapped = np.floor(positions + correspondence.flow.cpu().numpy().reshape(2, -1).T + 0.5)
     height, width = in_target.shape
-    inside = ((landed >= 0) & (landed < (width, height))).all(axis=1)
+    inside = ((mapped >= 0) & (mapped < (width, height))).all(axis=1)
     boxes = dense.foreground_box(in_source), dense.foreground_box(in_target)
     return {
         "LT-ACC": dense.label_transfer_accuracy(transferred, in_source),
         "mask IoU": dense.intersection_over_union(transferred, in_source),
-        "LOC-ERR": dense.localisation_error(positions[inside], landed[inside], *boxes),
+        "LOC-ERR": dense.localisation_error(positions[inside], mapped[inside], *boxes),
     }
 
 
 def _region_curves(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[Values, Values]:
-    """PCR and mIoU@k of the source's boxes on the object, against where a spline through the keypoints takes them."""
+    """PCR and mIoU@k of the source's boxes on the object; a spline through the keypoints gives their true position."""
     boxes, predicted, confidence = _matched_boxes(correspondence)
     object_box = pair.source_box or _extent_box(pair.source_points)
     on_object = regions.valid_boxes(boxes, object_box, pair.source_points)
@@ -165,10 +156,10 @@ def _region_curves(pair: AnnotatedPair, correspondence: Correspondence) -> tuple
 
 
 def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values]:
-    """Boxes (B, 4) of the source, where they lie in the target, and how sure that is (B,).
+    """Boxes (B, 4) of the source, their matches (B, 4) in the target, and the confidence (B,).
 
-    Of a matcher of boxes, its own; of others, sliding windows that go where the flow takes their corners, as sure as
-    their pixels are on average. A box without a match is put where it overlaps nothing.
+    A matcher of boxes gives its own boxes; an unmatched one becomes an empty box. For other matchers, sliding windows
+    are moved by the flow at their corners, with the mean confidence of their pixels.
     """
     if correspondence.regions is not None:
         matched = correspondence.regions

@@ -1,8 +1,8 @@
-"""What a benchmark's number means: the axes on which public evaluations of keypoint transfer differ, and each by name.
+"""Protocols: the choices in which public evaluations of keypoint matching differ, and the protocols by name.
 
-The frame is that of the *score*: predictions are made once, in the images' own pixels, and predicted and true positions
-are then brought to the protocol's frame. (The authors' code also feeds the network images of that size; that belongs to
-the features here.)
+The frame is that of the *score*: predictions are made once, in the pixels of the images, and predicted and true
+positions are then scaled to the frame of the protocol. (The authors' code also resizes the network's input to that
+frame; here, input size belongs to the features.)
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.annotations import Box, Points
 from geomatch.datasets.pairs import AnnotatedPair
 from geomatch.errors import InputError
 from geomatch.evaluation.metrics.pck import box_side, keypoint_extent
+from geomatch.evaluation.prediction import Prediction
 
 
 class Direction(StrEnum):
-    """Which image's keypoints are sent to the other; errors are measured in that other one."""
+    """Which keypoints are mapped to the other image; errors are measured in that image."""
 
     source_to_target = "source to target"
     target_to_source = "target to source"
@@ -35,7 +35,7 @@ class Side(StrEnum):
 
 
 class Length(StrEnum):
-    """The length a keypoint's error is compared with, the longer side in the frame of the score."""
+    """What the threshold length is the longer side of, in the frame of the score."""
 
     image = "image"
     object_box = "object box"
@@ -43,7 +43,7 @@ class Length(StrEnum):
 
 
 class Boundary(StrEnum):
-    """Whether an error of exactly alpha times the length is correct."""
+    """Whether an error equal to the threshold is correct."""
 
     included = "<="
     excluded = "<"
@@ -57,7 +57,7 @@ class Reading(StrEnum):
 
 
 class Average(StrEnum):
-    """What weighs the same: every pair, every keypoint, or every class (the mean of its pairs)."""
+    """What has equal weight in the mean: pairs, keypoints, or classes (each the mean of its pairs)."""
 
     per_image = "per-image"
     per_point = "per-point"
@@ -65,7 +65,7 @@ class Average(StrEnum):
 
 
 class FrameKind(StrEnum):
-    """How an image is brought to the frame of the score."""
+    """How an image is scaled to the frame of the score."""
 
     original = "original pixels"
     at_most = "longer side at most"
@@ -75,13 +75,13 @@ class FrameKind(StrEnum):
 
 @dataclass(frozen=True)
 class Frame:
-    """The pixels that errors are measured in; ``side`` in pixels, 0 for the original's own."""
+    """The pixels that errors are measured in. side: in pixels, 0 for original pixels."""
 
     kind: FrameKind = FrameKind.original
     side: int = 0
 
     def scale(self, image_size: tuple[int, int]) -> NDArray[np.float64]:
-        """Factors (x, y) from the pixels of an image of (height, width) to those of the frame."""
+        """Factors (x, y) from pixels of an image (height, width) to pixels of the frame."""
         height, width = image_size
         match self.kind:
             case FrameKind.original:
@@ -98,24 +98,14 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """A pair's keypoints and where they were predicted, with the sizes (height, width) of its images in pixels.
-
-    forward, rounded: (K, 2) target positions of the source keypoints, read exactly and at the nearest pixel.
-    backward: (K, 2) source positions of the target keypoints, where matching that way was asked for.
-    """
-
-    pair: AnnotatedPair
-    source_size: tuple[int, int]
-    target_size: tuple[int, int]
-    forward: Points
-    rounded: Points
-    backward: Points | None
-
-
-@dataclass(frozen=True)
 class Protocol:
-    """How correspondences are scored against keypoints. See `Transfer` and the axes above."""
+    """How predictions are scored against keypoints.
+
+    length, length_of: what the threshold length L is measured on, and in which image.
+    direction, reading: which keypoints are mapped, and where the flow is read.
+    frame, boundary: the pixels that errors are measured in, and whether an error of alpha L is correct.
+    averages, alphas: the means and thresholds that are reported.
+    """
 
     name: str
     length: Length
@@ -127,19 +117,22 @@ class Protocol:
     averages: tuple[Average, ...] = (Average.per_image,)
     alphas: tuple[float, ...] = (0.05, 0.10, 0.15)
 
-    def errors(self, transfer: Transfer) -> NDArray[np.float64]:
-        """Distances (K,) of predictions from the truth, in pixels of the frame."""
+    def errors(self, pair: AnnotatedPair, prediction: Prediction) -> NDArray[np.float64]:
+        """Distances (K,) of predicted from true positions, in pixels of the frame."""
         if self.direction is Direction.target_to_source:
-            assert transfer.backward is not None, "matching was asked for both ways"
-            predicted, truth, size = transfer.backward, transfer.pair.source_points, transfer.source_size
+            assert prediction.backward is not None, "PredictionOptions.backward is needed"
+            predicted, truth, size = prediction.backward, pair.source_points, prediction.source_size
         else:
-            predicted = transfer.forward if self.reading is Reading.exact else transfer.rounded
-            truth, size = transfer.pair.target_points, transfer.target_size
+            predicted = prediction.forward if self.reading is Reading.exact else prediction.rounded
+            truth, size = pair.target_points, prediction.target_size
         return np.asarray(np.linalg.norm((predicted - truth) * self.frame.scale(size), axis=1))
 
-    def threshold_length(self, transfer: Transfer) -> float:
-        """The length L of this very pair, in pixels of the frame. Raises InputError where the pair has no box."""
-        pair, (size, points, box) = transfer.pair, self._side(transfer)
+    def threshold_length(self, pair: AnnotatedPair, prediction: Prediction) -> float:
+        """The length L of this pair, in pixels of the frame. Raises InputError if it needs a box and there is none."""
+        if self.length_of is Side.source:
+            size, points, box = prediction.source_size, pair.source_points, pair.source_box
+        else:
+            size, points, box = prediction.target_size, pair.target_points, pair.target_box
         scale = self.frame.scale(size)
         match self.length:
             case Length.image:
@@ -148,28 +141,22 @@ class Protocol:
                 return keypoint_extent(points * scale)
             case Length.object_box:
                 if box is None:
-                    raise InputError(f"{pair.origin}: protocol {self.name} needs an object box, and there is none")
+                    raise InputError(f"{pair.origin}: protocol {self.name} needs an object box, but the pair has none")
                 return box_side(box, scale)
 
-    def correct(self, transfer: Transfer, alpha: float) -> NDArray[np.bool_]:
-        """Which keypoints (K,) are found: error <= (or <) alpha L."""
-        errors, reach = self.errors(transfer), alpha * self.threshold_length(transfer)
-        return errors <= reach if self.boundary is Boundary.included else errors < reach
+    def correct(self, pair: AnnotatedPair, prediction: Prediction, alpha: float) -> NDArray[np.bool_]:
+        """Which keypoints (K,) are correct: error <= (or <) alpha L."""
+        errors, threshold = self.errors(pair, prediction), alpha * self.threshold_length(pair, prediction)
+        return errors <= threshold if self.boundary is Boundary.included else errors < threshold
 
     def meaning(self) -> str:
-        """The protocol in words."""
+        """The protocol as a sentence for tables and reports."""
         alphas = "" if self.alphas == (0.05, 0.10, 0.15) else f"; alpha {', '.join(map(str, self.alphas))}"
         return (
             f"{self.direction}, {self.reading}, {self.frame}; "
             f"error {self.boundary} alpha x longer side of the {self.length_of}'s {self.length}; "
             f"{' and '.join(self.averages)}{alphas}"
         )
-
-    def _side(self, transfer: Transfer) -> tuple[tuple[int, int], Points, Box | None]:
-        pair = transfer.pair
-        if self.length_of is Side.source:
-            return transfer.source_size, pair.source_points, pair.source_box
-        return transfer.target_size, pair.target_points, pair.target_box
 
 
 HOUSE = "geomatch"
@@ -203,7 +190,7 @@ _PF_PASCAL = (
 _PF_WILLOW = (
     Protocol(HOUSE, Length.keypoint_extent),
     _PF,
-    # CNNGeo, WeakAlign and NCNet squash PF-PASCAL's points but leave PF-WILLOW's in the image's own pixels.
+    # CNNGeo, WeakAlign and NCNet scale the points of PF-PASCAL to a square, but not those of PF-WILLOW.
     Protocol("scnet", Length.keypoint_extent, Side.source, _BACKWARD),
     Protocol("hpf", Length.keypoint_extent, frame=Frame(FrameKind.at_most, 300)),
     Protocol("dhpf", Length.keypoint_extent, frame=_squashed(240)),
@@ -231,7 +218,7 @@ _PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {
     "animal-parts": _SPAIR,
     "pascal-parts": (Protocol(HOUSE, Length.image),),
     "warps": (Protocol(HOUSE, Length.image, averages=_IMAGE_AND_POINT, alphas=(0.01, 0.05, 0.10)),),
-    # Masks and flows, no keypoints; the length serves to say which matches of a known flow are right.
+    # No keypoints; the length decides which matches of a known flow are correct.
     "tss": (Protocol(HOUSE, Length.image),),
     "caltech-101": (Protocol(HOUSE, Length.image),),
 }
@@ -239,9 +226,9 @@ PROTOCOL_NAMES = tuple(dict.fromkeys(protocol.name for known in _PROTOCOLS.value
 
 
 def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
-    """A benchmark's protocols by name, in the order of the names, each once; EVERY stands for all it has.
+    """The protocols of a benchmark by name, in the order of ``names``, without repetition; EVERY stands for all.
 
-    Raises InputError for an unknown name and for a protocol under which the benchmark is not scored.
+    Raises InputError for an unknown name, or a protocol that the benchmark does not have.
     """
     known = {protocol.name: protocol for protocol in _PROTOCOLS[dataset]}
     wanted = dict.fromkeys(each for name in names for each in (known if name == EVERY else (name,)))
@@ -249,9 +236,10 @@ def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
         if name not in PROTOCOL_NAMES:
             raise InputError(f"unknown protocol '{name}': the known ones are {', '.join(PROTOCOL_NAMES)}, or {EVERY}")
         if name not in known:
-            raise InputError(f"{dataset} is not scored under protocol '{name}', only under {', '.join(known)}")
+            raise InputError(f"{dataset} has no protocol '{name}'; choose from {', '.join(known)}")
     return [known[name] for name in wanted]
 
 
 def house_protocol(dataset: str) -> Protocol:
+    """The protocol ``geomatch`` of a benchmark."""
     return find_protocols(dataset, [HOUSE])[0]

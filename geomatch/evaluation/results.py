@@ -1,4 +1,4 @@
-"""What an evaluation says, as plain values that become JSON, CSV, tables and the report."""
+"""The results of an evaluation as plain values, and their forms as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The score of one category, or of a group of them. ``interval``: 95 % bootstrap over its pairs."""
+    """PCK of one category or group of categories. interval: 95 % bootstrap over its pairs."""
 
     pairs: int
     pck: float
@@ -20,7 +20,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Result:
-    """PCK under one protocol, average and threshold, in [0, 1]; ``interval``: 95 % bootstrap over pairs."""
+    """PCK in [0, 1] under one protocol, average and threshold. interval: 95 % bootstrap over pairs."""
 
     protocol: str
     average: str
@@ -32,7 +32,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over pairs. pairs: how many have a say in it. value: NaN if none has. interval: 95 % bootstrap."""
+    """A mean over pairs. pairs: how many enter it. value: NaN if none does. interval: 95 % bootstrap over pairs."""
 
     pairs: int
     value: float
@@ -41,11 +41,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that is no PCK: flow accuracy, label transfer, end-point error, regions, quality of confidence.
+    """A score other than PCK: of flow, label transfer, regions or confidence.
 
-    unit: "share" in [0, 1], "pixels", or "boxes" (sides of the object's box). better: "higher" or "lower".
-    per_pair: the values it is the mean of, in the order of ``Evaluation.pair_list`` (None for pairs that have none);
-        empty for measures pooled over all points.
+    about: what is measured, in words.
+    unit: "share" in [0, 1], "pixels", or "boxes" (sides of the object's box).
+    better: "higher" or "lower".
+    per_pair: the values of the pairs, in the order of ``Evaluation.pair_list`` (None where a pair has none); empty for
+        measures pooled over all points.
     """
 
     name: str
@@ -60,11 +62,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Curve:
-    """A named line for the report: y over x, with what it is compared with (``reference``), on the same x.
+    """A named curve of the report: y over x, and a ``reference`` over the same x.
 
-    "pck" (x: alpha), "sparsification" (x: share of matches dropped, least confident first; y: share of wrong ones among
-    the rest; reference: the best possible order), "calibration" (x: mean confidence of a bin; y: share right;
-    weights: share of points in the bin), "pcr" (x: tau), "miou" (x: k).
+    "pck": x is alpha. "sparsification": x is the share of matches dropped, least confident first; y is the share of
+    wrong matches among the rest; the reference drops wrong matches first. "calibration": x is the mean confidence of a
+    bin, y its share of correct points, weights its share of all points. "pcr": x is tau. "miou": x is k.
     """
 
     name: str
@@ -76,9 +78,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """One pair of an evaluation: what it is, and how many of its points were right.
+    """One pair of an evaluation and its number of correct points.
 
-    correct: protocol -> alpha as text ("0.1") -> number of right points.
+    correct: protocol -> alpha as text ("0.1") -> number of correct points.
     """
 
     source: str
@@ -91,11 +93,14 @@ class ScoredPair:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run over a benchmark: what was scored, how, and the scores.
+    """The evaluation of one selection of features and matcher on one split of a benchmark.
 
-    pairs: how many were scored; of: how many the split has (more than ``pairs`` means a subset, by --limit).
-    skipped: why each pair that could not be used was left out. seconds: of each stage. extractions: how many images
-    features were computed of. reused: pairs whose predictions were kept from an earlier run.
+    pairs, of: the number of scored pairs, and of all usable pairs of the split (larger if --limit was given).
+    weights: SHA-256 of the weights, None for features without weights.
+    skipped: why each unusable pair was left out.
+    reused: the number of pairs whose predictions were cached by an earlier run.
+    extractions: the number of images whose features were computed.
+    seconds: the duration of each stage.
     """
 
     dataset: str
@@ -136,24 +141,24 @@ CSV_COLUMNS = (
 
 
 def to_record(evaluation: Evaluation) -> dict[str, object]:
-    """The evaluation by the names of its fields, as `plain` gives it: a mean of nothing is None."""
+    """The evaluation as a JSON object; NaN becomes None."""
     return {field.name: plain(getattr(evaluation, field.name)) for field in fields(evaluation)}
 
 
 def to_csv(evaluations: Iterable[Evaluation]) -> str:
-    """One row for each score of the whole and of each class; measures have their name for a protocol."""
+    """A row for each score, overall and per class; a measure has its name in the column ``protocol``."""
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(CSV_COLUMNS)
     for evaluation in evaluations:
-        what = (
+        selection = (
             evaluation.dataset,
             evaluation.split,
             evaluation.features,
             evaluation.weights or "",
             evaluation.matcher,
         )
-        table.writerows((*what, *row) for row in _rows(evaluation))
+        table.writerows((*selection, *row) for row in _rows(evaluation))
     return file.getvalue()
 
 
@@ -170,7 +175,7 @@ def _rows(evaluation: Evaluation) -> Iterable[Sequence[object]]:
 
 
 def plain(value: object) -> object:
-    """A value, or a dataclass of values, as what JSON can hold: None in place of NaN and of what has no end."""
+    """A value, or a dataclass of values, in the types of JSON; None replaces NaN and infinity."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

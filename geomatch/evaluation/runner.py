@@ -1,4 +1,4 @@
-"""Predict every pair of a benchmark once, keep the predictions, and score them."""
+"""Predict every pair of a benchmark once, cache the predictions, and score them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import geomatch
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairImage
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.evaluation.prediction import Prediction, Wanted, predict
+from geomatch.evaluation.prediction import Prediction, PredictionOptions, predict
 from geomatch.evaluation.protocols import Direction, Protocol
 from geomatch.evaluation.results import Evaluation
 from geomatch.evaluation.scoreboard import Scoreboard
@@ -33,10 +33,10 @@ REGION_BENCHMARKS = ("pf-pascal", "pf-willow")
 
 @dataclass(frozen=True)
 class Outcome:
-    """An evaluation, and what became of each pair's source keypoints.
+    """An evaluation, and the predicted keypoints of each pair.
 
-    forward: (K, 2) float32 target positions, pair by pair. relative_errors: (K,) float32, their distances from the
-    truth over the threshold length, house protocol.
+    forward: per pair, (K, 2) float32 target positions of the source keypoints.
+    relative_errors: per pair, (K,) float32, their errors divided by the threshold length of protocol ``geomatch``.
     """
 
     evaluation: Evaluation
@@ -53,15 +53,24 @@ def run(
     fresh: bool = False,
     on_pair: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Score pipelines that share one extractor on a benchmark; an image's features serve all of them.
+    """Score pipelines that share one feature extractor; the features of an image are computed once for all of them.
 
-    protocols: those to score under, one prediction serving all. keep_in: folder of the predictions of finished pairs,
-    which are used again when images, annotations, features, matcher and program are the same; None keeps none.
-    fresh: throws away what is kept, first. on_pair: told of every finished pair of every pipeline.
+    Args:
+        dataset: the pairs.
+        pipelines: one per matcher, all with the same features.
+        protocols: the protocols to score the predictions under.
+        keep_in: folder for the predictions of finished pairs. They are used again if images, annotations, features,
+            matcher and program are unchanged. None disables the cache.
+        fresh: delete cached predictions first.
+        on_pair: called after every pair of every pipeline.
 
-    Raises GeomatchError; pairs finished until then are kept.
+    Returns:
+        One outcome per pipeline.
+
+    Raises:
+        GeomatchError: if a pair cannot be read or matched; the pairs finished before stay cached.
     """
-    wanted = Wanted(
+    options = PredictionOptions(
         backward=any(protocol.direction is Direction.target_to_source for protocol in protocols),
         regions=dataset.name in REGION_BENCHMARKS,
     )
@@ -69,15 +78,15 @@ def run(
     try:
         for pipeline in pipelines:
             store = _open_store(selection_file(keep_in, dataset, pipeline), fresh=fresh) if keep_in else None
-            selections.append(_Selection(dataset, pipeline, protocols, wanted, store))
+            selections.append(_Selection(dataset, pipeline, protocols, options, store))
         features = _Features(dataset.pairs, selections)
         for index, pair in enumerate(dataset.pairs):
-            described = features.of(pair) if index in features.missing else None
+            maps = features.of(pair) if index in features.missing else None
             for selection in selections:
-                prediction = selection.kept(index)
+                prediction = selection.cached(index)
                 if prediction is None:
-                    assert described is not None, "features are computed for every pair that is not kept"
-                    prediction = selection.predict(index, *described)
+                    assert maps is not None, "features are computed for every pair that is not cached"
+                    prediction = selection.predict(index, *maps)
                 selection.score(prediction)
                 on_pair()
     finally:
@@ -87,7 +96,7 @@ def run(
 
 
 class _Features:
-    """The features of the pairs that at least one selection has no prediction of."""
+    """The features of the pairs that at least one selection has no cached prediction of."""
 
     def __init__(self, pairs: Sequence[AnnotatedPair], selections: Sequence[_Selection]) -> None:
         self.watch = Timer()
@@ -110,34 +119,34 @@ class _Features:
 
 
 class _Selection:
-    """One pipeline's predictions on a benchmark: kept ones where there are, new ones elsewhere."""
+    """The predictions of one pipeline on a benchmark: cached ones where they exist, else new ones."""
 
     def __init__(
         self,
         dataset: PairDataset,
         pipeline: Pipeline,
         protocols: Sequence[Protocol],
-        wanted: Wanted,
+        options: PredictionOptions,
         store: PredictionStore | None,
     ) -> None:
-        self.dataset, self.pipeline, self.wanted, self.store = dataset, pipeline, wanted, store
+        self.dataset, self.pipeline, self.options, self.store = dataset, pipeline, options, store
         self.board = Scoreboard(dataset.name, dataset.pairs, protocols)
         self.watch = Timer()
-        self.keys = [pair_key(pair, wanted) for pair in dataset.pairs]
-        kept = store.keys() if store else set()
-        self.missing = {index for index, key in enumerate(self.keys) if key not in kept}
+        self.keys = [pair_key(pair, options) for pair in dataset.pairs]
+        cached = store.keys() if store else set()
+        self.missing = {index for index, key in enumerate(self.keys) if key not in cached}
 
-    def kept(self, index: int) -> Prediction | None:
+    def cached(self, index: int) -> Prediction | None:
         if self.store is None or index in self.missing:
             return None
         arrays = self.store.get(self.keys[index])
         return Prediction.from_arrays(arrays) if arrays else None
 
     def predict(self, index: int, source: FeatureMap, target: FeatureMap) -> Prediction:
-        """Match the pair, and keep what was found."""
+        """Match the pair, and cache the prediction."""
         with self.watch.stage("scoring"):
-            prediction = predict(self.dataset.pairs[index], source, target, self._match, self.wanted)
-            self._keep(self.keys[index], prediction)
+            prediction = predict(self.dataset.pairs[index], source, target, self._match, self.options)
+            self._save(self.keys[index], prediction)
         return prediction
 
     def score(self, prediction: Prediction) -> None:
@@ -178,7 +187,7 @@ class _Selection:
         with self.watch.stage("matching"):
             return self.pipeline.match(source, target)
 
-    def _keep(self, key: str, prediction: Prediction) -> None:
+    def _save(self, key: str, prediction: Prediction) -> None:
         if self.store is None:
             return
         try:
@@ -186,11 +195,11 @@ class _Selection:
         except InputError as error:
             self.close()
             self.store = None
-            warnings.warn(f"{error}; the run goes on, but keeps no more predictions", GeomatchWarning, stacklevel=2)
+            warnings.warn(f"{error}; the run continues, but caches no more predictions", GeomatchWarning, stacklevel=2)
 
 
 def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Path:
-    """Where the predictions of a pipeline on a benchmark are kept: another file for whatever may change them."""
+    """The cache file of a pipeline's predictions on a benchmark; its name changes with all that may change them."""
     settings = pipeline.settings() | {
         "weights": pipeline.extractor.weights_sha256,
         "version": geomatch.__version__,
@@ -202,19 +211,17 @@ def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Pa
     return folder / (re.sub(r"[^\w.+-]", "_", name) + ".sqlite")
 
 
-def pair_key(pair: AnnotatedPair, wanted: Wanted) -> str:
-    """Changes when the pair's images or annotations, or what is wanted of it, change."""
-    annotation_files = [
-        (path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in pair.annotation_files
-    ]
+def pair_key(pair: AnnotatedPair, options: PredictionOptions) -> str:
+    """The cache key of a pair, which changes with its images, its annotations and the options."""
+    files = [(path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in pair.annotation_files]
     known = (
         pair.source.fingerprint(),
         pair.target.fingerprint(),
         pair.source_points.tolist(),
         pair.target_points.tolist(),
         pair.source_box,
-        annotation_files,
-        wanted,
+        files,
+        options,
     )
     return hashlib.sha256(repr(known).encode()).hexdigest()
 
@@ -225,5 +232,5 @@ def _open_store(path: Path, *, fresh: bool) -> PredictionStore | None:
             PredictionStore.delete(path)
         return PredictionStore(path)
     except InputError as error:
-        warnings.warn(f"{error}; the run goes on, but keeps no predictions", GeomatchWarning, stacklevel=3)
+        warnings.warn(f"{error}; the run continues, but caches no predictions", GeomatchWarning, stacklevel=3)
         return None

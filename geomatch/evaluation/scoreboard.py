@@ -1,4 +1,4 @@
-"""From predictions to scores: every score is a ratio of two sums over pairs, so one bootstrap serves them all."""
+"""Scores of predictions. Every score is a ratio of two sums over pairs, so one bootstrap serves them all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geomatch.evaluation.metrics.calibration import (
 )
 from geomatch.evaluation.metrics.regions import REGION_THRESHOLDS, area_under_curve
 from geomatch.evaluation.prediction import LARGEST_K, Prediction
-from geomatch.evaluation.protocols import Average, Protocol, Transfer, house_protocol
+from geomatch.evaluation.protocols import Average, Protocol, house_protocol
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 CONFIDENCE_ALPHA = 0.1
@@ -28,31 +28,31 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class MeasureKind:
-    """What a measure is: see `geomatch.evaluation.results.Measure`."""
+class MeasureInfo:
+    """The fixed fields of a `geomatch.evaluation.results.Measure`."""
 
     about: str
     unit: str = "share"
     better: str = "higher"
 
 
-MEASURES: Mapping[str, MeasureKind] = {
-    "end-point error": MeasureKind("mean distance from the truth, in pixels of the target", "pixels", "lower"),
-    "flow accuracy": MeasureKind("foreground pixels within .05 of the target's longer side of the true flow"),
-    "LT-ACC": MeasureKind("pixels whose transferred label is right"),
-    "mask IoU": MeasureKind("transferred foreground against the source's own"),
-    "LOC-ERR": MeasureKind("mean |dx| + |dy| of positions relative to the objects' boxes", "boxes", "lower"),
-    "part IoU": MeasureKind("transferred parts, weighted by the area of their union"),
-    "PCR AuC": MeasureKind("area under the share of regions with 1 - IoU below a threshold, over the threshold"),
-    "mIoU@k AuC": MeasureKind("mean over k to 100 of the IoU of the k most confident regions"),
-    "AUSE": MeasureKind("area between the sparsification curve and the best possible one", better="lower"),
-    "ECE": MeasureKind("mean gap between confidence and share right at alpha = .1", better="lower"),
-    "confident half": MeasureKind("share right at alpha = .1 among the more confident half"),
+MEASURES: Mapping[str, MeasureInfo] = {
+    "end-point error": MeasureInfo("mean distance from the truth, in pixels of the target", "pixels", "lower"),
+    "flow accuracy": MeasureInfo("foreground pixels within .05 of the target's longer side of the true flow"),
+    "LT-ACC": MeasureInfo("pixels whose transferred label is correct"),
+    "mask IoU": MeasureInfo("transferred foreground against the source's own"),
+    "LOC-ERR": MeasureInfo("mean |dx| + |dy| of positions relative to the objects' boxes", "boxes", "lower"),
+    "part IoU": MeasureInfo("transferred parts, weighted by the area of their union"),
+    "PCR AuC": MeasureInfo("area under the share of regions with 1 - IoU below a threshold, over the threshold"),
+    "mIoU@k AuC": MeasureInfo("mean over k to 100 of the IoU of the k most confident regions"),
+    "AUSE": MeasureInfo("area between the sparsification curve and the best possible one", better="lower"),
+    "ECE": MeasureInfo("mean gap between confidence and share correct at alpha = .1", better="lower"),
+    "confident half": MeasureInfo("share correct at alpha = .1 among the more confident half"),
 }
 
 
 class Scoreboard:
-    """Takes one prediction a pair, in the order of ``pairs``, and keeps of it what the final scores are made of."""
+    """Collects what the scores need of the predictions, which are added one per pair in the order of ``pairs``."""
 
     def __init__(self, dataset: str, pairs: Sequence[AnnotatedPair], protocols: Sequence[Protocol]) -> None:
         self.pairs, self.protocols, self.house = pairs, protocols, house_protocol(dataset)
@@ -72,25 +72,17 @@ class Scoreboard:
         """Score the next pair. Raises InputError if a protocol lacks an annotation it needs."""
         index = len(self.forward)
         pair = self.pairs[index]
-        transfer = Transfer(
-            pair,
-            prediction.source_size,
-            prediction.target_size,
-            prediction.forward,
-            prediction.rounded,
-            prediction.backward,
-        )
         self.forward.append(prediction.forward.astype(np.float32))
         if len(pair.source_points):
             for protocol in self.protocols:
                 for alpha in protocol.alphas:
-                    self.correct[protocol.name, alpha][index] = protocol.correct(transfer, alpha).sum()
-        errors, confidence = self.house.errors(transfer), prediction.confidence
+                    self.correct[protocol.name, alpha][index] = protocol.correct(pair, prediction, alpha).sum()
+        errors, confidence = self.house.errors(pair, prediction), prediction.confidence
         if len(errors):
             self._measure(index, "end-point error", float(errors.mean()))
         else:
             errors, confidence = prediction.sample_errors, prediction.sample_confidence
-        length = self.house.threshold_length(transfer) if len(errors) else 1.0
+        length = self.house.threshold_length(pair, prediction) if len(errors) else 1.0
         self.relative_errors.append((errors / length).astype(np.float32))
         self.confidence.append(confidence.astype(np.float32))
         for name, value in prediction.measures.items():
@@ -101,7 +93,7 @@ class Scoreboard:
             self.region_curves.append((prediction.pcr, prediction.miou))
 
     def results(self) -> list[Result]:
-        """PCK under every protocol, average and alpha; none for benchmarks without keypoints."""
+        """PCK under every protocol, average and alpha; empty for benchmarks without keypoints."""
         if not self.points.any():
             return []
         columns = [(p, average, alpha) for p in self.protocols for average in p.averages for alpha in p.alphas]
@@ -125,31 +117,33 @@ class Scoreboard:
         ]
 
     def measures(self) -> list[Measure]:
-        """The means of what was measured pair by pair, then what is pooled over all points."""
+        """The means of the measures per pair, then the measures pooled over all points."""
         names = [name for name in MEASURES if name in self.measured]
         return [*self._pairwise_measures(names), *self._pooled_measures()]
 
     def curves(self) -> list[Curve]:
-        """The lines of the report; see `geomatch.evaluation.results.Curve`."""
+        """The curves of the report; see `geomatch.evaluation.results.Curve`."""
         curves = []
         if self.points.any():
             curves.append(Curve("pck", list(CURVE_ALPHAS), self._pck_curve()))
         wrong, confidence = self._pooled()
         if len(wrong):
-            kept, best = sparsification(wrong, confidence), sparsification(wrong, -wrong)
-            curves.append(Curve("sparsification", list(FRACTIONS), kept.tolist(), reference=best.tolist()))
+            curve, best = sparsification(wrong, confidence), sparsification(wrong, -wrong)
+            curves.append(Curve("sparsification", list(FRACTIONS), curve.tolist(), reference=best.tolist()))
             bins = calibration(wrong == 0, confidence)
             curves.append(
                 Curve("calibration", bins.confidence.tolist(), bins.correct.tolist(), weights=bins.share.tolist())
             )
         if self.region_curves:
-            pcr, miou = (np.nanmean(np.stack(kind), axis=0).tolist() for kind in zip(*self.region_curves, strict=True))
+            pcr, miou = (
+                np.nanmean(np.stack(curve), axis=0).tolist() for curve in zip(*self.region_curves, strict=True)
+            )
             curves.append(Curve("pcr", list(REGION_THRESHOLDS), pcr))
             curves.append(Curve("miou", [float(k) for k in range(1, LARGEST_K + 1)], miou))
         return curves
 
     def pair_list(self) -> list[ScoredPair]:
-        """Every pair with its count of right points."""
+        """Every pair with its number of correct points."""
         return [
             ScoredPair(
                 source=pair.source.name,
@@ -207,13 +201,13 @@ class Scoreboard:
             "confident half": 1 - float(sparsification(wrong, confidence, [0.5])[0]),
         }
         return [
-            Measure(name, kind.about, kind.unit, kind.better, value, None, {}, [])
+            Measure(name, info.about, info.unit, info.better, value, None, {}, [])
             for name, value in values.items()
-            for kind in (MEASURES[name],)
+            for info in (MEASURES[name],)
         ]
 
     def _pooled(self) -> tuple[Values, Values]:
-        """Of every point of every pair, whether its match is wrong (0 or 1), and its confidence."""
+        """Whether the match is wrong (0 or 1), and its confidence, of every point of every pair."""
         errors = np.concatenate([np.zeros(0, np.float32), *self.relative_errors])
         confidence = np.concatenate([np.zeros(0, np.float32), *self.confidence]).astype(np.float64)
         return (errors > CONFIDENCE_ALPHA).astype(np.float64), confidence.clip(0, 1)
@@ -228,7 +222,7 @@ class Scoreboard:
         return np.array([pair.category for pair in self.pairs])
 
     def _groups(self) -> dict[str, NDArray[np.intp]]:
-        """Indices of the pairs of each category, and of each group of categories."""
+        """Indices of the pairs of each category, then of each group."""
         categories = self._categories()
         groups = np.array([pair.group or "" for pair in self.pairs])
         named = [(name, categories == name) for name in sorted(set(categories.tolist()))]
@@ -236,7 +230,7 @@ class Scoreboard:
         return {name: np.flatnonzero(members) for name, members in named}
 
     def _table(self, columns: Sequence[tuple[Values, Values]]) -> RatioTable:
-        numerators, denominators = (np.stack(kind, axis=1) for kind in zip(*columns, strict=True))
+        numerators, denominators = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
         return RatioTable(numerators, denominators)
 
 
@@ -248,22 +242,22 @@ class RatioTable:
     denominators: Values
 
     def scores(self, members: NDArray[np.intp]) -> list[Score]:
-        """The M scores over some of the pairs, with intervals."""
+        """The M scores, with intervals, over the pairs ``members``."""
         above, below = self.numerators[members], self.denominators[members]
-        return _listed(below, _ratios(above, below), ratio_intervals(above, below))
+        return _to_scores(below, _ratios(above, below), ratio_intervals(above, below))
 
     def class_means(self, categories: NDArray[np.str_]) -> list[Score]:
-        """The mean over categories (N,) of each category's score, every one of its pairs counting the same."""
+        """The means over categories of the M scores; ``categories`` (N,) gives the category of each pair."""
         used = self.denominators.any(axis=1)
         above, below, labels = self.numerators[used], self.denominators[used], categories[used]
         values = _ratios(above, below)
         if len(labels):
             classes = [labels == label for label in np.unique(labels)]
             values = np.mean([_ratios(above[members], below[members]) for members in classes], axis=0)
-        return _listed(below, values, class_mean_intervals(above, labels))
+        return _to_scores(below, values, class_mean_intervals(above, labels))
 
 
-def _listed(denominators: Values, values: Values, intervals: Values) -> list[Score]:
+def _to_scores(denominators: Values, values: Values, intervals: Values) -> list[Score]:
     pairs = np.count_nonzero(denominators, axis=0)
     return [
         Score(int(count), float(value), (float(low), float(high)))

@@ -1,4 +1,4 @@
-"""How good a network in training is: nearest neighbours on validation pairs, in one number."""
+"""The validation score of a network in training: PCK of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALPHA = 0.1
 
 
 def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset]) -> float:
-    """The mean over benchmarks of PCK@.10, house protocol, matcher ``nn``, preset ``default``, in [0, 1]."""
+    """The mean over benchmarks of PCK@.10 in [0, 1], with protocol ``geomatch``, matcher ``nn``, preset ``default``."""
     extractor = IntrospectionFeatures(network, PRESETS[Preset.default].working_size)
     pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device.type)
     scores = [_house_score(benchmark, pipeline) for benchmark in benchmarks]

@@ -124,7 +124,7 @@ def test_bad_requests_get_one_clear_sentence(tmp_path: Path, arguments: tuple[st
     ("arguments", "said"),
     [
         (("--protocol", "pff"), "unknown protocol 'pff'"),
-        (("--protocol", "pf"), "animal-parts is not scored under protocol 'pf'"),
+        (("--protocol", "pf"), "animal-parts has no protocol 'pf'"),
         (("--features", "introspection", "--features", "dino"), "unknown features 'dino'"),
         (("--matcher", "nn", "--matcher", "best"), "unknown matcher 'best'"),
         (("--report", "file"), "is a file"),

@@ -10,7 +10,7 @@ from geomatch.evaluation.metrics.anchors import (
     class_scores,
     coverage,
     diversity,
-    object_evidence,
+    object_map,
     peaks,
     peaks_in,
     sparsity,
@@ -125,7 +125,7 @@ def test_channels_are_ranked_by_their_mean_over_images_and_of_equals_the_first_c
 
 def test_evidence_gives_every_channel_the_same_say_and_sums_to_nothing() -> None:
     maps = firing_on((0, 0), (1, 1)) * torch.tensor([1.0, 100.0])[:, None, None]
-    evidence = object_evidence(maps)
+    evidence = object_map(maps)
     assert float(evidence[0, 0]) == float(evidence[1, 1]) == pytest.approx(0.98)
     assert float(evidence.sum()) == pytest.approx(0, abs=1e-5)
 
@@ -134,5 +134,5 @@ def test_the_best_box_of_the_evidence_is_where_the_anchors_fire() -> None:
     maps = torch.full((6, 10, 10), 0.1)
     for channel, (row, column) in enumerate([(2, 3), (2, 7), (3, 5), (5, 3), (6, 7), (6, 5)]):
         maps[channel, row - 1 : row + 2, column - 1 : column + 2] = 1
-    [(box, _)] = Boxes.of_unit_square().best(object_evidence(maps)[None])
+    [(box, _)] = Boxes.of_unit_square().best(object_map(maps)[None])
     assert box == pytest.approx((0.2, 0.1, 0.9, 0.8))  # left, top, right, bottom of rows 1 to 7, columns 2 to 8

@@ -73,7 +73,7 @@ def test_a_lower_error_is_better_and_pairs_without_a_value_are_left_out(tmp_path
 
 def test_other_pairs_or_another_benchmark_cannot_be_compared(tmp_path: Path) -> None:
     first = read_scored(write(tmp_path / "a.json", [1, 2, 3]))
-    with pytest.raises(InputError, match="the first scored 3 pairs and the second 2, and they are not the same"):
+    with pytest.raises(InputError, match="the first scored 3 pairs, the second 2, and they differ"):
         compare(first, read_scored(write(tmp_path / "b.json", [1, 2])))
     with pytest.raises(InputError, match="scores on pf-willow test with scores on pf-willow val"):
         compare(first, read_scored(write(tmp_path / "b.json", [1, 2, 3], split="val")))
@@ -116,10 +116,10 @@ def test_brackets_in_the_name_of_a_benchmark_are_printed_as_they_are(
     ],
 )
 def test_what_no_evaluation_says_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="not what 'geomatch eval --json' prints"):
+    with pytest.raises(InputError, match="not the output of 'geomatch eval --json'"):
         read_scored(write(tmp_path / "a.json", [1, 2], **change))
 
 
 def test_more_right_points_than_points_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="more right points than points"):
+    with pytest.raises(InputError, match="more correct points than points"):
         read_scored(write(tmp_path / "a.json", [1, 5]))

@@ -9,14 +9,14 @@ import torch
 
 from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile
-from geomatch.evaluation.prediction import FLOW_SAMPLES, Prediction, Wanted, predict
+from geomatch.evaluation.prediction import FLOW_SAMPLES, Prediction, PredictionOptions, predict
 from geomatch.geometry.grid import Grid
 from geomatch.io.flow import FlowField
 
 SOURCE_SIZE, TARGET_SIZE = (60, 80), (70, 90)
 SHIFT = (6.0, 4.0)
 POINTS = np.array([[10.5, 20.0], [40.25, 30.75], [60.0, 50.0], [20.0, 45.0]])
-FORWARD_ONLY = Wanted(backward=False, regions=False)
+FORWARD_ONLY = PredictionOptions(backward=False, regions=False)
 
 
 def features(size: tuple[int, int]) -> FeatureMap:
@@ -39,8 +39,8 @@ def make_pair(**changes: object) -> AnnotatedPair:
     return replace(AnnotatedPair(*images, "duck", POINTS, POINTS + SHIFT), **changes)
 
 
-def predicted(pair: AnnotatedPair, wanted: Wanted = FORWARD_ONLY) -> Prediction:
-    return predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), shift, wanted)
+def predicted(pair: AnnotatedPair, options: PredictionOptions = FORWARD_ONLY) -> Prediction:
+    return predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), shift, options)
 
 
 def square(size: tuple[int, int], left: int, top: int, side: int = 20) -> np.ndarray:
@@ -50,7 +50,7 @@ def square(size: tuple[int, int], left: int, top: int, side: int = 20) -> np.nda
 
 
 def test_keypoints_are_sent_from_where_they_are_from_the_nearest_pixel_and_back() -> None:
-    found = predicted(make_pair(), Wanted(backward=True, regions=False))
+    found = predicted(make_pair(), PredictionOptions(backward=True, regions=False))
     np.testing.assert_allclose(found.forward, POINTS + SHIFT, atol=1e-4)
     np.testing.assert_allclose(found.rounded, np.array([[11, 20], [40, 31], [60, 50], [20, 45]]) + SHIFT, atol=1e-4)
     assert found.backward is not None
@@ -92,10 +92,12 @@ def test_parts_are_weighted_by_the_area_of_their_union() -> None:
 
 
 def test_regions_that_move_as_the_keypoints_do_are_right() -> None:
-    found = predicted(make_pair(), Wanted(backward=False, regions=True))
+    found = predicted(make_pair(), PredictionOptions(backward=False, regions=True))
     assert found.pcr[1:].tolist() == pytest.approx([1.0] * 100)
     assert found.miou.tolist() == pytest.approx([1.0] * 100)
-    wrong = predicted(make_pair(target_points=POINTS + np.array([20, 4])), Wanted(backward=False, regions=True))
+    wrong = predicted(
+        make_pair(target_points=POINTS + np.array([20, 4])), PredictionOptions(backward=False, regions=True)
+    )
     assert wrong.pcr[10] == 0
     assert 0 < wrong.miou.mean() < 0.6
 
@@ -111,7 +113,9 @@ def test_a_matcher_s_own_boxes_are_scored_by_their_own_matches() -> None:
         return replace(shift(source, target), regions=own)
 
     pair = make_pair(source_box=(5.0, 15.0, 65.0, 55.0))
-    found = predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), match, Wanted(backward=False, regions=True))
+    found = predict(
+        pair, features(SOURCE_SIZE), features(TARGET_SIZE), match, PredictionOptions(backward=False, regions=True)
+    )
     third = 1 / 3  # the IoU of two squares half a side apart
     assert found.miou[:4].tolist() == pytest.approx([1, (1 + third) / 2, (1 + third) / 3, (1 + third) / 3])
     assert found.pcr[[1, 66, 67, 100]].tolist() == pytest.approx([third, third, 2 * third, 2 * third])
@@ -119,11 +123,11 @@ def test_a_matcher_s_own_boxes_are_scored_by_their_own_matches() -> None:
 
 def test_what_is_kept_comes_back_as_it_was() -> None:
     masks = square(SOURCE_SIZE, 10, 10), square(TARGET_SIZE, 18, 14)
-    for pair, wanted in (
-        (make_pair(masks=lambda: masks), Wanted(backward=True, regions=True)),
+    for pair, options in (
+        (make_pair(masks=lambda: masks), PredictionOptions(backward=True, regions=True)),
         (make_pair(source_points=np.zeros((0, 2)), target_points=np.zeros((0, 2))), FORWARD_ONLY),
     ):
-        before = predicted(pair, wanted)
+        before = predicted(pair, options)
         after = Prediction.from_arrays(before.to_arrays())
         assert after.measures == before.measures
         assert (after.source_size, after.target_size) == (before.source_size, before.target_size)

@@ -20,7 +20,6 @@ from geomatch.evaluation.protocols import (
     Protocol,
     Reading,
     Side,
-    Transfer,
     find_protocols,
     house_protocol,
 )
@@ -36,11 +35,11 @@ def make_pair(**changes: object) -> AnnotatedPair:
     return replace(pair, **changes)
 
 
-def make_transfer(off_by: float = 0.0, **changes: object) -> Transfer:
+def make_prediction(off_by: float = 0.0, **changes: object) -> Prediction:
     """Sizes 50 x 40 and 200 x 100 (width x height); every prediction is ``off_by`` to the right."""
     shift = np.array([off_by, 0])
-    transfer = Transfer(make_pair(), (40, 50), (100, 200), TARGET + shift, TARGET + shift, SOURCE + shift)
-    return replace(transfer, **changes)
+    prediction = Prediction((40, 50), (100, 200), TARGET + shift, TARGET + shift, np.ones(2), SOURCE + shift)
+    return replace(prediction, **changes)
 
 
 @pytest.mark.parametrize(
@@ -64,22 +63,23 @@ def test_threshold_lengths_are_of_the_image_and_frame_named(
     length: Length, side: Side, frame: Frame, expected: float
 ) -> None:
     """Trap: width and height taken from the wrong image."""
-    assert Protocol("test", length, side, frame=frame).threshold_length(make_transfer()) == pytest.approx(expected)
+    protocol = Protocol("test", length, side, frame=frame)
+    assert protocol.threshold_length(make_pair(), make_prediction()) == pytest.approx(expected)
 
 
 def test_errors_are_measured_in_the_frame_of_the_image_that_keypoints_land_in() -> None:
     squashed = Frame(FrameKind.square, 100)
     forward = Protocol("test", Length.image, frame=squashed)
     backward = Protocol("test", Length.image, Side.source, Direction.target_to_source, squashed)
-    assert forward.errors(make_transfer(off_by=8)) == pytest.approx([4, 4])  # 100 / 200 of a pixel
-    assert backward.errors(make_transfer(off_by=8)) == pytest.approx([16, 16])  # 100 / 50
+    assert forward.errors(make_pair(), make_prediction(off_by=8)) == pytest.approx([4, 4])  # 100 / 200 of a pixel
+    assert backward.errors(make_pair(), make_prediction(off_by=8)) == pytest.approx([16, 16])  # 100 / 50
 
 
 def test_an_error_on_the_threshold_counts_under_one_boundary_and_not_under_the_other() -> None:
-    transfer = make_transfer(off_by=4)
+    pair, prediction = make_pair(), make_prediction(off_by=4)
     included = Protocol("test", Length.keypoint_extent)
-    assert included.correct(transfer, 0.1).tolist() == [True, True]
-    assert replace(included, boundary=Boundary.excluded).correct(transfer, 0.1).tolist() == [False, False]
+    assert included.correct(pair, prediction, 0.1).tolist() == [True, True]
+    assert replace(included, boundary=Boundary.excluded).correct(pair, prediction, 0.1).tolist() == [False, False]
 
 
 def test_every_pair_is_held_to_its_own_length() -> None:
@@ -100,26 +100,26 @@ def test_keypoints_that_round_to_one_pixel_stay_two() -> None:
     points = np.array([[10.2, 20.0], [10.4, 20.0]])
     pair = make_pair(source_points=points)
     rounded = np.array([[50.0, 40.0], [50.0, 40.0]])
-    transfer = make_transfer(pair=pair, rounded=rounded)
+    prediction = make_prediction(rounded=rounded)
     protocol = Protocol("test", Length.keypoint_extent, reading=Reading.rounded)
-    assert protocol.correct(transfer, 0.1).tolist() == [True, False]
+    assert protocol.correct(pair, prediction, 0.1).tolist() == [True, False]
 
 
 def test_scoring_leaves_the_annotations_as_they_were() -> None:
     """Trap: annotations rescaled in place, wrong from the second time on."""
-    transfer = make_transfer(off_by=5)
-    before = [array.copy() for array in (transfer.pair.source_points, transfer.pair.target_points, transfer.forward)]
+    pair, prediction = make_pair(), make_prediction(off_by=5)
+    before = [array.copy() for array in (pair.source_points, pair.target_points, prediction.forward)]
     for protocol in find_protocols("pf-pascal", [EVERY]):
-        first = protocol.correct(transfer, 0.05)
-        assert (protocol.correct(transfer, 0.05) == first).all()
-    after = (transfer.pair.source_points, transfer.pair.target_points, transfer.forward)
+        first = protocol.correct(pair, prediction, 0.05)
+        assert (protocol.correct(pair, prediction, 0.05) == first).all()
+    after = (pair.source_points, pair.target_points, prediction.forward)
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
 def test_a_protocol_that_needs_a_box_says_so_where_there_is_none() -> None:
-    transfer = make_transfer(pair=make_pair(target_box=None, origin="row 7"))
+    pair = make_pair(target_box=None, origin="row 7")
     with pytest.raises(InputError, match="row 7: protocol test needs an object box"):
-        Protocol("test", Length.object_box).correct(transfer, 0.1)
+        Protocol("test", Length.object_box).correct(pair, make_prediction(), 0.1)
 
 
 def test_public_protocols_are_what_their_authors_code_does() -> None:
@@ -151,5 +151,5 @@ def test_protocols_are_chosen_by_name_once_each_and_unknown_ones_refused() -> No
     assert [p.name for p in find_protocols("pf-willow", ["hpf", "geomatch", "hpf"])] == ["hpf", "geomatch"]
     with pytest.raises(InputError, match="unknown protocol 'pfff': the known ones are geomatch, pf, "):
         find_protocols("pf-willow", ["pfff"])
-    with pytest.raises(InputError, match="pf-willow is not scored under protocol 'dift', only under geomatch, pf"):
+    with pytest.raises(InputError, match="pf-willow has no protocol 'dift'; choose from geomatch, pf"):
         find_protocols("pf-willow", ["dift"])

@@ -137,7 +137,7 @@ def test_fresh_throws_away_what_is_kept(dataset: PairDataset, tmp_path: Path) ->
 
 def test_a_run_goes_on_without_a_place_to_keep_predictions(dataset: PairDataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.warns(GeomatchWarning, match="the run goes on, but keeps no predictions"):
+    with pytest.warns(GeomatchWarning, match="the run continues, but caches no predictions"):
         outcome = evaluate(dataset, tmp_path / "file")[0]
     assert scores(outcome) == scores(evaluate(dataset, None)[0])
 

@@ -1,7 +1,7 @@
-"""What AnchorNet claims of its banks, measured: maps are sparse, diverse, and together cover the object.
+"""Measures of AnchorNet's filter banks: their response maps should be sparse, diverse, and together cover the object.
 
-Response maps are (..., K, h, w), >= 0: K channels, the filters of one class's bank, on a grid. A channel's peak is the
-cell where it responds most, of equals the first. All functions are pure functions of their arguments.
+Response maps are (..., K, h, w), >= 0: the K filters of the bank of a class, on a grid. The peak of a channel is the
+(first) cell with its strongest response. All functions are pure.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from geomatch.annotations import Box
 from geomatch.geometry.grid import Grid
 
 BEST_CELLS = 0.05
-"""Share of the cells that sparsity looks at."""
+"""The share of cells whose energy `sparsity` sums."""
 NEAR = 0.1
-"""How far round a peak the object counts as covered, as a share of the longer side of its box."""
+"""The radius covered by a peak, as a share of the longer side of the object's box."""
 
 
 def sparsity(maps: Tensor) -> Tensor:
-    """The share of a map's energy, its squared responses, that its best 5 % of cells hold: (...) of (..., h, w).
+    """The share of a map's energy (squared responses) in its strongest 5 % of cells: (..., h, w) to (...).
 
-    0.05 (as nearly as whole cells allow) for a flat map, 1 for one that fires on one spot; 0 for one that is 0
-    everywhere. The responses are taken as they are, floor and all, so a channel that is never quite silent is less
-    sparse than it looks.
+    About 0.05 for a flat map, 1 for a map with one active cell, and 0 for a map of zeros. No background level is
+    subtracted, so a constant response to everything lowers the sparsity.
     """
     energy = maps.flatten(-2).double().square()
     cells = max(1, round(BEST_CELLS * energy.shape[-1]))
@@ -36,9 +35,9 @@ def sparsity(maps: Tensor) -> Tensor:
 
 
 def diversity(maps: Tensor) -> Tensor:
-    """The mean cosine between the maps of two channels, over all pairs: (...) of (..., K, h, w). Less is more diverse.
+    """The mean cosine between the maps of two channels, over all pairs: (..., K, h, w) to (...). Lower is more diverse.
 
-    NaN for a bank of one. The cosine is that of equation (4), not squared.
+    NaN for K = 1. The cosine is that of equation (4), not squared.
     """
     unit = F.normalize(maps.flatten(-2).double(), dim=-1)
     channels = unit.shape[-2]
@@ -47,34 +46,33 @@ def diversity(maps: Tensor) -> Tensor:
 
 
 def peaks(maps: Tensor) -> Tensor:
-    """The number of each channel's peak among the cells in row-major order: (...) int64 of (..., h, w)."""
+    """The index of each channel's peak in row-major order: (..., h, w) to (...) int64."""
     return maps.flatten(-2).argmax(dim=-1)
 
 
 def peaks_in(boxes: Sequence[Box], maps: Tensor, grid: Grid) -> float:
-    """The share of the channels (K, h, w) whose peak, its cell's centre, lies in one of the boxes, in pixels."""
+    """The share of channels (K, h, w) whose peak (the centre of the cell) lies in one of the boxes, in pixels."""
     inside = torch.stack([_within(box, grid) for box in boxes]).any(dim=0)
     return float(inside[peaks(maps).cpu()].double().mean())
 
 
 def coverage(box: Box, maps: Tensor, grid: Grid) -> float:
-    """The share of a box's cells within ``NEAR`` of its longer side of the peak of some channel (K, h, w).
+    """The share of the cells in a box that lie near the peak of any channel (K, h, w).
 
-    box: in pixels. Cells are those whose centres lie in the box, and so distances are between centres, in pixels.
-    NaN if there are none.
+    Near means at most ``NEAR`` times the longer side of the box. Cells and peaks are compared by their centres, in
+    pixels. NaN if no cell's centre lies in the box.
     """
     left, top, right, bottom = box
     centres = grid.centres().double()
-    cells, tips = centres[_within(box, grid)], centres[peaks(maps).cpu()]
-    near = torch.cdist(cells, tips, compute_mode="donot_use_mm_for_euclid_dist") <= NEAR * max(
+    cells, peak_centres = centres[_within(box, grid)], centres[peaks(maps).cpu()]
+    near = torch.cdist(cells, peak_centres, compute_mode="donot_use_mm_for_euclid_dist") <= NEAR * max(
         right - left, bottom - top
     )
     return float(near.any(dim=1).double().mean())
 
 
 def class_scores(maps: Tensor, thresholds: Tensor, classes: int) -> Tensor:
-    """How surely an image shows each class: the mean over its bank of how far each filter's strongest response exceeds
-    its threshold, (..., N).
+    """The scores (..., N) of N classes: the mean over a bank of each filter's strongest response minus its threshold.
 
     maps: (..., N K, h, w), bank after bank. thresholds: (N K,).
     """
@@ -83,18 +81,18 @@ def class_scores(maps: Tensor, thresholds: Tensor, classes: int) -> Tensor:
 
 
 def strongest_channels(maxima: Tensor, count: int) -> list[int]:
-    """The ``count`` channels, or all, that on average over images respond most, falling; of equals the first.
+    """Up to ``count`` channels with the highest mean response, in falling order (stable).
 
-    maxima: (images, K), each channel's strongest response.
+    maxima: (images, K), the strongest response of each channel in each image.
     """
     return maxima.double().mean(dim=0).argsort(descending=True, stable=True)[:count].tolist()
 
 
-def object_evidence(maps: Tensor) -> Tensor:
-    """How much speaks for the object at each cell, positive and negative: (h, w) of a bank's maps (K, h, w).
+def object_map(maps: Tensor) -> Tensor:
+    """A signed map of the object: (K, h, w) to (h, w).
 
-    The sum over channels, each divided by its strongest response so that all have the same say, less its mean over
-    cells: the best box of it leaves out what responds less than average.
+    The sum over channels, each divided by its strongest response, minus its mean over cells. The box with the largest
+    sum leaves out cells with less than the mean response.
     """
     strongest = maps.amax(dim=(-2, -1), keepdim=True)
     summed = (maps / strongest.clamp(min=torch.finfo(maps.dtype).tiny)).sum(dim=0)
@@ -102,7 +100,7 @@ def object_evidence(maps: Tensor) -> Tensor:
 
 
 def _within(box: Box, grid: Grid) -> Tensor:
-    """Which cells' centres lie in the box: (h w) bool."""
+    """Which cells have their centre in the box: (h w,) bool."""
     left, top, right, bottom = box
     x, y = grid.centres().double().unbind(dim=-1)
     return (x >= left) & (x <= right) & (y >= top) & (y <= bottom)

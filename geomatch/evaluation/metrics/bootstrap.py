@@ -1,7 +1,7 @@
-"""How far scores would move had other pairs been drawn: percentile bootstrap over pairs (Efron, 1979).
+"""Confidence intervals of scores: percentile bootstrap over pairs (Efron, 1979).
 
-A replicate draws as many pairs as there are, with replacement, and computes the score again; the interval spans the
-middle of the replicates. Results depend on the seed only. Memory does not grow with pairs times replicates.
+A replicate draws as many pairs as there are, with replacement, and computes the score again; the interval is between
+two percentiles of the replicates. Results depend on the seed only. Memory is bounded for any number of replicates.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _DRAWS_AT_ONCE = 1 << 20
-"""Bounds a block of replicates: the pairs drawn in it, 8 bytes each and held a few times over."""
+"""The number of pairs drawn per block of replicates: 8 bytes each, in a few copies."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one method scores above another on the same pairs.
+    """The difference of two scores on the same pairs.
 
-    value: on all pairs. low, high: its bootstrap interval. share_above_zero: of the replicates, those in which the
-    difference is positive, a difference of zero counting half; 1/2 for methods that do not differ.
+    value: on all pairs. low, high: its bootstrap interval.
+    share_above_zero: the share of replicates with a positive difference; a difference of zero counts half.
     """
 
     value: float
@@ -35,8 +35,8 @@ def resample_weights(
 ) -> Iterator[NDArray[np.float64]]:
     """How often each pair is drawn in each replicate: blocks (r, pairs) float64 of counts, ``replicates`` rows in all.
 
-    Each row is multinomial, ``pairs`` draws of equal chance. A block takes a few tens of MiB at most, or one row. The
-    size of the blocks does not change the numbers. A generator as ``seed`` is drawn from, so that calls can share it.
+    Each row is multinomial: ``pairs`` draws with equal probability. A block takes at most a few tens of MiB, or one
+    row; its size does not change the numbers. ``seed`` may be a generator, which several calls can share.
     """
     generator = np.random.default_rng(seed)
     rows = max(1, _DRAWS_AT_ONCE // max(pairs, 1))
@@ -49,11 +49,18 @@ def resample_weights(
 def ratio_intervals(
     numerators: ArrayLike, denominators: ArrayLike, replicates: int = 1000, seed: int = 0, level: float = 0.95
 ) -> NDArray[np.float64]:
-    """Intervals of ``sum numerators / sum denominators`` over resampled pairs, (N, M) each: (M, 2), low and high.
+    """Intervals of M scores ``sum numerators / sum denominators`` over resampled pairs.
 
-    The M scores are of the same pairs and see the same draws. Per image: a pair's score, over 1. Per point: a pair's
-    correct keypoints, over its keypoints. Replicates whose denominators sum to 0 are left out; NaN if none is left or
-    there are no pairs.
+    Per image, the numerator of a pair is its score and its denominator 1; per point, they are its correct keypoints and
+    all its keypoints. All M scores use the same draws.
+
+    Args:
+        numerators, denominators: (N, M).
+        replicates, seed: of the bootstrap.
+        level: the probability of the interval.
+
+    Returns:
+        (M, 2), low and high. Replicates whose denominators sum to 0 are left out; NaN if none remains.
     """
     return _percentile_intervals(_replicated_ratios(numerators, denominators, replicates, seed), level)
 
@@ -61,9 +68,16 @@ def ratio_intervals(
 def class_mean_intervals(
     values: ArrayLike, classes: ArrayLike, replicates: int = 1000, seed: int = 0, level: float = 0.95
 ) -> NDArray[np.float64]:
-    """Intervals of the mean over classes of each class's mean: (M, 2); pairs are resampled within their class.
+    """Intervals of the mean over classes of the class means; pairs are resampled within their class.
 
-    values: (N, M), M scores a pair. classes: (N,), of any kind that can be compared. NaN without pairs.
+    Args:
+        values: (N, M), M scores per pair.
+        classes: (N,), the class of each pair, of any sortable type.
+        replicates, seed: of the bootstrap.
+        level: the probability of the interval.
+
+    Returns:
+        (M, 2), low and high; NaN without pairs.
     """
     scores, labels = np.asarray(values, np.float64), np.asarray(classes)
     generator = np.random.default_rng(seed)
@@ -80,10 +94,15 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Difference:
-    """``sum (second - first) / sum denominators`` over pairs, (N,) each, with both methods resampled on the same pairs.
+    """``sum (second - first) / sum denominators`` over pairs, with its interval; both are resampled on the same pairs.
 
-    Numerators and denominators are as for ``ratio_intervals``; what it leaves out is left out here, and all is NaN
-    where its interval is.
+    Args:
+        first_numerators, second_numerators, denominators: (N,), as for `ratio_intervals`.
+        replicates, seed: of the bootstrap.
+        level: the probability of the interval.
+
+    Returns:
+        The difference; NaN where `ratio_intervals` is NaN.
     """
     gains = np.asarray(second_numerators, np.float64) - np.asarray(first_numerators, np.float64)
     counts = np.asarray(denominators, np.float64)
@@ -109,7 +128,7 @@ def _replicated_ratios(
 
 
 def _percentile_intervals(replicated: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """(replicates, M) to (M, 2), each column without its NaN."""
+    """(replicates, M) to (M, 2), ignoring NaN."""
     shares = ((1 - level) / 2, (1 + level) / 2)
     columns = [column[~np.isnan(column)] for column in replicated.T]
     return np.array([np.quantile(column, shares) if len(column) else (np.nan, np.nan) for column in columns])

@@ -1,4 +1,4 @@
-"""How far confidence can be trusted, as pure functions of arrays: does it rank errors, and is it a probability."""
+"""Measures of confidence: how well it ranks errors, and whether it is a probability. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FRACTIONS: Final = tuple(step / 20 for step in range(20))
-"""Shares of matches dropped along a sparsification curve: 0, .05, ... .95."""
+"""The shares of matches dropped along a sparsification curve: 0, .05, ... .95."""
 
 
 def sparsification(
     errors: NDArray[np.floating], confidence: NDArray[np.floating], fractions: ArrayLike = FRACTIONS
 ) -> NDArray[np.float64]:
-    """Mean error of the matches left after the least confident ones are dropped.
+    """The mean error of the matches that remain after the least confident ones are dropped.
 
-    errors, confidence: (N,); a confidence that is not a number ranks below all others. fractions: (F,), the shares
-    dropped, in [0, 1). Returns (F,) float64 in the unit of ``errors``, NaN for N = 0.
+    For matches with equal confidence, the value is the expectation over all orders of dropping them: the sum of the
+    remaining errors is linear in their number. A match at the cut counts partly.
 
-    Of matches with equal confidence none goes first: the value is the expectation over all orders in which they may be
-    dropped, which makes the kept errors' sum linear in the number kept. A match at the cut counts by the part kept.
+    Args:
+        errors: (N,).
+        confidence: (N,); NaN ranks below all numbers.
+        fractions: (F,), the shares dropped, in [0, 1).
+
+    Returns:
+        (F,) float64 in the unit of ``errors``; NaN for N = 0.
     """
     if len(errors) == 0:
         return np.full(np.shape(fractions), np.nan)
@@ -33,19 +38,19 @@ def sparsification(
 
 
 def area_under_sparsification_error(errors: NDArray[np.floating], confidence: NDArray[np.floating]) -> float:
-    """AUSE (Ilg et al., ECCV 2018): how far a confidence falls short of ranking by the errors (N,) themselves.
+    """AUSE (Ilg et al., ECCV 2018): how much worse ``confidence`` ranks matches than their errors (N,) do.
 
-    The mean over FRACTIONS of the sparsification curve less the oracle's, which drops the largest errors first, in the
-    unit of ``errors`` (not divided by the mean error). 0 is perfect; NaN for N = 0.
+    The mean over FRACTIONS of the sparsification curve minus the oracle's, which drops the largest errors first. The
+    unit is that of ``errors`` (it is not divided by the mean error). 0 is perfect; NaN for N = 0.
     """
     return float((sparsification(errors, confidence) - sparsification(errors, -errors)).mean())
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A reliability diagram: one entry for each bin of confidence that holds points, (bins,) float64 each.
+    """A reliability diagram: arrays (bins,) float64 with an entry for each non-empty bin of confidence.
 
-    confidence: mean confidence. correct: share of the points that are correct. share: of all points, those in the bin.
+    confidence: the mean confidence. correct: the share of correct points. share: the bin's share of all points.
     """
 
     confidence: NDArray[np.float64]
@@ -59,10 +64,10 @@ class Calibration:
 
 
 def calibration(correct: NDArray[np.bool_], confidence: NDArray[np.floating], bins: int = 15) -> Calibration:
-    """Compare confidence in [0, 1] with how often points are correct, (N,) each (Guo et al., ICML 2017, section 2).
+    """Compare confidence (N,) in [0, 1] with the share of correct points (Guo et al., ICML 2017, section 2).
 
-    The bins are of equal width, ((m - 1) / bins, m / bins], 0 going to the first; empty ones are left out. Raises
-    ValueError if a confidence lies outside [0, 1] or is not a number.
+    The bins have equal width, ((m - 1) / bins, m / bins]; 0 belongs to the first. Raises ValueError if a confidence
+    lies outside [0, 1] or is not a number.
     """
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError("confidence must lie between 0 and 1 to be read as a probability")

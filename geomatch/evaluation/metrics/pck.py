@@ -1,4 +1,4 @@
-"""Lengths that keypoint errors are compared with, as pure functions of arrays."""
+"""The lengths that PCK thresholds are relative to. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from geomatch.annotations import Box, Points
 
 
 def keypoint_extent(points: Points) -> float:
-    """The longer side, in pixels, of the tightest box round keypoints (K, 2)."""
+    """The longer side, in pixels, of the bounding box of keypoints (K, 2)."""
     return float(np.ptp(points, axis=0).max())
 
 
 def box_side(box: Box, scale: NDArray[np.float64]) -> float:
-    """The longer side of a box (left, top, right, bottom) after scaling by (x, y)."""
+    """The longer side of a box after scaling by (x, y)."""
     left, top, right, bottom = box
     return float(max((right - left) * scale[0], (bottom - top) * scale[1]))

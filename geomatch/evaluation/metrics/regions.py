@@ -1,7 +1,6 @@
-"""Region matching as Proposal Flow scores it (Ham et al., CVPR 2016, section 4.2): do boxes land where they should.
+"""Measures of region matching (Proposal Flow, Ham et al., CVPR 2016, section 4.2). Pure functions of arrays.
 
-Boxes are (left, top, right, bottom) in pixels, (B, 4) float64 for B of them; areas are (right - left)(bottom - top).
-All functions are pure functions of arrays.
+Boxes are (B, 4) float64, (left, top, right, bottom) in pixels; areas are (right - left)(bottom - top).
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from geomatch.annotations import Box, Points
 from geomatch.matching.proposal_flow.proposals import Boxes
 
 REGION_THRESHOLDS: Final = tuple(step / 100 for step in range(101))
-"""The 1 - IoU below which a region counts as correct, along a PCR curve: 0, .01, ... 1."""
+"""The thresholds of 1 - IoU of a PCR curve: 0, .01, ... 1."""
 
 _SINGULAR: Final = 1e-10
-"""Singular values of a spline's equations, over the largest, below which points count as coinciding or on a line."""
+"""Singular values of the spline's equations, relative to the largest, that are treated as zero."""
 
 
 @dataclass(frozen=True)
 class ThinPlateSpline:
-    """The smoothest map of the plane through given point pairs (Bookstein, PAMI 1989).
+    """A thin-plate spline, the smoothest map of the plane through point pairs (Bookstein, PAMI 1989).
 
     ``f(p) = A (1, q) + sum_k w_k U(|q - q_k|)`` with U(r) = r^2 log r^2, sum w_k = 0 and sum w_k q_k = 0, where
-    q = (p - centre) / scale; the scale of q does not change f, it keeps the equations well conditioned.
+    q = (p - centre) / scale. The scale does not change f; it keeps the equations well conditioned.
 
     centre: (2,) pixels. scale: pixels. knots: (K, 2). weights: (K, 2). affine: (3, 2), rows for 1, x and y.
     """
@@ -43,12 +42,11 @@ class ThinPlateSpline:
 
     @classmethod
     def fit(cls, source: Points, target: Points) -> ThinPlateSpline:
-        """The spline that takes ``source`` (K, 2) to ``target`` (K, 2), in pixels of the two images.
+        """The spline that maps ``source`` (K, 2) to ``target`` (K, 2), in pixels of the two images.
 
-        Where fewer than three points, or points on a line, leave the affine part open, it is the one nearest to the
-        least-squares similarity of the pairs, so that distinct points are still interpolated: one point gives a
-        translation, two a similarity. Points that coincide in ``source`` go to the mean of their targets. Raises
-        ValueError without points.
+        Fewer than three points, or points on a line, do not determine the affine part. It is then the one nearest to
+        the least-squares similarity of the pairs: one point gives a translation, two give a similarity. Points that
+        coincide in ``source`` are mapped to the mean of their targets. Raises ValueError without points.
         """
         if len(source) == 0:
             raise ValueError("a thin-plate spline needs at least one pair of points")
@@ -58,8 +56,8 @@ class ThinPlateSpline:
         bending, linear = np.split(_spline_basis(knots, knots), [len(knots)], axis=1)
         system = np.block([[bending, linear], [linear.T, np.zeros((3, 3))]])
         start = np.vstack((np.zeros_like(knots), _least_squares_similarity(knots, target)))
-        wanted = np.vstack((target, np.zeros((3, 2))))
-        solution = start + np.linalg.lstsq(system, wanted - system @ start, rcond=_SINGULAR)[0]
+        values = np.vstack((target, np.zeros((3, 2))))
+        solution = start + np.linalg.lstsq(system, values - system @ start, rcond=_SINGULAR)[0]
         return cls(centre, scale, knots, solution[:-3], solution[-3:])
 
     def __call__(self, points: Points) -> Points:
@@ -69,27 +67,27 @@ class ThinPlateSpline:
 
 
 def _spline_basis(points: Points, knots: Points) -> NDArray[np.float64]:
-    """What a spline is linear in, at points (N, 2): U of the distances to knots (K, 2), then 1, x, y: (N, K + 3)."""
+    """The basis of a spline at points (N, 2): U of the distances to knots (K, 2), then 1, x, y: (N, K + 3)."""
     squared = cdist(points, knots, "sqeuclidean")
     return np.hstack((xlogy(squared, squared), np.ones((len(points), 1)), points))
 
 
 def _least_squares_similarity(centred: Points, target: Points) -> NDArray[np.float64]:
-    """The affine (3, 2), rows for 1, x and y, that turns, scales and shifts ``centred`` (K, 2) closest to ``target``.
+    """The similarity that maps ``centred`` (K, 2) nearest to ``target``, as (3, 2) with rows for 1, x and y.
 
-    As complex numbers: z' = mean z' + (conj z . z') / |z|^2 z. If all points coincide it only shifts.
+    In complex numbers: z' = mean z' + (conj z . z') / |z|^2 z. If all points coincide, it is a translation.
     """
-    z, wanted = centred @ (1, 1j), target @ (1, 1j)
+    z, mapped = centred @ (1, 1j), target @ (1, 1j)
     length = float(np.vdot(z, z).real)
-    turn = complex(np.vdot(z, wanted)) / length if length > 0 else 1 + 0j
+    turn = complex(np.vdot(z, mapped)) / length if length > 0 else 1 + 0j
     return np.vstack((target.mean(axis=0), (turn.real, turn.imag), (-turn.imag, turn.real)))
 
 
 def valid_boxes(boxes: Boxes, object_box: Box, points: Points) -> NDArray[np.bool_]:
     """Which of boxes (B, 4) are on the object, (B,) bool: those that Proposal Flow evaluates.
 
-    At least 75 % of the box's own area lies inside the object's box, and at least one keypoint of ``points`` (K, 2)
-    lies in the box or on its edge. A box without area is not valid.
+    At least 75 % of a box lies inside the object's box, and at least one keypoint of ``points`` (K, 2) lies in it or on
+    its edge. A box without area is not valid.
     """
     overlap = np.minimum(boxes[:, 2:], object_box[2:]) - np.maximum(boxes[:, :2], object_box[:2])
     area = _areas(boxes)
@@ -100,11 +98,11 @@ def valid_boxes(boxes: Boxes, object_box: Box, points: Points) -> NDArray[np.boo
 
 
 def warp_boxes(boxes: Boxes, warp: Callable[[Points], Points]) -> Boxes:
-    """Where boxes (B, 4) go if their corners are moved by ``warp``, a map of points (N, 2) to points (N, 2).
+    """The boxes (B, 4) after their corners are moved by ``warp``, a map of points (N, 2) to points (N, 2).
 
-    left and right are the means of the two smallest and of the two largest x of the four moved corners, top and bottom
-    likewise, as in Proposal Flow. With a ThinPlateSpline through the keypoints this is the ground truth (whose corners
-    the released code also clips to the target image); with a dense flow it is what the flow predicts.
+    As in Proposal Flow, left and right are the means of the two smallest and the two largest x of the moved corners;
+    top and bottom likewise. With a ThinPlateSpline through the keypoints this is the ground truth (the released code
+    also clips its corners to the target image); with a dense flow it is the prediction.
     """
     corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     moved = np.sort(warp(corners.reshape(-1, 2)).reshape(-1, 4, 2), axis=1)
@@ -112,7 +110,7 @@ def warp_boxes(boxes: Boxes, warp: Callable[[Points], Points]) -> Boxes:
 
 
 def box_iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
-    """Area of the intersection over that of the union, row by row: (B, 4), (B, 4) to (B,). 0 if neither has area."""
+    """The IoU of boxes, row by row: (B, 4), (B, 4) to (B,). 0 if neither has area."""
     sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     intersection = sides.clip(0).prod(axis=1)
     union = _areas(first) + _areas(second) - intersection
@@ -124,7 +122,7 @@ def _areas(boxes: Boxes) -> NDArray[np.float64]:
 
 
 def mean_in_boxes(values: NDArray[np.floating], boxes: Boxes) -> NDArray[np.float64]:
-    """Mean of a map (H, W) over the pixels whose centres lie in each box (B, 4): (B,), NaN for a box without pixels."""
+    """The mean of a map (H, W) over the pixels whose centres lie in each box (B, 4): (B,), NaN for none."""
     height, width = values.shape
     table = np.zeros((height + 1, width + 1))
     table[1:, 1:] = np.cumsum(np.cumsum(values, axis=0), axis=1)
@@ -139,10 +137,10 @@ def mean_in_boxes(values: NDArray[np.floating], boxes: Boxes) -> NDArray[np.floa
 def probability_of_correct_regions(
     ious: NDArray[np.float64], thresholds: ArrayLike = REGION_THRESHOLDS
 ) -> NDArray[np.float64]:
-    """PCR: share of regions (B,) with 1 - IoU < tau, for each tau of ``thresholds`` (T,).
+    """PCR: the share of regions (B,) with 1 - IoU < tau, for each tau of ``thresholds`` (T,).
 
     Returns (T,) float64, NaN without regions. (Proposal Flow's released code plots each share one threshold, .01, too
-    early.)
+    low.)
     """
     if len(ious) == 0:
         return np.full(np.shape(thresholds), np.nan)
@@ -153,9 +151,9 @@ def probability_of_correct_regions(
 def mean_iou_at_k(
     ious: NDArray[np.float64], confidence: NDArray[np.floating], largest_k: int = 100
 ) -> NDArray[np.float64]:
-    """mIoU@k: mean IoU of the k most confident regions, for k = 1 .. ``largest_k``: (largest_k,), NaN without regions.
+    """mIoU@k, the mean IoU of the k most confident regions, for k = 1 .. ``largest_k``: (largest_k,), NaN for B = 0.
 
-    ious, confidence: (B,). Of equal confidences the lower index goes first. Beyond k = B the mean is that of all B.
+    ious, confidence: (B,). Among equal confidences, the lower index comes first. For k > B it is the mean of all.
     """
     if len(ious) == 0:
         return np.full(largest_k, np.nan)
@@ -165,7 +163,7 @@ def mean_iou_at_k(
 
 
 def area_under_curve(x: ArrayLike, y: ArrayLike) -> float:
-    """AuC: area under y (T,) over ascending x (T,) by trapezoids, over the range of x. The mean height of the curve."""
+    """AuC: the area under y (T,) over ascending x (T,) by trapezoids, divided by the range of x."""
     positions, heights = np.asarray(x, np.float64), np.asarray(y, np.float64)
     area = np.diff(positions) @ (heights[1:] + heights[:-1]) / 2
     return float(area / (positions[-1] - positions[0]))

@@ -1,4 +1,4 @@
-"""How well a score tells what has a label from what has not, as pure functions of arrays."""
+"""Measures of ranking by a score. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 
 def average_precision(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> float:
-    """The mean, over what is relevant, of the precision among all that score at least as much.
+    """The mean, over relevant items, of the precision among all items with at least their score.
 
-    scores, relevant: (N,). With equal scores nothing is ranked above the other: they all count at once, so the order
-    of the input does not matter. NaN if nothing is relevant.
+    scores, relevant: (N,). Items with equal scores enter together, so the order of the input does not matter. NaN if no
+    item is relevant.
     """
     if not relevant.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(relevant[order])
-    # The last place of each run of equal scores.
+    # The last index of each run of equal scores.
     last = np.searchsorted(-scores[order], -scores[order], side="right") - 1
     return float((hits[last] / (last + 1))[relevant[order]].mean())

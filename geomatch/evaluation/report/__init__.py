@@ -1,4 +1,4 @@
-"""Evaluations as one HTML page that needs nothing but itself."""
+"""The report of evaluations: one self-contained HTML page."""
 
 from geomatch.evaluation.report.page import report_page
 from geomatch.evaluation.report.pictures import PairPicture

@@ -1,4 +1,4 @@
-"""Scores class by class: tables whose cells hold a small bar for each selection."""
+"""Tables of scores per class, with a small bar for each selection in each cell."""
 
 from __future__ import annotations
 
@@ -14,45 +14,36 @@ from geomatch.evaluation.report.wording import (
     selection_name,
     tolerance,
 )
-from geomatch.evaluation.results import Evaluation, Measure, Result
+from geomatch.evaluation.results import Evaluation, Measure, Result, Score
 from geomatch.visualize.charts import series_class
 from geomatch.visualize.markup import Markup, element, joined
 
 GROUPS = ("within", "across")
-"""Keys of ``per_class`` that stand for unions of classes, where a benchmark has them."""
+"""Keys of ``per_class`` that are groups of classes."""
 _ALL = "all"
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a class scored, with its 95 % interval (NaN where there is none)."""
-
-    pairs: int
-    value: float
-    interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
 class Column:
-    """What is asked of every class, and for each selection the answers: class -> score."""
+    """A column of the table. scores: for each selection, class -> score."""
 
     heading: str
     unit: str
-    answers: list[dict[str, Score]]
+    scores: list[dict[str, Score]]
 
     @property
     def full_bar(self) -> float:
-        """The value whose bar is as wide as the cell: 1 for shares, else the largest."""
-        known = [score.value for each in self.answers for score in each.values() if math.isfinite(score.value)]
+        """The value of a bar as wide as the cell: 1 for shares, else the largest value."""
+        known = [score.value for each in self.scores for score in each.values() if math.isfinite(score.value)]
         return 1.0 if self.unit == "share" else max(known, default=0.0) or 1.0
 
 
 def class_section(evaluations: Sequence[Evaluation]) -> Markup:
-    """PCK by class and, folded away where there is PCK, all else by class; empty if nothing was scored by class."""
+    """PCK by class, then the other measures by class, folded if there is PCK; empty if there are no classes."""
     pck = _class_table(
         evaluations,
         _pck_columns(evaluations),
-        "PCK under the headline's protocol and average; ticks on the bars: 95 % bootstrap intervals.",
+        "PCK under the protocol and average of the headline; ticks on the bars: 95 % bootstrap intervals.",
     )
     others = _class_table(
         evaluations,
@@ -68,36 +59,35 @@ def _pck_columns(evaluations: Sequence[Evaluation]) -> list[Column]:
     scheme = next(iter(schemes(evaluations)), ("", ""))
     results = [results_under(evaluation, scheme) for evaluation in evaluations]
     return [
-        Column(f"PCK@{tolerance(alpha)}", "share", [_answers(each.get(alpha)) for each in results])
+        Column(f"PCK@{tolerance(alpha)}", "share", [_class_scores(each.get(alpha)) for each in results])
         for alpha in sorted(set().union(*results))
     ]
 
 
 def _measure_columns(evaluations: Sequence[Evaluation]) -> list[Column]:
-    described = {measure.name: measure for each in evaluations for measure in each.measures if measure.per_class}
+    measures = {measure.name: measure for each in evaluations for measure in each.measures if measure.per_class}
     return [
-        Column(name, measure.unit, [_answers(measure_named(name, each)) for each in evaluations])
-        for name, measure in described.items()
+        Column(name, measure.unit, [_class_scores(measure_named(name, each)) for each in evaluations])
+        for name, measure in measures.items()
     ]
 
 
-def _answers(scored: Result | Measure | None) -> dict[str, Score]:
+def _class_scores(scored: Result | Measure | None) -> dict[str, Score]:
     """The scores of the classes and of all pairs."""
     if isinstance(scored, Result):
-        answers = {name: Score(part.pairs, part.pck, part.interval) for name, part in scored.per_class.items()}
+        scores = {name: Score(part.pairs, part.pck, part.interval) for name, part in scored.per_class.items()}
         total = scored.pck
     elif scored:
-        answers = {name: Score(part.pairs, part.value, part.interval) for name, part in scored.per_class.items()}
-        total = scored.value
+        scores, total = scored.per_class, scored.value
     else:
         return {}
-    pairs = sum(score.pairs for name, score in answers.items() if name not in GROUPS)
-    return {**answers, _ALL: Score(pairs, total, scored.interval or (math.nan, math.nan))}
+    pairs = sum(score.pairs for name, score in scores.items() if name not in GROUPS)
+    return {**scores, _ALL: Score(pairs, total, scored.interval or (math.nan, math.nan))}
 
 
 def _class_table(evaluations: Sequence[Evaluation], columns: Sequence[Column], caption: str) -> Markup:
-    """A row for each class, the groups and all pairs after them; empty if there are no classes."""
-    pairs = {name: score.pairs for column in columns for each in column.answers for name, score in each.items()}
+    """A row for each class, then for the groups and for all pairs; empty if there are no classes."""
+    pairs = {name: score.pairs for column in columns for each in column.scores for name, score in each.items()}
     classes = [name for name in pairs if name not in (*GROUPS, _ALL)]
     groups = [name for name in GROUPS if name in pairs]
     if not classes and not groups:
@@ -115,8 +105,8 @@ def _class_row(name: str, pairs: int, columns: Sequence[Column], selections: Seq
         element(
             "td",
             *(
-                _bar(answers.get(name), column, place, selection)
-                for place, (answers, selection) in enumerate(zip(column.answers, selections, strict=True))
+                _bar(scores.get(name), column, place, selection)
+                for place, (scores, selection) in enumerate(zip(column.scores, selections, strict=True))
             ),
         )
         for column in columns
@@ -128,7 +118,7 @@ def _class_row(name: str, pairs: int, columns: Sequence[Column], selections: Seq
 
 
 def _bar(score: Score | None, column: Column, place: int, selection: str) -> Markup:
-    """A value beside its bar, which carries the interval as a whisker."""
+    """A value and its bar, with the interval as a whisker."""
     if score is None or not math.isfinite(score.value):
         parts = Markup()
     else:
@@ -153,12 +143,12 @@ def _whisker(score: Score, column: Column) -> Markup:
 
 
 def _stretch(style: str, low: float, high: float, column: Column) -> Markup:
-    """A part of a bar from one value to another."""
+    """The part of a bar between two values."""
     left, right = (100 * min(max(value / column.full_bar, 0), 1) for value in (low, high))
     return element("span", class_=style, style=f"left:{left:.1f}%;width:{right - left:.1f}%")
 
 
 def _legend(evaluations: Sequence[Evaluation]) -> Markup:
-    """Which colour is which selection."""
+    """The colour of each selection."""
     labels = (element("li", selection_label(evaluation, place)) for place, evaluation in enumerate(evaluations))
     return element("ul", *labels, class_="legend")

@@ -1,4 +1,4 @@
-"""The page: what was evaluated, the scores, the curves, some pairs, and how to get them again."""
+"""The report page: the benchmark, the scores, the curves, some pairs, and how to reproduce them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,22 @@ def report_page(
     protocol_meanings: Mapping[str, str],
     command: str,
 ) -> str:
-    """Evaluations of one split of one benchmark, compared on an HTML page that loads nothing from anywhere.
+    """A self-contained HTML page that compares evaluations of one split of one benchmark.
 
-    pictures: pairs to show, of each evaluation. protocol_meanings: what each protocol counts, in words. command: what
-    was typed. The same arguments give the same page. Raises ValueError if there is no evaluation, or not a list of
-    pictures for each.
+    Args:
+        evaluations: at least one.
+        pictures: for each evaluation, the pairs to show.
+        protocol_meanings: `Protocol.meaning` by protocol name.
+        command: the command line, to be shown on the page.
+
+    Returns:
+        The page; the same arguments give the same page.
+
+    Raises:
+        ValueError: if there is no evaluation, or not one list of pictures for each.
     """
     if not evaluations or len(evaluations) != len(pictures):
-        raise ValueError(f"{len(evaluations)} evaluations with {len(pictures)} lists of pictures make no page")
+        raise ValueError(f"{len(evaluations)} evaluations with {len(pictures)} lists of pictures")
     sections = [
         ("scores", "Scores", headline_table(evaluations, protocol_meanings)),
         ("measures", "Measures", measure_table(evaluations)),
@@ -72,7 +80,7 @@ def _section(name: str, heading: str, content: Markup) -> Markup:
 
 
 def _banners(evaluations: Sequence[Evaluation]) -> Markup:
-    """Warnings that the numbers are not those of the whole benchmark; empty if they are."""
+    """Warnings that the numbers are not those of the benchmark; empty if they are."""
     warned = {selection_name(evaluation): _warning(evaluation) for evaluation in evaluations}
     distinct = set(warned.values())
     if len(distinct) == 1:

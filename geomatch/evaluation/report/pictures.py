@@ -1,4 +1,4 @@
-"""Chosen pairs on the page, each a picture inside it."""
+"""The pictures of example pairs, embedded in the page."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from geomatch.visualize.markup import Markup, element, joined
 from geomatch.visualize.page import data_uri
 
 _WEIGHT = 1_800_000
-"""Bytes that all pictures of a page may take together; as text in the page they take a third more."""
+"""The bytes of all pictures of a page; encoded as text they take a third more."""
 _WEIGHT_OF_ONE = 220_000
 
 
 @dataclass(frozen=True)
 class PairPicture:
-    """A pair chosen for the page: its rank, its share of correct points, and the picture.
+    """An example pair.
 
-    rank: "best", "median" or "worst", of one evaluation's pairs. correct: points that are right, of ``points``, at
-    ``alpha`` if given.
+    rank: "best", "median" or "worst" among the pairs of an evaluation.
+    correct: the number of correct points, of ``points``, at threshold ``alpha`` if given.
     """
 
     rank: str
@@ -36,7 +36,7 @@ class PairPicture:
 
 
 def picture_section(evaluations: Sequence[Evaluation], pictures: Sequence[Sequence[PairPicture]]) -> Markup:
-    """The chosen pairs of each evaluation under its name; empty if there are none."""
+    """The example pairs of each evaluation; empty if there are none."""
     count = sum(map(len, pictures))
     if count == 0:
         return Markup()
@@ -56,12 +56,12 @@ def picture_section(evaluations: Sequence[Evaluation], pictures: Sequence[Sequen
 
 _LEAD = element(
     "p",
-    "Source on the left, target on the right. A dot is where a point was sent, the ring of its colour where it "
-    "belongs; the line between them is ",
+    "Source on the left, target on the right. A dot is the predicted position of a point, the ring of the same colour "
+    "its true position; the line between them is ",
     element("span", "green", class_="right"),
-    " where that counts as correct and ",
+    " if the prediction is correct and ",
     element("span", "red", class_="wrong"),
-    " elsewhere. Press a picture to enlarge it.",
+    " if not. Click a picture to enlarge it.",
     class_="lead",
 )
 
@@ -71,11 +71,11 @@ def _figure(pair: PairPicture, limit: int) -> Markup:
         "img",
         src=data_uri(pair.picture, limit),
         alt=f"{pair.source} (source) beside {pair.target} (target): "
-        f"{counted(pair.points, 'point')}, {pair.correct} of them sent to the right place",
+        f"{counted(pair.points, 'point')}, {pair.correct} of them correct",
         width=pair.picture.width,
         height=pair.picture.height,
     )
-    # A box to tick enlarges the picture without a script.
+    # A hidden checkbox enlarges the picture without a script.
     switch = element("input", type="checkbox", aria_label="Enlarge")
     return element("figure", element("label", switch, image), _caption(pair), class_="pair")
 

@@ -1,4 +1,4 @@
-"""How to get the same numbers again, and what that took."""
+"""How to reproduce the numbers, and their cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geomatch.visualize.markup import Markup, element, joined
 
 
 def reproduction_section(evaluations: Sequence[Evaluation], command: str) -> Markup:
-    """The command line, and for each selection what was chosen, with what weights, and the time it took."""
+    """The command line, and for each selection its settings, weights and time."""
     cards = (_card(evaluation, place) for place, evaluation in enumerate(evaluations))
     line = element("pre", element("code", command))
     return joined(line, element("div", *cards, class_="cards"))
@@ -43,7 +43,7 @@ def _checksum(weights: str | None) -> Markup:
 
 
 def _settings(values: Mapping[str, object]) -> dict[str, str]:
-    """Settings as text, those within another named after both."""
+    """Settings as text; nested settings are named after both levels."""
     named: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -60,6 +60,6 @@ def _setting(value: object) -> str:
 
 
 def _speed(evaluation: Evaluation) -> str:
-    """Pairs a second, of those that were not kept from an earlier run."""
+    """Pairs per second, without those cached by an earlier run."""
     computed, seconds = evaluation.pairs - evaluation.reused, sum(evaluation.seconds.values())
     return f"{computed / seconds:.2f} pairs/s" if computed > 0 and seconds > 0 else NOTHING

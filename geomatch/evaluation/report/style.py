@@ -1,4 +1,4 @@
-"""How the report's own parts look; what it shares with other pages is `geomatch.visualize.page.THEME`."""
+"""The style sheet of the report, in addition to `geomatch.visualize.page.THEME`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ nav a:hover { text-decoration: underline }
 .banner ul { margin: .5rem 0 0; padding-left: 1.2rem; max-height: 20rem; overflow: auto; font-size: .9rem }
 
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: .6rem;
-  /* A shade at the edge beyond which there is more; covers that scroll along hide it at the ends. */
+  /* A shade marks an edge with more content beyond it; covers that scroll with the content hide it at the ends. */
   background: linear-gradient(to right, var(--paper) 40%, transparent) left / 2.5rem 100% no-repeat local,
     linear-gradient(to left, var(--paper) 40%, transparent) right / 2.5rem 100% no-repeat local,
     linear-gradient(to right, var(--shade), transparent) left / .8rem 100% no-repeat scroll,

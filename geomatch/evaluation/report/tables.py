@@ -1,4 +1,4 @@
-"""The page's tables of overall scores. A row or a column is a selection: one choice of features and matcher."""
+"""The tables of overall scores. A row or column is a selection of features and matcher."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Scheme = tuple[str, str]
 """A protocol and one of its averages."""
 
 Estimate = tuple[float | None, tuple[float, float] | None]
-"""A value and its interval, as far as they are known."""
+"""A value and its interval, each None if missing."""
 
 
 def schemes(evaluations: Sequence[Evaluation]) -> list[Scheme]:
-    """Every protocol with every average, the one that the headline goes by first."""
+    """Every protocol with each of its averages; the first is that of the headline."""
     return list(dict.fromkeys((result.protocol, result.average) for each in evaluations for result in each.results))
 
 
@@ -26,7 +26,7 @@ def results_under(evaluation: Evaluation, scheme: Scheme) -> dict[float, Result]
 
 
 def headline_table(evaluations: Sequence[Evaluation], meanings: Mapping[str, str]) -> Markup:
-    """PCK of every selection under the first protocol and average; empty if nothing was scored by PCK."""
+    """PCK of every selection under the first protocol and average; empty if there is no PCK."""
     known = schemes(evaluations)
     if not known:
         return Markup()
@@ -40,7 +40,7 @@ def headline_table(evaluations: Sequence[Evaluation], meanings: Mapping[str, str
 
 
 def protocol_table(evaluations: Sequence[Evaluation], meanings: Mapping[str, str]) -> Markup:
-    """PCK of every selection under every protocol and average; empty if there is but one."""
+    """PCK of every selection under every protocol and average; empty if there is only one."""
     known = schemes(evaluations)
     if len(known) < 2:
         return Markup()
@@ -59,28 +59,31 @@ def protocol_table(evaluations: Sequence[Evaluation], meanings: Mapping[str, str
         for protocol in dict.fromkeys(protocol for protocol, _ in known)
     ]
     return table(
-        "The same predictions under every protocol; numbers compare within one only.", head, bodies, "protocols"
+        "The same predictions under every protocol; compare numbers within one protocol only.",
+        head,
+        bodies,
+        "protocols",
     )
 
 
 def measure_table(evaluations: Sequence[Evaluation]) -> Markup:
-    """Every number that is no PCK; empty if there is none."""
+    """Every score other than PCK; empty if there is none."""
     names = list(dict.fromkeys(measure.name for each in evaluations for measure in each.measures))
     if not names:
         return Markup()
     labels = (selection_label(evaluation, place) for place, evaluation in enumerate(evaluations))
     head = element("tr", heading("measure"), *(heading(label, "score") for label in labels))
     rows = [_measure_row([measure_named(name, each) for each in evaluations]) for name in names]
-    return table(joined("↑ more is better, ↓ less is better. ", _reading(evaluations)), head, [rows], "measures")
+    return table(joined("↑ higher is better, ↓ lower is better. ", _reading(evaluations)), head, [rows], "measures")
 
 
 def measure_named(name: str, evaluation: Evaluation) -> Measure | None:
-    """The evaluation's measure of this name, if it has it."""
+    """The measure of this name, or None."""
     return next((measure for measure in evaluation.measures if measure.name == name), None)
 
 
 def table(caption: str, head: Markup, bodies: Sequence[Sequence[Markup]], style: str) -> Markup:
-    """A table in a box of its own that scrolls sideways, by keyboard too, where the screen is narrow."""
+    """A table in a box that scrolls sideways on narrow screens, also by keyboard."""
     described = element("caption", element("span", caption, class_="pinned"))
     filled = (element("tbody", *rows) for rows in bodies)
     whole = element("table", described, element("thead", head), *filled, class_=style)
@@ -88,7 +91,7 @@ def table(caption: str, head: Markup, bodies: Sequence[Sequence[Markup]], style:
 
 
 def heading(content: str, style: str | None = None) -> Markup:
-    """The head of a column."""
+    """The header cell of a column."""
     return element("th", content, scope="col", class_=style)
 
 
@@ -118,7 +121,7 @@ def _protocol_row(protocol: str, meanings: Mapping[str, str], columns: int) -> M
 def _selection_rows(
     evaluations: Sequence[Evaluation], scheme: Scheme, alphas: Sequence[float], average_shown: bool = False
 ) -> list[Markup]:
-    """A row for each selection, the best score of each column marked."""
+    """A row for each selection; the best score of each column is marked."""
     results = [results_under(evaluation, scheme) for evaluation in evaluations]
     columns = [_score_cells([_pck(each.get(alpha)) for each in results]) for alpha in alphas]
     averages = [element("th", scheme[1], scope="rowgroup", rowspan=len(evaluations))] if average_shown else []
@@ -146,7 +149,7 @@ def _measure_row(measures: Sequence[Measure | None]) -> Markup:
 
 
 def _score_cells(scores: Sequence[Estimate], better: str = "higher", unit: str = "share") -> list[Markup]:
-    """A cell for each score: the value, the best ones bold, and its interval, if it has one."""
+    """A cell for each score: the value (bold if best) and its interval."""
     winners = best([value for value, _ in scores], better, unit)
     return [
         element(

@@ -1,4 +1,4 @@
-"""How the page writes numbers and names what was evaluated."""
+"""The texts of numbers and names on the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geomatch.visualize.charts import series_label
 from geomatch.visualize.markup import Markup
 
 NOTHING = "\N{EN DASH}"
-"""Stands where there is no value, or one that is no number."""
+"""The text of a missing or infinite value."""
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 
@@ -29,7 +29,7 @@ def number(value: float | None, unit: str = "share") -> str:
 
 
 def interval_text(interval: tuple[float, float] | None, unit: str = "share") -> str:
-    """An interval as .598–.626; empty where there is none."""
+    """An interval as .598–.626; empty for None."""
     if interval is None or not all(map(math.isfinite, interval)):
         return ""
     low, high = (number(end, unit) for end in interval)
@@ -37,7 +37,7 @@ def interval_text(interval: tuple[float, float] | None, unit: str = "share") -> 
 
 
 def tolerance(alpha: float) -> str:
-    """A threshold with two decimals, or as many as it has."""
+    """A threshold with two decimals, or more if it has more."""
     return max(f"{alpha:.2f}", f"{alpha:.4g}", key=len)
 
 
@@ -47,17 +47,17 @@ def counted(count: int, noun: str) -> str:
 
 
 def selection_name(evaluation: Evaluation) -> str:
-    """The features and the matcher that were evaluated."""
+    """The features and the matcher."""
     return f"{evaluation.features} + {evaluation.matcher}"
 
 
 def selection_label(evaluation: Evaluation, place: int) -> Markup:
-    """The same, behind a swatch of the colour it has in every chart."""
+    """The features and the matcher, after a swatch of their colour in the charts."""
     return series_label(selection_name(evaluation), place)
 
 
 def best(values: Sequence[float | None], better: str = "higher", unit: str = "share") -> set[int]:
-    """Places of the best values: all that read the same as the best; none where there is nothing to compare."""
+    """The indices of the best values (all with the text of the best); empty if there are fewer than two values."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if len(known) < 2:
         return set()
