@@ -18,6 +18,7 @@ from geomatch.datasets.pairs import AnnotatedPair
 from geomatch.errors import InputError
 from geomatch.evaluation.metrics.pck import box_side, keypoint_extent
 from geomatch.evaluation.prediction import Prediction
+from geomatch.registry import PROTOCOLS
 
 
 class Direction(StrEnum):
@@ -222,7 +223,6 @@ _PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {
     "tss": (Protocol(HOUSE, Length.image),),
     "caltech-101": (Protocol(HOUSE, Length.image),),
 }
-PROTOCOL_NAMES = tuple(dict.fromkeys(protocol.name for known in _PROTOCOLS.values() for protocol in known))
 
 
 def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
@@ -233,9 +233,7 @@ def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
     known = {protocol.name: protocol for protocol in _PROTOCOLS[dataset]}
     wanted = dict.fromkeys(each for name in names for each in (known if name == EVERY else (name,)))
     for name in wanted:
-        if name not in PROTOCOL_NAMES:
-            raise InputError(f"unknown protocol '{name}': the known ones are {', '.join(PROTOCOL_NAMES)}, or {EVERY}")
-        if name not in known:
+        if PROTOCOLS.canonical(name) not in known:
             raise InputError(f"{dataset} has no protocol '{name}'; choose from {', '.join(known)}")
     return [known[name] for name in wanted]
 

@@ -49,7 +49,7 @@ def run(
     pipelines: Sequence[Pipeline],
     protocols: Sequence[Protocol],
     *,
-    keep_in: Path | None,
+    cache: Path | None,
     fresh: bool = False,
     on_pair: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
@@ -59,7 +59,7 @@ def run(
         dataset: the pairs.
         pipelines: one per matcher, all with the same features.
         protocols: the protocols to score the predictions under.
-        keep_in: folder for the predictions of finished pairs. They are used again if images, annotations, features,
+        cache: folder for the predictions of finished pairs. They are used again if images, annotations, features,
             matcher and program are unchanged. None disables the cache.
         fresh: delete cached predictions first.
         on_pair: called after every pair of every pipeline.
@@ -77,7 +77,7 @@ def run(
     selections: list[_Selection] = []
     try:
         for pipeline in pipelines:
-            store = _open_store(selection_file(keep_in, dataset, pipeline), fresh=fresh) if keep_in else None
+            store = _open_store(selection_file(cache, dataset, pipeline), fresh=fresh) if cache else None
             selections.append(_Selection(dataset, pipeline, protocols, options, store))
         features = _Features(dataset.pairs, selections)
         for index, pair in enumerate(dataset.pairs):

@@ -24,5 +24,5 @@ def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset
 
 
 def _house_score(benchmark: PairDataset, pipeline: Pipeline) -> float:
-    evaluation = run(benchmark, [pipeline], [house_protocol(benchmark.name)], keep_in=None)[0].evaluation
+    evaluation = run(benchmark, [pipeline], [house_protocol(benchmark.name)], cache=None)[0].evaluation
     return next(result.pck for result in evaluation.results if result.alpha == ALPHA)

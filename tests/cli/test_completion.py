@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.evaluation.protocols import EVERY, PROTOCOL_NAMES
+from geomatch.evaluation.protocols import EVERY, find_protocols
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS, Registry
 
 COMPLETE = """
@@ -26,7 +26,8 @@ def test_every_registered_name_can_be_imported(registry: Registry) -> None:
 
 
 def test_registered_protocols_are_those_of_evaluation() -> None:
-    assert set(PROTOCOLS.entries) == {EVERY, *PROTOCOL_NAMES}
+    named = {protocol.name for dataset in DATASETS.entries for protocol in find_protocols(dataset, [EVERY])}
+    assert set(PROTOCOLS.entries) == {EVERY, *named}
 
 
 def test_datasets_are_registered_under_their_own_names() -> None:

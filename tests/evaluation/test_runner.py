@@ -58,7 +58,7 @@ def make_pipelines(*matchers: str) -> list[Pipeline]:
 
 def evaluate(dataset: PairDataset, folder: Path | None, *matchers: str, protocol: str = HOUSE) -> list[Outcome]:
     pipelines = make_pipelines(*(matchers or ("nn",)))
-    return run(dataset, pipelines, find_protocols("pf-willow", [protocol]), keep_in=folder)
+    return run(dataset, pipelines, find_protocols("pf-willow", [protocol]), cache=folder)
 
 
 def scores(outcome: Outcome) -> dict[str, object]:
@@ -70,9 +70,7 @@ def scores(outcome: Outcome) -> dict[str, object]:
 def test_an_image_is_described_once_for_all_pairs_and_matchers(dataset: PairDataset) -> None:
     pipelines = make_pipelines("nn", "hough")
     told = []
-    outcomes = run(
-        dataset, pipelines, find_protocols("pf-willow", [EVERY]), keep_in=None, on_pair=lambda: told.append(1)
-    )
+    outcomes = run(dataset, pipelines, find_protocols("pf-willow", [EVERY]), cache=None, on_pair=lambda: told.append(1))
     assert pipelines[0].extractor.calls == 3
     assert len(told) == 12
     assert [outcome.evaluation.extractions for outcome in outcomes] == [3, 3]
@@ -100,7 +98,7 @@ def test_an_interrupted_run_keeps_its_finished_pairs(dataset: PairDataset, tmp_p
 
     protocols = find_protocols("pf-willow", [HOUSE])
     with pytest.raises(KeyboardInterrupt):
-        run(dataset, make_pipelines("nn"), protocols, keep_in=tmp_path / "kept", on_pair=stop_after_two)
+        run(dataset, make_pipelines("nn"), protocols, cache=tmp_path / "kept", on_pair=stop_after_two)
     resumed = evaluate(dataset, tmp_path / "kept")[0]
     assert resumed.evaluation.reused == 2
     assert scores(resumed) == scores(evaluate(dataset, None)[0])
@@ -131,7 +129,7 @@ def test_another_program_keeps_its_predictions_elsewhere(
 def test_fresh_throws_away_what_is_kept(dataset: PairDataset, tmp_path: Path) -> None:
     evaluate(dataset, tmp_path)
     protocols = find_protocols("pf-willow", [HOUSE])
-    again = run(dataset, make_pipelines("nn"), protocols, keep_in=tmp_path, fresh=True)
+    again = run(dataset, make_pipelines("nn"), protocols, cache=tmp_path, fresh=True)
     assert again[0].evaluation.reused == 0
 
 

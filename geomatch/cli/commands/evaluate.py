@@ -166,13 +166,13 @@ def _run(
     from geomatch.evaluation.runner import run
     from geomatch.io.predictions import cache_folder
 
-    keep_in = cache_folder() / "eval"
+    cache = cache_folder() / "eval"
     outcomes: list[Outcome] = []
     try:
         for group in pipelines:
             what = f"{pairs.name}: {group[0].extractor.name}"
             with counting_bar(what, len(pairs.pairs) * len(group), quiet=quiet) as advance:
-                outcomes += run(pairs, group, protocols, keep_in=keep_in, fresh=fresh, on_pair=advance)
+                outcomes += run(pairs, group, protocols, cache=cache, fresh=fresh, on_pair=advance)
     except KeyboardInterrupt:
         notify("interrupted; the finished pairs are kept, and the same command goes on from there")
         raise
