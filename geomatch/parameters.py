@@ -116,14 +116,13 @@ def _described(wanted: Any) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(wanted, str(wanted))
 
 
-def check_limits(settings: DataclassInstance, limits: Mapping[str, tuple[float, float]], owner: str) -> None:
-    """Check that fields lie within their limits, (least, most).
+def check_limits(settings: DataclassInstance, owner: str, names: str, least: float = 0, most: float = math.inf) -> None:
+    """Check that fields, their names separated by spaces, lie between ``least`` and ``most``.
 
     Raises:
-        InputError: for the first that does not, with its limits.
+        InputError: for the first that does not.
     """
-    for name, (least, most) in limits.items():
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            bounds = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
-            raise InputError(f"parameter {name} of {owner} is {value}: it must be {bounds}")
+    bounds = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+    for name in names.split():
+        if not least <= getattr(settings, name) <= most:
+            raise InputError(f"parameter {name} of {owner} is {getattr(settings, name)}: it must be {bounds}")

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -43,17 +42,6 @@ def training_bar(*, quiet: bool) -> Iterator[Callable[[str, TrainingProgress], N
             bars.update(tasks[name], total=progress.steps, completed=progress.step, note=note)
 
         yield show
-
-
-@contextmanager
-def resumable_interrupt(checkpoint: Path, advice: str) -> Iterator[None]:
-    """Print the advice if the training inside is interrupted and has left a checkpoint."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if checkpoint.is_file():
-            notify(f"interrupted; {advice}")
-        raise
 
 
 class Advance(Protocol):

@@ -2,130 +2,159 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from geomatch.options import Precision, Recipe
+from geomatch.cli.console import notify
+from geomatch.cli.options import DeviceChoice, Quiet, parse_assignments
+from geomatch.options import Device, Precision, Recipe
 
+if TYPE_CHECKING:
+    from geomatch.training.anchornet.recipe import AnchorRecipe
+    from geomatch.training.introspection.recipe import IntrospectionRecipe
+    from geomatch.training.trainer import Optimisation, TrainingRun
+
+    AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 PRESETS_OWN = "the preset's"
 """What an option that changes a preset shows as its default."""
 
-TrainingData = Annotated[
-    list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
-]
-WeightsOut = Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
-PrecisionChoice = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
-CheckpointEvery = Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")]
-MaxUnreadable = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
-RecipeChoice = Annotated[
-    Recipe,
-    typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
-]
-BatchesPerStep = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Batches whose gradients make one step; shared out among torchrun's processes.",
-        show_default=PRESETS_OWN,
-    ),
-]
-ViewSize = Annotated[
-    int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
-]
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The values of the options that both training commands have.
+
+    settings: texts NAME=VALUE.
+    """
+
+    data: Annotated[
+        list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
+    ]
+    init: Annotated[
+        Path, typer.Option(help="Pretrained trunk to start from (safetensors); for anchornet also weights of geomatch.")
+    ]
+    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
+    preset: Annotated[
+        Recipe,
+        typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
+    ] = Recipe.shipped
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|FILE",
+            help="Labels to learn from, separated by commas or one on each line of a file; rigid: the paper's 12; "
+            "voc20: VOC's; all: no choice.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps to train for; of anchornet, the banks.", show_default=PRESETS_OWN)
+    ] = None
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
+    ] = None
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batches whose gradients make one step; shared out among torchrun's processes.",
+            show_default=PRESETS_OWN,
+        ),
+    ] = None
+    size: Annotated[
+        int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto
+    device: DeviceChoice = Device.auto
+    checkpoint_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5.0
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
+    ] = 0.01
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False
+    quiet: Quiet = False
+    settings: list[str] | None = None
+
+    def run(self) -> TrainingRun:
+        from geomatch.training.trainer import TrainingRun
+
+        return TrainingRun(self.data, self.init, self.out, self.device, self.resume, self.max_unreadable)
+
+    def recipe(self, recipes: Mapping[Recipe, tuple[AnyRecipe, Optimisation]]) -> tuple[AnyRecipe, Optimisation]:
+        """The preset's recipe and optimisation with the values that were given. Raises InputError."""
+        from geomatch.datasets.pascal_ilsvrc import named_classes
+        from geomatch.training.recipes import with_settings
+
+        return with_settings(
+            *recipes[self.preset],
+            parse_assignments(self.settings or ()),
+            classes=None if self.classes is None else named_classes(self.classes),
+            steps=self.steps,
+            batch_size=self.batch,
+            batches_per_step=self.accumulate,
+            view_size=self.size,
+            seed=self.seed,
+            precision=self.precision,
+            checkpoint_minutes=self.checkpoint_every,
+        )
+
+    @contextmanager
+    def resumable(self, part: str = "") -> Iterator[None]:
+        """Mention ``--resume`` if the training inside is interrupted and has left the checkpoint of a part."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            checkpoint = self.run().files(part).checkpoint
+            if checkpoint.is_file():
+                notify(f"interrupted; --resume goes on from {checkpoint}")
+            raise
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class SettingNames:
     """The settings that a training command takes by ``--set``: those that have no option of their own.
 
-    names: fields of the recipe, its parts and the optimisation. old_options: options of version 0.1 that set one of
-    them; they still work, but are hidden.
+    names: fields of the recipe, its parts and the optimisation, separated by spaces. old_options: options of version
+    0.1 and the settings that they set; they still work, but are hidden.
     """
 
-    names: tuple[str, ...]
+    names: str
     old_options: Mapping[str, str]
 
 
-_AUGMENTATION = (
-    *("smallest_view", "largest_view", "rotation_degrees", "aspect", "shear", "perspective", "translation"),
-    *("brightness", "contrast", "saturation", "tint", "shading", "grey_probability"),
+_SHARED = (
+    "ema_decay wise_ft_alpha warmup_steps trunk_learning_rate head_learning_rate weight_decay max_gradient_norm "
+    "smallest_view largest_view rotation_degrees aspect shear perspective translation "
+    "brightness contrast saturation tint shading grey_probability"
 )
-_OPTIMISATION = (
-    "ema_decay",
-    "wise_ft_alpha",
-    "warmup_steps",
-    "trunk_learning_rate",
-    "head_learning_rate",
-    "weight_decay",
-    "max_gradient_norm",
-)
-
-INTROSPECTION = TrainingSettings(
-    names=(
-        "trunk",
-        "stage",
-        "descriptor_size",
-        "sigma_floor",
-        "sigma_ceiling",
-        "batches",
-        "points",
-        "hardest",
-        "positive_radius",
-        "negative_radius",
-        "similarity_weight",
-        "similarity_cells",
-        "teacher_size",
-        "classifier_block",
-        "classifier_weight",
-        *_OPTIMISATION,
-        *_AUGMENTATION,
-    ),
-    old_options={
+INTROSPECTION = SettingNames(
+    "trunk stage descriptor_size sigma_floor sigma_ceiling batches points hardest positive_radius negative_radius "
+    f"similarity_weight similarity_cells teacher_size classifier_block classifier_weight {_SHARED}",
+    {
         "--trunk": "trunk",
         "--stage": "stage",
         "--descriptor-size": "descriptor_size",
+        "--batches": "batches",
         "--warm-up": "warmup_steps",
         "--average": "ema_decay",
         "--share-kept": "wise_ft_alpha",
-        "--batches": "batches",
         "--trunk-rate": "trunk_learning_rate",
         "--head-rate": "head_learning_rate",
         "--keep-similarity": "similarity_weight",
     },
 )
-ANCHORNET = TrainingSettings(
-    names=(
-        "stages",
-        "tap_size",
-        "stride",
-        "filters",
-        "code_size",
-        "mean_share",
-        "discriminability",
-        "auxiliary",
-        "filter_diversity",
-        "response_diversity",
-        "dropout",
-        "code_steps",
-        "code_learning_rate",
-        "held_out",
-        "example_size",
-        *_OPTIMISATION,
-        *_AUGMENTATION,
-    ),
-    old_options={
+ANCHORNET = SettingNames(
+    "stages tap_size stride filters code_size mean_share discriminability auxiliary filter_diversity "
+    f"response_diversity dropout code_steps code_learning_rate held_out example_size {_SHARED}",
+    {
         "--filters": "filters",
         "--code-size": "code_size",
         "--mean-share": "mean_share",
@@ -136,43 +165,41 @@ ANCHORNET = TrainingSettings(
         "--filter-diversity": "filter_diversity",
         "--response-diversity": "response_diversity",
         "--code-steps": "code_steps",
+        "--held-out": "held_out",
         "--rate": "head_learning_rate",
         "--trunk-rate": "trunk_learning_rate",
-        "--held-out": "held_out",
     },
 )
 
 
-def with_settings_option(settings: TrainingSettings) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command ``--set`` and the hidden old options; its parameter ``settings`` gets the texts of them all."""
+def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its first parameter, the options of `TrainingOptions` and the old ones, hidden."""
+    about = f"Another setting; repeatable. One of {', '.join(settings.names.split())}."
+    hidden = {option.removeprefix("--").replace("-", "_"): option for option in settings.old_options}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
-        added = [_option("settings", list[str], "--set", metavar="NAME=VALUE", help=_help(settings))]
-        added += [_option(_parameter(old), str, old, hidden=True) for old in settings.old_options]
+        shared = dict(inspect.signature(TrainingOptions, eval_str=True).parameters)
+        texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]
+        shared["settings"] = shared["settings"].replace(annotation=texts)
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        old = [inspect.Parameter(name, _KEYWORD, default=None, annotation=_hidden(hidden[name])) for name in hidden]
 
-        @wraps(command)
-        def run(**given: Any) -> None:
-            old = {name: given.pop(_parameter(option)) for option, name in settings.old_options.items()}
-            texts = [f"{name}={text}" for name, text in old.items() if text is not None]
-            given["settings"] = [*texts, *(given["settings"] or ())]
-            command(**given)
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            values = {settings.old_options[option]: given.pop(name) for name, option in hidden.items()}
+            texts = [f"{name}={text}" for name, text in values.items() if text is not None]
+            chosen = {name: given.pop(name) for name in shared}
+            command(TrainingOptions(**chosen | {"settings": [*texts, *(chosen["settings"] or ())]}), **given)
 
-        parameters = [each for each in own.parameters.values() if each.name != "settings"]
-        run.__signature__ = own.replace(parameters=[*parameters, *added])  # type: ignore[attr-defined]
-        return run
+        del with_options.__wrapped__
+        with_options.__annotations__ = {}
+        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter.replace(kind=_KEYWORD) for parameter in (*shared.values(), *own, *old)]
+        )
+        return with_options
 
     return decorate
 
 
-def _option(name: str, kind: Any, *declared: str, **about: Any) -> inspect.Parameter:
-    annotation = Annotated[kind | None, typer.Option(*declared, **about)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _parameter(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
-
-
-def _help(settings: TrainingSettings) -> str:
-    return f"Another setting; repeatable. One of {', '.join(settings.names)}."
+def _hidden(option: str) -> Any:
+    return Annotated[str | None, typer.Option(option, hidden=True)]

@@ -75,14 +75,11 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
-        rates = ("trunk_learning_rate", "head_learning_rate", "weight_decay", "max_gradient_norm")
-        limits: dict[str, tuple[float, float]] = {
-            **dict.fromkeys((*rates, "steps", "warmup_steps", "checkpoint_minutes"), (0, math.inf)),
-            "batches_per_step": (1, math.inf),
-            "ema_decay": (0, 0.9999),
-            "wise_ft_alpha": (0, 1),
-        }
-        check_limits(self, limits, "training")
+        check_limits(self, "training", "trunk_learning_rate head_learning_rate weight_decay max_gradient_norm")
+        check_limits(self, "training", "steps warmup_steps checkpoint_minutes")
+        check_limits(self, "training", "batches_per_step", 1)
+        check_limits(self, "training", "ema_decay", 0, 0.9999)
+        check_limits(self, "training", "wise_ft_alpha", 0, 1)
 
 
 @dataclass(frozen=True)

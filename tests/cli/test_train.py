@@ -367,7 +367,7 @@ def test_train_help_lists_every_setting(learner: str) -> None:
     wanted = [name for name in names if name not in {*parts, *OWN_OPTIONS}]
     if learner == "anchornet":  # its trunk is that of --init
         wanted.remove("trunk")
-    assert sorted(LEARNERS[learner].names) == sorted(set(wanted)) == sorted(wanted)
+    assert sorted(LEARNERS[learner].names.split()) == sorted(set(wanted)) == sorted(wanted)
     shown = geomatch("train", learner, "--help", cwd=ROOT).stdout
     assert all(f"{option} " not in shown for option in LEARNERS[learner].old_options)
 

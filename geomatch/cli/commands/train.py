@@ -9,25 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.commands.train_anchornet import anchornet
-from geomatch.cli.console import resumable_interrupt, training_bar
-from geomatch.cli.options import DeviceChoice, Quiet, parse_assignments
-from geomatch.cli.training_options import (
-    INTROSPECTION,
-    PRESETS_OWN,
-    BatchesPerStep,
-    BatchSize,
-    CheckpointEvery,
-    MaxUnreadable,
-    PrecisionChoice,
-    RecipeChoice,
-    Seed,
-    TrainingData,
-    ViewSize,
-    WeightsOut,
-    with_settings_option,
-)
+from geomatch.cli.console import training_bar
+from geomatch.cli.training_options import INTROSPECTION, TrainingOptions, training_options
 from geomatch.errors import InputError
-from geomatch.options import Device, Precision, Recipe
 
 if TYPE_CHECKING:
     from geomatch.datasets.pairs import PairDataset
@@ -57,24 +41,9 @@ def _group(
 
 
 @app.command()
-@with_settings_option(INTROSPECTION)
+@training_options(INTROSPECTION)
 def introspection(
-    data: TrainingData,
-    init: Annotated[Path, typer.Option(help="Pretrained trunk to start from (safetensors).")],
-    out: WeightsOut,
-    preset: RecipeChoice = Recipe.shipped,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Labels to learn from, separated by commas; rigid: the paper's 12; voc20: VOC's; all: no choice.",
-            show_default=PRESETS_OWN,
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps to train for.", show_default=PRESETS_OWN)] = None,
-    batch: BatchSize = None,
-    accumulate: BatchesPerStep = None,
-    size: ViewSize = None,
+    training: TrainingOptions,
     classifier: Annotated[
         Path | None,
         typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept, too."),
@@ -82,56 +51,30 @@ def introspection(
     crops: Annotated[
         Path | None, typer.Option(help="Table that `geomatch crops` wrote: learn from what lies in its boxes.")
     ] = None,
-    seed: Seed = 0,
-    precision: PrecisionChoice = Precision.auto,
-    device: DeviceChoice = Device.auto,
-    checkpoint_every: CheckpointEvery = 5.0,
-    max_unreadable: MaxUnreadable = 0.01,
     val: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="Benchmark to validate on (split val, or the only one); repeatable."),
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 400,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Log for TensorBoard, too, if that is installed.")
     ] = None,
-    quiet: Quiet = False,
-    *,
-    settings: list[str],
 ) -> None:
     """Probabilistic Introspection: geometrically stable descriptors, and how reliable each one is.
 
     Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl). Under torchrun the processes share the
     work, and the training is that of one process. With --val, OUT holds the weights of the best mean PCK@.10 so far.
     """
-    from geomatch.datasets.pascal_ilsvrc import named_classes
     from geomatch.evaluation.validation import validation_score
     from geomatch.training.introspection.train import train_introspection
-    from geomatch.training.recipes import RECIPES, with_settings
+    from geomatch.training.recipes import RECIPES
     from geomatch.training.tensorboard import TensorBoard
-    from geomatch.training.trainer import Progress, TrainingRun
+    from geomatch.training.trainer import Progress
 
     benchmarks = [_validation_pairs(text) for text in val or ()]
-    recipe, optimisation = with_settings(
-        *RECIPES[preset],
-        parse_assignments(settings),
-        classes=None if classes is None else named_classes(classes),
-        steps=steps,
-        batch_size=batch,
-        batches_per_step=accumulate,
-        view_size=size,
-        seed=seed,
-        precision=precision,
-        checkpoint_minutes=checkpoint_every,
-    )
-    run = TrainingRun(data, init, out, device=device, resume=resume, max_unreadable=max_unreadable)
+    recipe, optimisation = training.recipe(RECIPES)
     board = TensorBoard(tensorboard) if tensorboard else nullcontext()
-    with (
-        board as log_to_board,
-        training_bar(quiet=quiet) as show_on_bar,
-        resumable_interrupt(run.files().checkpoint, f"--resume goes on from {run.files().checkpoint}"),
-    ):
+    with board as log_to_board, training_bar(quiet=training.quiet) as show_on_bar, training.resumable():
 
         def show(progress: Progress) -> None:
             show_on_bar("training", progress)
@@ -139,7 +82,7 @@ def introspection(
                 log_to_board(progress)
 
         train_introspection(
-            run,
+            training.run(),
             recipe,
             optimisation,
             classifier=classifier,

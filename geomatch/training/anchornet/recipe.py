@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from geomatch.features.anchornet import AnchorConfig
@@ -42,17 +41,16 @@ class AnchorRecipe:
 
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
-        weights = ("auxiliary", "filter_diversity", "response_diversity", "code_steps", "code_learning_rate", "seed")
-        limits: dict[str, tuple[float, float]] = {
-            **dict.fromkeys(weights, (0, math.inf)),
-            **dict.fromkeys(("view_size", "example_size"), (64, math.inf)),
-            "batch_size": (1, math.inf),
-            "dropout": (0, 1),
-            "held_out": (0, 0.9),
-        }
-        check_limits(self, limits, "training anchornet")
-        sizes = dict.fromkeys(("filters", "code_size", "tap_size"), (1, math.inf))
-        check_limits(self.network, {**sizes, "stride": (4, math.inf), "mean_share": (0, 1)}, "training anchornet")
+        owner = "training anchornet"
+        weights = "auxiliary filter_diversity response_diversity"
+        check_limits(self, owner, f"{weights} code_steps code_learning_rate seed")
+        check_limits(self, owner, "batch_size", 1)
+        check_limits(self, owner, "view_size example_size", 64)
+        check_limits(self, owner, "dropout", 0, 1)
+        check_limits(self, owner, "held_out", 0, 0.9)
+        check_limits(self.network, owner, "filters code_size tap_size", 1)
+        check_limits(self.network, owner, "stride", 4)
+        check_limits(self.network, owner, "mean_share", 0, 1)
 
     @property
     def bytes_needed(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from geomatch.features.introspection import IntrospectionConfig
@@ -44,8 +43,8 @@ class IntrospectionRecipe:
 
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
-        counts = dict.fromkeys(("batch_size", "points", "hardest", "similarity_cells"), (1, math.inf))
-        sizes = dict.fromkeys(("view_size", "teacher_size"), (64, math.inf))
-        others = dict.fromkeys(("positive_radius", "negative_radius", "similarity_weight", "seed"), (0, math.inf))
-        check_limits(self, {**counts, **sizes, **others}, "training introspection")
-        check_limits(self.network, {"descriptor_size": (1, math.inf)}, "training introspection")
+        owner = "training introspection"
+        check_limits(self, owner, "positive_radius negative_radius similarity_weight classifier_weight seed")
+        check_limits(self, owner, "batch_size points hardest similarity_cells", 1)
+        check_limits(self, owner, "view_size teacher_size", 64)
+        check_limits(self.network, owner, "descriptor_size", 1)
