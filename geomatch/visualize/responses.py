@@ -5,16 +5,12 @@ Source: the figure of the AnchorNet paper (Novotny, Larlus and Vedaldi, CVPR 201
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from torch import Tensor
 
-from geomatch.geometry.grid import Grid
 from geomatch.visualize.colours import Colour, keypoint_colours
-from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, caption_font, fit_photograph, read_small, truncate_name
+from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, Tile, caption_font, truncate_name
 
 PICTURE = (160, 160)
 """The largest a photograph is drawn: width and height in pixels."""
@@ -31,32 +27,17 @@ _DOT_RADIUS = 4.5
 _OVERSAMPLING = 4
 
 
-@dataclass(frozen=True)
-class ResponseRow:
-    """A photograph of the sheet: its name, its small picture, and the channels' responses (C, height, width), >= 0,
-    at the picture's pixels."""
-
-    name: str
-    photograph: Image.Image
-    responses: NDArray[np.float32]
-
-    @classmethod
-    def from_maps(cls, name: str, image: Tensor, maps: Tensor, grid: Grid) -> ResponseRow:
-        """A row of an image (3, H, W) uint8 and the channels' maps (C, h, w) on a grid over it."""
-        photograph = fit_photograph(image, PICTURE)
-        return cls(name, photograph, read_small(maps, grid, (image.shape[1], image.shape[2]), photograph.size))
-
-
-def draw_response_sheet(title: str, channels: Sequence[str], rows: Sequence[ResponseRow]) -> Image.Image:
+def draw_response_sheet(title: str, channels: Sequence[str], rows: Sequence[Tile]) -> Image.Image:
     """A row for each photograph: itself with a dot where each channel responds most, then each channel's response.
 
-    Responses are drawn in the channel's colour over the grey photograph. channels: names of the columns. A channel has
-    one scale on all photographs: transparent up to the median of its responses, full colour at the strongest.
+    Responses are drawn in the channel's colour over the grey photograph. A channel has one scale on all
+    photographs: transparent up to the median of its responses, full colour at the strongest. channels: names of the
+    columns. rows: photographs with the channels' responses, >= 0.
     """
     colours = keypoint_colours(len(channels))
-    column = max(row.photograph.width for row in rows)
+    column = max(row.picture.width for row in rows)
     lefts = [MARGIN + number * (column + GAP) for number in range(1 + len(channels))]
-    height = sum(row.photograph.height + CAPTION for row in rows)
+    height = sum(row.picture.height + CAPTION for row in rows)
     sheet = Image.new("RGB", (lefts[-1] + column + MARGIN, HEADING + height + MARGIN - GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_heading(draw, title)
@@ -69,41 +50,39 @@ def draw_response_sheet(title: str, channels: Sequence[str], rows: Sequence[Resp
         tiles = [overlay_response(row, number, colours[number], scales[number]) for number in range(len(channels))]
         for left, picture in zip(lefts, [draw_peaks(row, colours), *tiles], strict=True):
             sheet.paste(picture, (left + (column - picture.width) // 2, top))
-        top += row.photograph.height + CAPTION
+        top += row.picture.height + CAPTION
         draw.text((MARGIN, top - CAPTION + 3), truncate_name(draw, row.name, column), fill=FAINT, font=caption_font())
     return sheet
 
 
-def response_scales(rows: Sequence[ResponseRow]) -> list[tuple[float, float]]:
+def response_scales(rows: Sequence[Tile]) -> list[tuple[float, float]]:
     """For each channel the median and the largest of its responses on all photographs of a sheet."""
-    values = np.concatenate([row.responses.reshape(len(row.responses), -1) for row in rows], axis=1)
+    values = np.concatenate([row.maps.reshape(len(row.maps), -1) for row in rows], axis=1)
     return [
         (float(middle), float(top)) for middle, top in zip(np.median(values, axis=1), values.max(axis=1), strict=True)
     ]
 
 
-def overlay_response(row: ResponseRow, channel: int, colour: Colour, scale: tuple[float, float]) -> Image.Image:
+def overlay_response(row: Tile, channel: int, colour: Colour, scale: tuple[float, float]) -> Image.Image:
     """One channel's response in its colour over the grey photograph."""
     low, high = scale
-    level = ((row.responses[channel] - low) / max(high - low, 1e-6)).clip(0, 1)
-    grey = Image.blend(
-        row.photograph.convert("L").convert("RGB"), Image.new("RGB", row.photograph.size, PAPER), _LIGHTENING
-    )
+    level = ((row.maps[channel] - low) / max(high - low, 1e-6)).clip(0, 1)
+    grey = Image.blend(row.picture.convert("L").convert("RGB"), Image.new("RGB", row.picture.size, PAPER), _LIGHTENING)
     opacity = Image.fromarray((255 * _OPACITY * level).round().astype(np.uint8))
     return Image.composite(Image.new("RGB", grey.size, colour[:3]), grey, opacity)
 
 
-def draw_peaks(row: ResponseRow, colours: Sequence[Colour]) -> Image.Image:
+def draw_peaks(row: Tile, colours: Sequence[Colour]) -> Image.Image:
     """The photograph with a dot of each channel's colour where that channel responds most."""
-    size = row.photograph.size
+    size = row.picture.size
     dots = Image.new("RGBA", (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING), (0, 0, 0, 0))
     draw = ImageDraw.Draw(dots)
-    for responses, colour in zip(row.responses, colours, strict=True):
+    for responses, colour in zip(row.maps, colours, strict=True):
         y, x = np.unravel_index(responses.argmax(), responses.shape)
         centre = ((x + 0.5) * _OVERSAMPLING, (y + 0.5) * _OVERSAMPLING)
         draw.circle(centre, (_DOT_RADIUS + 1.2) * _OVERSAMPLING, fill=(255, 255, 255, 255))
         draw.circle(centre, _DOT_RADIUS * _OVERSAMPLING, fill=colour)
-    return Image.alpha_composite(row.photograph.convert("RGBA"), dots.reduce(_OVERSAMPLING)).convert("RGB")
+    return Image.alpha_composite(row.picture.convert("RGBA"), dots.reduce(_OVERSAMPLING)).convert("RGB")
 
 
 def _draw_heading(draw: ImageDraw.ImageDraw, title: str) -> None:

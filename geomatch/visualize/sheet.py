@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,17 +40,25 @@ def fit_photograph(image: Tensor, within: tuple[int, int]) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def read_small(maps: Tensor, grid: Grid, image_size: tuple[int, int], small: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps (C, h, w) on a grid over an image, read bilinearly at the pixels of its small picture.
+@dataclass(frozen=True)
+class Tile:
+    """A photograph on a sheet: its name, its small picture, and maps (C, height, width) at the picture's pixels."""
 
-    image_size: (height, width) of the image. small: (width, height) of the picture. Returns (C, height, width).
-    """
-    x, y = (
-        rescale_position(torch.arange(length, dtype=torch.float32), length, full)
-        for length, full in zip(small, reversed(image_size), strict=True)
-    )
-    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    return read_cells(maps.cpu()[None], grid.to_cells(pixels)[None])[0].numpy()
+    name: str
+    picture: Image.Image
+    maps: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, name: str, image: Tensor, maps: Tensor, grid: Grid, within: tuple[int, int]) -> Tile:
+        """A tile of an image (3, H, W) uint8 scaled to fit into ``within``, with maps (C, h, w) on a grid over the
+        image read bilinearly."""
+        picture = fit_photograph(image, within)
+        x, y = (
+            rescale_position(torch.arange(length, dtype=torch.float32), length, full)
+            for length, full in zip(picture.size, (image.shape[2], image.shape[1]), strict=True)
+        )
+        pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        return cls(name, picture, read_cells(maps.cpu()[None], grid.to_cells(pixels)[None])[0].numpy())
 
 
 def side_by_side(panels: Sequence[Image.Image], caption_height: int) -> tuple[Image.Image, list[int], int]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.visualize.colours import confidence_picture
-from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, caption_font, fit_photograph, read_small, truncate_name
+from geomatch.visualize.sheet import FAINT, INK, MARGIN, PAPER, Tile, caption_font, truncate_name
 
 PICTURE = (220, 200)
 """The largest a photograph is drawn: width and height in pixels."""
@@ -27,25 +25,14 @@ _SCALE_PERCENTILES = (1, 99)
 """Percentiles of all sigmas of a sheet at which its scale begins and ends."""
 
 
-@dataclass(frozen=True)
-class SigmaTile:
-    """A photograph of the sheet: its name, its small picture, and sigma (height, width) at the picture's pixels."""
-
-    name: str
-    photograph: Image.Image
-    sigma: NDArray[np.float32]
-
-    @classmethod
-    def from_features(cls, name: str, image: Tensor, features: FeatureMap) -> SigmaTile:
-        """A tile of an image (3, H, W) uint8 and its features. Raises ValueError for features without sigma."""
-        if features.inverse_confidence is None:
-            raise ValueError("these features have no sigma")
-        photograph = fit_photograph(image, PICTURE)
-        maps = features.inverse_confidence[None]
-        return cls(name, photograph, read_small(maps, features.grid, features.image_size, photograph.size)[0])
+def sigma_tile(name: str, image: Tensor, features: FeatureMap) -> Tile:
+    """A tile of an image (3, H, W) uint8 and its features. Raises ValueError for features without sigma."""
+    if features.inverse_confidence is None:
+        raise ValueError("these features have no sigma")
+    return Tile.read(name, image, features.inverse_confidence[None], features.grid, PICTURE)
 
 
-def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
+def draw_sigma_sheet(tiles: Sequence[Tile]) -> Image.Image:
     """Photographs in reading order, each to the left of its sigma, below the scale that they share.
 
     Sigma is drawn in colours over the grey photograph: pale is small (sure), dark is large.
@@ -59,27 +46,26 @@ def draw_sigma_sheet(tiles: Sequence[SigmaTile]) -> Image.Image:
     _draw_legend(sheet, draw, scale)
     for number, tile in enumerate(tiles):
         left, top = MARGIN + number % columns * width, LEGEND + number // columns * height
-        for shift, picture in ((0, tile.photograph), (PICTURE[0] + MARGIN // 2, overlay_sigma(tile, scale))):
+        for shift, picture in ((0, tile.picture), (PICTURE[0] + MARGIN // 2, overlay_sigma(tile, scale))):
             sheet.paste(picture, (left + shift, top + PICTURE[1] - picture.height))
-        mean = f"mean sigma {tile.sigma.mean():.3f}"
+        mean = f"mean sigma {tile.maps.mean():.3f}"
         draw.text((left + PICTURE[0] + MARGIN // 2, top + PICTURE[1] + 5), mean, fill=FAINT, font=caption_font())
-        draw.text(
-            (left, top + PICTURE[1] + 5), truncate_name(draw, tile.name, PICTURE[0]), fill=INK, font=caption_font()
-        )
+        name = truncate_name(draw, tile.name, PICTURE[0])
+        draw.text((left, top + PICTURE[1] + 5), name, fill=INK, font=caption_font())
     return sheet
 
 
-def sigma_scale(tiles: Sequence[SigmaTile]) -> tuple[float, float]:
+def sigma_scale(tiles: Sequence[Tile]) -> tuple[float, float]:
     """The sigmas at the pale and the dark end of a sheet's scale: its 1st and 99th percentile."""
-    low, high = np.percentile(np.concatenate([tile.sigma.ravel() for tile in tiles]), _SCALE_PERCENTILES)
+    low, high = np.percentile(np.concatenate([tile.maps.ravel() for tile in tiles]), _SCALE_PERCENTILES)
     return float(low), float(high)
 
 
-def overlay_sigma(tile: SigmaTile, scale: tuple[float, float]) -> Image.Image:
+def overlay_sigma(tile: Tile, scale: tuple[float, float]) -> Image.Image:
     """The tile's sigma in colours over its grey photograph."""
     low, high = scale
-    level = ((high - tile.sigma) / max(high - low, 1e-6)).clip(0, 1)
-    grey = tile.photograph.convert("L").convert("RGB")
+    level = ((high - tile.maps[0]) / max(high - low, 1e-6)).clip(0, 1)
+    grey = tile.picture.convert("L").convert("RGB")
     return Image.blend(grey, confidence_picture(level), _OPACITY)
 
 

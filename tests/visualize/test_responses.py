@@ -10,30 +10,29 @@ from geomatch.visualize.responses import (
     GAP,
     HEADING,
     PICTURE,
-    ResponseRow,
     draw_peaks,
     draw_response_sheet,
     overlay_response,
     response_scales,
 )
-from geomatch.visualize.sheet import MARGIN
+from geomatch.visualize.sheet import MARGIN, Tile
 
 RED = (255, 0, 0, 255)
 
 
-def row(responses: np.ndarray, grey: int = 100, name: str = "a") -> ResponseRow:
+def row(responses: np.ndarray, grey: int = 100, name: str = "a") -> Tile:
     """A grey photograph of the size of its maps (C, height, width)."""
-    return ResponseRow(name, Image.new("RGB", responses.shape[:0:-1], (grey,) * 3), responses.astype(np.float32))
+    return Tile(name, Image.new("RGB", responses.shape[:0:-1], (grey,) * 3), responses.astype(np.float32))
 
 
-def test_response_row_is_read_at_the_small_picture_s_pixels() -> None:
+def test_tile_is_read_at_the_small_picture_s_pixels() -> None:
     """Cells of 40 pixels that respond by their column, on a photograph of 320 x 160 shown at half its size."""
     maps = torch.stack([torch.arange(8.0).expand(4, 8), torch.zeros(4, 8)])
-    small = ResponseRow.from_maps("a", torch.zeros(3, 160, 320, dtype=torch.uint8), maps, Grid.over((160, 320), 4, 8))
-    assert small.photograph.size == (PICTURE[0], 80) == (160, 80)
+    small = Tile.read("a", torch.zeros(3, 160, 320, dtype=torch.uint8), maps, Grid.over((160, 320), 4, 8), PICTURE)
+    assert small.picture.size == (PICTURE[0], 80) == (160, 80)
     position = (np.arange(160) + 0.5) / 20 - 0.5  # in cells
-    np.testing.assert_allclose(small.responses[0], np.tile(position.clip(0, 7), (80, 1)), atol=1e-4)
-    assert not small.responses[1].any()
+    np.testing.assert_allclose(small.maps[0], np.tile(position.clip(0, 7), (80, 1)), atol=1e-4)
+    assert not small.maps[1].any()
 
 
 def test_response_scales_are_median_and_maximum_of_all_rows() -> None:

@@ -4,28 +4,29 @@ import torch
 from PIL import Image
 
 from geomatch.visualize.colours import confidence_picture
-from geomatch.visualize.sigma import LEGEND, MARGIN, PICTURE, SigmaTile, draw_sigma_sheet, overlay_sigma, sigma_scale
+from geomatch.visualize.sheet import Tile
+from geomatch.visualize.sigma import LEGEND, MARGIN, PICTURE, draw_sigma_sheet, overlay_sigma, sigma_scale, sigma_tile
 from tests.conftest import random_features
 
 
-def tile(name: str, sigma: np.ndarray, grey: int = 120) -> SigmaTile:
+def tile(name: str, sigma: np.ndarray, grey: int = 120) -> Tile:
     height, width = sigma.shape
-    return SigmaTile(name, Image.new("RGB", (width, height), (grey,) * 3), sigma.astype(np.float32))
+    return Tile(name, Image.new("RGB", (width, height), (grey,) * 3), sigma[None].astype(np.float32))
 
 
 def test_sigma_tile_is_read_at_the_small_picture_s_pixels() -> None:
     """Cells of 50 pixels whose sigma is their column; four small pixels stand for one of them, in either axis."""
     features = random_features(4, 8, cell=100, sigma=1.0)
     features.inverse_confidence.copy_(torch.arange(8.0).expand(4, 8))  # type: ignore[union-attr]
-    small = SigmaTile.from_features("a", torch.zeros(3, 400, 800, dtype=torch.uint8), features)
-    assert small.photograph.size == (PICTURE[0], PICTURE[0] // 2)
+    small = sigma_tile("a", torch.zeros(3, 400, 800, dtype=torch.uint8), features)
+    assert small.picture.size == (PICTURE[0], PICTURE[0] // 2)
     position = (np.arange(PICTURE[0]) + 0.5) * 800 / PICTURE[0] / 100 - 0.5  # in cells
-    np.testing.assert_allclose(small.sigma, np.tile(position.clip(0, 7), (PICTURE[0] // 2, 1)), atol=1e-4)
+    np.testing.assert_allclose(small.maps[0], np.tile(position.clip(0, 7), (PICTURE[0] // 2, 1)), atol=1e-4)
 
 
 def test_sigma_tile_refuses_features_without_sigma() -> None:
     with pytest.raises(ValueError, match="no sigma"):
-        SigmaTile.from_features("a", torch.zeros(3, 40, 40, dtype=torch.uint8), random_features(4, 4))
+        sigma_tile("a", torch.zeros(3, 40, 40, dtype=torch.uint8), random_features(4, 4))
 
 
 def test_overlay_sigma_small_is_pale_large_is_dark() -> None:

@@ -49,7 +49,7 @@ def confidence(
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
     from geomatch.pipeline import Pipeline
-    from geomatch.visualize.sigma import SigmaTile, draw_sigma_sheet
+    from geomatch.visualize.sigma import draw_sigma_sheet, sigma_tile
 
     _check_output(output, images)
     records, tiles = [], []
@@ -58,7 +58,7 @@ def confidence(
         for path, pixels in _load_images(images, status):
             features = pipeline.extract(pixels)
             assert features.inverse_confidence is not None, "introspection has sigma"
-            tiles.append(SigmaTile.from_features(path.name, pixels, features))
+            tiles.append(sigma_tile(path.name, pixels, features))
             records.append({"image": str(path), **_statistics(features.inverse_confidence), "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
     if not quiet:
@@ -99,7 +99,8 @@ def responses(
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
     from geomatch.pipeline import out_of_memory_named
-    from geomatch.visualize.responses import ResponseRow, draw_response_sheet
+    from geomatch.visualize.responses import PICTURE, draw_response_sheet
+    from geomatch.visualize.sheet import Tile
 
     _check_output(output, images)
     with stderr_console(quiet=quiet).status("loading weights") as status, out_of_memory_named():
@@ -113,8 +114,7 @@ def responses(
         drawn = strongest_channels(torch.stack([each.maps[bank].amax(dim=(1, 2)) for each in photographs]), channels)
         status.update("drawing")
         rows = [
-            ResponseRow.from_maps(each.path.name, each.pixels, each.maps[bank][drawn], each.grid)
-            for each in photographs
+            Tile.read(each.path.name, each.pixels, each.maps[bank][drawn], each.grid, PICTURE) for each in photographs
         ]
         write_atomically(output, png_bytes(draw_response_sheet(name, [f"filter {each}" for each in drawn], rows)))
     if quiet:
