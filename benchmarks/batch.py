@@ -90,9 +90,9 @@ def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
     pixels = {path: load_image(path) for pair in pairs for path in pair}
 
     def work() -> None:
-        described = {path: pipeline.extract(image) for path, image in pixels.items()}
+        features = {path: pipeline.extract(image) for path, image in pixels.items()}
         for source, target in pairs:
-            pipeline.match(described[source], described[target])
+            pipeline.match(features[source], described[target])
 
     return timed(work)
 
