@@ -92,7 +92,7 @@ def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
     def work() -> None:
         features = {path: pipeline.extract(image) for path, image in pixels.items()}
         for source, target in pairs:
-            pipeline.match(features[source], described[target])
+            pipeline.match(features[source], features[target])
 
     return timed(work)
 
