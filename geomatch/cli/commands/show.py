@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from geomatch.features.anchornet import AnchorFeatures
     from geomatch.geometry.grid import Grid
 
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)]
+PictureFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")]
+
 app = typer.Typer(help="Draw features of photographs.", no_args_is_help=True)
 
 
@@ -32,10 +35,8 @@ def _show() -> None: ...
 
 @app.command()
 def confidence(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")] = Path(
-        "sigma.png"
-    ),
+    images: Images,
+    output: PictureFile = Path("sigma.png"),
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
@@ -67,17 +68,13 @@ def confidence(
 
 @app.command()
 def responses(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)],
+    images: Images,
     only: Annotated[
         str | None,
-        typer.Option(
-            "--class", metavar="CLASS", help="Class of the filters; by default the class with the best score."
-        ),
+        typer.Option("--class", metavar="CLASS", help="Class of the filters; by default the one with the best score."),
     ] = None,
     channels: Annotated[int, typer.Option(min=1, help="Number of filters to draw, strongest first.")] = 8,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")] = Path(
-        "responses.png"
-    ),
+    output: PictureFile = Path("responses.png"),
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
