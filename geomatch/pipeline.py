@@ -21,8 +21,9 @@ from torch import Tensor
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.disk_cache import DiskCache
-from geomatch.features.load import features_of, load_features
+from geomatch.features.disk_cache import CachedFeatures
+from geomatch.features.load import load_features
+from geomatch.features.weights import features_of
 from geomatch.io.images import checked_size, load_image, to_pixels
 from geomatch.matching.base import Matcher
 from geomatch.matching.context import MatchContext
@@ -95,7 +96,7 @@ class Pipeline:
             path = None if weights is None else Path(weights)
             name = features or (features_of(path) if path else settings.features)
             features = load_features(name, working_size=settings.working_size, device=self.device, weights=path)
-        self.extractor = DiskCache(features, Path(cache), self.device) if cache is not None else features
+        self.extractor = CachedFeatures(features, Path(cache), self.device) if cache is not None else features
         self.cells, self.max_bytes = settings.cells, max_memory
         self.densification = Densification(min_confidence=min_confidence)
         self._set_matcher(matcher or settings.matcher, parameters)

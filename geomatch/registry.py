@@ -78,12 +78,12 @@ class Registry:
 FEATURES = Registry(
     "features",
     {
-        "introspection": Entry("geomatch.features.load:load_introspection", "geometrically stable, with confidence"),
-        "anchornet": Entry("geomatch.features.load:load_anchornet", "anchors; anchornet:CLASS takes one class's alone"),
-        "combined": Entry("geomatch.features.load:load_combined", "both learners; combined:1+0.8 at several sizes"),
-        "hypercolumn": Entry("geomatch.features.load:load_hypercolumn", "stages of the trunk, as hypercolumn:2+3"),
-        "sift": Entry("geomatch.features.load:load_sift", "dense SIFT; needs the extra baselines"),
-        "hog": Entry("geomatch.features.load:load_hog", "dense HOG; needs the extra baselines"),
+        "introspection": Entry("geomatch.features.introspection:load", "geometrically stable, with confidence"),
+        "anchornet": Entry("geomatch.features.anchornet:load", "anchors; anchornet:CLASS takes one class's alone"),
+        "combined": Entry("geomatch.features.combined:load", "both learners; combined:1+0.8 at several sizes"),
+        "hypercolumn": Entry("geomatch.features.hypercolumn:load", "stages of the trunk, as hypercolumn:2+3"),
+        "sift": Entry("geomatch.features.handcrafted.sift:load", "dense SIFT; needs the extra baselines"),
+        "hog": Entry("geomatch.features.handcrafted.hog:load", "dense HOG; needs the extra baselines"),
     },
     aliases={"joined": "combined"},
     group="geomatch.features",

@@ -1,14 +1,15 @@
 """AnchorNet (Novotny, Larlus, Vedaldi, CVPR 2017, arXiv 1704.04749): the network.
 
-On a hypercolumn stand banks of 3x3 filters, one bank a class, whose responses are sparse, diverse and fire on the same
-part of every object of the class: anchors. A linear code of all banks' responses together is class-agnostic.
-`geomatch.training.anchornet` learns them, from image labels alone.
+Banks of 3x3 filters, one bank per class, read a hypercolumn. Their responses are sparse and diverse, and each filter
+fires on the same part of every object of its class: an anchor. A linear code of all banks' responses is
+class-agnostic. `geomatch.training.anchornet` trains them from image labels alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,20 +18,22 @@ from torch import Tensor, nn
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.resnet import build_trunk
-from geomatch.features.base import FeatureExtractor, lay_out
+from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.weights import load_network
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.homography import pixel_grid
 
 
 @dataclass(frozen=True)
 class AnchorConfig:
-    """The shape of an AnchorNet. The paper's: resnet50, stages 1, 3 and 4, tap_size 256, stride 4, 20 classes of 200
-    filters, code_size 256.
+    """The settings of an AnchorNet.
 
-    stages: of the trunk, tapped for the hypercolumn. tap_size: principal components kept of each. stride: pixels of
-    the image between cells. filters: of each class's bank, K. mean_share: how much of their mean is taken from the
-    responses before they are coded: all of it in the paper, 1; none of it by default, since descriptors that keep the
-    mean match much better (docs/training.md).
+    The paper's are resnet50, stages 1, 3 and 4, tap_size 256, stride 4, 20 classes of 200 filters, code_size 256.
+
+    stages: the trunk's stages in the hypercolumn. tap_size: principal components kept of each stage. stride: pixels of
+    the canvas between cells. filters: of each class's bank, K. mean_share: the share of their mean that is subtracted
+    from the responses before they are coded. It is 1 in the paper; ours is 0, since descriptors that keep the mean
+    match much better (docs/training.md).
     """
 
     classes: tuple[str, ...]
@@ -44,27 +47,27 @@ class AnchorConfig:
 
     def __post_init__(self) -> None:
         if not self.classes:
-            raise InputError("an AnchorNet needs a class at least")
+            raise InputError("an AnchorNet needs at least one class")
         if self.stride < 1:
-            raise InputError(f"a stride of {self.stride} pixels leads nowhere; it must be 1 at least")
+            raise InputError(f"stride must be at least 1, got {self.stride}")
         if self.code_size > self.responses:
             raise InputError(
-                f"a code of {self.code_size} numbers is longer than the {self.responses} responses it stands for: "
+                f"code_size {self.code_size} is larger than the number of responses, {self.responses}: "
                 f"{len(self.classes)} classes of {self.filters} filters"
             )
 
     @property
     def column_size(self) -> int:
-        """Numbers in a hypercolumn."""
+        """Channels of a hypercolumn."""
         return len(self.stages) * self.tap_size
 
     @property
     def responses(self) -> int:
-        """Filters of all banks together, N K."""
+        """Number of filters in all banks, N K."""
         return len(self.classes) * self.filters
 
     def bank(self, name: str) -> slice:
-        """Which of all filters are those of a class. Raises InputError, naming those there are."""
+        """The filters of a class among those of all banks. Raises InputError for an unknown class."""
         if name not in self.classes:
             raise InputError(f"no anchors of '{name}' here: the classes are {', '.join(self.classes)}")
         first = self.classes.index(name) * self.filters
@@ -73,7 +76,7 @@ class AnchorConfig:
 
 @dataclass(frozen=True)
 class Responses:
-    """What the anchors of an image respond: maps (N K, h, w) float32, >= 0, bank after bank, on a grid."""
+    """The responses of all anchors to an image: maps (N K, h, w) float32, >= 0, bank after bank, on a grid."""
 
     maps: Tensor
     image_size: tuple[int, int]
@@ -81,10 +84,10 @@ class Responses:
 
 
 class AnchorNet(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] -> activations (B, N K, h, w), bank after bank; their softplus are the responses.
+    """Images (B, 3, H, W) in [0, 1] to activations (B, N K, h, w), bank after bank; their softplus is the responses.
 
-    Cell k of the grid is centred on pixel ``stride`` k of the image. thresholds: (N K,), the activations above which
-    filters say that an image shows their class; responses know nothing of them.
+    Cell k of the grid is centred on canvas pixel ``stride`` k. thresholds: (N K,), the activations above which a filter
+    votes that an image shows its class; responses do not depend on them.
     """
 
     mean_response: Tensor
@@ -112,16 +115,16 @@ class AnchorNet(nn.Module):
         return self.activations(self.trunk(images, self.config.stages), images)
 
     def activations(self, taps: Mapping[int, Tensor], images: Tensor) -> Tensor:
-        """What `forward` gives, of stages of the images that the trunk has computed already."""
+        """The same as `forward`, from stages of the images that the trunk has computed already."""
         activations: Tensor = self.banks(self._hypercolumn(taps, images))
         return activations.float()
 
     def centred(self, responses: Tensor) -> Tensor:
-        """Responses (B, N K, h, w) less ``mean_share`` of what they are on average; all: Gamma - mean(Gamma)."""
+        """Responses (B, N K, h, w) minus ``mean_share`` of their mean over photographs."""
         return responses - self.config.mean_share * self.mean_response[:, None, None]
 
     def encode(self, responses: Tensor) -> Tensor:
-        """The class-agnostic code (B, code_size, h, w) of all responses (B, N K, h, w): F^S * Gamma, centred."""
+        """The class-agnostic code (B, code_size, h, w) of all responses (B, N K, h, w), centred: F^S * Gamma."""
         code: Tensor = self.encoder(self.centred(responses))
         return code.float()
 
@@ -130,22 +133,22 @@ class AnchorNet(nn.Module):
         return F.normalize(self.encode(responses), dim=1)
 
     def unit_banks(self, responses: Tensor) -> Tensor:
-        """Responses (B, N K, h, w), centred, each class's of unit length at every cell."""
+        """Responses (B, N K, h, w), centred, those of each class of unit length at every cell."""
         banks = self.centred(responses).unflatten(1, (-1, self.config.filters))  # type: ignore[no-untyped-call]
         return F.normalize(banks, dim=2).flatten(1, 2)
 
     def descriptors(self, responses: Tensor, bank: slice | None) -> Tensor:
-        """What cells are told apart by, (B, C, h, w) of unit length: the code, or the responses of one bank.
+        """Descriptors (B, C, h, w) of unit length: the code, or the responses of one bank.
 
-        Responses are positive, so that all cells look much alike; what unit codes have in common, their mean over
-        photographs, is taken away (ours).
+        Responses are positive, so that all cells look much alike. Therefore the mean of unit codes over photographs is
+        subtracted (ours).
         """
         if bank is None:
             return F.normalize(self.unit_code(responses) - self.mean_code[:, None, None], dim=1)
         return F.normalize(self.unit_banks(responses)[:, bank] - self.mean_bank[bank, None, None], dim=1)
 
     def _hypercolumn(self, taps: Mapping[int, Tensor], images: Tensor) -> Tensor:
-        """Phi (B, column_size, h, w): each tap's principal components, read bilinearly at the cells, of unit length."""
+        """Hypercolumn (B, column_size, h, w): each stage's principal components, read at the cells, of unit length."""
         height, width = (-(-side // self.config.stride) for side in images.shape[2:])
         pixels = self.config.stride * pixel_grid(height, width).to(images)
         columns = []
@@ -156,7 +159,7 @@ class AnchorNet(nn.Module):
 
     @torch.no_grad()
     def response_thresholds(self) -> Tensor:
-        """The responses above which filters say that an image shows their class: (N K,), on the CPU."""
+        """The responses above which a filter votes that an image shows its class: (N K,), on the CPU."""
         return F.softplus(self.thresholds).cpu()
 
 
@@ -175,7 +178,7 @@ class AnchorFeatures(FeatureExtractor):
     def __init__(
         self, network: AnchorNet, working_size: int, weights_sha256: str | None = None, *, only: str = ""
     ) -> None:
-        """only: a class, for its bank alone. Raises InputError if the network does not know it."""
+        """only: a class, for its bank alone. Raises InputError if the network does not have it."""
         self.name = f"anchornet:{only}" if only else "anchornet"
         self.network = network.eval()
         self.bank = network.config.bank(only) if only else None
@@ -184,8 +187,8 @@ class AnchorFeatures(FeatureExtractor):
 
     @torch.inference_mode()
     def respond(self, image: Tensor) -> Responses:
-        """What all anchors respond to an image (3, H, W) uint8."""
-        canvas, pixels = lay_out(image, self.network.trunk, self.working_size)
+        """The responses of all anchors to an image (3, H, W) uint8."""
+        canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
         stride = self.network.config.stride
         maps = canvas.crop(F.softplus(self.network(pixels)[0]), stride)
         return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride))
@@ -195,3 +198,8 @@ class AnchorFeatures(FeatureExtractor):
         found = self.respond(image)
         descriptors = self.network.descriptors(found.maps[None], self.bank)[0].contiguous()
         return FeatureMap(descriptors, found.image_size, found.grid, calibration=self.calibration)
+
+
+def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> AnchorFeatures:
+    network, sha256 = load_network(weights, "anchornet", AnchorConfig, AnchorNet, device)
+    return AnchorFeatures(network, working_size, sha256, only=argument)

@@ -1,4 +1,4 @@
-"""The contract of a feature extractor, and what the convolutional ones share."""
+"""The interface of a feature extractor, and what the convolutional ones share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk
 from geomatch.geometry.canvas import Canvas
 
 
 class FeatureExtractor(ABC):
-    """Image in, FeatureMap out.
+    """Extracts the features of an image.
 
-    name: as it was asked for. working_size: the longer side, in pixels, that images are resized to first.
-    weights_sha256: of the weights file behind it, None for features without weights. precision: of its numbers, which
-    are float32 but may have been rounded to less. calibration: what its matches are judged with; the extractor puts it
-    on every feature map.
+    Attributes:
+        name: as the user wrote it, with its argument.
+        working_size: the longer side, in pixels, that images are resized to first.
+        weights_sha256: of the weights file; None for features without weights.
+        precision: of the descriptors, which are float32 but may have been rounded to less.
+        calibration: the confidence model of these features; the extractor puts it on every feature map.
     """
 
     name: str
@@ -29,13 +32,23 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def __call__(self, image: Tensor) -> FeatureMap:
-        """Describe an image (3, H, W) uint8 RGB, of any size and shape."""
+        """Extract the features of an image (3, H, W) uint8 RGB of any size."""
 
 
-def lay_out(image: Tensor, trunk: Trunk, working_size: int) -> tuple[Canvas, Tensor]:
-    """Put an image on a trunk's canvas: its longer side ``working_size`` pixels, never squashed, mirrored all round.
+def check_no_argument(feature: str, argument: str) -> None:
+    """Raises InputError if features that take no argument were given one, as in ``sift:3``."""
+    if argument:
+        raise InputError(f"{feature} takes no argument; '{argument}' was given")
 
-    Returns the canvas and its pixels (1, 3, h, w) float32 in [0, 1] on the trunk's device.
+
+def draw_on_canvas(image: Tensor, trunk: Trunk, working_size: int) -> tuple[Canvas, Tensor]:
+    """Resize an image (3, H, W) uint8 and mirror it at its borders, as a trunk needs it.
+
+    Args:
+        working_size: the longer side after resizing, in pixels; the aspect ratio stays.
+
+    Returns:
+        The canvas, and its pixels (1, 3, h, w) float32 in [0, 1] on the trunk's device.
     """
     canvas = Canvas.fit((image.shape[1], image.shape[2]), working_size, margin=max(trunk.strides.values()) // 2)
     pixels = canvas.draw(image).to(next(trunk.parameters()).device, memory_format=torch.channels_last)

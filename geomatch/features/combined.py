@@ -1,33 +1,37 @@
-"""Both learners side by side: what is stable under a warp, and what is the same part of any object of its kind.
+"""Introspection's phi and AnchorNet's code in one descriptor (ours).
 
-Ours. Introspection's phi tells places apart that look alike to the anchors, and the anchors know parts that phi does
-not; both stand on one trunk, which looks at an image once.
+phi is stable under a warp, and separates places that look alike to the anchors. Anchors fire on the same part of every
+object of a class. Both networks share one trunk, which is computed once.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.errors import WeightsError
-from geomatch.features.anchornet import AnchorNet
-from geomatch.features.base import FeatureExtractor, lay_out
-from geomatch.features.introspection import IntrospectionNet
+from geomatch.errors import InputError, WeightsError
+from geomatch.features.anchornet import AnchorConfig, AnchorNet
+from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.multi_scale import MultiScaleFeatures
+from geomatch.features.weights import load_network
 from geomatch.geometry.grid import read_cells
 
 
 class CombinedFeatures(FeatureExtractor):
-    """phi and AnchorNet's class-agnostic code, both of unit length, one behind the other, on AnchorNet's grid.
+    """phi and AnchorNet's class-agnostic code, both of unit length, concatenated on AnchorNet's grid.
 
-    A cosine of two such descriptors is the mean of their two cosines; sigma is introspection's, read there.
+    The cosine of two such descriptors is the mean of the two cosines. sigma is introspection's, read on that grid.
     """
 
     def __init__(
         self, introspection: IntrospectionNet, anchors: AnchorNet, working_size: int, weights_sha256: str | None = None
     ) -> None:
-        """Raises WeightsError unless both stand on the same trunk."""
+        """Raises WeightsError unless both networks have the same trunk."""
         ours, theirs = (network.trunk.state_dict() for network in (introspection, anchors))
         if ours.keys() != theirs.keys() or any(not torch.equal(ours[name], theirs[name]) for name in ours):
             raise WeightsError(
@@ -42,7 +46,7 @@ class CombinedFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         trunk, config = self.introspection.trunk, self.anchors.config
-        canvas, pixels = lay_out(image, trunk, self.working_size)
+        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
         taps = trunk(pixels, sorted({self.introspection.config.stage, *config.stages}))
         stride = self.introspection.stride
         grid = canvas.grid(config.stride)
@@ -54,3 +58,29 @@ class CombinedFeatures(FeatureExtractor):
         code = self.anchors.descriptors(responses, None)[0]
         both = torch.cat((F.normalize(phi, dim=0), code))
         return FeatureMap(F.normalize(both, dim=0), canvas.image_size, grid, sigma[0].contiguous())
+
+
+def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:
+    shares = _parse_shares(argument or "1")
+    if weights is not None:
+        raise InputError(f"combined features need two weights files, the shipped ones; leave out --weights {weights}")
+    introspection, first = load_network(None, "introspection", IntrospectionConfig, IntrospectionNet, device)
+    anchors, second = load_network(None, "anchornet", AnchorConfig, AnchorNet, device)
+    scales = [
+        CombinedFeatures(introspection, anchors, round(share * working_size), f"{first}+{second}")
+        for share in sorted(shares, reverse=True)
+    ]
+    return MultiScaleFeatures(f"combined:{argument}", scales) if argument else scales[0]
+
+
+def _parse_shares(argument: str) -> list[float]:
+    """The scales at which features are extracted, as shares of the working size."""
+    try:
+        shares = [float(share) for share in argument.split("+")]
+    except ValueError:
+        shares = []
+    if not shares or not all(0.1 <= share <= 1 for share in shares):
+        raise InputError(
+            f"combined:{argument}: give shares of the working size, from 0.1 to 1, joined by '+', as combined:1+0.8"
+        )
+    return shares

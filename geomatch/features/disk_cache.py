@@ -1,4 +1,4 @@
-"""Features kept on disk from one time to the next."""
+"""Features kept on disk between runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from geomatch.io.features import decode_features_npz, encode_features_npz
 from geomatch.runtime.plugins import source_sha256
 
 
-class DiskCache(FeatureExtractor):
-    """Another extractor's features, computed once an image for as long as the folder they are kept in stands.
+class CachedFeatures(FeatureExtractor):
+    """Another extractor's features, kept in a folder; each image is extracted once.
 
-    They are kept in half precision, and what was just computed is rounded likewise: a result does not depend on which
-    images were known before. An entry is named by the SHA-256 of the image's pixels and of whatever else decides its
-    features; one that is damaged is computed anew. Where the folder takes no more, the work goes on without keeping,
-    with one GeomatchWarning. Several threads and processes may share a folder.
+    They are kept in half precision. Features that were just extracted are rounded, too, so that the result does not
+    depend on which images are in the folder. The name of an entry is the SHA-256 of the image's pixels and of
+    everything else that decides its features. A damaged entry is extracted again. If an entry cannot be written, a
+    GeomatchWarning says so once, and the work goes on without writing. Threads and processes may share a folder.
 
     Raises InputError if the folder cannot be made or written.
     """
@@ -36,34 +36,41 @@ class DiskCache(FeatureExtractor):
         self.extractor, self.folder, self.device = extractor, folder, device
         self.name, self.working_size = extractor.name, extractor.working_size
         self.weights_sha256, self.calibration = extractor.weights_sha256, extractor.calibration
-        self.program = source_sha256(extractor)
+        self.source_sha256 = source_sha256(extractor)
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot keep features there ({error.strerror})") from error
         check_writable(folder / "entry")
-        self._keeping = True
+        self._writable = True
 
     def __call__(self, image: Tensor) -> FeatureMap:
         path = self.folder / f"{self._key(image)}.features"
         content = _read_sealed(path)
         if content is None:
             content = encode_features_npz(self.extractor(image), {}, precision=self.precision)
-            if self._keeping:
-                self._keep(path, content)
+            if self._writable:
+                self._write(path, content)
         return self._on_device(decode_features_npz(content))
 
     def _key(self, image: Tensor) -> str:
-        decisive = (self.name, self.weights_sha256, self.working_size, self.device.type, self.program, image.shape)
-        digest = hashlib.sha256(json.dumps(decisive).encode())
+        settings = (
+            self.name,
+            self.weights_sha256,
+            self.working_size,
+            self.device.type,
+            self.source_sha256,
+            image.shape,
+        )
+        digest = hashlib.sha256(json.dumps(settings).encode())
         digest.update(image.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
-    def _keep(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         try:
             write_atomically(path, hashlib.sha256(content).digest() + content)
         except InputError as error:
-            self._keeping = False
+            self._writable = False
             warnings.warn(f"{error}; the work goes on, but keeps no more features", GeomatchWarning, stacklevel=2)
 
     def _on_device(self, features: FeatureMap) -> FeatureMap:
@@ -77,7 +84,7 @@ class DiskCache(FeatureExtractor):
 
 
 def _read_sealed(path: Path) -> bytes | None:
-    """What stands in a file behind its SHA-256, or None if it is not there or not as it was written."""
+    """The content of a file after its SHA-256; None if the file is missing or damaged."""
     try:
         seal, content = (whole := path.read_bytes())[:_SEAL], whole[_SEAL:]
     except OSError:

@@ -1,8 +1,9 @@
-"""Hypercolumns (Hariharan et al., CVPR 2015): stages of a trunk stacked, each of unit length at every location."""
+"""Hypercolumns (Hariharan et al., CVPR 2015): stages of a trunk stacked, each of unit length at every cell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,14 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk
-from geomatch.features.base import FeatureExtractor, lay_out
+from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.load import pretrained_trunk
+from geomatch.features.weights import sha256_of, shipped_weights
 from geomatch.geometry.grid import read_cells
 
 
 class HypercolumnFeatures(FeatureExtractor):
-    """Stages read bilinearly at the cells of the finest one, L2-normalised each, concatenated, L2-normalised."""
+    """Stages read bilinearly at the cells of the finest one, each L2-normalised, concatenated, L2-normalised."""
 
     def __init__(
         self, trunk: Trunk, stages: Sequence[int], working_size: int, weights_sha256: str | None = None
@@ -35,7 +38,7 @@ class HypercolumnFeatures(FeatureExtractor):
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
-        canvas, pixels = lay_out(image, self.trunk, self.working_size)
+        canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
         taps = self.trunk(pixels, self.stages)
         grid = canvas.grid(min(self.trunk.strides[stage] for stage in self.stages))
         centres = grid.centres(pixels.device)
@@ -46,3 +49,13 @@ class HypercolumnFeatures(FeatureExtractor):
             columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
         descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
         return FeatureMap(descriptors, canvas.image_size, grid)
+
+
+def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> HypercolumnFeatures:
+    try:
+        stages = [int(stage) for stage in (argument or "2+3").split("+")]
+    except ValueError:
+        raise InputError(f"hypercolumn:{argument}: give stages as numbers joined by '+', as hypercolumn:2+3") from None
+    path = weights or shipped_weights("introspection")
+    trunk = pretrained_trunk(path)[1].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))

@@ -1,7 +1,7 @@
 """Probabilistic Introspection (Novotny, Albanie, Larlus, Vedaldi, CVPR 2018, arXiv 1804.01552): the network.
 
-Two 1x1 heads on a trunk: a descriptor phi, L2-normalised, and sigma, its inverse confidence: how much the network
-expects its own matches to err at this cell. `geomatch.training.introspection` learns them.
+Two 1x1 heads on a trunk: phi, a descriptor of unit length, and sigma, its inverse confidence, which grows with the
+error that the network expects of its own matches at a cell. `geomatch.training.introspection` trains them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +18,15 @@ from torch import Tensor, nn
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.resnet import build_trunk
-from geomatch.features.base import FeatureExtractor, lay_out
+from geomatch.features.base import FeatureExtractor, check_no_argument, draw_on_canvas
+from geomatch.features.weights import load_network
 
 
 @dataclass(frozen=True)
 class IntrospectionConfig:
-    """The shape of an introspection network.
+    """The settings of an introspection network.
 
-    The sources leave sigma's activation open. Ours is smooth and bounded, floor + (ceiling - floor) sigmoid(z): the
+    The paper leaves sigma's activation open. Ours is smooth and bounded, floor + (ceiling - floor) sigmoid(z): the
     likelihood has no finite optimum for a match whose loss is above one half, and a clamp would stop its gradient.
     """
 
@@ -40,7 +42,7 @@ class IntrospectionConfig:
 
 
 class IntrospectionNet(nn.Module):
-    """images (B, 3, H, W) in [0, 1] -> phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""
+    """Images (B, 3, H, W) in [0, 1] to phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""
 
     def __init__(self, config: IntrospectionConfig) -> None:
         super().__init__()
@@ -65,14 +67,14 @@ class IntrospectionNet(nn.Module):
         return self.trunk.strides[self.config.stage]
 
     def columns(self, images: Tensor) -> Tensor:
-        """What the heads stand on: the trunk's features (B, C, h, w), of root mean square 1 at every location."""
+        """The input of the heads: the trunk's features (B, C, h, w), of root mean square 1 at every cell."""
         return self._columns_of(self.trunk(images, [self.config.stage]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.heads(self.trunk(images, [self.config.stage]))
 
     def heads(self, taps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, of stages that the trunk has computed already."""
+        """The same as `forward`, from stages that the trunk has computed already."""
         x = self._columns_of(taps)
         low, high = self.config.sigma_floor, self.config.sigma_ceiling
         sigma = low + (high - low) * torch.sigmoid(self.sigma(x).float())
@@ -94,7 +96,13 @@ class IntrospectionFeatures(FeatureExtractor):
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
-        canvas, pixels = lay_out(image, self.network.trunk, self.working_size)
+        canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
         stride = self.network.stride
         phi, sigma = (canvas.crop(maps[0], stride) for maps in self.network(pixels))
         return FeatureMap(phi.contiguous(), canvas.image_size, canvas.grid(stride), sigma[0].contiguous())
+
+
+def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> IntrospectionFeatures:
+    check_no_argument("introspection", argument)
+    network, sha256 = load_network(weights, "introspection", IntrospectionConfig, IntrospectionNet, device)
+    return IntrospectionFeatures(network, working_size, sha256)

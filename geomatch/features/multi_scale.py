@@ -1,4 +1,4 @@
-"""An image described at several sizes: large for where a thing's parts lie, small for what they are parts of."""
+"""Features extracted at several scales: large for where an object's parts lie, small for their context."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from geomatch.features.base import FeatureExtractor
 
 
 class MultiScaleFeatures(FeatureExtractor):
-    """Descriptors of several extractors, one behind the other, each read bilinearly at the cells of the first.
+    """The descriptors of several extractors, concatenated, each read bilinearly at the cells of the first one.
 
-    A cosine of two such descriptors is the mean of the extractors' cosines, and sigma the mean of their sigmas.
+    The cosine of two such descriptors is the mean of the extractors' cosines; sigma is the mean of their sigmas.
     """
 
     def __init__(self, name: str, extractors: Sequence[FeatureExtractor]) -> None:

@@ -1,23 +1,31 @@
-"""Weights on disk: safetensors only, with what they are for written inside, and checksums in a manifest beside them."""
+"""Weights files: safetensors only, with the feature and its network's settings inside, and a manifest of checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 import geomatch
 from geomatch.errors import WeightsError
 from geomatch.io.atomic import write_atomically
+from geomatch.parameters import has_type
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = "geomatch-weights-1"
 MANIFEST = "manifest.json"
@@ -27,8 +35,8 @@ MANIFEST = "manifest.json"
 class Weights:
     """A weights file in memory.
 
-    feature: the extractor it belongs to; config: the shape of its network; state: its tensors, float32.
-    sha256: of the file; path: where it was read.
+    feature: the features it belongs to. config: the settings of their network. state: its tensors, float32.
+    sha256: of the file. path: the file.
     """
 
     feature: str
@@ -39,16 +47,16 @@ class Weights:
 
 
 def shipped_features() -> list[str]:
-    """The features that weights come with geomatch for, from the manifest. Raises WeightsError without a manifest."""
+    """The features whose weights come with geomatch, from the manifest. Raises WeightsError without a manifest."""
     return list(_read_manifest(_weights_folder()))
 
 
 def shipped_weights(feature: str) -> Path:
     """The weights file that comes with geomatch for a feature, from the manifest.
 
-    Looked for in $GEOMATCH_WEIGHTS, else in the installed package, else in the source tree's ``weights``.
+    It is in the folder $GEOMATCH_WEIGHTS if that is set, else in the installed package or the source tree.
 
-    Raises WeightsError when there is none, or its checksum is not the manifest's.
+    Raises WeightsError if there is none, or its checksum differs from the manifest's.
     """
     folder = _weights_folder()
     manifest = _read_manifest(folder)
@@ -64,7 +72,7 @@ def shipped_weights(feature: str) -> Path:
 
 
 def load_weights(path: Path) -> Weights:
-    """Read a weights file of geomatch's. Raises WeightsError, naming the file, if it is not one that can be trusted."""
+    """Read a weights file of geomatch. Raises WeightsError, naming the file, if it is damaged or another file."""
     state, about = read_safetensors(path)
     if about.get("format") != FORMAT:
         raise WeightsError(f"{path}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
@@ -75,28 +83,74 @@ def load_weights(path: Path) -> Weights:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: tensor '{name}' holds NaN or infinity; the weights are unusable")
-    return Weights(
-        feature=feature,
-        config=config,
-        state=state,
-        sha256=sha256_of(path),
-        path=path,
-    )
+    return Weights(feature, config, state, sha256_of(path), path)
+
+
+def features_of(path: Path) -> str:
+    """The features that a weights file of geomatch belongs to. Raises WeightsError for any other file."""
+    about = read_safetensors(path)[1]
+    feature = about.get("feature")
+    if about.get("format") != FORMAT or not isinstance(feature, str):
+        raise WeightsError(f"{path}: does not say which features it is of; name them with --features")
+    return feature
+
+
+def load_network(
+    path: Path | None,
+    feature: str,
+    config: type[Config],
+    network: Callable[[Config], Network],
+    device: torch.device,
+) -> tuple[Network, str]:
+    """The network of a weights file, on a device, and the file's SHA-256. None stands for the shipped file.
+
+    Raises WeightsError if the file cannot be used, or is another feature's.
+    """
+    weights = load_weights(path or shipped_weights(feature))
+    made = rebuild_network(weights, feature, config, network)
+    return made.to(device, memory_format=torch.channels_last), weights.sha256  # type: ignore[call-overload]
+
+
+def rebuild_network(
+    weights: Weights, feature: str, config: type[Config], network: Callable[[Config], Network]
+) -> Network:
+    """The network that a weights file describes, with its weights. Raises WeightsError if it is another feature's."""
+    if weights.feature != feature:
+        raise WeightsError(f"{weights.path}: weights of '{weights.feature}', not of {feature}")
+    hints = get_type_hints(config)
+    if unknown := set(weights.config) - set(hints):
+        raise WeightsError(f"{weights.path}: made by another version of geomatch (unknown setting '{min(unknown)}')")
+    # JSON has lists only, settings have tuples only.
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in weights.config.items()}
+    try:
+        for name, value in settings.items():
+            if not has_type(value, hints[name]) or (isinstance(value, int | float) and not math.isfinite(value)):
+                raise ValueError(f"{name} is {value!r}")
+        with torch.device("meta"):  # takes no memory; a damaged setting could ask for any amount
+            described = network(config(**settings)).state_dict()
+    except Exception as error:  # settings that make no sense fail wherever they are first used
+        reason = str(error).partition("\n")[0]  # torch goes on with its own stack
+        raise WeightsError(f"{weights.path}: describes no network that can be built ({reason})") from error
+    if {name: tensor.shape for name, tensor in described.items()} != {n: t.shape for n, t in weights.state.items()}:
+        raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes")
+    made = network(config(**settings))
+    made.load_state_dict(weights.state)
+    return made
 
 
 def save_weights(path: Path, feature: str, config: Mapping[str, object], state: Mapping[str, Tensor]) -> None:
-    """Write weights: kernels in fp16, everything per channel in fp32."""
+    """Write weights: kernels in float16, vectors in float32."""
     tensors = {
         name: tensor.detach().cpu().to(torch.float16 if tensor.ndim > 1 else torch.float32).contiguous()
         for name, tensor in state.items()
     }
-    # One entry, since safetensors writes several in no certain order, and equal weights should be equal files.
+    # One entry, since safetensors writes several in an arbitrary order, and equal weights should be equal files.
     about = {"format": FORMAT, "feature": feature, "config": dict(config)}
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of any safetensors file, and what geomatch noted in it (nothing in files of others).
+    """All tensors of any safetensors file, and geomatch's metadata in it, which is empty in other files.
 
     Raises WeightsError, naming the file.
     """
@@ -106,7 +160,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
             if not isinstance(about, dict):
-                raise ValueError("what geomatch noted in it is no JSON object")
+                raise ValueError("its metadata are not a JSON object")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         with path.open("rb") as raw:
@@ -115,7 +169,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise WeightsError(
                 f"{path}: a PyTorch pickle, which could run code when read; convert it to safetensors first"
             ) from error
-        raise WeightsError(f"{path}: damaged, truncated or no safetensors file ({error})") from error
+        raise WeightsError(f"{path}: damaged, truncated or not a safetensors file ({error})") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -67,7 +67,7 @@ def test_train_introspection_weights_match_images(workshop: Path, teapots: Path)
     ("changes", "said"),
     [
         ({"--data": "nowhere"}, ["nowhere", "no such"]),
-        ({"--init": "photographs/cat/0.png"}, ["0.png", "no safetensors file"]),
+        ({"--init": "photographs/cat/0.png"}, ["0.png", "not a safetensors file"]),
         ({"--init": "none.safetensors"}, ["none.safetensors", "no such"]),
         ({"--out": "no/such/folder.safetensors"}, ["no/such", "make it first"]),
         ({"--trunk": "vgg16"}, ["vgg16", "resnet50v2"]),

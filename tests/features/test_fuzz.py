@@ -14,8 +14,8 @@ from safetensors.torch import save
 from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
-from geomatch.features.load import features_of, load_features
-from geomatch.features.weights import FORMAT, load_weights, read_safetensors
+from geomatch.features.load import load_features
+from geomatch.features.weights import FORMAT, features_of, load_weights, read_safetensors
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
 
 STATE = {"kernel": torch.ones(2, 3, dtype=torch.float16), "bias": torch.zeros(3)}
@@ -73,7 +73,7 @@ def test_tensors_of_any_kind_of_number(kind: str) -> None:
 @pytest.mark.parametrize(
     ("about", "said"),
     [
-        ([], "no JSON object"),
+        ([], "not a JSON object"),
         ({"format": FORMAT}, "does not say which features"),
         (
             {"format": FORMAT, "feature": "introspection", "config": {"descriptor_size": 2**40}},

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from geomatch.errors import InputError, WeightsError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.load import features_of, load_features
-from geomatch.features.weights import load_weights, save_weights, sha256_of, shipped_weights
+from geomatch.features.load import load_features
+from geomatch.features.weights import features_of, load_weights, save_weights, sha256_of, shipped_weights
 
 CPU = torch.device("cpu")
 

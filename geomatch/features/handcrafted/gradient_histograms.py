@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients as Felzenszwalb et al. (PAMI 2010) condense them: 31 numbers a cell, by OpenCV."""
+"""Histograms of oriented gradients as Felzenszwalb et al. (PAMI 2010) condense them: 31 channels a cell, by OpenCV."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ CELL = 8
 """Side of a cell in pixels."""
 
 ORIENTATIONS = 18
-"""Bins of 20 degrees, the first one from 0 to 20, turning from x (right) to y (down)."""
+"""Number of bins of 20 degrees; the first is from 0 to 20, turning from x (right) to y (down)."""
 
 CHANNELS = 31
-"""Numbers a cell is condensed to."""
+"""Channels that a cell is condensed to."""
 
-_EVENLY = 1e4
-"""Standard deviation, in pixels, of the weights of a block's pixels: so wide that all weigh the same."""
+_UNIFORM = 1e4
+"""Standard deviation, in pixels, of the weights of a block's pixels: so wide that all pixels weigh the same."""
 
 
 def cells_in_blocks(pixels: NDArray[np.uint8], spacing: int) -> NDArray[np.float32]:
-    """What four blocks make of each cell of an image (h, w, 3) uint8 whose four blocks all lie on the image.
+    """The histograms of each cell of an image (h, w, 3) uint8, as normalised in the four blocks that hold it.
 
-    spacing: pixels from one cell to the next, of which CELL is a multiple; the first one's upper left pixel is
-    (CELL, CELL). Returns (rows, columns, 4, 18) float32: the cell's histogram in the blocks in which it is the lower
-    right, lower left, upper right and upper left one. Raises InputError without OpenCV.
+    Only cells whose four blocks all lie on the image are returned. The first one's upper left pixel is (CELL, CELL).
+
+    Args:
+        spacing: pixels from one cell to the next; CELL is a multiple of it.
+
+    Returns:
+        (rows, columns, 4, 18) float32, for the blocks in which the cell is the lower right, lower left, upper right and
+        upper left one.
+
+    Raises:
+        InputError: without OpenCV.
     """
     cv2 = opencv("hog")
     height, width = (length - length % spacing for length in pixels.shape[:2])
@@ -35,13 +43,13 @@ def cells_in_blocks(pixels: NDArray[np.uint8], spacing: int) -> NDArray[np.float
         (spacing, spacing),
         (CELL, CELL),
         ORIENTATIONS,
-        _winSigma=_EVENLY,
+        _winSigma=_UNIFORM,
         _gammaCorrection=False,
         _signedGradient=True,
     )
     rows, columns = (1 + (length - 2 * CELL) // spacing for length in (height, width))
     blocks: NDArray[np.float32] = hog.compute(np.ascontiguousarray(pixels[:height, :width]))
-    # OpenCV goes down the columns: of blocks, and of the cells in each.
+    # OpenCV orders blocks, and the cells in each, column by column.
     blocks = blocks.reshape(columns, rows, 2, 2, ORIENTATIONS).transpose(1, 0, 3, 2, 4)
     step = CELL // spacing
 
@@ -52,10 +60,10 @@ def cells_in_blocks(pixels: NDArray[np.uint8], spacing: int) -> NDArray[np.float
 
 
 def condense(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The 31 numbers (rows, columns, 31) of cells (rows, columns, 4, 18).
+    """Condense cells (rows, columns, 4, 18) to (rows, columns, 31).
 
-    18 are the contrast-sensitive histogram, summed over the blocks and halved; 9 the contrast-insensitive one, the sum
-    of opposite orientations; 4 the texture energies, for each block the sum over all orientations over sqrt(18).
+    18 channels are the contrast-sensitive histogram, summed over the blocks and halved; 9 the contrast-insensitive one,
+    the sum of opposite orientations; 4 the texture energies, each block's sum over all orientations over sqrt(18).
     """
     sensitive = cells.sum(axis=2) / 2
     insensitive = sensitive[..., : ORIENTATIONS // 2] + sensitive[..., ORIENTATIONS // 2 :]

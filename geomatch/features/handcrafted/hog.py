@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients, every few pixels of an image: see `gradient_histograms`."""
+"""Dense HOG: histograms of oriented gradients every few pixels; see `gradient_histograms`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ class HogFeatures(GradientFeatures):
 
     Cells are twice as wide as SPACING, so they overlap by half. Every cell is scaled to unit length.
 
-    The released code differs: it shares a pixel's gradient out among cells only, and not between two orientations,
-    whose bins are centred at 0, 20, ... degrees; a cell gets its share of the pixels beyond a block's edge, too; blocks
-    are normalised by the energy of their contrast-insensitive histograms, and clipped at .2 afterwards, each kind of
-    histogram for itself, where OpenCV clips the contrast-sensitive one and normalises again (L2-Hys); and it adds a
-    32nd number that is 1 beyond the image, where this mirrors the image.
+    The code that Felzenszwalb et al. released differs:
+    - It interpolates a pixel's gradient among cells, but not between orientations, whose bins it centres at 0, 20, ...
+      degrees.
+    - A cell also receives its share of the pixels outside a block.
+    - It normalises blocks by the energy of their contrast-insensitive histograms and then clips each kind of histogram
+      at 0.2. OpenCV clips the contrast-sensitive one and normalises again (L2-Hys).
+    - It adds a 32nd channel that is 1 outside the image, where this code mirrors the image.
     """
 
     name = "hog"
 
     def __call__(self, image: Tensor) -> FeatureMap:
-        canvas, pixels = self.lay_out(image)
+        canvas, pixels = self.draw(image)
         cells = condense(cells_in_blocks(pixels, SPACING))
-        # Cells are SPACING apart, the first one begins at pixel 0; those that have only some of the blocks are missing.
+        # Cells are SPACING apart and the first begins at pixel 0. Cells that are not in all four blocks are missing.
         offset, missing = (CELL - 1) / 2, CELL // SPACING
         grid, first = canvas.grid(SPACING, offset), canvas.first_cell(SPACING, offset) - missing
         on_image = cells[first : first + grid.height, first : first + grid.width]
         return FeatureMap(unit_descriptors(on_image).to(self.device), canvas.image_size, grid)
+
+
+load = HogFeatures.load

@@ -1,4 +1,4 @@
-"""Dense SIFT (Lowe, IJCV 2004; Liu et al., PAMI 2011): the descriptor alone, upright, at every point of a lattice."""
+"""Dense SIFT (Lowe, IJCV 2004; Liu et al., PAMI 2011): upright descriptors at every point of a lattice."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ CELL = 4
 """Side of each of a descriptor's 4 x 4 cells, in pixels of the resized image."""
 
 SMOOTHING = 4 / 3
-"""Standard deviation of the Gaussian the image is smoothed with, in pixels: as for a keypoint of that scale, whose
-cells are three times as wide."""
+"""Standard deviation, in pixels, of the Gaussian that smooths the image: the scale of a keypoint, a third of CELL."""
 
 
 class SiftFeatures(GradientFeatures):
     """OpenCV's SIFT of the grey image: 4 x 4 cells of 4 pixels, 8 orientations, 128 numbers.
 
-    Gradients are weighed by a Gaussian of two cells, shared out linearly among cells and orientations, and the
-    descriptor is scaled to unit length, clipped at .2 and scaled again. OpenCV rounds it to bytes (steps of 1/512);
-    what is given here is of unit length again. Its centre is the pixel of its keypoint.
+    Gradients are weighted by a Gaussian of two cells and interpolated linearly among cells and orientations. The
+    descriptor is scaled to unit length, clipped at 0.2 and scaled again. OpenCV rounds it to bytes (steps of 1/512);
+    here it is scaled to unit length once more. Its centre is the pixel of its keypoint.
     """
 
     name = "sift"
 
     def __call__(self, image: Tensor) -> FeatureMap:
         cv2 = opencv(self.name)
-        canvas, pixels = self.lay_out(image)
+        canvas, pixels = self.draw(image)
         grid, first = canvas.grid(SPACING), canvas.first_cell(SPACING)
-        # A keypoint's size is the diameter that goes with its scale, and cells are three scales wide.
+        # The size of a keypoint is twice its scale, and cells are three scales wide.
         size = 2 * CELL / 3
         keypoints = [
             cv2.KeyPoint(x * SPACING, y * SPACING, size, angle=0)
@@ -42,3 +41,6 @@ class SiftFeatures(GradientFeatures):
         return FeatureMap(
             unit_descriptors(descriptors.reshape(*grid.shape, -1)).to(self.device), canvas.image_size, grid
         )
+
+
+load = SiftFeatures.load
