@@ -28,7 +28,7 @@ from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import load_image
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing, Preset
 from geomatch.pipeline import Pipeline
-from geomatch.transfer.outputs import Outputs
+from geomatch.transfer.outputs import TransferOutputs
 from geomatch.transfer.review import Review
 from geomatch.transfer.transfer import InstanceTransfer
 from geomatch.transfer.transfer_many import name_targets, transfer_many
@@ -51,7 +51,7 @@ def in_sequence(
 def in_parallel(
     targets: Sequence[Target], transfer: InstanceTransfer, output: AnnotationOutput, review: Review
 ) -> None:
-    for finished in transfer_many(targets, transfer, Outputs(output, None, review), resume=False):
+    for finished in transfer_many(targets, transfer, TransferOutputs(output, None, review), resume=False):
         if finished.failed:
             raise SystemExit(f"failed: {finished.record}")
 

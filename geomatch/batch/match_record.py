@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import write_folder_atomically
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.io.images import png_bytes
+from geomatch.io.json_text import json_text, read_json_object
 from geomatch.pipeline import Pipeline
 from geomatch.visualize.overview import draw_overview
 from geomatch.visualize.sheet import to_picture
@@ -52,7 +54,7 @@ def flow_files(correspondence: Correspondence, formats: Sequence[str]) -> dict[s
     flow = FlowField.of(correspondence)
     files = {FILE_NAMES[name]: ENCODERS[name](flow) for name in formats}
     if correspondence.regions is not None:
-        files[_REGIONS] = to_json(region_record(correspondence.regions)).encode() + b"\n"
+        files[_REGIONS] = json_text(region_record(correspondence.regions)).encode() + b"\n"
     return files
 
 
@@ -102,21 +104,20 @@ def match_record(
 
 
 def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeline, outputs: Outputs) -> Record | None:
-    """The record in ``folder``, if a match would write just the files that lie there: those that are wanted, unharmed,
-    of the same images (path and SHA-256), settings and program. None otherwise."""
-    try:
-        record = json.loads((folder / RECORD_FILE).read_bytes())
-        inputs = [(record[side]["path"], record[side]["sha256"]) for side in ("source", "target")]
-        settings = json.loads(to_json(settings_record(pipeline)))
-        same = (
-            inputs == [(str(path), sha256) for path, sha256 in (source, target)]
-            and {name: record[name] for name in settings} == settings
-            and record["output"] == str(folder)
-            and set(record["files"]) - {_REGIONS} == outputs.names()
-            and all(sha256_of(folder / name) == sha256 for name, sha256 in record["files"].items())
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+    """The record in ``folder``, if a match would write just the files that are there, or None.
+
+    They are those that are wanted, as they were written, of the same images (path and SHA-256), settings and program.
+    """
+    record = read_json_object(folder / RECORD_FILE)
+    expected = json.loads(json_text({**settings_record(pipeline), "output": str(folder)}))  # tuples become lists
+    unharmed = _unharmed_files(folder, record)
+    same = (
+        record.items() >= expected.items()
+        and _is_input(record.get("source"), source)
+        and _is_input(record.get("target"), target)
+        and unharmed == set(record["files"])
+        and unharmed - {_REGIONS} == outputs.names()
+    )
     return record if same else None
 
 
@@ -133,37 +134,29 @@ def settings_record(pipeline: Pipeline) -> Record:
 
 
 def write_match(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:
-    """Put a match's files and its record into ``folder``, all or none. Raises InputError if it cannot be written.
+    """Write a match's files and its record into ``folder``, all or none. Raises InputError if it cannot be written.
 
-    What an earlier match wrote there and this one does not goes away; what somebody else put or changed there stays.
+    Files that an earlier match wrote there and this one does not are deleted; files that others added or changed stay.
     """
-    content = {**files, RECORD_FILE: to_json(record, indent=2).encode() + b"\n"}
-    write_folder_atomically(folder, content, instead_of=_written_before(folder) - content.keys())
+    content = {**files, RECORD_FILE: json_text(record, indent=2).encode() + b"\n"}
+    before = _unharmed_files(folder, read_json_object(folder / RECORD_FILE))
+    write_folder_atomically(folder, content, instead_of=before - content.keys())
 
 
-def _written_before(folder: Path) -> set[str]:
-    """The files in ``folder`` that a match wrote, says its record there, and that still are as it wrote them."""
-    try:
-        record = json.loads((folder / RECORD_FILE).read_bytes())
-        written = {name: record["files"].get(name) for name in (*FILE_NAMES.values(), *_PICTURES, _REGIONS)}
-        there = [name for name in written if (folder / name).is_file()]
-        return {name for name in there if sha256_of(folder / name) == written[name]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+def _unharmed_files(folder: Path, record: Record) -> set[str]:
+    """The files of a match that a record lists and that are still in ``folder`` as they were written."""
+    listed = record.get("files")
+    if not isinstance(listed, dict):
         return set()
+    names = [name for name in (*FILE_NAMES.values(), *_PICTURES, _REGIONS) if (folder / name).is_file()]
+    with suppress(OSError):
+        return {name for name in names if sha256_of(folder / name) == listed.get(name)}
+    return set()
 
 
-def to_json(record: Record | list[Record], *, indent: int | None = None) -> str:
-    text = json.dumps(record, indent=indent, ensure_ascii=False)
-    # File names that are no Unicode hold surrogates, which cannot be written as they are.
-    return text if _encodable(text) else json.dumps(record, indent=indent)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_input(entry: object, image: Input) -> bool:
+    path, sha256 = image
+    return isinstance(entry, dict) and (entry.get("path"), entry.get("sha256")) == (str(path), sha256)
 
 
 def _input_record(image: Input, size: tuple[int, int]) -> Record:

@@ -124,7 +124,7 @@ def tell_all(finished: Iterable[Finished], told: Told, count: int, share: Shard,
 
     Raises GeomatchError at the end if any failed.
     """
-    from geomatch.batch.match_record import to_json
+    from geomatch.io.json_text import json_text
 
     began, failed, kept = perf_counter(), 0, 0
     with counting_bar(told.doing, count, quiet=quiet or share.number > 0) as advance:
@@ -132,7 +132,7 @@ def tell_all(finished: Iterable[Finished], told: Told, count: int, share: Shard,
             failed, kept = failed + each.failed, kept + each.kept
             advance()
             if not quiet:
-                print(_summary(each, told) if sys.stdout.isatty() else to_json(each.record), flush=True)
+                print(_summary(each, told) if sys.stdout.isatty() else json_text(each.record), flush=True)
     seconds = perf_counter() - began
     share.await_others()
     parts = [f"{count} {told.item}{'s' if count != 1 else ''}"]

@@ -20,7 +20,7 @@ from geomatch.transfer.review import Review
 
 
 @dataclass(frozen=True)
-class Outputs:
+class TransferOutputs:
     """What is written besides the lines on stdout. manifest: of files in a folder."""
 
     files: AnnotationOutput | None = None

@@ -13,7 +13,7 @@ from geomatch.features.weights import sha256_of
 from geomatch.io.images import read_image
 from geomatch.io.names import unique_names
 from geomatch.runtime.parallel_map import Finished, in_order, why
-from geomatch.transfer.outputs import Outputs
+from geomatch.transfer.outputs import TransferOutputs
 from geomatch.transfer.transfer import InstanceTransfer
 
 
@@ -25,7 +25,7 @@ def name_targets(images: Iterable[Path]) -> list[Target]:
 
 
 def transfer_many(
-    targets: Sequence[Target], transfer: InstanceTransfer, outputs: Outputs, *, resume: bool
+    targets: Sequence[Target], transfer: InstanceTransfer, outputs: TransferOutputs, *, resume: bool
 ) -> Iterator[Finished]:
     """Transfer annotations to images. Yields each image's record, in the order of the list.
 
@@ -48,7 +48,7 @@ class _TransferJob:
     """What is done with one image, from reading to writing; called from several threads at once."""
 
     transfer: InstanceTransfer
-    outputs: Outputs
+    outputs: TransferOutputs
     resume: bool
 
     def __call__(self, target: Target) -> Finished:

@@ -41,8 +41,8 @@ def extract(
 
     Prints for each image one line of JSON, also of those that fail; the exit status is 1 if any failed.
     """
-    from geomatch.batch.match_record import to_json
     from geomatch.io.atomic import check_new_folder
+    from geomatch.io.json_text import json_text
     from geomatch.io.names import unique_names
 
     paths = listed(images)
@@ -64,7 +64,7 @@ def extract(
                 record["error"], failed = str(error), failed + 1
             advance()
             if not quiet:
-                print(to_json(record), flush=True)
+                print(json_text(record), flush=True)
     said = f"{len(paths)} image{'s' if len(paths) > 1 else ''}" + (f", {failed} failed" if failed else "")
     if failed:
         raise GeomatchError(said)

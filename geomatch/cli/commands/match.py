@@ -124,9 +124,9 @@ def _match_one(
 ) -> None:
     """Match a list of one pair; what goes wrong is raised, not reported in a line."""
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
-    from geomatch.batch.match_record import to_json
     from geomatch.io.atomic import check_new_folder
     from geomatch.io.flow import FILE_NAMES
+    from geomatch.io.json_text import json_text
     from geomatch.runtime.timer import Timer
 
     pair = ImagePair(source, target, output or Path(f"{source.stem}--{target.stem}"))
@@ -147,4 +147,4 @@ def _match_one(
     if sys.stdout.isatty():
         typer.echo(f"{outcome(finished.record)}, {sum(finished.record['seconds'].values()):.1f} s")
     else:
-        typer.echo(to_json(finished.record))
+        typer.echo(json_text(finished.record))

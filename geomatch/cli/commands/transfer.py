@@ -64,7 +64,7 @@ def transfer(
     from geomatch.runtime.device import take_own_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
-    from geomatch.transfer.outputs import Outputs, open_files, open_review
+    from geomatch.transfer.outputs import TransferOutputs, open_files, open_review
     from geomatch.transfer.reference import Reference
     from geomatch.transfer.transfer import InstanceTransfer
     from geomatch.transfer.transfer_many import name_targets, transfer_many
@@ -82,7 +82,7 @@ def transfer(
     manifest = Manifest(origin, existing) if written in FOLDERS else None
     features_of_reference = loaded.extract(marked.image.pixels)
     transfer = InstanceTransfer(loaded, features_of_reference, marked.annotations.instances, kind, min_confidence)
-    finished = transfer_many(targets, transfer, Outputs(files, manifest, pictures), resume=resume)
+    finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)
     told = Told("transferring", "image", lambda record: str(record["image"]), _outcome)
     tell_all(finished, told, len(targets), share, quiet=quiet)
 

@@ -32,8 +32,9 @@ def view(
     on a terminal.
     """
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
-    from geomatch.batch.match_record import Outputs, match_outcome, to_json
+    from geomatch.batch.match_record import Outputs, match_outcome
     from geomatch.io.atomic import write_atomically
+    from geomatch.io.json_text import json_text
     from geomatch.runtime.timer import Timer
     from geomatch.visualize.pair_view.page import view_page
 
@@ -63,7 +64,7 @@ def view(
     if sys.stdout.isatty():
         typer.echo(f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
     else:
-        typer.echo(to_json(record | {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}))
+        typer.echo(json_text(record | {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}))
 
 
 def _check_output(page: Path, *, overwrite: bool) -> None:
