@@ -241,10 +241,10 @@ def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -
     [
         ({"--classes": "cat,unicorn"}, ["labelled unicorn", "the labels are cat"]),
         ({"--data": "unlabelled"}, ["labelled cat", "none has a label"]),
-        ({"--classes": ""}, ["needs a class"]),
+        ({"--classes": ""}, ["at least one class"]),
         ({"--classes": "init.safetensors"}, ["init.safetensors", "list of classes"]),
         ({"--filters": "900000000"}, ["1 classes of 900000000 filters need about", "GiB", "--set filters=K"]),
-        ({"--code-size": "9"}, ["code of 9 numbers", "3 responses"]),
+        ({"--code-size": "9"}, ["code_size 9", "responses, 3"]),
         ({"--init": "none.safetensors"}, ["none.safetensors", "no such"]),
         ({"--resume": ""}, ["anchors.safetensors.banks.checkpoint", "no checkpoint"]),
     ],

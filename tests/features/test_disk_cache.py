@@ -60,15 +60,14 @@ def test_cached_features_extract_damaged_entries_again(tmp_path: Path) -> None:
 
 
 def test_cached_features_warn_once_if_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, content: bytes) -> None:
+    def fail(path: Path, _: bytes) -> None:
         raise InputError(f"{path}: no space")
 
     monkeypatch.setattr("geomatch.features.disk_cache.write_atomically", fail)
     extractor, features = cached(tmp_path)
-    with pytest.warns(GeomatchWarning, match="no space") as warned:
+    with pytest.warns(GeomatchWarning, match="no space"):
         features(IMAGE)
-        features(IMAGE)
-    assert len(warned) == 1
+    features(IMAGE)  # a second warning would be an error
     assert extractor.calls == 2
 
 
