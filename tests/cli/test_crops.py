@@ -28,7 +28,7 @@ def shard(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_table_has_a_row_for_each_photograph_and_label_and_the_same_bytes_again(shard: Path) -> None:
+def test_crops_table_is_complete_and_deterministic(shard: Path) -> None:
     places = ("--data", "shard.tar", "--max-unreadable", "0.2", "--device", "cpu")
     done = geomatch("crops", *places, "--out", "crops.csv", "--json", cwd=shard)
     assert done.returncode == 0, done.stderr
@@ -53,7 +53,7 @@ def test_the_table_has_a_row_for_each_photograph_and_label_and_the_same_bytes_ag
     assert (shard / "again.csv").read_bytes() == (shard / "crops.csv").read_bytes()
 
 
-def test_a_folder_without_true_boxes_prints_nothing(tmp_path: Path) -> None:
+def test_crops_without_true_boxes_print_nothing(tmp_path: Path) -> None:
     (tmp_path / "photographs" / "cat").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(tmp_path / "photographs" / "cat" / "a.png")
     done = geomatch("crops", "--data", "photographs", "--out", "crops.csv", cwd=tmp_path)
@@ -71,9 +71,7 @@ def test_a_folder_without_true_boxes_prints_nothing(tmp_path: Path) -> None:
         (("--data", "shard.tar", "--weights", "labels.csv"), ["labels.csv"]),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_sentence_and_nothing_is_written(
-    options: tuple[str, ...], said: list[str], shard: Path
-) -> None:
+def test_crops_bad_request_one_sentence_no_output(options: tuple[str, ...], said: list[str], shard: Path) -> None:
     (shard / "unlabelled").mkdir()
     Image.new("RGB", (40, 30)).save(shard / "unlabelled" / "a.png")
     done = geomatch("crops", "--out", "crops.csv", *options, cwd=shard)

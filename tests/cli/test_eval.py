@@ -26,7 +26,7 @@ def evaluate(root: Path, *more: object, dataset: str = "animal-parts") -> subpro
     )
 
 
-def test_scores_as_json_say_what_was_scored_and_how(pictures: Path) -> None:
+def test_eval_json_fields(pictures: Path) -> None:
     done = evaluate(pictures, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -49,7 +49,7 @@ def test_scores_as_json_say_what_was_scored_and_how(pictures: Path) -> None:
     assert found["settings"]["device"] in ("cpu", "cuda", "mps")
 
 
-def test_one_run_compares_selections_under_all_protocols_in_every_form(pictures: Path) -> None:
+def test_eval_several_selections_all_protocols_and_outputs(pictures: Path) -> None:
     folder = pictures.parent
     selections = ("--features", "introspection", "--features", "hypercolumn:3", "--matcher", "nn", "--matcher", "hough")
     outputs = ("--csv", folder / "scores.csv", "--report", folder / "page")
@@ -69,7 +69,7 @@ def test_one_run_compares_selections_under_all_protocols_in_every_form(pictures:
     assert "data:image" in page
 
 
-def test_two_evaluations_are_compared(pictures: Path) -> None:
+def test_eval_compare(pictures: Path) -> None:
     folder = pictures.parent
     for name, matcher in (("a", "nn"), ("b", "hough")):
         (folder / f"{name}.json").write_text(evaluate(pictures, "--matcher", matcher, "--json").stdout)
@@ -81,14 +81,14 @@ def test_two_evaluations_are_compared(pictures: Path) -> None:
     assert {score["better"] for score in scores} <= {"first", "second", "undecided"}
 
 
-def test_a_subset_is_said_loudly(pictures: Path) -> None:
+def test_eval_limit_warns_of_subset(pictures: Path) -> None:
     done = evaluate(pictures, "--limit", 1)
     assert done.returncode == 0
     assert "A SUBSET: 1 of 2 pairs, by --limit" in done.stderr
     assert "SUBSET of 1 of 2 pairs" in done.stdout
 
 
-def test_bad_pairs_are_named_or_counted(pictures: Path) -> None:
+def test_eval_names_or_counts_bad_pairs(pictures: Path) -> None:
     file = pictures / "PairAnnotation" / "val" / "000000-x-y:cat.json"
     file.write_text(json.dumps(spair_entry(trg_kps=[[5, 6], [7, 99]])))
     done = evaluate(pictures)
@@ -112,7 +112,7 @@ def test_bad_pairs_are_named_or_counted(pictures: Path) -> None:
         (("--dataset", "tss", "--csv", "none/a.csv"), "none: no such folder"),
     ],
 )
-def test_bad_requests_get_one_clear_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_eval_bad_request_one_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     done = geomatch("eval", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
@@ -130,7 +130,7 @@ def test_bad_requests_get_one_clear_sentence(tmp_path: Path, arguments: tuple[st
         (("--report", "file"), "is a file"),
     ],
 )
-def test_bad_names_are_refused_before_any_work(pictures: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_eval_refuses_bad_names_before_work(pictures: Path, arguments: tuple[str, ...], said: str) -> None:
     (pictures.parent / "file").write_text("")
     done = evaluate(pictures, *arguments)
     assert done.returncode == 2
@@ -138,7 +138,7 @@ def test_bad_names_are_refused_before_any_work(pictures: Path, arguments: tuple[
     assert done.stdout == ""
 
 
-def test_an_interrupted_run_ends_with_130_and_the_next_goes_on(
+def test_eval_interrupted_exits_130_and_continues(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -174,7 +174,7 @@ def test_an_interrupted_run_ends_with_130_and_the_next_goes_on(
     assert json.loads(done.stdout)["reused"] == 1
 
 
-def test_datasets_are_listed_with_where_they_are(willow: Path) -> None:
+def test_datasets_lists_folders(willow: Path) -> None:
     done = geomatch("datasets", cwd=willow.parent, env={"GEOMATCH_DATA": str(willow.parent)})
     assert done.returncode == 0, done.stderr
     text = done.stdout.replace("\n", "")
@@ -182,7 +182,7 @@ def test_datasets_are_listed_with_where_they_are(willow: Path) -> None:
         assert name in text
 
 
-def test_a_dataset_is_checked_file_by_file(willow: Path) -> None:
+def test_datasets_check_names_faults(willow: Path) -> None:
     done = geomatch("datasets", "check", "pf-willow", "--root", willow, cwd=willow.parent)
     assert done.returncode == 2
     assert "900" in done.stdout
@@ -192,14 +192,15 @@ def test_a_dataset_is_checked_file_by_file(willow: Path) -> None:
     assert "duck(S)/a.png: damaged or not an image" in done.stderr.replace("\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
-def test_shipped_weights_beat_the_untrained_trunk_on_pf_willow(real_data: Path, tmp_path: Path) -> None:
-    """Both at the same working size and decoding, a sixth of the 900 pairs, which shows every image."""
+def test_eval_shipped_weights_beat_untrained_trunk(real_data: Path, tmp_path: Path) -> None:
+    """Both at the same working size and with nearest neighbours; the 150 pairs show every image."""
     initial = real_data.parent / "weights-init" / "resnet50v2-imagenet-stages123.safetensors"
     if not initial.is_file():
         pytest.skip("the initial weights are not here")
     pairs = ("--dataset", "pf-willow", "--root", real_data / "PF-dataset", "--limit", 150)
-    arguments = ("eval", *pairs, "--preset", "fast", "--json")
+    arguments = ("eval", *pairs, "--preset", "fast", "--matcher", "nn", "--json")
     trained = geomatch(*arguments, cwd=tmp_path)
     untrained = geomatch(*arguments, "--features", "hypercolumn:3", "--weights", initial, cwd=tmp_path)
     scores = [[r["pck"] for r in json.loads(done.stdout)["results"]] for done in (trained, untrained)]

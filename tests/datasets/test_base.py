@@ -9,7 +9,7 @@ from geomatch.io.images import load_image
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", [1, 6, 8, 9])
-def test_the_size_of_a_turned_image_is_that_of_its_pixels(tmp_path: Path, kind: str, orientation: int) -> None:
+def test_image_size_of_turned_image(tmp_path: Path, kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{kind.lower()}"

@@ -67,7 +67,7 @@ def masks_of(pair: AnnotatedPair) -> tuple[Mask, Mask]:
     return pair.masks()
 
 
-def test_a_listed_pair_has_the_masks_and_boxes_of_its_outlines(listed: Path) -> None:
+def test_listed_pair_has_masks_and_boxes(listed: Path) -> None:
     (pair,) = load(listed)
     triangle, rectangle = masks_of(pair)
     assert np.array_equal(triangle, drawing(BLANK, ".#####..", ".####...", ".###....", ".##.....", ".#......", BLANK))
@@ -77,14 +77,14 @@ def test_a_listed_pair_has_the_masks_and_boxes_of_its_outlines(listed: Path) -> 
     assert pair.annotation_files == (listed / LIST,)
 
 
-def test_what_an_outline_has_beyond_its_image_is_cut_off(listed: Path) -> None:
+def test_mask_is_cut_at_image_border(listed: Path) -> None:
     write_list(listed, f'{PAIR},7,"-5,3,3,-5","-5,-5,1,1",{SQUARE}')
     (pair,) = load(listed)
     assert np.array_equal(masks_of(pair)[0], drawing("####....", "####....", *[BLANK] * 5))
     assert pair.source_box == (0, 0, 3, 1)
 
 
-def test_an_annotated_outline_is_counted_from_its_box_which_counts_from_one(annotated: Path) -> None:
+def test_annotated_outline_is_relative_to_box(annotated: Path) -> None:
     with pytest.warns(GeomatchWarning, match=DRAWN):
         pair = load(annotated)[0]
     expected = drawing(BLANK, BLANK, "...####.", "...###..", "...##...", "...#....", BLANK)
@@ -96,7 +96,7 @@ def test_an_annotated_outline_is_counted_from_its_box_which_counts_from_one(anno
     )
 
 
-def test_without_a_list_fifteen_pairs_a_class_are_drawn_always_the_same(annotated: Path) -> None:
+def test_drawn_pairs_are_deterministic(annotated: Path) -> None:
     with pytest.warns(GeomatchWarning, match=rf"{LIST} is missing: 15 {DRAWN}; their scores cannot be compared"):
         first, second = load(annotated), load(annotated)
     names = [(pair.source.name, pair.target.name) for pair in first]
@@ -106,15 +106,13 @@ def test_without_a_list_fifteen_pairs_a_class_are_drawn_always_the_same(annotate
     assert [pair.category for pair in first] == ["anchor"] * 15 + ["ant"] * 2
 
 
-def test_the_draw_does_not_depend_on_the_machine() -> None:
+def test_draw_pairs_same_on_every_machine() -> None:
     assert draw_pairs(["a", "b", "c"])[:3] == [("c", "b"), ("b", "a"), ("a", "c")]
 
 
 @pytest.mark.parametrize("category", ANNOTATED_AS)
 @pytest.mark.parametrize("renamed", [False, True])
-def test_annotations_are_found_under_their_original_name_and_the_class_s(
-    tmp_path: Path, category: str, renamed: bool
-) -> None:
+def test_annotations_under_original_name(tmp_path: Path, category: str, renamed: bool) -> None:
     folder = category if renamed else ANNOTATED_AS[category]
     write_images(tmp_path, category, 2)
     write_annotations(tmp_path, folder, 2, [[0, 3, 0], [0, 0, 3]], [1, 4, 1, 4])
@@ -137,7 +135,7 @@ def test_annotations_are_found_under_their_original_name_and_the_class_s(
         (f"/anchor/image_0001.jpg,{PAIR.split(',')[0]},7,{TRIANGLE},{SQUARE}", "must be a path below"),
     ],
 )
-def test_a_bad_row_is_named_or_counted(listed: Path, row: str, reason: str) -> None:
+def test_bad_row_is_named_or_counted(listed: Path, row: str, reason: str) -> None:
     write_list(listed, row, f"{PAIR},7,{TRIANGLE},{SQUARE}")
     with pytest.raises(InputError, match=rf"{LIST}, line 2: .*{reason}"):
         load(listed)
@@ -147,7 +145,7 @@ def test_a_bad_row_is_named_or_counted(listed: Path, row: str, reason: str) -> N
 
 
 @pytest.mark.filterwarnings(f"ignore:.*{DRAWN}")
-def test_a_malformed_damaged_or_missing_annotation_is_named_or_counted(annotated: Path) -> None:
+def test_bad_annotation_is_named_or_counted(annotated: Path) -> None:
     write_annotations(annotated, "ant", 2, [[0, 3, 0]], [1, 4, 1, 4])
     with pytest.raises(InputError, match=r"ant/annotation_000.\.mat: .* must be 2 x N and 1 x 4"):
         load(annotated)
@@ -166,7 +164,7 @@ def test_a_malformed_damaged_or_missing_annotation_is_named_or_counted(annotated
     assert len(bad.reasons) == 2
 
 
-def test_missing_folders_and_splits_are_named_with_what_there_is(tmp_path: Path) -> None:
+def test_missing_folders_and_splits_are_named(tmp_path: Path) -> None:
     assert CALTECH_101.splits(tmp_path) == []
     with pytest.raises(InputError, match="caltech-101 has no split 'trn'; choose from test"):
         CALTECH_101.load(tmp_path, "trn", PairErrors())

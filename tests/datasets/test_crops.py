@@ -31,29 +31,29 @@ def shown(photograph: LabelledImage) -> tuple[list[int], list[int]]:
     return pixels[0, 0].tolist(), pixels[1, :, 0].tolist()
 
 
-def test_a_crop_shows_the_pixels_whose_centres_lie_in_it(picture: LabelledImage) -> None:
+def test_crop_loads_pixels_by_centre(picture: LabelledImage) -> None:
     [cut] = with_crops([picture], [Crop("a.png", "cat", (2.5, 3.0, 6.5, 4.9), 1.0)], margin=0)
     assert shown(cut) == ([3, 4, 5, 6], [3, 4])
 
 
-def test_a_margin_is_a_share_of_each_side_and_ends_at_the_photograph(picture: LabelledImage) -> None:
+def test_crop_margin_ends_at_image_border(picture: LabelledImage) -> None:
     [cut] = with_crops([picture], [Crop("a.png", "cat", (9.5, 5.5, 19.5, 9.5), 1.0)], margin=0.25)
     assert shown(cut) == ([*range(7, 20)], [*range(5, 10)])
 
 
-def test_the_box_of_the_whole_photograph_crops_nothing(picture: LabelledImage) -> None:
+def test_crop_of_whole_image_is_identity(picture: LabelledImage) -> None:
     [cut] = with_crops([picture], [Crop("a.png", "cat", (-0.5, -0.5, 19.5, 9.5), 1.0)], margin=0)
     assert torch.equal(cut.load(), picture.load())
 
 
 @pytest.mark.parametrize("box", [(30.0, 2.0, 40.0, 8.0), (-9.0, 2.0, -3.0, 8.0), (2.2, 2.0, 2.8, 8.0)])
-def test_a_crop_without_pixels_is_refused(box: tuple[float, float, float, float], picture: LabelledImage) -> None:
+def test_crop_without_pixels_is_refused(box: tuple[float, float, float, float], picture: LabelledImage) -> None:
     [cut] = with_crops([picture], [Crop("a.png", "cat", box, 1.0)], margin=0)
     with pytest.raises(InputError, match=r"a\.png.*no pixel"):
         cut.load()
 
 
-def test_each_label_gets_its_crop_and_what_has_none_stays_whole() -> None:
+def test_with_crops_splits_labels() -> None:
     photographs = [
         photograph("a", "cat", "dog"),
         photograph("b", "cow", "dog"),
@@ -78,12 +78,12 @@ def test_each_label_gets_its_crop_and_what_has_none_stays_whole() -> None:
     ]
 
 
-def test_a_table_of_other_photographs_is_refused() -> None:
+def test_with_crops_refuses_other_images() -> None:
     with pytest.raises(InputError, match="has none of the photographs"):
         with_crops([photograph("a", "cat")], [Crop("b", "cat", (0.0, 0.0, 1.0, 1.0), 1.0)])
 
 
-def test_what_is_written_is_read_to_a_tenth_of_a_pixel(tmp_path: Path) -> None:
+def test_crops_round_trip_to_tenth_of_pixel(tmp_path: Path) -> None:
     crops = [
         Crop("x, y.png", "cat", (-0.5, 1.04, 20.26, 30.0), 0.12345),
         Crop("é.png", "dog", (1.0, 2.0, 3.0, 4.0), 1.0),
@@ -109,18 +109,18 @@ HEADER = "file,label,left,top,right,bottom,score\n"
         ("\xff", "not text in UTF-8"),
     ],
 )
-def test_a_bad_table_is_said_with_its_line(content: str, said: str, tmp_path: Path) -> None:
+def test_read_crops_names_bad_line(content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "crops.csv").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=said):
         read_crops(tmp_path / "crops.csv")
 
 
-def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_read_crops_names_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_crops(tmp_path / "none.csv")
 
 
-def test_true_boxes_come_from_the_label_table_of_the_shards(tmp_path: Path) -> None:
+def test_read_true_boxes_from_label_table(tmp_path: Path) -> None:
     boxes = '[["cat", 1, 2, 3, 4], ["dog", 5, 6, 7, 8.5], ["cat", 0, 0, 9, 9]]'
     write_shard(tmp_path, {"a.png": ("cat dog", boxes), "b.png": ("cat", "")})
     truth = {("a.png", "cat"): [(1, 2, 3, 4), (0, 0, 9, 9)], ("a.png", "dog"): [(5, 6, 7, 8.5)]}
@@ -128,12 +128,12 @@ def test_true_boxes_come_from_the_label_table_of_the_shards(tmp_path: Path) -> N
     assert read_true_boxes([tmp_path / "shard.tar"]) == truth
 
 
-def test_folders_of_images_have_no_true_boxes(picture: LabelledImage) -> None:
+def test_read_true_boxes_of_image_folder_is_empty(picture: LabelledImage) -> None:
     assert read_true_boxes([picture.path.parent]) == {}
 
 
 @pytest.mark.parametrize("boxes", ["[1, 2]", "cat", '[["cat", 1, 2, 3]]', '[["cat", 1, 2, 3, "x"]]'])
-def test_true_boxes_that_are_none_are_said_with_their_line(boxes: str, tmp_path: Path) -> None:
+def test_read_true_boxes_names_bad_line(boxes: str, tmp_path: Path) -> None:
     write_shard(tmp_path, {"a.png": ("cat", boxes)})
     with pytest.raises(InputError, match=r"labels\.csv, line 2: boxes must be JSON"):
         read_true_boxes([tmp_path])

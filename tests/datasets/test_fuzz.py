@@ -184,7 +184,7 @@ def load_and_use(read: Reader, content: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_annotations_that_are_damaged_can_be_read_before(name: str) -> None:
+def test_undamaged_annotations_are_readable(name: str) -> None:
     read, content = BENCHMARKS[name]
     assert load_and_use(read, content)
     assert name not in MATS or load_and_use(read, packed(content))
@@ -193,7 +193,7 @@ def test_the_annotations_that_are_damaged_can_be_read_before(name: str) -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 @given(st.data())
 @fuzzed(12)
-def test_damaged_annotations_of_benchmarks(name: str, data: st.DataObject) -> None:
+def test_damaged_annotations(name: str, data: st.DataObject) -> None:
     read, content = BENCHMARKS[name]
     load_and_use(read, data.draw(mutations(content)))
 
@@ -201,7 +201,7 @@ def test_damaged_annotations_of_benchmarks(name: str, data: st.DataObject) -> No
 @pytest.mark.parametrize("name", MATS)
 @given(st.data())
 @fuzzed(12)
-def test_damage_beneath_the_packing_of_matlab_files(name: str, data: st.DataObject) -> None:
+def test_damaged_content_of_matlab_files(name: str, data: st.DataObject) -> None:
     read, content = BENCHMARKS[name]
     load_and_use(read, packed(data.draw(mutations(content))))
 
@@ -209,7 +209,7 @@ def test_damage_beneath_the_packing_of_matlab_files(name: str, data: st.DataObje
 @pytest.mark.parametrize("name", MATS)
 @given(st.data())
 @fuzzed(12)
-def test_anything_as_the_variables_of_a_matlab_file(name: str, data: st.DataObject) -> None:
+def test_arbitrary_matlab_variables(name: str, data: st.DataObject) -> None:
     good = scipy.io.loadmat(io.BytesIO(BENCHMARKS[name][1]), variable_names=MATS[name])
     changed = data.draw(st.sampled_from(MATS[name]))
     value = data.draw(cells)
@@ -219,13 +219,13 @@ def test_anything_as_the_variables_of_a_matlab_file(name: str, data: st.DataObje
 
 @given(st.sampled_from(list(spair_entry())), junk | st.lists(st.lists(odd_numbers, min_size=2, max_size=2)))
 @fuzzed(24)
-def test_anything_in_an_entry_of_spair(key: str, value: object) -> None:
+def test_arbitrary_spair_entry(key: str, value: object) -> None:
     load_and_use(read_spair, json.dumps(spair_entry(**{key: value})).encode())
 
 
 @given(mutations(CROPS))
 @fuzzed(32)
-def test_damaged_tables_of_crops(content: bytes) -> None:
+def test_damaged_crop_tables(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat dog", ""), "b.png": ("dog", "")})
         write(Path(folder) / "crops.csv", content)
@@ -235,7 +235,7 @@ def test_damaged_tables_of_crops(content: bytes) -> None:
 
 @given(mutations(LABELS))
 @fuzzed(32)
-def test_damaged_tables_of_labels(content: bytes) -> None:
+def test_damaged_label_tables(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("", ""), "b.png": ("", "")})
         write(Path(folder) / "labels.csv", content)
@@ -245,7 +245,7 @@ def test_damaged_tables_of_labels(content: bytes) -> None:
 
 @given(junk)
 @fuzzed(24)
-def test_anything_as_the_true_boxes_of_a_photograph(boxes: object) -> None:
+def test_arbitrary_true_boxes(boxes: object) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat", json.dumps(boxes))})
         assert_read_or_refused(lambda: assert_finite(read_true_boxes([Path(folder)])))
@@ -257,7 +257,7 @@ def assert_finite(boxes: Mapping[object, list[tuple[float, float, float, float]]
 
 @given(st.data())
 @fuzzed(32)
-def test_damaged_tars_of_photographs(data: st.DataObject) -> None:
+def test_damaged_tar_shards(data: st.DataObject) -> None:
     with TemporaryDirectory() as folder:
         write_shard(Path(folder), {"a.png": ("cat", ""), "b.png": ("dog", "")}, {"a.png": PICTURE})
         shard = Path(folder) / "shard.tar"

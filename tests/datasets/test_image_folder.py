@@ -18,7 +18,7 @@ def folder_of(folder: Path, good: str, bad: str = "") -> list[LabelledImage]:
     return [LabelledImage(name, folder / f"{name}.png", ()) for name in sorted(good + bad)]
 
 
-def test_others_stand_in_for_what_cannot_be_read_in_their_order(tmp_path: Path) -> None:
+def test_attempt_skips_damaged_images_in_order(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="bdef", bad="ac")
     reader = ImageReader(len(photographs), tolerated=0.5)
     reading = reader.attempt(photographs, 3)
@@ -27,7 +27,7 @@ def test_others_stand_in_for_what_cannot_be_read_in_their_order(tmp_path: Path) 
     assert list(reading.damaged) == ["a", "c"]
 
 
-def test_an_attempt_notes_nothing_and_what_is_admitted_is_noted_once(tmp_path: Path) -> None:
+def test_attempt_changes_nothing_and_admit_records_once(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="bd", bad="ac")
     reader = ImageReader(len(photographs), tolerated=0.5)
     readings = [reader.attempt(photographs, 2) for _ in range(3)]
@@ -37,7 +37,7 @@ def test_an_attempt_notes_nothing_and_what_is_admitted_is_noted_once(tmp_path: P
     assert reader.unreadable == ["a", "c"]
 
 
-def test_one_damaged_photograph_too_many_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_admit_refuses_too_many_damaged_images(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="xyz", bad="abc")
     reader = ImageReader(len(photographs), tolerated=0.2)  # one of six
     assert len(reader.read([photographs[0], photographs[3]], 1)) == 1
@@ -47,14 +47,14 @@ def test_one_damaged_photograph_too_many_is_an_error_that_names_it(tmp_path: Pat
     assert list(reader.attempt(photographs, 3).damaged) == ["a", "b"]  # no use in trying further
 
 
-def test_a_batch_of_which_nothing_can_be_read_is_an_error_even_where_all_is_tolerated(tmp_path: Path) -> None:
+def test_read_refuses_batch_without_readable_image(tmp_path: Path) -> None:
     photographs = folder_of(tmp_path, good="", bad="ab")
     reader = ImageReader(len(photographs), tolerated=1)
     with pytest.raises(InputError, match="none of the photographs of a batch can be read; the last: b"):
         reader.read(photographs, 2)
 
 
-def test_what_is_held_out_depends_on_the_name_alone_and_is_about_the_share_asked_for() -> None:
+def test_hold_out_depends_on_name_alone() -> None:
     photographs = [LabelledImage(f"{number}.jpg", Path("x"), ()) for number in range(2000)]
     kept, held = hold_out(photographs, 0.1)
     assert sorted(kept + held, key=lambda each: int(each.name[:-4])) == photographs
@@ -63,7 +63,7 @@ def test_what_is_held_out_depends_on_the_name_alone_and_is_about_the_share_asked
     assert hold_out(photographs, 0) == (photographs, [])
 
 
-def test_a_photograph_whose_name_is_no_unicode_can_be_held_out() -> None:
+def test_hold_out_accepts_non_unicode_name() -> None:
     photograph = LabelledImage("\udcff.jpg", Path("x"), ())
     assert hold_out([photograph], 1) == ([], [photograph])
 
@@ -75,7 +75,7 @@ def test_a_photograph_whose_name_is_no_unicode_can_be_held_out() -> None:
         (b"file,labels\n\xff,cat\n", "not text in UTF-8"),
     ],
 )
-def test_a_damaged_table_of_labels_is_said(content: bytes, said: str, tmp_path: Path) -> None:
+def test_find_images_names_damaged_label_table(content: bytes, said: str, tmp_path: Path) -> None:
     write_shard(tmp_path, {"a.png": ("cat", "")})
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(InputError, match=said):

@@ -27,7 +27,7 @@ def load(root: Path) -> list[AnnotatedPair]:
     return WARPS.load(root, "test", PairErrors())
 
 
-def test_every_photograph_gives_one_pair_of_each_kind_at_a_bounded_size(photographs: Path) -> None:
+def test_load_gives_two_pairs_of_bounded_size(photographs: Path) -> None:
     pairs = load(photographs)
     assert [pair.category for pair in pairs] == [*WarpFamily, *WarpFamily]
     assert pairs[0].source.load().shape == (3, 300, 400)
@@ -35,7 +35,7 @@ def test_every_photograph_gives_one_pair_of_each_kind_at_a_bounded_size(photogra
     assert pairs[2].target.load().shape == (3, VIEW_SIDE, VIEW_SIDE)
 
 
-def test_corresponding_points_show_the_same_colour(photographs: Path) -> None:
+def test_keypoints_show_same_colour(photographs: Path) -> None:
     for pair in load(photographs):
         seen = [
             np.stack(
@@ -47,7 +47,7 @@ def test_corresponding_points_show_the_same_colour(photographs: Path) -> None:
         assert np.abs(seen[0] - seen[1]).max() < 3
 
 
-def test_a_spline_bends_and_a_homography_does_not(photographs: Path) -> None:
+def test_spline_bends_and_homography_does_not(photographs: Path) -> None:
     """Four points decide a homography; it then explains all others, but not those of the spline."""
     for pair, straight in zip(load(photographs), (True, False) * 2, strict=True):
         homogeneous = np.c_[pair.target_points, np.ones(len(pair.target_points))]
@@ -61,7 +61,7 @@ def test_a_spline_bends_and_a_homography_does_not(photographs: Path) -> None:
         assert (error < 0.01) == straight
 
 
-def test_a_photograph_always_gives_the_same_view_whatever_lies_beside_it(photographs: Path) -> None:
+def test_view_depends_on_image_name_alone(photographs: Path) -> None:
     before = load(photographs)[0]
     (photographs / "sub" / "b.png").unlink()
     after = load(photographs)[0]
@@ -69,7 +69,7 @@ def test_a_photograph_always_gives_the_same_view_whatever_lies_beside_it(photogr
     assert (before.source_points == after.source_points).all()
 
 
-def test_a_folder_without_photographs_and_a_file_that_is_none_are_named(tmp_path: Path) -> None:
+def test_load_names_empty_folder_and_damaged_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photographs in"):
         load(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no image")

@@ -11,21 +11,21 @@ from tests.datasets.layouts import write_spair, write_willow
 SUBSET = "the scores are not those of the benchmark"
 
 
-def test_every_benchmark_has_a_house_protocol() -> None:
+def test_every_benchmark_has_house_protocol() -> None:
     assert [house_protocol(name).name for name in DATASETS.entries] == ["geomatch"] * len(DATASETS.entries)
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+def test_find_benchmark_lists_known_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown dataset 'pf-birch': the known ones are pf-pascal, pf-willow, "):
         load_dataset("pf-birch", tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_find_root_names_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such folder; --root must be the folder of pf-willow"):
         load_dataset("pf-willow", tmp_path / "none")
 
 
-def test_without_a_root_the_data_folders_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_root_searches_data_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"pf-willow is not at data/pf-willow; download PF-dataset\.zip from https"):
         load_dataset("pf-willow")
@@ -37,38 +37,38 @@ def test_without_a_root_the_data_folders_are_searched(tmp_path: Path, monkeypatc
     assert len(load_dataset("animal-parts", split="val").pairs) == 2
 
 
-def test_the_only_split_there_is_taken_and_said_so(spair: Path) -> None:
+def test_choose_split_takes_only_split_with_warning(spair: Path) -> None:
     with pytest.warns(GeomatchWarning, match="has only the split 'val', which is used"):
         assert load_dataset("animal-parts", spair).split == "val"
 
 
-def test_several_splits_without_a_test_split_are_asked_about(spair: Path) -> None:
+def test_choose_split_asks_without_test_split(spair: Path) -> None:
     (spair / "PairAnnotation" / "trn").mkdir()
     (spair / "PairAnnotation" / "trn" / "0.json").write_text("{}")
     with pytest.raises(InputError, match=r"no test split of animal-parts; choose with --split trn\|val"):
         load_dataset("animal-parts", spair)
 
 
-def test_an_empty_or_unknown_split_is_refused(spair: Path) -> None:
+def test_load_dataset_refuses_empty_or_unknown_split(spair: Path) -> None:
     with pytest.raises(InputError, match=r"needs .*PairAnnotation/test"):
         load_dataset("animal-parts", spair, split="test")
     with pytest.raises(InputError, match="has no split 'dev'"):
         load_dataset("animal-parts", spair, split="dev")
 
 
-def test_fewer_pairs_than_published_are_never_taken_in_silence(willow: Path) -> None:
+def test_load_dataset_warns_of_fewer_pairs(willow: Path) -> None:
     with pytest.warns(GeomatchWarning, match="20 of the 900 pairs of pf-willow test"):
         load_dataset("pf-willow", willow)
 
 
-def test_if_no_pair_is_usable_the_first_reason_is_given(spair: Path) -> None:
+def test_load_dataset_without_usable_pair_gives_reason(spair: Path) -> None:
     for annotation in (spair / "PairAnnotation" / "val").iterdir():
         annotation.write_text("{}")
     with pytest.raises(InputError, match=r"has no usable pair: all 2 are unusable; the first: .*000000"):
         load_dataset("animal-parts", spair, split="val", skip_bad=True)
 
 
-def test_images_with_a_sound_header_but_damaged_pixels_are_found(spair: Path) -> None:
+def test_without_unreadable_finds_damaged_pixels(spair: Path) -> None:
     image = spair / "JPEGImages" / "dog" / "y.jpg"
     image.write_bytes(image.read_bytes()[:-20])
     dataset = without_unreadable(load_dataset("animal-parts", spair, split="val"))
@@ -78,7 +78,7 @@ def test_images_with_a_sound_header_but_damaged_pixels_are_found(spair: Path) ->
     assert (found.pairs, found.images, len(found.faults)) == (1, 2, 1)
 
 
-def test_a_limited_dataset_has_pairs_of_every_class_and_remembers_the_whole(willow: Path) -> None:
+def test_limited_keeps_every_class(willow: Path) -> None:
     with pytest.warns(GeomatchWarning, match=SUBSET):
         dataset = load_dataset("pf-willow", willow)
     some = dataset.limited(10)

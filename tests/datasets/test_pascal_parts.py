@@ -103,7 +103,7 @@ def assert_parts(pair: AnnotatedPair, source: list[int], target: list[int]) -> N
         assert all(np.array_equal(part, patch(image, corner)) for part, corner in zip(parts, corners, strict=True))
 
 
-def test_derived_annotations_give_what_both_images_show_counted_from_zero(derived: Path) -> None:
+def test_derived_annotations_of_both_images_from_zero(derived: Path) -> None:
     (pair,) = load(derived)
     assert pair.category == "car"
     assert pair.source_points.tolist() == pair.target_points.tolist() == [[9, 4], [11, 6]]
@@ -112,7 +112,7 @@ def test_derived_annotations_give_what_both_images_show_counted_from_zero(derive
 
 
 @pytest.mark.parametrize("category", ["7", "car"])
-def test_original_annotations_give_the_parts_of_one_name_of_the_largest_object(original: Path, category: str) -> None:
+def test_original_annotations_of_largest_object(original: Path, category: str) -> None:
     write_list(original, "source_image,target_image,class", f"JPEGImages/a.jpg,JPEGImages/b.jpg,{category}")
     (pair,) = load(original)
     assert pair.category == "car"
@@ -121,18 +121,18 @@ def test_original_annotations_give_the_parts_of_one_name_of_the_largest_object(o
     assert [path.parent.name for path in pair.annotation_files] == ["Annotations_Part"] * 2
 
 
-def test_objects_may_have_no_part_in_common(original: Path) -> None:
+def test_original_annotations_without_common_part(original: Path) -> None:
     write_original(original, "b", thing("b", "car", 9, {}))
     assert_parts(load(original)[0], [], [])
 
 
-def test_an_image_may_have_no_keypoints_at_all(derived: Path) -> None:
+def test_derived_annotations_without_keypoints(derived: Path) -> None:
     write_derived(derived, "b", keypts=NONE, keypts_status=NONE)
     (pair,) = load(derived)
     assert len(pair.source_points) == len(pair.target_points) == 0
 
 
-def test_a_single_part_is_stored_without_its_axis_and_none_as_nothing(derived: Path) -> None:
+def test_derived_annotations_of_single_and_no_part(derived: Path) -> None:
     for image in SIZES:
         write_derived(derived, image, part_mask=patch(image, 4).astype(np.uint8), part_mask_status=[[1]])
     assert_parts(load(derived)[0], [4], [4])
@@ -155,7 +155,7 @@ def test_a_single_part_is_stored_without_its_axis_and_none_as_nothing(derived: P
         (PAIR, {"keypts": np.full((2, 3), 42.0)}, r"line 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"),
     ],
 )
-def test_a_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[str, object], reason: str) -> None:
+def test_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[str, object], reason: str) -> None:
     write_derived(derived, "a", **changes)
     write_list(derived, HEADER, row, "car_set_2/b.jpg,car_set_2/b.jpg")
     with pytest.raises(InputError, match=reason):
@@ -176,7 +176,7 @@ def test_a_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[st
         ),
     ],
 )
-def test_malformed_derived_parts_are_named_when_read(derived: Path, changes: dict[str, object], reason: str) -> None:
+def test_malformed_derived_parts_are_named(derived: Path, changes: dict[str, object], reason: str) -> None:
     write_derived(derived, "a", **changes)
     with pytest.raises(InputError, match=reason):
         parts_of(load(derived)[0])
@@ -194,7 +194,7 @@ def test_malformed_derived_parts_are_named_when_read(derived: Path, changes: dic
         (3, "'anno' is not as in PASCAL-Part"),
     ],
 )
-def test_malformed_original_parts_are_named_when_read(original: Path, anno: object, reason: str) -> None:
+def test_malformed_original_parts_are_named(original: Path, anno: object, reason: str) -> None:
     scipy.io.savemat(original / "Annotations_Part" / "a.mat", {"anno": anno})
     with pytest.raises(InputError, match=rf"Annotations_Part/a\.mat: .*{reason}"):
         parts_of(load(original)[0])
@@ -215,7 +215,7 @@ def test_damaged_and_missing_annotations_are_named(derived: Path) -> None:
         load(derived)
 
 
-def test_a_missing_list_and_a_split_that_never_was_are_named(tmp_path: Path) -> None:
+def test_missing_list_and_unknown_split_are_named(tmp_path: Path) -> None:
     assert PASCAL_PARTS.splits(tmp_path) == []
     with pytest.raises(InputError, match=rf"pascal-parts needs .*/{LIST}; download pascal_data\.tar from https://"):
         load(tmp_path)

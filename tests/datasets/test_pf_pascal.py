@@ -46,7 +46,7 @@ def load(root: Path, split: str = "test") -> list[AnnotatedPair]:
     return PF_PASCAL.load(root, split, PairErrors())
 
 
-def test_listed_points_and_annotated_boxes_count_from_one(pascal: Path) -> None:
+def test_listed_points_and_boxes_count_from_one(pascal: Path) -> None:
     write_list(pascal / "image_pairs" / "test_pairs.csv", WITH_POINTS, GOOD)
     (pair,) = load(pascal)
     assert (pair.source.name, pair.target.name) == ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
@@ -56,14 +56,14 @@ def test_listed_points_and_annotated_boxes_count_from_one(pascal: Path) -> None:
     assert (pair.source_box, pair.target_box) == ((0, 1, 20, 25), (3, 0, 39, 19))
 
 
-def test_a_list_without_points_takes_those_that_both_annotations_have(pascal: Path) -> None:
+def test_list_without_points_uses_common_annotations(pascal: Path) -> None:
     write_list(pascal / "image_pairs" / "train_pairs.csv", WITH_FLIP, f"{PAIR},8,0")
     (pair,) = load(pascal, "trn")
     assert pair.source_points.tolist() == [[4, 5], [10, 11]]
     assert pair.target_points.tolist() == [[6, 7], [12, 13]]
 
 
-def test_a_flipped_pair_is_mirrored_in_its_pixels_points_and_boxes(pascal: Path) -> None:
+def test_flipped_pair_is_mirrored(pascal: Path) -> None:
     write_list(pascal / "image_pairs" / "train_pairs.csv", WITH_FLIP, f"{PAIR},8,0", f"{PAIR},8,1")
     plain, pair = load(pascal, "trn")
     assert pair.source_points.tolist() == [[39 - 4, 5], [39 - 10, 11]]
@@ -75,7 +75,7 @@ def test_a_flipped_pair_is_mirrored_in_its_pixels_points_and_boxes(pascal: Path)
 
 
 @pytest.mark.parametrize("padding", ["-1", "nan"])
-def test_padding_is_no_keypoint_and_does_not_widen_the_extent(pascal: Path, padding: str) -> None:
+def test_padding_is_not_a_keypoint(pascal: Path, padding: str) -> None:
     padded = ",".join(f"{value};{value + 9};{padding}" for value in (10, 3, 4, 5))
     write_list(pascal / "test_pairs.csv", WITH_POINTS, f"{PAIR},8,{padded}")
     (pair,) = load(pascal)
@@ -94,15 +94,13 @@ def test_padding_is_no_keypoint_and_does_not_widen_the_extent(pascal: Path, padd
         ("test", "test_pairs_pf_pascal.csv"),
     ],
 )
-def test_lists_are_found_by_every_name_in_every_place(
-    pascal: Path, root: str, folder: str, split: str, name: str
-) -> None:
+def test_lists_are_found_under_every_name(pascal: Path, root: str, folder: str, split: str, name: str) -> None:
     write_list(pascal / folder / name, WITH_POINTS, GOOD)
     assert PF_PASCAL.splits(pascal / root) == [split]
     assert len(load(pascal / root, split)) == 1
 
 
-def test_a_training_image_that_is_also_evaluated_on_is_warned_of(pascal: Path) -> None:
+def test_training_images_in_other_splits_are_warned_of(pascal: Path) -> None:
     write_list(pascal / "image_pairs" / "train_pairs.csv", WITH_FLIP, f"{PAIR},8,0")
     write_list(pascal / "image_pairs" / "val_pairs.csv", WITH_POINTS, "a.jpg,a.jpg,8,1,1,1,1")
     with pytest.warns(GeomatchWarning, match=r"train_pairs\.csv: 1 of its 2 images are also in the validation or test"):
@@ -128,7 +126,7 @@ def test_a_training_image_that_is_also_evaluated_on_is_warned_of(pascal: Path) -
         (WITH_FLIP, f"{PAIR},9,0", r"has no points, and .*Annotations/chair has no \.mat of JPEGImages/a\.jpg"),
     ],
 )
-def test_a_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reason: str) -> None:
+def test_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reason: str) -> None:
     good = GOOD if header == WITH_POINTS else f"{PAIR},8,0"
     write_list(pascal / "test_pairs.csv", header, good, row, good)
     with pytest.raises(InputError, match=rf"test_pairs\.csv, line 3: .*{reason}"):
@@ -138,7 +136,7 @@ def test_a_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reas
     assert len(bad.reasons) == 1
 
 
-def test_a_malformed_or_damaged_annotation_or_image_is_named(pascal: Path) -> None:
+def test_malformed_annotation_or_image_is_named(pascal: Path) -> None:
     write_list(pascal / "test_pairs.csv", WITH_POINTS, GOOD)
     write_annotation(pascal, "b", [(1, 2, 3)], [[1, 1, 9, 9]])
     with pytest.raises(InputError, match=r"Annotations/cat/b\.mat: 'kps' must be K x 2"):
@@ -156,7 +154,7 @@ def test_a_malformed_or_damaged_annotation_or_image_is_named(pascal: Path) -> No
         load(pascal)
 
 
-def test_a_split_that_never_was_is_refused_and_a_missing_one_is_named_with_where_it_belongs(tmp_path: Path) -> None:
+def test_unknown_and_missing_splits_are_named(tmp_path: Path) -> None:
     assert PF_PASCAL.splits(tmp_path) == []
     with pytest.raises(InputError, match="pf-pascal has no split 'train'; choose from trn, val, test"):
         load(tmp_path, "train")
@@ -167,7 +165,7 @@ def test_a_split_that_never_was_is_refused_and_a_missing_one_is_named_with_where
 
 
 @pytest.mark.realdata
-def test_the_real_pairs_are_read(real_data: Path) -> None:
+def test_real_pairs_are_read(real_data: Path) -> None:
     pairs = load(real_data / "pf-pascal")
     assert len(pairs) == 20
     assert {pair.category for pair in pairs} <= set(VOC_CLASSES)

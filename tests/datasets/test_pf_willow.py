@@ -25,7 +25,7 @@ def row(**changes: object) -> list[object]:
     return [values["a"], values["b"], *values["points"]]
 
 
-def test_every_two_images_of_a_class_are_paired_both_ways_and_points_count_from_zero(willow: Path) -> None:
+def test_all_ordered_pairs_of_a_class_from_zero(willow: Path) -> None:
     pairs = load(willow)
     assert len(pairs) == 20
     assert [(pair.source.name, pair.target.name) for pair in pairs[:2]] == [
@@ -35,11 +35,11 @@ def test_every_two_images_of_a_class_are_paired_both_ways_and_points_count_from_
     assert pairs[0].source_points[0].tolist() == [0.0, 10.0]
 
 
-def test_the_folder_above_the_classes_serves_too(willow: Path) -> None:
+def test_parent_folder_is_accepted(willow: Path) -> None:
     assert len(load(willow.parent)) == 20
 
 
-def test_a_list_of_pairs_serves_where_the_annotations_are_missing(willow: Path) -> None:
+def test_list_replaces_missing_annotations(willow: Path) -> None:
     for annotation in willow.rglob("*.mat"):
         annotation.unlink()
     write_list(willow.parent, row(points=[*range(1, 21), *range(2, 22)]))
@@ -49,7 +49,7 @@ def test_a_list_of_pairs_serves_where_the_annotations_are_missing(willow: Path) 
     assert pair.target_points.tolist() == [[k + 1, k + KEYPOINTS + 1] for k in range(KEYPOINTS)]
 
 
-def test_padding_is_no_keypoint_and_does_not_widen_the_extent(willow: Path) -> None:
+def test_padding_is_not_a_keypoint(willow: Path) -> None:
     for annotation in willow.rglob("*.mat"):
         annotation.unlink()
     write_list(willow, row(points=[*range(21, 30), -1, *range(11, 20), -1, *range(21, 30), -1, *range(11, 20), -1]))
@@ -68,7 +68,7 @@ def test_padding_is_no_keypoint_and_does_not_widen_the_extent(willow: Path) -> N
         ({"points": [-1] * 40}, r"line 2: the two images have no keypoint in common"),
     ],
 )
-def test_a_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object], reason: str) -> None:
+def test_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object], reason: str) -> None:
     for annotation in willow.rglob("*.mat"):
         annotation.unlink()
     write_list(willow, row(**changes), row(points=list(range(1, 11)) * 4))
@@ -79,13 +79,13 @@ def test_a_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object],
     assert len(bad.reasons) == 1
 
 
-def test_missing_classes_are_named_with_where_they_come_from(willow: Path) -> None:
+def test_missing_classes_are_named(willow: Path) -> None:
     (willow / "duck(S)").rename(willow / "geese")
     with pytest.raises(InputError, match=r"pf-willow needs .*duck\(S\); download PF-dataset\.zip from https://"):
         load(willow)
 
 
-def test_a_missing_image_and_a_malformed_annotation_are_named(willow: Path) -> None:
+def test_missing_image_and_malformed_annotation_are_named(willow: Path) -> None:
     annotation = willow / "car(M)" / "b.mat"
     scipy.io.savemat(annotation, {"pts_coord": np.ones((3, 10))})
     with pytest.raises(InputError, match=r"b\.mat: 'pts_coord' must be 2 x K"):
@@ -98,13 +98,13 @@ def test_a_missing_image_and_a_malformed_annotation_are_named(willow: Path) -> N
         load(willow)
 
 
-def test_there_is_no_training_split(willow: Path) -> None:
+def test_training_split_is_refused(willow: Path) -> None:
     with pytest.raises(InputError, match="pf-willow has no split 'trn'; choose from test"):
         PF_WILLOW.load(willow, "trn", PairErrors())
 
 
 @pytest.mark.realdata
-def test_the_real_benchmark_has_its_published_size(real_data: Path) -> None:
+def test_real_benchmark_has_published_size(real_data: Path) -> None:
     dataset = load_dataset("pf-willow", real_data / "PF-dataset")
     assert (len(dataset.pairs), dataset.keypoints) == (900, 9000)
     assert {pair.category for pair in dataset.pairs} == set(CLASSES)

@@ -19,7 +19,7 @@ def replace_first(root: Path, entry: object) -> None:
     (root / "PairAnnotation" / "val" / "000000-x-y:cat.json").write_text(json.dumps(entry))
 
 
-def test_pairs_have_one_class_or_one_a_side_and_are_grouped_so(spair: Path) -> None:
+def test_pairs_with_class_per_side_are_grouped(spair: Path) -> None:
     within, across = ANIMAL_PARTS.load(spair, "val", PairErrors())
     assert (within.target.name, across.target.name) == ("JPEGImages/cat/y.jpg", "JPEGImages/dog/y.jpg")
     assert (within.category, across.category) == ("cat", "cat-to-dog")
@@ -29,12 +29,12 @@ def test_pairs_have_one_class_or_one_a_side_and_are_grouped_so(spair: Path) -> N
     assert (within.source_box, within.target_box) == ((0, 0, 10, 12), (0, 0, 20, 30))
 
 
-def test_spair_itself_has_no_groups(spair: Path) -> None:
+def test_pairs_of_spair_have_no_group(spair: Path) -> None:
     replace_first(spair, spair_entry())
     assert load(spair)[0].group is None
 
 
-def test_a_layout_names_the_pairs_that_are_missing_and_does_not_mind_a_lost_colon(spair: Path) -> None:
+def test_layout_names_missing_pairs_ignoring_colons(spair: Path) -> None:
     (spair / "Layout" / "large").mkdir(parents=True)
     layout = spair / "Layout" / "large" / "val.txt"
     layout.write_text("000000-x-y:cat\n000001-x-y:cat-to-dog\n")
@@ -63,7 +63,7 @@ def test_a_layout_names_the_pairs_that_are_missing_and_does_not_mind_a_lost_colo
         ([1], "not a pair annotation"),
     ],
 )
-def test_a_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason: str) -> None:
+def test_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason: str) -> None:
     replace_first(spair, entry)
     with pytest.raises(InputError, match=reason):
         load(spair)
@@ -72,13 +72,13 @@ def test_a_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason
     assert len(bad.reasons) == 1
 
 
-def test_a_damaged_image_is_named(spair: Path) -> None:
+def test_damaged_image_is_named(spair: Path) -> None:
     (spair / "JPEGImages" / "cat" / "x.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"x\.jpg: damaged or not an image"):
         load(spair)
 
 
-def test_points_are_those_of_the_image_as_it_is_shown(spair: Path) -> None:
+def test_points_are_in_shown_image(spair: Path) -> None:
     """A photograph stored on its side is turned on reading, so its height counts as width here too."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -88,7 +88,7 @@ def test_points_are_those_of_the_image_as_it_is_shown(spair: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_the_real_pairs_are_read(real_data: Path) -> None:
+def test_real_pairs_are_read(real_data: Path) -> None:
     with pytest.warns(GeomatchWarning, match="105 of the 5,384"):
         assert len(load_dataset("spair-71k", real_data / "SPair-71k", split="val").pairs) == 105
     animals = load_dataset("animal-parts", real_data / "animal-parts", split="val").pairs

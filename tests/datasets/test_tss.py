@@ -48,7 +48,7 @@ def load(root: Path) -> list[AnnotatedPair]:
     return TSS.load(root, "test", PairErrors())
 
 
-def test_every_pair_is_taken_in_both_directions(tss: Path) -> None:
+def test_pairs_in_both_directions(tss: Path) -> None:
     pairs = load(tss)
     assert [pair.category for pair in pairs] == ["FG3DCar", "FG3DCar", "JODS", "JODS", "PASCAL", "PASCAL"]
     assert [(pair.source.name, pair.target.name) for pair in pairs[:2]] == [
@@ -59,13 +59,13 @@ def test_every_pair_is_taken_in_both_directions(tss: Path) -> None:
     assert {path.name for path in pairs[1].annotation_files} == {"flow2.flo", "mask1.png", "mask2.png"}
 
 
-def test_the_folder_above_the_groups_serves_too(tss: Path) -> None:
+def test_parent_folder_is_accepted(tss: Path) -> None:
     assert TSS.splits(tss.parent) == ["test"]
     assert len(load(tss.parent)) == 6
 
 
 @pytest.mark.parametrize("side", [1, 2])
-def test_a_flow_is_the_source_s_own_and_valid_where_known_on_the_foreground(tss: Path, side: int) -> None:
+def test_flow_is_valid_on_known_foreground(tss: Path, side: int) -> None:
     pair = load(tss)[side - 1]
     assert pair.flow is not None
     field = pair.flow()
@@ -76,7 +76,7 @@ def test_a_flow_is_the_source_s_own_and_valid_where_known_on_the_foreground(tss:
     assert set(field.flow[1, known]) == {-side}
 
 
-def test_masks_are_those_of_source_and_target_in_this_order(tss: Path) -> None:
+def test_masks_of_source_then_target(tss: Path) -> None:
     forth, back = load(tss)[:2]
     assert forth.masks is not None
     assert back.masks is not None
@@ -91,7 +91,7 @@ def test_masks_are_those_of_source_and_target_in_this_order(tss: Path) -> None:
         ("mask1.png", r"FG3DCar/001_005/mask1\.png: 50x20 pixels, but image1\.png is 40x30 pixels"),
     ],
 )
-def test_a_flow_or_mask_of_another_size_than_its_image_is_named(tss: Path, file: str, reason: str) -> None:
+def test_flow_or_mask_of_other_size_is_named(tss: Path, file: str, reason: str) -> None:
     folder = tss / "FG3DCar" / "001_005"
     (folder / file).write_bytes((folder / file.replace("1", "2")).read_bytes())
     pair = load(tss)[0]
@@ -100,7 +100,7 @@ def test_a_flow_or_mask_of_another_size_than_its_image_is_named(tss: Path, file:
         pair.flow()
 
 
-def test_a_damaged_flow_and_an_empty_mask_are_named(tss: Path) -> None:
+def test_damaged_flow_and_empty_mask_are_named(tss: Path) -> None:
     folder = tss / "FG3DCar" / "001_005"
     flow, masks = load(tss)[0].flow, load(tss)[0].masks
     assert flow is not None
@@ -121,7 +121,7 @@ def test_a_damaged_flow_and_an_empty_mask_are_named(tss: Path) -> None:
         ("image1.png", 2, r"JODS/001_005, flow1\.flo: .*image1\.png is missing"),
     ],
 )
-def test_a_file_missing_from_a_pair_is_named_or_counted(tss: Path, file: str, lost: int, reason: str) -> None:
+def test_missing_file_is_named_or_counted(tss: Path, file: str, lost: int, reason: str) -> None:
     (tss / "JODS" / "001_005" / file).unlink()
     with pytest.raises(InputError, match=reason):
         load(tss)
@@ -130,13 +130,13 @@ def test_a_file_missing_from_a_pair_is_named_or_counted(tss: Path, file: str, lo
     assert len(bad.reasons) == lost
 
 
-def test_a_missing_group_is_named_with_where_it_comes_from(tss: Path) -> None:
+def test_missing_group_is_named(tss: Path) -> None:
     (tss / "JODS").rename(tss / "jods")
     assert TSS.splits(tss) == []
     with pytest.raises(InputError, match=r"tss needs .*/JODS; download TSS_CVPR2016\.zip from https://"):
         load(tss)
 
 
-def test_there_is_no_training_split(tss: Path) -> None:
+def test_training_split_is_refused(tss: Path) -> None:
     with pytest.raises(InputError, match="tss has no split 'trn'; choose from test"):
         TSS.load(tss, "trn", PairErrors())

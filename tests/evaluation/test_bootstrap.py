@@ -32,7 +32,7 @@ def resamples(pairs: int, replicates: int, seed: int) -> list[list[int]]:
     return [[pair for pair in range(pairs) for _ in range(int(row[pair]))] for row in rows]
 
 
-def test_each_replicate_draws_as_many_pairs_as_there_are_with_multinomial_spread() -> None:
+def test_resample_weights_are_multinomial() -> None:
     weights = np.concatenate(list(resample_weights(50, 4000)))
     assert weights.shape == (4000, 50)
     assert (weights.sum(axis=1) == 50).all()
@@ -41,7 +41,7 @@ def test_each_replicate_draws_as_many_pairs_as_there_are_with_multinomial_spread
     assert np.cov(weights[:, 0], weights[:, 1])[0, 1] == pytest.approx(-1 / 50, abs=0.05)
 
 
-def test_the_size_of_the_blocks_does_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resample_weights_ignore_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(resample_weights(37, 100, seed=3)))
     for draws in (1, 37 * 7, 37 * 64):
         monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", draws)
@@ -50,13 +50,13 @@ def test_the_size_of_the_blocks_does_not_change_the_draws(monkeypatch: pytest.Mo
         assert (np.concatenate(blocks) == whole).all()
 
 
-def test_a_seed_decides_the_interval() -> None:
+def test_intervals_depend_on_seed() -> None:
     values, ones = np.random.default_rng(0).random(40), np.ones(40)
     assert ratio_interval(values, ones, seed=5) == ratio_interval(values, ones, seed=5)
     assert ratio_interval(values, ones, seed=5) != ratio_interval(values, ones, seed=6)
 
 
-def test_memory_stays_bounded_for_spair() -> None:
+def test_resample_weights_memory_bounded_for_spair() -> None:
     correct = np.random.default_rng(0).integers(0, 9, 12_234)
     tracemalloc.start()
     try:
@@ -67,7 +67,7 @@ def test_memory_stays_bounded_for_spair() -> None:
     assert peak < 100e6
 
 
-def test_the_ratio_s_interval_equals_a_loop_over_replicates() -> None:
+def test_ratio_intervals_equal_loop() -> None:
     rng = np.random.default_rng(1)
     points = rng.integers(0, 20, 30)
     correct = rng.integers(0, points + 1)
@@ -81,14 +81,14 @@ def test_the_ratio_s_interval_equals_a_loop_over_replicates() -> None:
     assert ratio_interval(correct, points, replicates=200, seed=9) == pytest.approx((low, high))
 
 
-def test_several_scores_of_the_same_pairs_get_the_intervals_each_has_alone() -> None:
+def test_ratio_intervals_of_several_scores_equal_each_alone() -> None:
     rng = np.random.default_rng(4)
     over, under = rng.random((40, 3)), rng.integers(0, 3, (40, 3))
     alone = [ratio_interval(over[:, column], under[:, column]) for column in range(3)]
     assert ratio_intervals(over, under).tolist() == pytest.approx(np.array(alone))
 
 
-def test_the_interval_of_a_mean_is_about_two_standard_errors_each_way() -> None:
+def test_ratio_interval_is_two_standard_errors() -> None:
     values = np.random.default_rng(2).normal(3, 2, 2000)
     error = values.std() / math.sqrt(2000)
     low, high = ratio_interval(values, np.ones(2000), replicates=4000)
@@ -97,7 +97,7 @@ def test_the_interval_of_a_mean_is_about_two_standard_errors_each_way() -> None:
     assert narrow_high - narrow_low == pytest.approx(2 * error, rel=0.1)
 
 
-def test_replicates_without_points_are_left_out() -> None:
+def test_ratio_intervals_leave_out_empty_replicates() -> None:
     """One pair in three has points, so some replicates have none; in the others the ratio is its own."""
     assert ratio_interval([0, 3, 0], [0, 4, 0]) == (0.75, 0.75)
     for nothing in ([], [0, 0]):
@@ -105,13 +105,13 @@ def test_replicates_without_points_are_left_out() -> None:
         assert math.isnan(paired_difference(nothing, nothing, nothing).share_above_zero)
 
 
-def test_a_class_of_one_value_adds_no_spread_however_large_it_is() -> None:
+def test_class_mean_interval_of_constant_class() -> None:
     """Within classes nothing varies, so the mean of class means 1 and 0 is 1/2 in every replicate."""
     assert class_mean_interval([1, 0, 0, 0, 0], [7, 2, 2, 2, 2]) == (0.5, 0.5)
     assert math.isnan(class_mean_interval([], [])[0])
 
 
-def test_the_class_mean_s_spread_is_that_of_its_independent_classes() -> None:
+def test_class_mean_interval_of_independent_classes() -> None:
     rng = np.random.default_rng(3)
     sizes, spreads = (50, 200, 400), (1.0, 3.0, 0.5)
     classes = rng.permutation(np.repeat([4, 1, 9], sizes))
@@ -127,7 +127,7 @@ def test_the_class_mean_s_spread_is_that_of_its_independent_classes() -> None:
     assert interval == pytest.approx((mean - 1.96 * error, mean + 1.96 * error), abs=0.15 * error)
 
 
-def test_the_difference_equals_a_loop_over_replicates() -> None:
+def test_paired_difference_equals_loop() -> None:
     rng = np.random.default_rng(4)
     points = rng.integers(1, 4, 12)
     first, second = rng.integers(0, points + 1), rng.integers(0, points + 1)
@@ -143,7 +143,7 @@ def test_the_difference_equals_a_loop_over_replicates() -> None:
     assert found.share_above_zero == pytest.approx(above / 300)
 
 
-def test_equal_methods_tie_and_a_method_better_on_every_pair_always_wins() -> None:
+def test_paired_difference_of_ties_and_clear_wins() -> None:
     scores = np.random.default_rng(5).random(25)
     same = paired_difference(scores, scores, np.ones(25))
     assert (same.value, same.low, same.high, same.share_above_zero) == (0, 0, 0, 0.5)
@@ -152,7 +152,7 @@ def test_equal_methods_tie_and_a_method_better_on_every_pair_always_wins() -> No
     assert (better.value, better.low, better.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
-def test_pairing_takes_out_what_pairs_have_in_common() -> None:
+def test_paired_difference_removes_common_variance() -> None:
     """Hard and easy pairs spread both scores widely, but not a constant gain with little noise."""
     rng = np.random.default_rng(6)
     first = rng.random(200)

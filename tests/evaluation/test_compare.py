@@ -39,7 +39,7 @@ def write(path: Path, correct: list[int], *, errors: list[float | None] | None =
     return path
 
 
-def test_a_clear_gain_is_told_from_a_draw(tmp_path: Path) -> None:
+def test_compare_tells_gain_from_draw(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     base = rng.integers(0, 4, 200).tolist()
     worse = read_scored(write(tmp_path / "a.json", base))
@@ -56,7 +56,7 @@ def test_a_clear_gain_is_told_from_a_draw(tmp_path: Path) -> None:
     assert [each.better for each in compare(better, worse)] == ["first", "first", "undecided"]
 
 
-def test_averages_are_those_of_the_evaluation(tmp_path: Path) -> None:
+def test_compare_uses_averages_of_evaluation(tmp_path: Path) -> None:
     """Two ducks and three cars: every class counts the same per class."""
     scored = read_scored(write(tmp_path / "a.json", [4, 4, 0, 0, 4]))
     per_image, per_class, _ = compare(scored, scored)
@@ -64,14 +64,14 @@ def test_averages_are_those_of_the_evaluation(tmp_path: Path) -> None:
     assert per_class.first == pytest.approx((1 + 1 / 3) / 2)
 
 
-def test_a_lower_error_is_better_and_pairs_without_a_value_are_left_out(tmp_path: Path) -> None:
+def test_compare_lower_is_better_and_skips_missing(tmp_path: Path) -> None:
     first = read_scored(write(tmp_path / "a.json", [1] * 4, errors=[5.0, 6.0, 7.0, None]))
     second = read_scored(write(tmp_path / "b.json", [1] * 4, errors=[2.0, 3.0, 4.0, 90.0]))
     error = compare(first, second)[-1]
     assert (error.first, error.second, error.better) == (6.0, 3.0, "second")
 
 
-def test_other_pairs_or_another_benchmark_cannot_be_compared(tmp_path: Path) -> None:
+def test_compare_refuses_other_pairs_or_benchmark(tmp_path: Path) -> None:
     first = read_scored(write(tmp_path / "a.json", [1, 2, 3]))
     with pytest.raises(InputError, match="the first scored 3 pairs, the second 2, and they differ"):
         compare(first, read_scored(write(tmp_path / "b.json", [1, 2])))
@@ -80,13 +80,13 @@ def test_other_pairs_or_another_benchmark_cannot_be_compared(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", ["", "{}\n{}\n", "nonsense", "[]", '{"results": 3}', '{"pair_list": [1]}', "3"])
-def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, content: str) -> None:
+def test_parse_scored_names_bad_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=r"a\.json"):
         read_scored(tmp_path / "a.json")
 
 
-def test_an_evaluation_of_pairs_without_points_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parse_scored_accepts_pairs_without_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "a.json", [0, 0])
     nothing = path.read_text().replace('"points": 4', '"points": 0')
     scored = parse_scored(nothing, "a.json")
@@ -96,9 +96,7 @@ def test_an_evaluation_of_pairs_without_points_prints_json(tmp_path: Path, capsy
     assert scores[0]["difference"]["value"] is None
 
 
-def test_brackets_in_the_name_of_a_benchmark_are_printed_as_they_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_print_comparison_keeps_brackets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scored = read_scored(write(tmp_path / "a.json", [1, 2], dataset="mine [/red]"))
     print_comparison(scored, scored, compare(scored, scored), json=False)
     assert "mine [/red] test, 2 pairs" in capsys.readouterr().out
@@ -115,11 +113,11 @@ def test_brackets_in_the_name_of_a_benchmark_are_printed_as_they_are(
         {"results": [{"protocol": "geomatch", "average": "per-moon", "alpha": 0.1}]},
     ],
 )
-def test_what_no_evaluation_says_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+def test_parse_scored_refuses_impossible_values(tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="not the output of 'geomatch eval --json'"):
         read_scored(write(tmp_path / "a.json", [1, 2], **change))
 
 
-def test_more_right_points_than_points_are_refused(tmp_path: Path) -> None:
+def test_parse_scored_refuses_more_correct_than_points(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more correct points than points"):
         read_scored(write(tmp_path / "a.json", [1, 5]))

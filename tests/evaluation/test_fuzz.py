@@ -57,7 +57,7 @@ def not_json(constant: str) -> None:
     raise AssertionError(f"{constant} is printed as JSON")
 
 
-def test_the_evaluation_that_is_damaged_can_be_compared_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_undamaged_evaluation_is_comparable(capsys: pytest.CaptureFixture[str]) -> None:
     assert compared(TEXT, capsys)
 
 
@@ -69,7 +69,7 @@ def test_damaged_evaluations(capsys: pytest.CaptureFixture[str], content: bytes)
 
 @given(st.data())
 @fuzzed(120)
-def test_anything_in_an_evaluation(capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
+def test_arbitrary_values_in_evaluation(capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
     compared(json.dumps(changed(copy.deepcopy(RECORD), data)), capsys)
 
 

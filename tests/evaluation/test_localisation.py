@@ -5,7 +5,7 @@ import math
 from geomatch.evaluation.metrics.localisation import LabelCorLoc, Localisation, corloc, is_correct, mean_corloc
 
 
-def test_an_overlap_of_exactly_half_the_union_is_correct_and_less_is_not() -> None:
+def test_is_correct_at_exactly_half_iou() -> None:
     # 10 x 10 in 10 x 20: IoU = 100 / 200. Two 10 x 10 shifted by 3 and by 4: 70 / 130 and 60 / 140.
     assert is_correct(Localisation("cat", (0, 0, 10, 10), [(0, 0, 10, 20)]))
     assert not is_correct(Localisation("cat", (0, 0, 10, 10), [(0, 0, 10, 20.1)]))
@@ -13,13 +13,13 @@ def test_an_overlap_of_exactly_half_the_union_is_correct_and_less_is_not() -> No
     assert not is_correct(Localisation("cat", (4, 0, 14, 10), [(0, 0, 10, 10)]))
 
 
-def test_one_of_several_true_boxes_is_enough_but_their_union_does_not_count() -> None:
+def test_is_correct_needs_one_true_box() -> None:
     left, right = (0.0, 0.0, 10.0, 10.0), (30.0, 0.0, 40.0, 10.0)
     assert is_correct(Localisation("cat", (31, 0, 41, 10), [left, right]))
     assert not is_correct(Localisation("cat", (0, 0, 40, 10), [left, right]))
 
 
-def test_labels_are_counted_apart_and_weigh_the_same_in_the_mean() -> None:
+def test_corloc_counts_labels_apart_and_weighs_them_equally() -> None:
     box = (0.0, 0.0, 10.0, 10.0)
     away = (50.0, 50.0, 60.0, 60.0)
     found = [
@@ -35,6 +35,6 @@ def test_labels_are_counted_apart_and_weigh_the_same_in_the_mean() -> None:
     assert mean_corloc(of_labels) == 0.625
 
 
-def test_without_true_boxes_there_is_no_mean() -> None:
+def test_mean_corloc_without_labels_is_nan() -> None:
     assert corloc([]) == {}
     assert math.isnan(mean_corloc({}))

@@ -49,7 +49,7 @@ def square(size: tuple[int, int], left: int, top: int, side: int = 20) -> np.nda
     return mask
 
 
-def test_keypoints_are_sent_from_where_they_are_from_the_nearest_pixel_and_back() -> None:
+def test_predict_maps_keypoints_exact_rounded_and_back() -> None:
     found = predicted(make_pair(), PredictionOptions(backward=True, regions=False))
     np.testing.assert_allclose(found.forward, POINTS + SHIFT, atol=1e-4)
     np.testing.assert_allclose(found.rounded, np.array([[11, 20], [40, 31], [60, 50], [20, 45]]) + SHIFT, atol=1e-4)
@@ -59,7 +59,7 @@ def test_keypoints_are_sent_from_where_they_are_from_the_nearest_pixel_and_back(
     assert predicted(make_pair()).backward is None
 
 
-def test_a_known_flow_gives_its_accuracy_and_a_sample_of_errors() -> None:
+def test_predict_measures_known_flow() -> None:
     """The truth is three pixels off in the left half, far off in the right, and unknown above row 10."""
     truth = np.broadcast_to(np.array(SHIFT, np.float32)[:, None, None], (2, *SOURCE_SIZE)).copy()
     truth[0, :, :40] += 3
@@ -74,7 +74,7 @@ def test_a_known_flow_gives_its_accuracy_and_a_sample_of_errors() -> None:
     assert (found.sample_confidence[found.sample_errors > 10] >= 0.4).all()
 
 
-def test_masks_are_seen_through_the_flow() -> None:
+def test_predict_measures_masks() -> None:
     """The target's square, shifted back, covers the source's but for two columns."""
     masks = square(SOURCE_SIZE, 10, 10), square(TARGET_SIZE, 18, 14)
     found = predicted(make_pair(masks=lambda: masks)).measures
@@ -84,14 +84,14 @@ def test_masks_are_seen_through_the_flow() -> None:
     assert found["LOC-ERR"] == pytest.approx(2 / 20)
 
 
-def test_parts_are_weighted_by_the_area_of_their_union() -> None:
+def test_predict_weighs_parts_by_union() -> None:
     in_source = np.stack((square(SOURCE_SIZE, 10, 10), square(SOURCE_SIZE, 40, 30, side=10)))
     in_target = np.stack((square(TARGET_SIZE, 16, 14), square(TARGET_SIZE, 51, 34, side=10)))
     found = predicted(make_pair(parts=lambda: (in_source, in_target))).measures
     assert found["part IoU"] == pytest.approx((400 + 50) / (400 + 150))
 
 
-def test_regions_that_move_as_the_keypoints_do_are_right() -> None:
+def test_predict_regions_that_move_with_keypoints() -> None:
     found = predicted(make_pair(), PredictionOptions(backward=False, regions=True))
     assert found.pcr[1:].tolist() == pytest.approx([1.0] * 100)
     assert found.miou.tolist() == pytest.approx([1.0] * 100)
@@ -102,7 +102,7 @@ def test_regions_that_move_as_the_keypoints_do_are_right() -> None:
     assert 0 < wrong.miou.mean() < 0.6
 
 
-def test_a_matcher_s_own_boxes_are_scored_by_their_own_matches() -> None:
+def test_predict_scores_matchers_own_boxes() -> None:
     """Three boxes on the object go where they should, half a width beside, and nowhere; the fourth is off it."""
     boxes = torch.tensor([[8.0, 18, 28, 38], [32.0, 22, 52, 42], [30.0, 20, 62, 52], [0.0, 0, 79, 59]])
     moved = boxes + torch.tensor([*SHIFT, *SHIFT])
@@ -121,7 +121,7 @@ def test_a_matcher_s_own_boxes_are_scored_by_their_own_matches() -> None:
     assert found.pcr[[1, 66, 67, 100]].tolist() == pytest.approx([third, third, 2 * third, 2 * third])
 
 
-def test_what_is_kept_comes_back_as_it_was() -> None:
+def test_prediction_arrays_round_trip() -> None:
     masks = square(SOURCE_SIZE, 10, 10), square(TARGET_SIZE, 18, 14)
     for pair, options in (
         (make_pair(masks=lambda: masks), PredictionOptions(backward=True, regions=True)),

@@ -59,15 +59,13 @@ def make_prediction(off_by: float = 0.0, **changes: object) -> Prediction:
         (Length.keypoint_extent, Side.target, Frame(FrameKind.longer_side, 840), 168),
     ],
 )
-def test_threshold_lengths_are_of_the_image_and_frame_named(
-    length: Length, side: Side, frame: Frame, expected: float
-) -> None:
+def test_threshold_length_by_image_and_frame(length: Length, side: Side, frame: Frame, expected: float) -> None:
     """Trap: width and height taken from the wrong image."""
     protocol = Protocol("test", length, side, frame=frame)
     assert protocol.threshold_length(make_pair(), make_prediction()) == pytest.approx(expected)
 
 
-def test_errors_are_measured_in_the_frame_of_the_image_that_keypoints_land_in() -> None:
+def test_errors_are_in_frame_of_predicted_image() -> None:
     squashed = Frame(FrameKind.square, 100)
     forward = Protocol("test", Length.image, frame=squashed)
     backward = Protocol("test", Length.image, Side.source, Direction.target_to_source, squashed)
@@ -75,14 +73,14 @@ def test_errors_are_measured_in_the_frame_of_the_image_that_keypoints_land_in() 
     assert backward.errors(make_pair(), make_prediction(off_by=8)) == pytest.approx([16, 16])  # 100 / 50
 
 
-def test_an_error_on_the_threshold_counts_under_one_boundary_and_not_under_the_other() -> None:
+def test_correct_at_the_boundary() -> None:
     pair, prediction = make_pair(), make_prediction(off_by=4)
     included = Protocol("test", Length.keypoint_extent)
     assert included.correct(pair, prediction, 0.1).tolist() == [True, True]
     assert replace(included, boundary=Boundary.excluded).correct(pair, prediction, 0.1).tolist() == [False, False]
 
 
-def test_every_pair_is_held_to_its_own_length() -> None:
+def test_scoreboard_uses_length_of_each_pair() -> None:
     """Trap: thresholding every pair with the last pair's L."""
     small = make_pair(target_points=TARGET / 10)
     board = Scoreboard("pf-willow", [make_pair(), small], [house_protocol("pf-willow")])
@@ -95,7 +93,7 @@ def test_every_pair_is_held_to_its_own_length() -> None:
     assert [each.correct["geomatch"]["0.1"] for each in board.pair_list()] == [2, 0]
 
 
-def test_keypoints_that_round_to_one_pixel_stay_two() -> None:
+def test_correct_keeps_keypoints_that_round_alike() -> None:
     """Trap: rounding that makes keypoints collide and vanish."""
     points = np.array([[10.2, 20.0], [10.4, 20.0]])
     pair = make_pair(source_points=points)
@@ -105,7 +103,7 @@ def test_keypoints_that_round_to_one_pixel_stay_two() -> None:
     assert protocol.correct(pair, prediction, 0.1).tolist() == [True, False]
 
 
-def test_scoring_leaves_the_annotations_as_they_were() -> None:
+def test_correct_leaves_annotations_unchanged() -> None:
     """Trap: annotations rescaled in place, wrong from the second time on."""
     pair, prediction = make_pair(), make_prediction(off_by=5)
     before = [array.copy() for array in (pair.source_points, pair.target_points, prediction.forward)]
@@ -116,13 +114,13 @@ def test_scoring_leaves_the_annotations_as_they_were() -> None:
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
-def test_a_protocol_that_needs_a_box_says_so_where_there_is_none() -> None:
+def test_threshold_length_without_box_is_refused() -> None:
     pair = make_pair(target_box=None, origin="row 7")
     with pytest.raises(InputError, match="row 7: protocol test needs an object box"):
         Protocol("test", Length.object_box).correct(pair, make_prediction(), 0.1)
 
 
-def test_public_protocols_are_what_their_authors_code_does() -> None:
+def test_public_protocols_follow_their_code() -> None:
     def known(dataset: str) -> dict[str, Protocol]:
         return {protocol.name: protocol for protocol in find_protocols(dataset, [EVERY])}
 
@@ -147,9 +145,9 @@ def test_public_protocols_are_what_their_authors_code_does() -> None:
     assert willow["scnet"].frame == Frame()
 
 
-def test_protocols_are_chosen_by_name_once_each_and_unknown_ones_refused() -> None:
+def test_find_protocols_once_each_and_refuses_unknown() -> None:
     assert [p.name for p in find_protocols("pf-willow", ["hpf", "geomatch", "hpf"])] == ["hpf", "geomatch"]
-    with pytest.raises(InputError, match="unknown protocol 'pfff'.*the known ones are geomatch, pf, "):
+    with pytest.raises(InputError, match=r"unknown protocol 'pfff'.*the known ones are geomatch, pf, "):
         find_protocols("pf-willow", ["pfff"])
     with pytest.raises(InputError, match="pf-willow has no protocol 'dift'; choose from geomatch, pf"):
         find_protocols("pf-willow", ["dift"])

@@ -24,7 +24,7 @@ def random_boxes(seed: int, count: int, extent: float = 100) -> np.ndarray:
     return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
 
 
-def test_the_mean_in_a_box_is_that_of_the_pixels_whose_centres_lie_in_it() -> None:
+def test_mean_in_boxes_uses_pixel_centres() -> None:
     values = np.random.default_rng(0).random((30, 40))
     boxes = random_boxes(1, 50, extent=45) - 3
     y, x = np.mgrid[:30, :40]
@@ -35,7 +35,7 @@ def test_the_mean_in_a_box_is_that_of_the_pixels_whose_centres_lie_in_it() -> No
 
 
 @pytest.mark.parametrize("count", [3, 4, 10, 30])
-def test_the_spline_is_scipy_s_thin_plate_interpolant(count: int) -> None:
+def test_spline_equals_scipy(count: int) -> None:
     source, target, elsewhere = np.random.default_rng(count).uniform(0, 400, (3, count, 2))
     reference = RBFInterpolator(source, target, kernel="thin_plate_spline")
     spline = ThinPlateSpline.fit(source, target)
@@ -43,7 +43,7 @@ def test_the_spline_is_scipy_s_thin_plate_interpolant(count: int) -> None:
     assert spline(elsewhere) == pytest.approx(reference(elsewhere), abs=1e-5)
 
 
-def test_the_spline_is_its_formula_summed_term_by_term() -> None:
+def test_spline_equals_formula() -> None:
     rng = np.random.default_rng(1)
     source, target = rng.uniform(0, 300, (2, 6, 2))
     spline = ThinPlateSpline.fit(source, target)
@@ -58,14 +58,14 @@ def test_the_spline_is_its_formula_summed_term_by_term() -> None:
     assert spline.knots.T @ spline.weights == pytest.approx(np.zeros((2, 2)), abs=1e-9)
 
 
-def test_the_spline_through_an_affine_map_is_that_map() -> None:
+def test_spline_through_affine_map_is_affine() -> None:
     source, elsewhere = np.random.default_rng(2).uniform(0, 300, (2, 8, 2))
     matrix, shift = np.array([[-1.2, 0.3], [0.4, 0.7]]), np.array([310.0, -20.0])
     spline = ThinPlateSpline.fit(source, source @ matrix.T + shift)
     assert spline(elsewhere) == pytest.approx(elsewhere @ matrix.T + shift)
 
 
-def test_one_pair_of_points_gives_a_translation_and_two_a_similarity() -> None:
+def test_spline_of_one_and_two_points() -> None:
     elsewhere = np.array([[100.0, 50.0], [-3.0, 8.0]])
     shift = ThinPlateSpline.fit(np.array([[10.0, 20.0]]), np.array([[15.0, 17.0]]))
     assert shift(elsewhere) == pytest.approx(elsewhere + np.array([5, -3]))
@@ -74,7 +74,7 @@ def test_one_pair_of_points_gives_a_translation_and_two_a_similarity() -> None:
 
 
 @given(st.integers(3, 12), st.integers(0, 2**32 - 1))
-def test_points_on_a_line_are_interpolated_and_off_it_moved_as_by_a_similarity(count: int, seed: int) -> None:
+def test_spline_of_collinear_points(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=2)
     direction /= np.linalg.norm(direction)
@@ -89,7 +89,7 @@ def test_points_on_a_line_are_interpolated_and_off_it_moved_as_by_a_similarity(c
     assert step == pytest.approx(np.tile([a * across[0] - b * across[1], b * across[0] + a * across[1]], (count, 1)))
 
 
-def test_coinciding_points_go_to_the_mean_of_their_targets() -> None:
+def test_spline_of_coinciding_points() -> None:
     source = np.array([[0.0, 0.0], [0.0, 0.0], [90.0, 0.0], [0.0, 80.0], [70.0, 70.0]])
     target = np.array([[1.0, 4.0], [3.0, 8.0], [95.0, 5.0], [5.0, 70.0], [60.0, 80.0]])
     mapped = ThinPlateSpline.fit(source, target)(source)
@@ -99,12 +99,12 @@ def test_coinciding_points_go_to_the_mean_of_their_targets() -> None:
     assert same(np.array([[5.0, 5.0], [6.0, 7.0]])) == pytest.approx(np.array([[2.0, 6.0], [3.0, 8.0]]))
 
 
-def test_a_spline_through_no_points_is_refused() -> None:
+def test_spline_without_points_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         ThinPlateSpline.fit(np.zeros((0, 2)), np.zeros((0, 2)))
 
 
-def test_a_valid_box_lies_three_quarters_on_the_object_and_holds_a_keypoint() -> None:
+def test_valid_boxes_on_object_with_keypoint() -> None:
     boxes = np.array(
         [
             [0.0, 0, 40, 10],  # three quarters inside
@@ -119,7 +119,7 @@ def test_a_valid_box_lies_three_quarters_on_the_object_and_holds_a_keypoint() ->
     assert not valid_boxes(boxes, (10, 0, 60, 50), points[:0]).any()
 
 
-def test_valid_boxes_equal_a_loop_over_boxes() -> None:
+def test_valid_boxes_equal_loop() -> None:
     boxes, object_box = random_boxes(0, 300), (15.0, 10.0, 80.0, 90.0)
     points = np.random.default_rng(2).uniform(0, 100, (3, 2))
     looped = []
@@ -132,7 +132,7 @@ def test_valid_boxes_equal_a_loop_over_boxes() -> None:
     assert valid_boxes(boxes, object_box, points).tolist() == looped
 
 
-def test_a_warped_box_averages_the_two_outermost_corners_each_way() -> None:
+def test_warp_boxes_average_outermost_corners() -> None:
     """A shear by half the height, and a mirror image, which swaps left and right."""
     boxes = np.array([[0.0, 0.0, 10.0, 20.0]])
     sheared = warp_boxes(boxes, lambda points: points + points[:, 1:] * (0.5, 0))
@@ -140,7 +140,7 @@ def test_a_warped_box_averages_the_two_outermost_corners_each_way() -> None:
     assert warp_boxes(boxes, lambda points: (100, 7) - points * (1, 0.5)).tolist() == [[90, -3, 100, 7]]
 
 
-def test_warped_boxes_equal_a_loop_over_boxes() -> None:
+def test_warp_boxes_equal_loop() -> None:
     boxes = random_boxes(3, 40)
     source, target = np.random.default_rng(4).uniform(0, 100, (2, 7, 2))
     spline = ThinPlateSpline.fit(source, target)
@@ -151,13 +151,13 @@ def test_warped_boxes_equal_a_loop_over_boxes() -> None:
         assert warped == pytest.approx(expected)
 
 
-def test_overlap_of_boxes_by_hand() -> None:
+def test_box_iou_by_hand() -> None:
     first = np.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 4, 4], [1, 1, 1, 1]])
     second = np.array([[2.0, 0, 6, 4], [0, 0, 4, 4], [4, 0, 8, 4], [1, 1, 1, 1]])
     assert box_iou(first, second) == pytest.approx([8 / 24, 1, 0, 0])
 
 
-def test_overlap_of_boxes_equals_a_count_of_small_cells() -> None:
+def test_box_iou_equals_count_of_cells() -> None:
     first, second = np.round(random_boxes(5, 30, 20)), np.round(random_boxes(6, 30, 20))
     for a, b, iou in zip(first, second, box_iou(first, second), strict=True):
         cells = [
@@ -168,26 +168,26 @@ def test_overlap_of_boxes_equals_a_count_of_small_cells() -> None:
         assert iou == pytest.approx(sum(all(cell) for cell in cells) / either if either else 0)
 
 
-def test_a_region_is_correct_strictly_below_the_threshold() -> None:
+def test_pcr_is_strict() -> None:
     shares = probability_of_correct_regions(np.array([1.0, 0.5, 0.75, 0.0]), (0, 0.25, 0.3, 0.5, 0.51, 1, 1.1))
     assert shares.tolist() == [0, 0.25, 0.5, 0.5, 0.75, 0.75, 1]
     assert np.isnan(probability_of_correct_regions(np.zeros(0))).tolist() == [True] * 101
 
 
-def test_correct_regions_equal_a_count_at_each_threshold() -> None:
+def test_pcr_equals_count() -> None:
     ious = np.random.default_rng(7).integers(0, 101, 150) / 100
     counted = [sum(1 - iou < tau for iou in ious) / 150 for tau in REGION_THRESHOLDS]
     assert probability_of_correct_regions(ious).tolist() == counted
 
 
-def test_mean_overlap_takes_the_most_confident_first_and_then_stays() -> None:
+def test_mean_iou_at_k_takes_most_confident_first() -> None:
     ious, confidence = np.array([0.2, 0.8, 0.6]), np.array([1.0, 3.0, 1.0])
     assert mean_iou_at_k(ious, confidence, 5) == pytest.approx([0.8, 0.5, 1.6 / 3, 1.6 / 3, 1.6 / 3])
     assert np.isnan(mean_iou_at_k(np.zeros(0), np.zeros(0), 2)).tolist() == [True, True]
 
 
 @pytest.mark.parametrize("count", [30, 250])
-def test_mean_overlap_equals_a_loop_over_k(count: int) -> None:
+def test_mean_iou_at_k_equals_loop(count: int) -> None:
     rng = np.random.default_rng(count)
     ious, confidence = rng.random(count), rng.integers(0, 20, count)
     ranked = sorted(range(count), key=lambda region: (-confidence[region], region))
@@ -195,7 +195,7 @@ def test_mean_overlap_equals_a_loop_over_k(count: int) -> None:
     assert mean_iou_at_k(ious, confidence) == pytest.approx(looped)
 
 
-def test_the_area_is_that_of_the_trapezoids_over_the_range() -> None:
+def test_area_under_curve_by_trapezoids() -> None:
     assert area_under_curve([0, 1, 3], [0, 2, 4]) == pytest.approx((1 + 6) / 3)
     assert area_under_curve([1, 2, 100], [0.3, 0.3, 0.3]) == pytest.approx(0.3)
     x, y = np.sort(np.random.default_rng(8).random(50)), np.random.default_rng(9).random(50)

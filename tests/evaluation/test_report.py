@@ -107,14 +107,14 @@ class Reader(HTMLParser):
         return [value for each, attributes in self.tags if each == tag and (value := attributes.get(name))]
 
 
-def test_everything_is_escaped_but_markup() -> None:
+def test_markup_escapes_text() -> None:
     assert element("p", "a < b", Markup("<b>c</b>"), title='"') == '<p title="&quot;">a &lt; b<b>c</b></p>'
     assert joined("&", Markup("&amp;")) == "&amp;&amp;"
     assert element("img", alt="x", width=None, class_="y") == '<img alt="x" class="y">'
     assert element("circle", cx=1.50, text_anchor="end") == '<circle cx="1.5" text-anchor="end"></circle>'
 
 
-def test_names_with_scripts_are_escaped_wherever_they_stand() -> None:
+def test_report_escapes_names() -> None:
     score = {SCRIPT: ClassScore(1, 0.5, (0.4, 0.6))}
     hostile = replace(
         EVALUATION,
@@ -139,7 +139,7 @@ def test_names_with_scripts_are_escaped_wherever_they_stand() -> None:
     assert reader.text.count(SCRIPT) > 20
 
 
-def test_the_page_points_nowhere_but_into_itself() -> None:
+def test_report_is_self_contained() -> None:
     text = page(EVALUATION, OTHER, pictures=[[picture()], [picture("worst")]])
     reader = Reader(text)
     assert "://" not in text
@@ -153,11 +153,11 @@ def test_the_page_points_nowhere_but_into_itself() -> None:
     )
 
 
-def test_the_same_arguments_give_the_same_page() -> None:
+def test_report_is_deterministic() -> None:
     assert page(EVALUATION, pictures=[[picture()]]) == page(EVALUATION, pictures=[[picture()]])
 
 
-def test_the_title_says_what_was_scored() -> None:
+def test_report_title() -> None:
     reader = Reader(page(EVALUATION))
     assert "pf-willow test" in reader.text
     assert "4 pairs 1,234 keypoints 2 classes" in reader.text
@@ -172,7 +172,7 @@ def test_the_title_says_what_was_scored() -> None:
         (900, ["row 7: no keypoint"], ["A subset: 4 of 900 pairs scored.", "1 pair skipped", "row 7: no keypoint"]),
     ],
 )
-def test_a_banner_stands_over_subsets_and_skipped_pairs_only(of: int, skipped: list[str], said: list[str]) -> None:
+def test_report_banner_for_subsets_and_skipped_pairs(of: int, skipped: list[str], said: list[str]) -> None:
     text = page(replace(EVALUATION, of=of, skipped=skipped), replace(OTHER, of=of, skipped=skipped))
     assert text.count('class="banner"') == bool(said)
     assert all(text.count(words) == 1 for words in said)
@@ -180,27 +180,27 @@ def test_a_banner_stands_over_subsets_and_skipped_pairs_only(of: int, skipped: l
     assert ("skipped" in text) == bool(skipped)
 
 
-def test_values_and_their_intervals_stand_in_the_headline() -> None:
+def test_headline_has_values_and_intervals() -> None:
     assert Reader(page(EVALUATION)).tables["headline"] == [
         ["features + matcher", "PCK@0.05", "PCK@0.10"],
         ["introspection + nn", f".357 .347{DASH}.367", f".612 .602{DASH}.622"],
     ]
 
 
-def test_the_best_of_each_column_is_bold() -> None:
+def test_tables_mark_best_of_column() -> None:
     text = page(EVALUATION, OTHER)
     headline = text[text.index('<table class="headline"') :].partition("</table>")[0]
     assert re.findall("<strong>(.*?)</strong>", headline) == [".612", ".467"]
     assert "<strong>" not in page(EVALUATION)
 
 
-def test_scores_that_read_the_same_are_equally_good() -> None:
+def test_tables_mark_equal_texts_as_best() -> None:
     assert best([0.5001, 0.5004, 0.4]) == {0, 1}
     assert best([3.2, 1.2, math.nan], better="lower", unit="pixels") == {1}
     assert best([0.5, None]) == best([0.5]) == best([]) == set()
 
 
-def test_every_protocol_is_listed_with_its_meaning_when_there_are_several() -> None:
+def test_protocol_table_has_meanings() -> None:
     assert "protocols" not in Reader(page(EVALUATION)).tables
     several = replace(EVALUATION, results=[*EVALUATION.results, result(0.7, 0.2, "theirs", "per-point")])
     assert Reader(page(several)).tables["protocols"] == [
@@ -212,7 +212,7 @@ def test_every_protocol_is_listed_with_its_meaning_when_there_are_several() -> N
     ]
 
 
-def test_measures_are_listed_with_unit_and_direction() -> None:
+def test_measure_table_has_unit_and_direction() -> None:
     lengthy = replace(OTHER, measures=[measure("LT-ACC", 0.8, better="higher")])
     assert Reader(page(EVALUATION, lengthy)).tables["measures"][1:] == [
         ["ECE ↓ what ECE is", ".043", NOTHING],
@@ -221,7 +221,7 @@ def test_measures_are_listed_with_unit_and_direction() -> None:
     ]
 
 
-def test_classes_are_listed_with_bars_as_wide_as_their_scores() -> None:
+def test_class_table_bars_show_scores() -> None:
     text = page(EVALUATION, OTHER)
     assert Reader(text).tables["classes"] == [
         ["class", "pairs", "PCK@0.05", "PCK@0.10"],
@@ -233,7 +233,7 @@ def test_classes_are_listed_with_bars_as_wide_as_their_scores() -> None:
     assert f'aria-label="introspection + nn: .612, .562{DASH}.662"' in text
 
 
-def test_groups_of_classes_stand_at_the_end_and_apart() -> None:
+def test_class_table_puts_groups_last() -> None:
     groups = {"across": ClassScore(1, 0.3, (0.2, 0.4)), "within": ClassScore(3, 0.7, (0.6, 0.8))}
     grouped = replace(EVALUATION, results=[replace(EVALUATION.results[0], per_class=groups | result(0.5).per_class)])
     text = page(grouped)
@@ -246,7 +246,7 @@ def test_groups_of_classes_stand_at_the_end_and_apart() -> None:
     ]
 
 
-def test_measures_by_class_are_shown_and_scaled_by_the_largest() -> None:
+def test_class_table_scales_measures_by_largest() -> None:
     classes = {"cat": Score(1, 4.0, (3.0, 5.0)), "dog": Score(1, 8.0, (7.0, 9.0))}
     flow = replace(measure("end-point error", 6.0, unit="pixels"), per_class=classes)
     text = page(replace(EVALUATION, results=[], measures=[flow]))
@@ -259,7 +259,7 @@ def test_measures_by_class_are_shown_and_scaled_by_the_largest() -> None:
     assert "headline" not in Reader(text).tables
 
 
-def test_what_is_no_number_is_a_dash() -> None:
+def test_number_of_nan_is_a_dash() -> None:
     nan = (math.nan, math.nan)
     nothing = Result("house", "per-image", 0.1, math.nan, nan, {"cat": ClassScore(0, math.nan, nan)})
     empty = replace(
@@ -284,11 +284,11 @@ def test_what_is_no_number_is_a_dash() -> None:
     ("value", "unit", "text"),
     [(0.6124, "share", ".612"), (1, "share", "1.000"), (0, "share", ".000"), (3.21, "pixels", "3.2 px"), (2, "s", "2")],
 )
-def test_numbers_are_written_in_their_unit(value: float, unit: str, text: str) -> None:
+def test_number_has_unit(value: float, unit: str, text: str) -> None:
     assert number(value, unit) == text
 
 
-def test_intervals_and_tolerances_are_written_short() -> None:
+def test_interval_and_tolerance_texts() -> None:
     assert interval_text((0.1, 0.25)) == f".100{DASH}.250"
     assert interval_text((1.0, 2.5), "pixels") == f"1.0{DASH}2.5 px"
     assert interval_text(None) == interval_text((math.nan, 1.0)) == ""
@@ -300,26 +300,26 @@ def at(x: float, y: float) -> str:
     return f"{LEFT + x * (WIDTH - LEFT - RIGHT):g} {HEIGHT - BOTTOM - y * (HEIGHT - BOTTOM - TOP):g}"
 
 
-def test_a_curve_runs_where_a_hand_puts_it() -> None:
+def test_curve_path_by_hand() -> None:
     text = page(EVALUATION)  # (.05, .25) and (.1, .5), on axes that end at .1 and .5
     assert f'd="M{at(0.5, 0.5)}L{at(1, 1)}" class="curve"' in text
     assert f'd="M196 119L{WIDTH - RIGHT} {TOP}" class="curve"' in text
 
 
-def test_a_curve_is_broken_where_there_is_no_number() -> None:
+def test_curve_is_broken_at_nan() -> None:
     gap = Curve("pck", [0, 0.1, 0.2, 0.3, 0.4], [0, 0.1, math.nan, 0.3, 0.4])
     text = page(replace(EVALUATION, curves=[gap]))
     assert f'd="M{at(0, 0)}L{at(0.25, 0.25)}M{at(0.75, 0.75)}L{at(1, 1)}"' in text
 
 
-def test_sparsification_is_drawn_beside_its_oracle() -> None:
+def test_sparsification_chart_has_oracle() -> None:
     curve = Curve("sparsification", [0, 0.5, 1], [0.4, 0.3, 0.2], reference=[0.4, 0, 0])
     text = page(replace(EVALUATION, curves=[curve]))
     assert f'd="M{at(0, 1)}L{at(0.5, 0.75)}L{at(1, 0.5)}" class="curve"' in text
     assert f'd="M{at(0, 1)}L{at(0.5, 0)}L{at(1, 0)}" class="reference"' in text
 
 
-def test_calibration_is_drawn_beside_the_diagonal_with_areas_by_weight() -> None:
+def test_calibration_chart_has_diagonal_and_weights() -> None:
     curve = Curve("calibration", [0.2, 0.6], [0.1, 0.5], weights=[0.2, 0.8])
     reader = Reader(page(replace(EVALUATION, curves=[curve])))
     dots = [attributes for tag, attributes in reader.tags if tag == "circle"]
@@ -330,7 +330,7 @@ def test_calibration_is_drawn_beside_the_diagonal_with_areas_by_weight() -> None
     assert list(ends) == [at(0, 0), at(1, 1)]
 
 
-def test_selections_share_a_chart_in_different_colours() -> None:
+def test_selections_share_chart_in_own_colours() -> None:
     text = page(EVALUATION, OTHER)
     assert text.count("<svg") == 1
     chart = text[text.index("<svg") : text.index("</svg>")]
@@ -339,7 +339,7 @@ def test_selections_share_a_chart_in_different_colours() -> None:
     assert 'role="img"><title>' in chart
 
 
-def test_pictures_are_in_the_page_with_their_captions() -> None:
+def test_pictures_have_captions() -> None:
     reader = Reader(page(EVALUATION, OTHER, pictures=[[picture("best"), picture("worst")], []]))
     sources = reader.attributes("img", "src")
     assert len(sources) == 2
@@ -349,19 +349,19 @@ def test_pictures_are_in_the_page_with_their_captions() -> None:
     assert reader.attributes("img", "alt")[0].startswith("a.png (source) beside b.png (target): 10 points, 7 of them")
 
 
-def test_pictures_get_coarser_and_smaller_until_they_are_light_enough() -> None:
+def test_pictures_shrink_to_limit() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 800, 3), dtype=np.uint8))
     sizes = [len(data_uri(noise, limit)) for limit in (10**7, 100_000, 20_000)]
     assert sizes[0] > 134_000 > sizes[1] > 27_000 > sizes[2]
 
 
-def test_the_page_stays_light_with_many_pictures() -> None:
+def test_report_with_many_pictures_is_small() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 400, 3), dtype=np.uint8))
     many = [replace(picture(), picture=noise)] * 30
     assert len(page(EVALUATION, pictures=[many])) < 3_000_000
 
 
-def test_the_page_says_how_to_get_it_again() -> None:
+def test_report_shows_command() -> None:
     text = Reader(page(EVALUATION, command="geomatch eval --dataset 'my data'")).text
     for said in (
         "geomatch eval --dataset 'my data'",
@@ -379,7 +379,7 @@ def test_the_page_says_how_to_get_it_again() -> None:
         assert said in text
 
 
-def test_pictures_must_be_given_for_every_evaluation() -> None:
+def test_report_needs_pictures_for_each_evaluation() -> None:
     with pytest.raises(ValueError, match="2 evaluations with 1 lists"):
         report_page([EVALUATION, OTHER], [[]], {}, "")
     with pytest.raises(ValueError, match="0 evaluations"):

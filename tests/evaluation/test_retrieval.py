@@ -7,20 +7,20 @@ import numpy as np
 from geomatch.evaluation.metrics.retrieval import average_precision
 
 
-def test_it_is_the_mean_precision_at_what_is_relevant() -> None:
+def test_average_precision_by_hand() -> None:
     # Ranked: right, wrong, right, wrong, right: (1/1 + 2/3 + 3/5) / 3.
     scores = np.array([0.1, 0.9, 0.5, 0.7, 0.3])
     relevant = np.array([True, True, True, False, False])
     assert math.isclose(average_precision(scores, relevant), (1 + 2 / 3 + 3 / 5) / 3)
 
 
-def test_a_perfect_ranking_is_1_and_equal_scores_give_the_share_of_what_is_relevant_in_any_order() -> None:
+def test_average_precision_of_perfect_and_tied_scores() -> None:
     assert average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, True, False])) == 1
     for relevant in ([True, False, False, False], [False, False, True, False]):
         assert average_precision(np.zeros(4), np.array(relevant)) == 0.25
 
 
-def test_it_is_the_sum_of_precision_times_the_gain_in_recall_over_all_thresholds() -> None:
+def test_average_precision_equals_sum_over_recall() -> None:
     random = np.random.default_rng(0)
     scores, relevant = random.integers(0, 12, 60).astype(float), random.random(60) < 0.3
     expected, recall = 0.0, 0.0
@@ -31,5 +31,5 @@ def test_it_is_the_sum_of_precision_times_the_gain_in_recall_over_all_thresholds
     assert math.isclose(average_precision(scores, relevant), expected)
 
 
-def test_without_anything_relevant_there_is_none() -> None:
+def test_average_precision_without_relevant_is_nan() -> None:
     assert math.isnan(average_precision(np.ones(3), np.zeros(3, bool)))

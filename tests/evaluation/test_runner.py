@@ -67,7 +67,7 @@ def scores(outcome: Outcome) -> dict[str, object]:
     return {key: value for key, value in record.items() if key not in ("seconds", "reused", "extractions")}
 
 
-def test_an_image_is_described_once_for_all_pairs_and_matchers(dataset: PairDataset) -> None:
+def test_run_extracts_each_image_once(dataset: PairDataset) -> None:
     pipelines = make_pipelines("nn", "hough")
     told = []
     outcomes = run(dataset, pipelines, find_protocols("pf-willow", [EVERY]), cache=None, on_pair=lambda: told.append(1))
@@ -79,7 +79,7 @@ def test_an_image_is_described_once_for_all_pairs_and_matchers(dataset: PairData
     assert scores(outcomes[1]) == scores(evaluate(dataset, None, "hough", protocol=EVERY)[0])
 
 
-def test_a_second_run_takes_what_the_first_has_kept_and_says_so(dataset: PairDataset, tmp_path: Path) -> None:
+def test_run_reuses_cached_predictions(dataset: PairDataset, tmp_path: Path) -> None:
     first, second = (evaluate(dataset, tmp_path / "kept")[0] for _ in range(2))
     assert (first.evaluation.reused, second.evaluation.reused) == (0, 6)
     assert (first.evaluation.extractions, second.evaluation.extractions) == (3, 0)
@@ -88,7 +88,7 @@ def test_a_second_run_takes_what_the_first_has_kept_and_says_so(dataset: PairDat
         assert (mine == theirs).all()
 
 
-def test_an_interrupted_run_keeps_its_finished_pairs(dataset: PairDataset, tmp_path: Path) -> None:
+def test_run_interrupted_keeps_finished_pairs(dataset: PairDataset, tmp_path: Path) -> None:
     finished = []
 
     def stop_after_two() -> None:
@@ -104,7 +104,7 @@ def test_an_interrupted_run_keeps_its_finished_pairs(dataset: PairDataset, tmp_p
     assert scores(resumed) == scores(evaluate(dataset, None)[0])
 
 
-def test_what_may_change_a_prediction_is_predicted_anew(dataset: PairDataset, tmp_path: Path) -> None:
+def test_run_predicts_again_after_changes(dataset: PairDataset, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     evaluate(dataset, kept)
     Image.fromarray(np.full((50, 60, 3), 9, np.uint8)).save(tmp_path / "0.png")
@@ -115,7 +115,7 @@ def test_what_may_change_a_prediction_is_predicted_anew(dataset: PairDataset, tm
     assert evaluate(dataset, kept, protocol=EVERY)[0].evaluation.reused == 0, "matching backward was not asked for"
 
 
-def test_another_program_keeps_its_predictions_elsewhere(
+def test_selection_file_depends_on_program(
     dataset: PairDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = make_pipelines("nn")[0]
@@ -126,27 +126,27 @@ def test_another_program_keeps_its_predictions_elsewhere(
     assert selection_file(tmp_path, dataset, pipeline) != before
 
 
-def test_fresh_throws_away_what_is_kept(dataset: PairDataset, tmp_path: Path) -> None:
+def test_run_fresh_deletes_cache(dataset: PairDataset, tmp_path: Path) -> None:
     evaluate(dataset, tmp_path)
     protocols = find_protocols("pf-willow", [HOUSE])
     again = run(dataset, make_pipelines("nn"), protocols, cache=tmp_path, fresh=True)
     assert again[0].evaluation.reused == 0
 
 
-def test_a_run_goes_on_without_a_place_to_keep_predictions(dataset: PairDataset, tmp_path: Path) -> None:
+def test_run_continues_without_cache(dataset: PairDataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.warns(GeomatchWarning, match="the run continues, but caches no predictions"):
         outcome = evaluate(dataset, tmp_path / "file")[0]
     assert scores(outcome) == scores(evaluate(dataset, None)[0])
 
 
-def test_time_is_accounted_for_by_stage(dataset: PairDataset) -> None:
+def test_run_reports_seconds_by_stage(dataset: PairDataset) -> None:
     seconds = evaluate(dataset, None)[0].evaluation.seconds
     assert list(seconds) == ["reading", "extraction", "matching", "scoring"]
     assert all(value >= 0 for value in seconds.values())
 
 
-def test_a_subset_carries_the_size_of_the_whole(dataset: PairDataset) -> None:
+def test_run_of_subset_reports_full_size(dataset: PairDataset) -> None:
     subset = dataset.limited(2)
     evaluation = evaluate(subset, None)[0].evaluation
     assert (evaluation.pairs, evaluation.of) == (2, 6)
@@ -155,7 +155,7 @@ def test_a_subset_carries_the_size_of_the_whole(dataset: PairDataset) -> None:
     ]
 
 
-def test_examples_are_the_best_the_median_and_the_worst_pairs_once_each(dataset: PairDataset) -> None:
+def test_draw_examples_best_median_worst_once(dataset: PairDataset) -> None:
     outcome = evaluate(dataset, None)[0]
     errors = [np.array([0.0] * right + [9.0] * (4 - right), np.float32) for right in (2, 4, 0, 1, 3, 2)]
     pictures = draw_examples(dataset, replace(outcome, relative_errors=errors))

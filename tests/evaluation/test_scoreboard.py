@@ -33,7 +33,7 @@ BOARD = (
 )
 
 
-def test_pairs_weigh_the_same_per_image_keypoints_per_point_and_classes_per_class() -> None:
+def test_results_weights_of_averages() -> None:
     per_image, per_point, per_class = make_board(*BOARD).results()
     assert per_image.pck == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)
     assert per_point.pck == pytest.approx(4 / 8)
@@ -43,7 +43,7 @@ def test_pairs_weigh_the_same_per_image_keypoints_per_point_and_classes_per_clas
     assert [result.interval[0] <= result.pck <= result.interval[1] for result in (per_image, per_point, per_class)]
 
 
-def test_groups_of_classes_are_scored_beside_the_classes() -> None:
+def test_results_include_groups() -> None:
     per_image = make_board(*BOARD).results()[0]
     assert {name: score.pairs for name, score in per_image.per_class.items()} == {
         "cat": 2,
@@ -54,13 +54,13 @@ def test_groups_of_classes_are_scored_beside_the_classes() -> None:
     assert per_image.per_class["across"].pck == 0.5
 
 
-def test_pairs_without_keypoints_do_not_count() -> None:
+def test_results_ignore_pairs_without_keypoints() -> None:
     per_image = make_board(*BOARD, ("cow", None, [])).results()[0]
     assert per_image.pck == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)
     assert "cow" not in per_image.per_class
 
 
-def test_confidence_that_ranks_perfectly_has_no_sparsification_error() -> None:
+def test_ause_of_perfect_ranking_is_zero() -> None:
     board = make_board(*BOARD)
     measures = {measure.name: measure for measure in board.measures()}
     assert measures["AUSE"].value == pytest.approx(0)
@@ -71,7 +71,7 @@ def test_confidence_that_ranks_perfectly_has_no_sparsification_error() -> None:
     assert measures["end-point error"].better == "lower"
 
 
-def test_curves_agree_with_the_scores() -> None:
+def test_curves_agree_with_scores() -> None:
     board = make_board(*BOARD)
     curves = {curve.name: curve for curve in board.curves()}
     assert curves["pck"].y[curves["pck"].x.index(0.1)] == pytest.approx(board.results()[0].pck)
@@ -81,7 +81,7 @@ def test_curves_agree_with_the_scores() -> None:
     assert curves["calibration"].y == pytest.approx([0, 1])
 
 
-def test_what_only_some_pairs_have_is_averaged_over_these() -> None:
+def test_measures_average_over_pairs_that_have_them() -> None:
     images = [ImageFile(Path(name), name) for name in "ab"]
     pairs = [AnnotatedPair(*images, category) for category in ("car", "car", "dog")]
     board = Scoreboard("tss", pairs, [house_protocol("tss")])
