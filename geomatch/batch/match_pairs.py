@@ -28,7 +28,7 @@ from geomatch.io.images import InputImage, read_image
 from geomatch.io.names import unique_names
 from geomatch.pipeline import Pipeline
 from geomatch.runtime.feature_cache import FeatureCache
-from geomatch.runtime.parallel_map import Finished, in_order, why
+from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.runtime.timer import Timer
 
 IMAGE_BYTES = 1 << 29
@@ -126,12 +126,14 @@ class PairMatcher:
         """Match a pair and write the results into its folder; a pair that fails, for whatever reason, is said to."""
         try:
             if self.resume and (record := self._complete(pair)):
-                return Finished(record, kept=True)
+                return Finished(record, reused=True)
             record, files = self.match(pair)
             write_match(pair.folder, record, files)
             return Finished(record)
         except Exception as error:
-            return Finished({"source": str(pair.source), "target": str(pair.target), "error": why(error)}, error=error)
+            return Finished(
+                {"source": str(pair.source), "target": str(pair.target), "error": error_message(error)}, error=error
+            )
         finally:
             for image in pair.images:
                 self.images.release(image)
@@ -179,4 +181,4 @@ def match_pairs(
     pairs: Sequence[ImagePair], pipeline: Pipeline, outputs: Outputs, *, resume: bool = False
 ) -> Iterator[Finished]:
     """Match and write pairs side by side; they come in the order of the list as they finish. See `PairMatcher`."""
-    return in_order(PairMatcher(pairs, lambda: pipeline, outputs, resume=resume), pairs)
+    return map_in_order(PairMatcher(pairs, lambda: pipeline, outputs, resume=resume), pairs)

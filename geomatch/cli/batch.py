@@ -96,12 +96,12 @@ def match_many(
     Raises GeomatchError at the end if any failed.
     """
     from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
-    from geomatch.runtime.device import take_own_gpu
+    from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
 
-    shard = Shard.of_torchrun()
+    shard = Shard.from_environment()
     mine = shard.part(assign_folders(pairs, folder))
-    take_own_gpu()
+    assign_gpu()
     pipeline = options.build()
     prepare_folders(mine, folder, overwrite=overwrite or resume)
     finished = match_pairs(mine, pipeline, outputs, resume=resume)
@@ -129,12 +129,12 @@ def tell_all(finished: Iterable[Finished], told: Told, count: int, share: Shard,
     began, failed, kept = perf_counter(), 0, 0
     with counting_bar(told.doing, count, quiet=quiet or share.number > 0) as advance:
         for each in finished:
-            failed, kept = failed + each.failed, kept + each.kept
+            failed, kept = failed + each.failed, kept + each.reused
             advance()
             if not quiet:
                 print(_summary(each, told) if sys.stdout.isatty() else json_text(each.record), flush=True)
     seconds = perf_counter() - began
-    share.await_others()
+    share.wait_for_others()
     parts = [f"{count} {told.item}{'s' if count != 1 else ''}"]
     parts += [f"{number} {what}" for number, what in ((kept, "of them kept from before"), (failed, "failed")) if number]
     if kept < count:

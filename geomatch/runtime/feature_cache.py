@@ -1,4 +1,4 @@
-"""Features of the images of a known sequence of pairs: each computed once, within a bound on memory."""
+"""A cache for a known schedule, such as the features of images in a list of pairs, within a bound on memory."""
 
 from __future__ import annotations
 
@@ -12,75 +12,78 @@ from typing import Generic, Protocol, TypeVar
 MAX_BYTES = 1 << 30
 
 
-class Described(Protocol):
-    """What is kept of an image, and the memory it takes."""
+class Sized(Protocol):
+    """A value that knows how much memory it takes."""
 
     @property
     def nbytes(self) -> int: ...
 
 
-Image = TypeVar("Image")  # hashable
-Description = TypeVar("Description", bound=Described)
+Key = TypeVar("Key")  # hashable
+Value = TypeVar("Value", bound=Sized)
 
 
-class FeatureCache(Generic[Image, Description]):
-    """Descriptions by image. What is asked for, and when, is known beforehand.
+class FeatureCache(Generic[Key, Value]):
+    """Computes values, such as features, by key and keeps them as long as the schedule needs them.
 
-    So what is never asked for again goes at once; if the rest exceeds ``max_bytes``, first goes what is needed latest,
-    the choice that needs the fewest computations (Belady, 1966).
+    A value that the schedule does not need again is dropped at once. If the others exceed ``max_bytes``, the one that
+    is needed last is dropped first: this choice needs the fewest computations (Belady, 1966).
 
-    May be used from several threads, which then keep to the schedule as nearly as they can: an image that two of them
-    want is computed by one while the other waits. What ``describe`` raises is raised wherever that image is asked for.
+    Threads may share a cache, if they keep to the schedule approximately. If two threads need one value, the first
+    computes it and the second waits. An exception of ``compute`` is raised wherever its key is asked for.
+
+    Args:
+        compute: makes the value of a key.
+        schedule: every key in the order in which it will be asked for, repeated as often.
+        max_bytes: bound on the memory of the values that are kept.
     """
 
-    def __init__(
-        self, describe: Callable[[Image], Description], schedule: Iterable[Image], max_bytes: int = MAX_BYTES
-    ) -> None:
-        self.describe, self.max_bytes = describe, max_bytes
+    def __init__(self, compute: Callable[[Key], Value], schedule: Iterable[Key], max_bytes: int = MAX_BYTES) -> None:
+        self.compute, self.max_bytes = compute, max_bytes
         self.computed = 0
-        self._uses: defaultdict[Image, deque[int]] = defaultdict(deque)
-        for moment, image in enumerate(schedule):
-            self._uses[image].append(moment)
-        self._kept: dict[Image, Future[Description]] = {}
+        self._uses: defaultdict[Key, deque[int]] = defaultdict(deque)
+        for moment, key in enumerate(schedule):
+            self._uses[key].append(moment)
+        self._kept: dict[Key, Future[Value]] = {}
         self._lock = Lock()
 
-    def __call__(self, image: Image) -> Description:
-        """The description for the next moment of the schedule, at which ``image`` stands."""
+    def __call__(self, key: Key) -> Value:
+        """The value of the key that comes next in the schedule."""
         try:
-            return self.get(image)
+            return self.get(key)
         finally:
-            self.release(image)
+            self.release(key)
 
-    def get(self, image: Image) -> Description:
-        """The description of an image, which stays until it is released."""
+    def get(self, key: Key) -> Value:
+        """The value of a key, which is kept until it is released."""
         with self._lock:
-            description = self._kept.get(image)
-            if wanted := description is None:
-                description = self._kept[image] = Future()
+            value = self._kept.get(key)
+            if missing := value is None:
+                value = self._kept[key] = Future()
                 self.computed += 1
-        assert description is not None, "it was found or made"
-        if wanted:
+        assert value is not None, "it was found or made"
+        if missing:
             try:
-                description.set_result(self.describe(image))
+                value.set_result(self.compute(key))
             except BaseException as error:
-                description.set_exception(error)
-        return description.result()
+                value.set_exception(error)
+        return value.result()
 
-    def release(self, image: Image) -> None:
-        """Say that the next moment of the schedule at which ``image`` stands is over, whether it was used or not."""
+    def release(self, key: Key) -> None:
+        """End the key's next turn in the schedule, whether its value was used or not."""
         with self._lock:
-            self._uses[image].popleft()
-            if not self._uses[image]:
-                self._kept.pop(image, None)
-            taken = {image: size for image, kept in self._kept.items() if (size := _bytes(kept))}
-            while sum(taken.values()) > self.max_bytes:
-                latest = max(taken, key=self._next_use)
-                del taken[latest], self._kept[latest]
+            self._uses[key].popleft()
+            if not self._uses[key]:
+                self._kept.pop(key, None)
+            sizes = {key: size for key, kept in self._kept.items() if (size := _bytes(kept))}
+            while sum(sizes.values()) > self.max_bytes:
+                last = max(sizes, key=self._next_use)
+                del sizes[last], self._kept[last]
 
-    def _next_use(self, image: Image) -> float:
-        return self._uses[image][0] if self._uses[image] else math.inf
+    def _next_use(self, key: Key) -> float:
+        return self._uses[key][0] if self._uses[key] else math.inf
 
 
-def _bytes(description: Future[Description]) -> int:
-    finished = description.done() and description.exception() is None
-    return description.result().nbytes if finished else 0
+def _bytes(value: Future[Value]) -> int:
+    finished = value.done() and value.exception() is None
+    return value.result().nbytes if finished else 0

@@ -1,4 +1,4 @@
-"""OpenCV, for those who have it."""
+"""Optional libraries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from types import ModuleType
 from geomatch.errors import InputError
 
 
-def opencv(purpose: str) -> ModuleType:
-    """The library, which comes with the extra ``baselines``. Raises InputError, naming ``purpose``, without it."""
+def import_opencv(purpose: str) -> ModuleType:
+    """The module cv2, which the extra ``baselines`` installs. Raises InputError, naming ``purpose``, without it."""
     try:
         import cv2
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Many items side by side: some are read and written while one is described and one is matched."""
+"""Many items in parallel: some are read and written while one is extracted and one is matched."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Finished:
-    """An item that is done with.
+    """The outcome of an item.
 
-    record: what is reported of it; if it failed, which item it was, and why, under "error". kept: whether its result
-    was there already. error: the exception, if it failed.
+    record: the report on it; if it failed, the item's name and a message under "error". reused: whether an earlier run
+    had made the result. error: the exception, if it failed.
     """
 
     record: dict[str, Any]
-    kept: bool = False
+    reused: bool = False
     error: Exception | None = None
 
     @property
@@ -34,13 +34,13 @@ class Finished:
         return "error" in self.record
 
 
-def why(error: Exception) -> str:
-    """What to tell of an item that failed: a fault of ours must not cost the user the others."""
+def error_message(error: Exception) -> str:
+    """The message for an item that failed. A bug in geomatch fails its item alone, and is named as unexpected."""
     return str(error) if isinstance(error, GeomatchError) else f"unexpected {type(error).__name__}: {error}"
 
 
-def in_order(work: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-    """What ``work`` makes of each item, in their order, by threads that are at most a few items ahead of the reader."""
+def map_in_order(work: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
+    """Yield ``work(item)`` in the order of the items; threads work at most a few items ahead of the reader."""
     workers = min((os.cpu_count() or 1) + 2, MOST_WORKERS)
     pending: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="batch") as threads:

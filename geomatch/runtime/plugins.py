@@ -1,4 +1,4 @@
-"""Features and matchers that other installed packages add, found by their entry points."""
+"""Features and matchers of other installed packages, found by their entry points."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Made = TypeVar("Made")
 
 
 def plugin_names(group: str) -> list[str]:
-    """The names under a group of entry points, in alphabetical order; none of the packages' code is run."""
+    """The names in a group of entry points, sorted. No code of the packages is run."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
 def make_plugin(kind: str, group: str, name: str, wanted: type[Made], *arguments: object) -> Made:
-    """Call the entry point of a name, a function or a class.
+    """Call an entry point, a function or a class, by its name.
 
     Args:
         kind: what it makes, for messages.
-        group: of the entry points.
-        wanted: the class that it must make an object of.
+        group: the group of entry points.
+        wanted: the class of the object that it must make.
         arguments: for the call.
 
     Raises:
@@ -48,9 +48,9 @@ def make_plugin(kind: str, group: str, name: str, wanted: type[Made], *arguments
 
 
 def source_sha256(*objects: object) -> str:
-    """Hexadecimal SHA-256 of the source files of all packages that define the objects' classes.
+    """Hexadecimal SHA-256 of the source files of the packages that define the objects' classes.
 
-    It changes when the code that an object runs may have changed.
+    It changes whenever the code of such a package changes.
     """
     digest = hashlib.sha256()
     for name in sorted({type(each).__module__.partition(".")[0] for each in objects}):

@@ -1,4 +1,4 @@
-"""Work done in background threads before the training step that needs it asks for it."""
+"""Values computed in background threads before a training step asks for them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ Value = TypeVar("Value")
 
 
 class Prefetch(Generic[Value]):
-    """A function of batch numbers whose next values are computed while the present one is being used.
+    """A function of batch numbers that computes the next values while the current one is used.
 
-    compute: must depend on its number alone and bear being called from several threads; then so does what is returned
-    here: the threads' timing decides when a value is there, never which it is. What it raises is raised where
-    that number is asked for. stride: how far apart the numbers are that will be asked for; others are computed on
-    demand. depth: how many values are kept ready.
+    As a context manager it stops its threads on leaving, also after an exception, and drops values not asked for.
 
-    As a context manager it ends its threads on leaving, whatever the reason, and drops what nobody asked for.
+    Args:
+        compute: makes the value of a number. It must depend on the number alone and be thread-safe. Its exception is
+            raised when that number is asked for.
+        stride: the difference between numbers that follow each other; any other number is computed on demand.
+        depth: how many values are computed ahead.
+        threads: how many threads compute.
     """
 
     def __init__(self, compute: Callable[[int], Value], *, stride: int = 1, depth: int = 4, threads: int = 4) -> None:
         self._compute, self._stride, self._depth = compute, stride, depth
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
         self._pending: dict[int, Future[Value]] = {}
 
     def __call__(self, number: int) -> Value:
-        """The value of ``number``."""
+        """The value of a number; starts to compute those that follow."""
         wanted = range(number, number + (self._depth + 1) * self._stride, self._stride)
-        for passed in self._pending.keys() - set(wanted):
-            self._pending.pop(passed).cancel()
+        for unwanted in self._pending.keys() - set(wanted):
+            self._pending.pop(unwanted).cancel()
         for upcoming in wanted:
             if upcoming not in self._pending:
                 self._pending[upcoming] = self._threads.submit(self._compute, upcoming)

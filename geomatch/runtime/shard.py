@@ -1,4 +1,4 @@
-"""A list shared out among the processes that ``torchrun`` starts, or anything else that sets RANK and WORLD_SIZE."""
+"""A list divided among processes that ``torchrun``, or another launcher that sets RANK and WORLD_SIZE, has started."""
 
 from __future__ import annotations
 
@@ -17,37 +17,43 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``count`` processes that do a list together, each its own part, without a word to each other."""
+    """Process ``number`` of ``count`` processes, each of which works on its own part of a list."""
 
     number: int = 0
     count: int = 1
 
     @classmethod
-    def of_torchrun(cls) -> Shard:
-        """The share that the variables RANK and WORLD_SIZE give to this process. Raises InputError for nonsense."""
+    def from_environment(cls) -> Shard:
+        """This process's shard by the variables RANK and WORLD_SIZE. Raises InputError if they are not valid."""
         rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
             raise InputError(f"RANK={rank} and WORLD_SIZE={size} in the environment: the rank must be below the size")
         return cls(int(rank), int(size))
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This share of a list: as long as the others, to one, and in one piece, since neighbours share images."""
+        """This shard's part of a list.
+
+        Parts differ in length by at most one item, and each is one slice, since neighbouring items share images.
+
+        >>> Shard(1, 3).part("abcdefg")
+        'cd'
+        """
         start, stop = (len(items) * number // self.count for number in (self.number, self.number + 1))
         return items[start:stop]
 
-    def await_others(self) -> None:
-        """Say that this share is done, and wait until all are, where torchrun is what has started them.
+    def wait_for_others(self) -> None:
+        """Wait until all shards are done, if torchrun has started the processes.
 
-        For torchrun stops the other processes as soon as one ends with a status other than 0. One that ends so because
-        of its own failures must be the last.
+        torchrun stops all other processes as soon as one exits with a status other than 0. Therefore no process with
+        failures may exit before the others are done.
         """
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or self.count == 1:
             return
-        done = f"geomatch-shares-done-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        done = f"geomatch-shards-done-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         try:
             store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
             store.add(done, 1)
             while store.add(done, 0) < self.count:
                 time.sleep(0.1)
-        except DistError:  # torchrun itself has gone, and with it all reason to wait
+        except DistError:  # torchrun has ended, so there is nobody to wait for
             return

@@ -1,4 +1,4 @@
-"""Where the time goes."""
+"""The time that each stage of the work takes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from time import perf_counter
 
 @dataclass
 class Timer:
-    """Seconds spent in each named stage; a stage within another counts for itself only.
+    """Seconds spent in each named stage, without the stages inside it.
 
     on_stage: called with the name of every stage that begins.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     on_stage: Callable[[str], object] = lambda _: None
-    _within: float = 0.0
+    _inner: float = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.on_stage(name)
-        began, outside, self._within = perf_counter(), self._within, 0.0
+        began, outer, self._inner = perf_counter(), self._inner, 0.0
         try:
             yield
         finally:
             spent = perf_counter() - began
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._within
-            self._within = outside + spent
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._inner
+            self._inner = outer + spent
 
     def record(self) -> dict[str, float]:
-        """The seconds, to a tenth of a millisecond."""
+        """The seconds of each stage, rounded to a tenth of a millisecond."""
         return {name: round(seconds, 4) for name, seconds in self.seconds.items()}

@@ -12,7 +12,7 @@ from geomatch.batch.match_record import Record
 from geomatch.features.weights import sha256_of
 from geomatch.io.images import read_image
 from geomatch.io.names import unique_names
-from geomatch.runtime.parallel_map import Finished, in_order, why
+from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.transfer.outputs import TransferOutputs
 from geomatch.transfer.transfer import InstanceTransfer
 
@@ -37,7 +37,7 @@ def transfer_many(
     Raises InputError if what is written at the end cannot be.
     """
     empty = True
-    for finished in in_order(_TransferJob(transfer, outputs, resume), targets):
+    for finished in map_in_order(_TransferJob(transfer, outputs, resume), targets):
         empty = empty and finished.failed
         yield finished
     outputs.close(empty=empty)
@@ -54,13 +54,13 @@ class _TransferJob:
     def __call__(self, target: Target) -> Finished:
         try:
             if self.resume and (record := self._find(target)) is not None:
-                return Finished(record, kept=True)
+                return Finished(record, reused=True)
             image = read_image(target.image)
             self.outputs.check(target)
             found = AnnotatedImage(str(target.image), image.size, self.transfer(image.pixels))
             return Finished(self.outputs.write(target, image, found))
         except Exception as error:
-            return Finished({"image": str(target.image), "error": why(error)})
+            return Finished({"image": str(target.image), "error": error_message(error)})
 
     def _find(self, target: Target) -> Record | None:
         with suppress(OSError):  # which reading the image will name

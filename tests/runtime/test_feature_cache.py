@@ -18,11 +18,11 @@ def computations(schedule: str, fits: int) -> str:
     images = [ImageFile(Path(name), name) for name in schedule]
     computed: list[str] = []
 
-    def describe(image: ImageFile) -> FeatureMap:
+    def extract(image: ImageFile) -> FeatureMap:
         computed.append(image.name)
         return random_features(2, 2, seed=ord(image.name))
 
-    cache = FeatureCache(describe, images, max_bytes=fits * SIZE)
+    cache = FeatureCache(extract, images, max_bytes=fits * SIZE)
     for image in images:
         expected = random_features(2, 2, seed=ord(image.name)).descriptors
         assert (cache(image).descriptors == expected).all()
@@ -30,20 +30,20 @@ def computations(schedule: str, fits: int) -> str:
     return "".join(computed)
 
 
-def test_every_image_is_computed_once_if_all_fit() -> None:
+def test_cache_computes_each_image_once_if_all_fit() -> None:
     assert computations("abacbcab", fits=3) == "abc"
 
 
-def test_what_is_needed_latest_goes_first() -> None:
-    """When c comes, a is needed sooner than b; when d comes, c is needed latest."""
+def test_cache_drops_first_what_is_needed_last() -> None:
+    """When c comes, a is needed sooner than b; when d comes, c is needed last."""
     assert computations("abcacbdb", fits=2) == "abcbd"
 
 
-def test_what_is_never_needed_again_takes_no_room() -> None:
+def test_cache_drops_what_is_not_needed_again() -> None:
     assert computations("abacada", fits=1) == "abcd"
 
 
-def test_no_order_of_eviction_computes_less() -> None:
+def test_cache_computes_as_little_as_any_eviction() -> None:
     """Belady's choice against every possible one, by exhaustive search."""
 
     def fewest(position: int, kept: frozenset[str]) -> int:
@@ -59,16 +59,16 @@ def test_no_order_of_eviction_computes_less() -> None:
         assert len(computations(schedule, fits=2)) == fewest(0, frozenset())
 
 
-def test_threads_that_want_one_image_have_it_computed_once() -> None:
+def test_cache_computes_once_for_several_threads() -> None:
     started, go_on, computed = Barrier(2), Event(), []
 
-    def describe(name: str) -> FeatureMap:
+    def extract(name: str) -> FeatureMap:
         computed.append(name)
         started.wait(timeout=10)
         go_on.wait(timeout=10)
         return random_features(2, 2)
 
-    cache = FeatureCache(describe, ["a"] * 4)
+    cache = FeatureCache(extract, ["a"] * 4)
     with ThreadPoolExecutor(4) as threads:
         found = [threads.submit(cache, "a") for _ in range(4)]
         started.wait(timeout=10)
@@ -77,14 +77,14 @@ def test_threads_that_want_one_image_have_it_computed_once() -> None:
     assert computed == ["a"]
 
 
-def test_what_went_wrong_is_said_each_time_the_image_is_asked_for_but_tried_once() -> None:
+def test_cache_raises_an_error_each_time_but_tries_once() -> None:
     tried = []
 
-    def describe(name: str) -> FeatureMap:
+    def extract(name: str) -> FeatureMap:
         tried.append(name)
         raise InputError(f"{name}: no such file")
 
-    cache = FeatureCache(describe, ["a", "a"])
+    cache = FeatureCache(extract, ["a", "a"])
     for _ in range(2):
         with pytest.raises(InputError, match="a: no such file"):
             cache("a")

@@ -1,4 +1,4 @@
-"""A package that adds features and a matcher, installed as pip would: a module and its .dist-info on sys.path."""
+"""A package that adds features and a matcher, installed as pip does it: a module and its .dist-info on sys.path."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from geomatch.pipeline import Pipeline
 from geomatch.registry import FEATURES
 from tests.test_python_page import python_blocks
 
-# The example on the page, and what is wrong as an entry point.
+# The example of docs/python.md, and a function that is wrong as an entry point.
 CODE = python_blocks()[-1] + "\n\ndef nothing(*arguments):\n    return None\n"
 
 
@@ -56,7 +56,7 @@ def load(name: str) -> object:
 
 
 @pytest.mark.usefixtures("site")
-def test_an_installed_package_s_features_and_matcher_work_as_any(teapots: Path) -> None:
+def test_plugin_features_and_matcher_work(teapots: Path) -> None:
     found = geomatch.match(
         teapots / "a.png", teapots / "b.png", features="colours:12", matcher="shift", parameters={"by": 7}, device="cpu"
     )
@@ -64,7 +64,7 @@ def test_an_installed_package_s_features_and_matcher_work_as_any(teapots: Path) 
 
 
 @pytest.mark.usefixtures("site")
-def test_names_are_told_without_running_the_package() -> None:
+def test_plugin_names_are_listed_without_importing_it() -> None:
     assert FEATURES.names()[len(FEATURES.entries) :] == ["colours", "missing", "none", "uninstalled"]
     with pytest.raises(
         InputError, match=r"unknown features 'dino': the known ones are introspection,.*, hog, colours,"
@@ -85,18 +85,18 @@ def test_names_are_told_without_running_the_package() -> None:
         ("none", r"features 'none' of package palette cannot be used: it makes a NoneType, not a FeatureExtractor"),
     ],
 )
-def test_a_package_that_fails_is_named(name: str, said: str) -> None:
+def test_plugin_errors_name_the_package(name: str, said: str) -> None:
     with pytest.raises(GeomatchError, match=said):
         load(name)
 
 
 @pytest.mark.usefixtures("site")
-def test_a_matcher_of_another_kind_is_refused() -> None:
+def test_plugin_matcher_of_the_wrong_class_is_refused() -> None:
     with pytest.raises(GeomatchError, match="matcher 'none' of package palette cannot be used"):
         load_matcher("none")
 
 
-def test_two_packages_with_one_name_are_both_named(site: Path) -> None:
+def test_plugin_name_of_two_packages_is_refused(site: Path) -> None:
     install(site, "pigments", "[geomatch.features]\ncolours = palette:Colours\n")
     with pytest.raises(
         InputError, match="features 'colours' of package palette and of pigments: uninstall all but one"
@@ -104,12 +104,12 @@ def test_two_packages_with_one_name_are_both_named(site: Path) -> None:
         load("colours")
 
 
-def test_built_in_names_cannot_be_taken_over(site: Path) -> None:
+def test_plugin_cannot_replace_a_built_in_name(site: Path) -> None:
     install(site, "usurper", "[geomatch.matchers]\nnn = palette:nothing\n")
     assert type(load_matcher("nn")).__name__ == "NearestNeighbours"
 
 
-def test_predictions_are_kept_apart_when_the_package_s_code_changes(site: Path, teapots: Path, tmp_path: Path) -> None:
+def test_plugin_code_change_separates_predictions(site: Path, teapots: Path, tmp_path: Path) -> None:
     pairs = load_dataset("warps", teapots)
 
     def kept_in() -> Path:

@@ -6,8 +6,8 @@ import pytest
 from geomatch.runtime.prefetch import Prefetch
 
 
-def test_values_come_in_the_order_asked_for_whatever_the_threads_do() -> None:
-    """The earlier of the values computed together are made to be ready last."""
+def test_prefetch_returns_the_value_asked_for() -> None:
+    """Of the values computed together, the earlier ones are ready last."""
 
     def slower_if_early(number: int) -> int:
         time.sleep(0.01 * (3 - number % 4))
@@ -17,7 +17,7 @@ def test_values_come_in_the_order_asked_for_whatever_the_threads_do() -> None:
         assert [squares(number) for number in range(5, 25, 2)] == [number**2 for number in range(5, 25, 2)]
 
 
-def test_the_next_value_is_computed_while_this_one_is_used() -> None:
+def test_prefetch_computes_ahead() -> None:
     computed = [threading.Event() for _ in range(8)]
     with Prefetch(lambda number: computed[number].set(), stride=3, depth=2) as ahead:
         ahead(0)
@@ -25,12 +25,12 @@ def test_the_next_value_is_computed_while_this_one_is_used() -> None:
     assert not any(computed[number].is_set() for number in (1, 2, 4, 5, 7))
 
 
-def test_numbers_out_of_the_row_are_computed_on_demand_and_as_often_as_asked_for() -> None:
+def test_prefetch_computes_other_numbers_on_demand() -> None:
     with Prefetch(lambda number: -number) as ahead:
         assert [ahead(number) for number in (7, 7, 2, 100, 3, 4)] == [-7, -7, -2, -100, -3, -4]
 
 
-def test_an_error_is_raised_where_its_number_is_asked_for_and_not_before() -> None:
+def test_prefetch_raises_an_error_only_at_its_number() -> None:
     def fail_at_three(number: int) -> int:
         if number == 3:
             raise ValueError("three")
@@ -44,7 +44,7 @@ def test_an_error_is_raised_where_its_number_is_asked_for_and_not_before() -> No
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_leaving_by_an_error_ends_the_threads_and_computes_nothing_more(error: type[BaseException]) -> None:
+def test_prefetch_stops_its_threads_on_an_error(error: type[BaseException]) -> None:
     before = threading.active_count()
     started: list[int] = []
     hold = threading.Event()

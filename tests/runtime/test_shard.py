@@ -7,7 +7,7 @@ from geomatch.runtime.shard import Shard
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
-def test_shares_are_the_whole_list_once_and_equally_long(length: int, count: int) -> None:
+def test_shards_divide_a_list_evenly(length: int, count: int) -> None:
     items = list(range(length))
     parts = [Shard(number, count).part(items) for number in range(count)]
     assert [item for part in parts for item in part] == items
@@ -15,13 +15,13 @@ def test_shares_are_the_whole_list_once_and_equally_long(length: int, count: int
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_a_share_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert Shard.of_torchrun() == Shard(0, 1)
+    assert Shard.from_environment() == Shard(0, 1)
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert Shard.of_torchrun() == Shard(2, 3)
+    assert Shard.from_environment() == Shard(2, 3)
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(InputError, match="RANK=3"):
-        Shard.of_torchrun()
+        Shard.from_environment()

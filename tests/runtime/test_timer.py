@@ -4,7 +4,7 @@ from geomatch.runtime import timer as timing
 from geomatch.runtime.timer import Timer
 
 
-def test_a_stage_counts_without_those_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timer_counts_a_stage_without_inner_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 1.0, 3.0, 3.5, 4.5, 10.0, 20.0, 21.0])
     monkeypatch.setattr(timing, "perf_counter", lambda: next(moments))
     watch = Timer()

@@ -297,7 +297,7 @@ def test_train_anchornet_too_large_for_memory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(anchornet, "memory_of", lambda _: 1 << 30)
+    monkeypatch.setattr(anchornet, "memory_bytes", lambda _: 1 << 30)
     big = replace(RECIPE, network=replace(RECIPE.network, filters=200_000))
     with pytest.raises(InputError, match=r"2 classes of 200000 filters need about .* GiB .* there are 1\.0.*filters=K"):
         learn(shards, init, tmp_path / "big.safetensors", big)

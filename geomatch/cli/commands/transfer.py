@@ -61,7 +61,7 @@ def transfer(
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
 
     from geomatch.batch.match_record import settings_record
-    from geomatch.runtime.device import take_own_gpu
+    from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
     from geomatch.transfer.outputs import TransferOutputs, open_files, open_review
@@ -69,14 +69,14 @@ def transfer(
     from geomatch.transfer.transfer import InstanceTransfer
     from geomatch.transfer.transfer_many import name_targets, transfer_many
 
-    share = Shard.of_torchrun()
+    share = Shard.from_environment()
     marked = Reference.read(reference, file, kind)
     written = format or marked.annotations.format
     targets = share.part(name_targets(listed(images, null=null)))
     files = open_files(output, written, marked, targets, share, existing) if output else None
     pictures = open_review(review, marked, targets, share, existing) if review else None
 
-    take_own_gpu()
+    assign_gpu()
     loaded = pipeline.build()
     origin = {**marked.record(), "least_confidence": min_confidence, **settings_record(loaded)}
     manifest = Manifest(origin, existing) if written in FOLDERS else None

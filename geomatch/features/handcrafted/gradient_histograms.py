@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geomatch.runtime.optional import opencv
+from geomatch.runtime.optional import import_opencv
 
 CELL = 8
 """Side of a cell in pixels."""
@@ -35,7 +35,7 @@ def cells_in_blocks(pixels: NDArray[np.uint8], spacing: int) -> NDArray[np.float
     Raises:
         InputError: without OpenCV.
     """
-    cv2 = opencv("hog")
+    cv2 = import_opencv("hog")
     height, width = (length - length % spacing for length in pixels.shape[:2])
     hog = cv2.HOGDescriptor(
         (width, height),

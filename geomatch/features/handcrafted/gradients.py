@@ -14,7 +14,7 @@ from torch import Tensor
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor, check_no_argument
 from geomatch.geometry.canvas import Canvas
-from geomatch.runtime.optional import opencv
+from geomatch.runtime.optional import import_opencv
 
 SPACING = 4
 """Pixels of the resized image from one descriptor to the next.
@@ -32,7 +32,7 @@ class GradientFeatures(FeatureExtractor):
     """An extractor without weights. The constructor raises InputError without OpenCV."""
 
     def __init__(self, working_size: int, device: torch.device) -> None:
-        opencv(self.name)
+        import_opencv(self.name)
         self.working_size = working_size
         self.device = device
 

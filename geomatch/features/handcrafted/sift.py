@@ -6,7 +6,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.features.handcrafted.gradients import SPACING, GradientFeatures, unit_descriptors
-from geomatch.runtime.optional import opencv
+from geomatch.runtime.optional import import_opencv
 
 CELL = 4
 """Side of each of a descriptor's 4 x 4 cells, in pixels of the resized image."""
@@ -26,7 +26,7 @@ class SiftFeatures(GradientFeatures):
     name = "sift"
 
     def __call__(self, image: Tensor) -> FeatureMap:
-        cv2 = opencv(self.name)
+        cv2 = import_opencv(self.name)
         canvas, pixels = self.draw(image)
         grid, first = canvas.grid(SPACING), canvas.first_cell(SPACING)
         # The size of a keypoint is twice its scale, and cells are three scales wide.

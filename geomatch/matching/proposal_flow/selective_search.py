@@ -9,7 +9,7 @@ from torch import Tensor
 from geomatch.geometry.canvas import Canvas
 from geomatch.geometry.grid import rescale_position
 from geomatch.matching.proposal_flow.proposals import Boxes
-from geomatch.runtime.optional import opencv
+from geomatch.runtime.optional import import_opencv
 
 WORKING_SIZE = 400
 """The longer side, in pixels, that images are resized to first; segments have at least some 100 pixels there."""
@@ -24,7 +24,7 @@ def selective_search(image: Tensor) -> Boxes:
 
     Raises InputError without OpenCV.
     """
-    cv2 = opencv("selective search")
+    cv2 = import_opencv("selective search")
     canvas = Canvas.fit((image.shape[1], image.shape[2]), WORKING_SIZE, margin=0)
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(np.ascontiguousarray(canvas.draw_bytes(image).flip(2).numpy()))  # in the order BGR

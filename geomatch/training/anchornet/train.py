@@ -25,7 +25,7 @@ from geomatch.features.anchornet import AnchorNet
 from geomatch.features.load import pretrained_trunk
 from geomatch.features.weights import save_weights
 from geomatch.io.atomic import check_writable
-from geomatch.runtime.device import find_device, memory_of
+from geomatch.runtime.device import find_device, memory_bytes
 from geomatch.training.anchornet.recipe import AnchorRecipe
 from geomatch.training.anchornet.start import draw_banks, fit_code, fit_means, fit_taps
 from geomatch.training.anchornet.task import BankTask, CodeTask, LabelledViews
@@ -127,7 +127,7 @@ def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[st
 
 def _check_memory(recipe: AnchorRecipe, device: torch.device) -> None:
     """Raises InputError if the banks need more memory than there is."""
-    needed, memory = recipe.bytes_needed, memory_of(device)
+    needed, memory = recipe.bytes_needed, memory_bytes(device)
     if needed > memory:
         raise InputError(
             f"{len(recipe.network.classes)} classes of {recipe.network.filters} filters need about "
