@@ -6,7 +6,7 @@ sides between pixels, so the box of a whole image of W x H runs from -1/2 to W -
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -44,6 +44,12 @@ class Keypoints:
     @property
     def present(self) -> NDArray[np.bool_]:
         return self.visibility > Visibility.absent
+
+    def rounded(self) -> Iterator[tuple[str, list[float], int, float | None]]:
+        """Name, position, visibility and confidence of each point that is present, rounded for files."""
+        for k in np.flatnonzero(self.present):
+            confidence = None if self.confidence is None else round(float(self.confidence[k]), 4)
+            yield self.names[k], self.points[k].round(2).tolist(), int(self.visibility[k]), confidence
 
 
 @dataclass(frozen=True)

@@ -110,13 +110,12 @@ def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeli
     """
     record = read_json_object(folder / RECORD_FILE)
     expected = json.loads(json_text({**settings_record(pipeline), "output": str(folder)}))  # tuples become lists
-    unharmed = _unharmed_files(folder, record)
     same = (
         record.items() >= expected.items()
         and _is_input(record.get("source"), source)
         and _is_input(record.get("target"), target)
+        and (unharmed := _unharmed_files(folder, record)) - {_REGIONS} == outputs.names()
         and unharmed == set(record["files"])
-        and unharmed - {_REGIONS} == outputs.names()
     )
     return record if same else None
 

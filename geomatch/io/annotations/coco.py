@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geomatch import __version__
 from geomatch.annotations import (
@@ -217,22 +216,18 @@ _SHAPES: Mapping[AnnotationKind, _Shape] = {
 def _keypoint_fields(keypoints: Keypoints, names: Sequence[str]) -> dict[str, Any]:
     """Triples in the category's order, 0, 0, 0 for absent points. Area and box are the points' extent, as pycocotools
     has them for results."""
-    place = {name: k for k, name in enumerate(keypoints.names) if keypoints.present[k]}
+    found = {name: (position, visibility, score) for name, position, visibility, score in keypoints.rounded()}
     triples: list[float] = []
-    confidences: list[float] = []
+    scores: list[float] = []
     for name in names:
-        k = place.get(name)
-        triples += [0, 0, 0] if k is None else [*keypoints.points[k].round(2).tolist(), int(keypoints.visibility[k])]
-        confidences.append(0 if k is None or keypoints.confidence is None else round(float(keypoints.confidence[k]), 4))
-    extent = _extent(keypoints.points[keypoints.present])
-    area = round((extent[2] - extent[0]) * (extent[3] - extent[1]), 2)
-    fields = {"keypoints": triples, "num_keypoints": len(place), "keypoint_scores": confidences, "area": area}
-    return fields | _box_fields(extent)
-
-
-def _extent(points: NDArray[np.float64]) -> Box:
-    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return left, top, right, bottom
+        position, visibility, score = found.get(name, ([0, 0], 0, None))
+        triples += [*position, visibility]
+        scores.append(0 if score is None else score)
+    present = keypoints.points[keypoints.present]
+    (left, top), (right, bottom) = present.min(axis=0).tolist(), present.max(axis=0).tolist()
+    area = round((right - left) * (bottom - top), 2)
+    fields = {"keypoints": triples, "num_keypoints": len(found), "keypoint_scores": scores, "area": area}
+    return fields | _box_fields((left, top, right, bottom))
 
 
 def _box_fields(box: Box) -> dict[str, Any]:

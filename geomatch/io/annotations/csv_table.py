@@ -98,10 +98,8 @@ def _visibility(row: Row) -> Visibility:
 def _cells(instance: Instance) -> Iterator[list[object]]:
     match instance.shape:
         case Keypoints() as keypoints:
-            for k in np.flatnonzero(keypoints.present):
-                confidence = "" if keypoints.confidence is None else round(float(keypoints.confidence[k]), 4)
-                place = keypoints.points[k].round(2).tolist()
-                yield [keypoints.names[k], *place, int(keypoints.visibility[k]), confidence]
+            for name, position, visibility, confidence in keypoints.rounded():
+                yield [name, *position, visibility, "" if confidence is None else confidence]
         case left, top, right, bottom:
             sides = (round(side, 2) for side in (left, top, right, bottom))
             yield [*sides, int(instance.visibility), "" if instance.confidence is None else instance.confidence]

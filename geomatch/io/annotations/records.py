@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from geomatch.annotations import AnnotatedImage, Box, Instance, Keypoints, Region
+from geomatch.annotations import AnnotatedImage, Instance, Keypoints, Region
 from geomatch.io.annotations.coco import segmentation
 from geomatch.options import MaskEncoding
 
@@ -34,24 +32,11 @@ def _items(instance: Instance) -> Iterator[dict[str, Any]]:
     certainty = {"confidence": instance.confidence, "visibility": int(instance.visibility)}
     match instance.shape:
         case Keypoints() as keypoints:
-            for k in np.flatnonzero(keypoints.present):
-                x, y = keypoints.points[k].round(2).tolist()
-                confidence = None if keypoints.confidence is None else round(float(keypoints.confidence[k]), 4)
-                fields = {"confidence": confidence, "visibility": int(keypoints.visibility[k])}
-                yield {**identity, "name": keypoints.names[k], "x": x, "y": y, **fields}
+            for name, (x, y), visibility, confidence in keypoints.rounded():
+                yield {**identity, "name": name, "x": x, "y": y, "confidence": confidence, "visibility": visibility}
         case Region() as region:
             packed = segmentation(replace(region, encoding=MaskEncoding.packed_runs))
-            area = int(region.mask.sum())
-            yield {
-                **identity,
-                "box": list(region.box),
-                "area": area,
-                "segmentation": packed,
-                **certainty,
-            }
+            mask = {"box": list(region.box), "area": int(region.mask.sum()), "segmentation": packed}
+            yield {**identity, **mask, **certainty}
         case box:
-            yield {**identity, "box": _rounded(box), **certainty}
-
-
-def _rounded(box: Box) -> list[float]:
-    return [round(side, 2) for side in box]
+            yield {**identity, "box": [round(side, 2) for side in box], **certainty}
