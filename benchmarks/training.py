@@ -175,7 +175,7 @@ def work(settings: Settings, out: Connection) -> None:
         for _ in range(WARM_UP):
             bench.bare(views.to(memory_format=torch.channels_last))
     else:
-        with tempfile.TemporaryDirectory() as folder, bench.task.upcoming:
+        with tempfile.TemporaryDirectory() as folder, bench.task.load.upcoming:
             bench.train(Path(folder))
     kept = {name: seconds[WARM_UP:] for name, seconds in bench.seconds.items()}
     out.send(Measured(**kept, peak=bench.peak()))

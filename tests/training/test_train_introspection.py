@@ -112,7 +112,7 @@ def test_task_batch_independent_of_order(shards: Path) -> None:
         reader = ImageReader(len(photographs), 0)
         recipe = replace(RECIPE, similarity_weight=0)
         task = IntrospectionTask(recipe, network, photographs, reader, torch.device("cpu"), stride=stride)
-        with task.upcoming:
+        with task.load.upcoming:
             return [task.loss(batch, nullcontext()).loss.item() for batch in batches]
 
     in_turn = losses(list(range(8)), 1)

@@ -14,7 +14,6 @@ from torch import Tensor
 from geomatch.datasets.image_folder import ImageBatch, ImageReader, LabelledImage
 from geomatch.features.anchornet import AnchorNet
 from geomatch.options import Batches
-from geomatch.runtime.prefetch import Prefetch
 from geomatch.training.anchornet.loss import (
     auxiliary_loss,
     discriminability_loss,
@@ -24,23 +23,19 @@ from geomatch.training.anchornet.loss import (
 )
 from geomatch.training.anchornet.recipe import AnchorRecipe
 from geomatch.training.augmentation import ViewPairs, draw_view_pairs
-from geomatch.training.sampler import BatchSampler
+from geomatch.training.sampler import BatchLoader, BatchSampler
 from geomatch.training.trainer import StepLoss
 
 
 @dataclass(frozen=True)
-class _LabelledPairs:
+class _LabelledPairs(ViewPairs):
     """View pairs of a batch, and its labels (B, N): 1 where a photograph shows the class, else -1."""
 
-    pairs: ViewPairs
     labels: Tensor
 
 
 class LabelledViews:
-    """Batches of random views of photographs, and which classes they show; photographs are drawn by balanced labels.
-
-    A batch depends on the seed and its number alone. ``upcoming`` prepares batches in threads, which end on leaving it.
-    """
+    """Batches of random views of photographs, and which classes they show; photographs are drawn by balanced labels."""
 
     def __init__(
         self,
@@ -50,36 +45,25 @@ class LabelledViews:
         device: torch.device,
         stride: int = 1,
     ) -> None:
-        """stride: between the batches asked for."""
-        self.recipe, self.reader, self.device = recipe, reader, device
-        self.sampler = BatchSampler(photographs, Batches.balanced, recipe.batch_size, recipe.seed)
-        self.upcoming = Prefetch(self._prepare, stride=stride)
+        """stride: between the numbers of the batches asked for."""
+        self.recipe, self.device = recipe, device
+        sampler = BatchSampler(photographs, Batches.balanced, recipe.batch_size, recipe.seed)
+        self.load = BatchLoader(sampler, reader, device, self._prepare, stride)
 
     def __call__(self, batch: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Views (V, 3, S, S) in [0, 1], labels (V, N) of 1 and -1, and names of photographs that cannot be read."""
-        known = len(self.reader.unreadable)
-        reading, prepared = self.upcoming(batch)
-        self.reader.admit(reading)
-        assert prepared is not None  # else there was nothing to admit
-        views = prepared.pairs.to(self.device).render(self.recipe.view_size).flatten(0, 1)
-        labels = prepared.labels.to(self.device, non_blocking=True).repeat_interleave(2, dim=0)
-        unreadable = tuple(self.reader.unreadable[known:])
+        on_cpu, unreadable = self.load(batch)
+        pairs = on_cpu.to(self.device)
+        views = pairs.render(self.recipe.view_size).flatten(0, 1)
+        labels = pairs.labels.repeat_interleave(2, dim=0)
         return views.contiguous(memory_format=torch.channels_last), labels, unreadable
 
-    def _prepare(self, batch: int) -> tuple[ImageBatch, _LabelledPairs | None]:
-        """In a background thread: read and warp the photographs of a batch; None if none of them can be read."""
+    def _prepare(self, images: ImageBatch, generator: torch.Generator) -> _LabelledPairs:
         recipe = self.recipe
-        photographs, count, generator = self.sampler.draw(batch)
-        reading = self.reader.attempt(photographs, count)
-        if not reading.pixels:
-            return reading, None
-        pairs = draw_view_pairs(reading.pixels, recipe.view_size, 1, recipe.warps, recipe.colours, generator)
+        pairs = draw_view_pairs(images.pixels, recipe.view_size, 1, recipe.warps, recipe.colours, generator)
         classes = recipe.network.classes
-        shown = [[1.0 if name in photograph.labels else -1.0 for name in classes] for photograph in reading.images]
-        labels = torch.tensor(shown)
-        if self.device.type == "cuda":
-            return reading, _LabelledPairs(pairs.pinned(), labels.pin_memory())
-        return reading, _LabelledPairs(pairs, labels)
+        shown = [[1.0 if name in image.labels else -1.0 for name in classes] for image in images.images]
+        return _LabelledPairs(**vars(pairs), labels=torch.tensor(shown))
 
 
 class BankTask:

@@ -76,7 +76,7 @@ def train_anchornet(
         def learn(part: str, task_of: Callable[[LabelledViews], Task], optimisation: Optimisation) -> None:
             views = LabelledViews(recipe, photographs, reader, device, processes.size)
             files = run.files(part)
-            with views.upcoming:
+            with views.load.upcoming:
                 train(
                     task_of(views),
                     optimisation,

@@ -19,21 +19,22 @@ from geomatch.datasets.image_folder import ImageBatch, ImageReader, LabelledImag
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.geometry.grid import read_cells
 from geomatch.geometry.homography import apply_homography, pixel_grid
-from geomatch.runtime.prefetch import Prefetch
 from geomatch.training.augmentation import ViewPairs, draw_view_pairs
 from geomatch.training.introspection.loss import introspection_loss, label_pairs, similarity_loss
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.introspection.teacher import Teacher
 from geomatch.training.letterbox import inside, letterbox_homography
-from geomatch.training.sampler import BatchSampler
+from geomatch.training.sampler import BatchLoader, BatchSampler
 from geomatch.training.trainer import StepLoss
 
 
 @dataclass(frozen=True)
-class _PreparedBatch(ViewPairs):
-    """The view pairs of a batch before they are rendered, and what the teacher sees.
+class _Batch(ViewPairs):
+    """The view pairs of B photographs before they are rendered, and what the teacher sees.
 
-    letterbox: (B, 1, 3, 3) float64, from the teacher's square to the photograph. cells, on_photograph: as in `_Batch`.
+    letterbox: (B, 1, 3, 3) float64, from the teacher's square to the photograph. cells: (B, 2N, 2), pixels of that
+    square at the centres of the cells of the first, then of the second view. on_photograph: (B, 2N) bool, which cells
+    lie on the photograph itself, not on what is mirrored around it.
     """
 
     letterbox: Tensor
@@ -41,29 +42,8 @@ class _PreparedBatch(ViewPairs):
     on_photograph: Tensor
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Two views each of B photographs.
-
-    views: (2B, 3, S, S), all first views before all second ones. points: the pixels (B, K, 2) of corresponding points
-    in first and in second views. photographs: (B, 3, T, T), letterboxed, as the teacher sees them, if there is one.
-    cells: (B, 2N, 2), pixels on those of the cells of the first, then of the second view. on_photograph: (B, 2N) bool
-    on the CPU, which cells lie on the photograph itself, not on what is mirrored around it.
-    """
-
-    views: Tensor
-    points: tuple[Tensor, Tensor]
-    photographs: Tensor | None
-    cells: Tensor
-    on_photograph: Tensor
-
-
 class IntrospectionTask:
-    """The network to train, and the loss of a given batch.
-
-    A batch's photographs, warps and points depend on the seed and its number alone, so training resumed at a step goes
-    on as if never stopped. ``upcoming`` prepares batches in threads, which end on leaving it as a context.
-    """
+    """The network to train, and the loss of a given batch."""
 
     def __init__(
         self,
@@ -75,73 +55,53 @@ class IntrospectionTask:
         teacher: Teacher | None = None,
         stride: int = 1,
     ) -> None:
-        """teacher: needed unless the recipe's ``similarity_weight`` is 0. stride: between the batches asked for."""
+        """teacher: needed unless the recipe's ``similarity_weight`` is 0. stride: as for `BatchLoader`."""
         self.recipe = recipe
         self.network = network.to(device)
         self.device = device
-        self.reader = reader
         self.teacher = None if teacher is None else teacher.to(device)
-        self.sampler = BatchSampler(photographs, recipe.batches, recipe.batch_size, recipe.seed)
-        self.upcoming = Prefetch(self._prepare, stride=stride)
+        sampler = BatchSampler(photographs, recipe.batches, recipe.batch_size, recipe.seed)
+        self.load = BatchLoader(sampler, reader, device, self._prepare, stride)
 
     def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
         """The loss of batch number ``batch``, and what the log reports of it."""
         recipe = self.recipe
-        known = len(self.reader.unreadable)
-        shown = self._render(batch)
+        on_cpu, unreadable = self.load(batch)
+        pairs = on_cpu.to(self.device)
+        # All first views before all second ones.
+        views = pairs.render(recipe.view_size).transpose(0, 1).flatten(0, 1)
+        views = views.contiguous(memory_format=torch.channels_last)
+        photographs = None if self.teacher is None else self._letterboxed(pairs)
         with autocast:
-            phi, sigma = self.network(shown.views)
-            taught = None if self.teacher is None else self.teacher(shown.photographs, shown.cells)
-        labels = label_pairs(shown.points[1], recipe.positive_radius, recipe.negative_radius)
-        first, second = (
-            self._features_at(points, maps, sigmas)
-            for points, maps, sigmas in zip(shown.points, phi.chunk(2), sigma.chunk(2), strict=True)
-        )
+            phi, sigma = self.network(views)
+            taught = None if self.teacher is None else self.teacher(photographs, pairs.cells)
+        points = pairs.points.unbind(dim=1)
+        labels = label_pairs(points[1], recipe.positive_radius, recipe.negative_radius)
+        first, second = map(self._features_at, points, phi.chunk(2), sigma.chunk(2))
         likelihood = introspection_loss(first, second, labels, recipe.hardest)
         loss, report = likelihood, {"likelihood": likelihood.detach(), "sigma": sigma.detach().mean()}
         if taught is not None:
-            chosen = self._choose_cells(shown.on_photograph, batch).to(phi.device, non_blocking=True)
+            chosen = self._choose_cells(on_cpu.on_photograph, batch).to(phi.device, non_blocking=True)
             student = torch.cat(phi.flatten(2).chunk(2), dim=2).mT.flatten(0, 1)
             similarity = similarity_loss(student[chosen], taught.flatten(0, 1)[chosen])
             loss = loss + recipe.similarity_weight * similarity
             report["similarity"] = similarity.detach()
-        return StepLoss(loss, report, len(shown.views), tuple(self.reader.unreadable[known:]))
+        return StepLoss(loss, report, len(views), unreadable)
 
-    def _prepare(self, batch: int) -> tuple[ImageBatch, _PreparedBatch | None]:
-        """In a background thread: read and warp the photographs of a batch; None if none of them can be read."""
+    def _prepare(self, images: ImageBatch, generator: torch.Generator) -> _Batch:
         recipe = self.recipe
-        photographs, count, generator = self.sampler.draw(batch)
-        reading = self.reader.attempt(photographs, count)
-        if not reading.pixels:
-            return reading, None
-        pairs = draw_view_pairs(
-            reading.pixels, recipe.view_size, recipe.points, recipe.warps, recipe.colours, generator
-        )
-        sizes = [(pixels.shape[1], pixels.shape[2]) for pixels in reading.pixels]
+        pairs = draw_view_pairs(images.pixels, recipe.view_size, recipe.points, recipe.warps, recipe.colours, generator)
+        sizes = [(pixels.shape[1], pixels.shape[2]) for pixels in images.pixels]
         letterbox = torch.stack([letterbox_homography(size, recipe.teacher_size) for size in sizes])
         cells = apply_homography(pairs.homographies, self._cell_centres()).flatten(1, 2)
         on_photograph = torch.stack([inside(points, size) for points, size in zip(cells, sizes, strict=True)])
-        prepared = _PreparedBatch(
-            **vars(pairs),
-            letterbox=letterbox[:, None],
-            cells=apply_homography(torch.linalg.inv(letterbox), cells),
-            on_photograph=on_photograph,
-        )
-        return reading, prepared.pinned() if self.device.type == "cuda" else prepared
+        in_square = apply_homography(torch.linalg.inv(letterbox), cells)
+        return _Batch(**vars(pairs), letterbox=letterbox[:, None], cells=in_square, on_photograph=on_photograph)
 
-    def _render(self, batch: int) -> _Batch:
-        reading, on_cpu = self.upcoming(batch)
-        self.reader.admit(reading)
-        assert on_cpu is not None  # else there was nothing to admit
-        prepared = on_cpu.to(self.device)
-        views = prepared.render(self.recipe.view_size).transpose(0, 1).flatten(0, 1)
-        first, second = prepared.points.unbind(dim=1)
-        photographs = None
-        if self.teacher is not None:
-            photographs = prepared.warp(prepared.letterbox, self.recipe.teacher_size)[:, 0]
-            photographs = photographs.contiguous(memory_format=torch.channels_last)
-        views = views.contiguous(memory_format=torch.channels_last)
-        return _Batch(views, (first, second), photographs, prepared.cells, on_cpu.on_photograph)
+    def _letterboxed(self, pairs: _Batch) -> Tensor:
+        """The whole photographs (B, 3, T, T), as the teacher sees them."""
+        photographs = pairs.warp(pairs.letterbox, self.recipe.teacher_size)[:, 0]
+        return photographs.contiguous(memory_format=torch.channels_last)
 
     def _cell_centres(self) -> Tensor:
         """The centres of a view's cells, (N, 2) float64 pixels, row by row."""

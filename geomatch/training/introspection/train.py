@@ -72,7 +72,7 @@ def train_introspection(
         with autocast(processes.device, optimisation.precision):
             teacher = _start(network, photographs, reader, recipe, classifier)
         task = IntrospectionTask(recipe, network, photographs, reader, processes.device, teacher, processes.size)
-        with task.upcoming:
+        with task.load.upcoming:
             train(
                 task,
                 optimisation,
