@@ -46,7 +46,7 @@ from geomatch.features.load import load_features
 from geomatch.geometry.grid import Grid, read_cells, rescale_position
 from geomatch.options import PRESETS, Device, Preset
 from geomatch.runtime.device import find_device
-from geomatch.training.crops import CELLS, Boxes
+from geomatch.training.crops import CELLS, CandidateBoxes
 
 TrueBoxes = Mapping[tuple[str, str], list[Box]]
 
@@ -111,7 +111,7 @@ def find_box(bank: Tensor, grid: Grid, image_size: tuple[int, int]) -> Box:
     """The box, in pixels, in which the bank's responses exceed their mean most, of those that `find_crops` tries."""
     centres = Grid.over(image_size, CELLS, CELLS).centres()
     evidence = read_cells(object_map(bank)[None, None], grid.to_cells(centres)[None]).reshape(1, CELLS, CELLS)
-    [(box, _)] = Boxes.of_unit_square().best(evidence)
+    [(box, _)] = CandidateBoxes.of_unit_square().best(evidence)
     height, width = image_size
     left, top, right, bottom = (
         rescale_position(edge - 0.5, 1, side) for edge, side in zip(box, (width, height) * 2, strict=True)

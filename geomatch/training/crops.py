@@ -1,13 +1,12 @@
-"""Where labelled things are on photographs, learnt from image labels alone: a weakly supervised detector.
+"""Find labelled objects on photographs from image labels alone: a weakly supervised detector.
 
-The thing a photograph is of tends to lie in its middle. So each label's photographs are first split into a centred box
-and the rest. Whether a cell is more like the mean of the one or of the other, over all these photographs, is the
-label's evidence, and the thing is found where a box gathers most of it. Summing evidence, for and against, finds whole
-objects; the products of softmaxes of WSDDN (Bilen and Vedaldi, CVPR 2016) over these descriptors found, in our short
-trials, small telling spots.
+The object that a photograph is labelled with tends to lie in its middle. So the cells of all photographs of a label are
+split into those of a centred box and the rest. A cell's evidence for the label is how much closer its descriptor is to
+the mean of the former than to that of the latter, and the object is the box with the largest sum of evidence. Since
+evidence can be negative, whole objects win, not small distinctive parts.
 
-Every photograph is described on ``CELLS`` x ``CELLS`` cells of its own width and height, so all boxes are the same for
-all photographs: products of intervals.
+Descriptors are extracted on ``CELLS`` x ``CELLS`` cells of each photograph's own width and height, so the candidate
+boxes, products of intervals, are the same for all photographs.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from geomatch.options import Precision
 from geomatch.training.trainer import autocast
 
 CELLS = 14
-CENTRE = (0.15, 0.85)  # of either axis: the box evidence is first sought in
+CENTRE = (0.15, 0.85)  # the centred box, along either axis
 SIDES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of boxes, as shares of the photograph's
 STEP = 0.1  # at most, between boxes of one size
 _READ_AT_ONCE = 32
-_CHUNK = 256  # photographs whose descriptors are turned into single precision at a time
+_CHUNK = 256  # photographs whose descriptors are converted to float32 at a time
 
 
 @dataclass(frozen=True)
-class Described:
+class CellDescriptors:
     """Photographs, their sizes (height, width) and descriptors (N, C, CELLS, CELLS) float16, in the same order."""
 
     photographs: list[LabelledImage]
@@ -46,16 +45,16 @@ class Described:
     descriptors: Tensor
 
 
-def describe(
+def extract_descriptors(
     photographs: Sequence[LabelledImage],
     extractor: FeatureExtractor,
     reader: ImageReader,
     device: torch.device,
     on_progress: Callable[[int], object],
-) -> Described:
-    """Describe those labelled photographs that can be read.
+) -> CellDescriptors:
+    """Extract the descriptors of the labelled photographs that can be read.
 
-    device: where the extractor computes. on_progress: told from time to time how many more are done.
+    device: where the extractor computes. on_progress: called from time to time with how many more are done.
 
     Raises InputError if none has a label besides the background, two have one name, or too many cannot be read.
     """
@@ -67,7 +66,7 @@ def describe(
         )
     twice = [name for name, count in Counter(photograph.name for photograph in wanted).items() if count > 1]
     if twice:
-        raise InputError(f"two photographs are called {twice[0]}: make a crop table of each folder apart")
+        raise InputError(f"two photographs are called {twice[0]}: make one crop table for each folder")
     kept: list[LabelledImage] = []
     sizes: list[tuple[int, int]] = []
     descriptors: list[Tensor] = []
@@ -75,38 +74,38 @@ def describe(
         batch = wanted[start : start + _READ_AT_ONCE]
         for pixels in reader.read(batch, len(batch)):
             sizes.append((pixels.shape[1], pixels.shape[2]))
-            descriptors.append(_describe_one(pixels, extractor, device))
+            descriptors.append(_extract_one(pixels, extractor, device))
         kept += [photograph for photograph in batch if photograph.name not in reader.unreadable]
         on_progress(len(batch))
-    return Described(kept, sizes, torch.stack(descriptors))
+    return CellDescriptors(kept, sizes, torch.stack(descriptors))
 
 
-def find_crops(described: Described) -> list[Crop]:
-    """The best box of each photograph for each of its labels, ordered by file and label.
+def find_crops(cells: CellDescriptors) -> list[Crop]:
+    """The box with the largest evidence, of each photograph for each of its labels, ordered by file and label.
 
     A crop's score is the share of the evidence for its label on the photograph that the box holds, in [0, 1].
     """
-    boxes = Boxes.of_unit_square()
+    boxes = CandidateBoxes.of_unit_square()
     crops = []
-    for label in by_label(described.photographs):
-        having = [index for index, photograph in enumerate(described.photographs) if label in photograph.labels]
-        evidence = label_evidence(described.descriptors[having])
+    for label in by_label(cells.photographs):
+        having = [index for index, photograph in enumerate(cells.photographs) if label in photograph.labels]
+        evidence = label_evidence(cells.descriptors[having])
         for index, (box, score) in zip(having, boxes.best(evidence), strict=True):
-            crops.append(Crop(described.photographs[index].name, label, _in_pixels(box, described.sizes[index]), score))
+            crops.append(Crop(cells.photographs[index].name, label, _in_pixels(box, cells.sizes[index]), score))
     return _in_order(crops)
 
 
-def fixed_crops(described: Described, box: Box) -> list[Crop]:
-    """The same box, in shares of the photograph's sides, for everything: what `find_crops` has to beat."""
+def fixed_crops(cells: CellDescriptors, box: Box) -> list[Crop]:
+    """The same box, in shares of the photograph's sides, for all photographs: a baseline of `find_crops`."""
     return _in_order(
         Crop(photograph.name, label, _in_pixels(box, size), 1.0)
-        for photograph, size in zip(described.photographs, described.sizes, strict=True)
+        for photograph, size in zip(cells.photographs, cells.sizes, strict=True)
         for label in by_label([photograph])
     )
 
 
 def label_evidence(descriptors: Tensor) -> Tensor:
-    """How much more each cell is like a label's things than like what surrounds them: (N, S, S).
+    """How much closer each cell is to a label's objects than to their surroundings: (N, S, S).
 
     descriptors: (N, C, S, S), of photographs that all have the label. With m and o their means inside and outside of
     the centred box it is (|x - o|^2 - |x - m|^2) / 2 = (m - o) . (x - (m + o) / 2), positive nearer to m. (Whitening
@@ -128,13 +127,13 @@ def label_evidence(descriptors: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class CandidateBoxes:
     """All boxes whose sides are among ``intervals`` (K, 2) of [0, 1]: K x K of them, in the order of top and left."""
 
     intervals: Tensor
 
     @classmethod
-    def of_unit_square(cls) -> Boxes:
+    def of_unit_square(cls) -> CandidateBoxes:
         """Boxes with the sides ``SIDES``, spread evenly over the square, ``STEP`` or less apart."""
         starts = [
             torch.linspace(0, 1 - side, 1 + math.ceil((1 - side) / STEP - 1e-9), dtype=torch.float64) for side in SIDES
@@ -175,7 +174,7 @@ def _box_sums(maps: Tensor, lengths: Tensor) -> Tensor:
     return sums
 
 
-def _describe_one(pixels: Tensor, extractor: FeatureExtractor, device: torch.device) -> Tensor:
+def _extract_one(pixels: Tensor, extractor: FeatureExtractor, device: torch.device) -> Tensor:
     """Descriptors (C, CELLS, CELLS) float16, on the CPU, of a photograph (3, H, W) uint8."""
     with autocast(device, Precision.auto):
         found = extractor(pixels)

@@ -1,4 +1,4 @@
-"""Stopping between two steps, never within one: Ctrl-C and the SIGTERM of schedulers and of ``torchrun``."""
+"""Stopping between two steps, never within one, on Ctrl-C and on the SIGTERM of schedulers and of ``torchrun``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import FrameType
 
 
 class Interrupts:
-    """Inside this context both signals raise KeyboardInterrupt; while `held`, as soon as that ends.
+    """Inside this context both signals raise KeyboardInterrupt; inside `held` they wait until it ends.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    It does nothing outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What happens inside happens whole, unless it fails by itself."""
+        """What runs inside is not interrupted."""
         self._holding = True
         try:
             yield

@@ -1,6 +1,6 @@
 """The log of a training: a line of JSON for each step and each validation, with what is known after ``step`` steps.
 
-A line holds ``step`` and either what that step told (``loss``, the task's own numbers, ``seconds``, and names of
+A line holds ``step`` and either the report of that step (``loss``, the task's own numbers, ``seconds``, and names of
 photographs found ``unreadable``) or the score of a ``validation``.
 """
 
@@ -17,7 +17,7 @@ from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 
 LARGEST = 1e100
-"""What is larger, as in a training that ran away, is no number in a curve."""
+"""Larger values, as of a training that diverges, are NaN in a curve."""
 MOST_STEPS = 1 << 53
 
 
@@ -34,14 +34,14 @@ class TrainingLog:
 
 
 def keep_before(log: Path, step: int) -> None:
-    """Drop what came at ``step`` or later; a log that is not there yet begins empty. Raises InputError."""
+    """Drop the lines of ``step`` and later ones; create the log if there is none. Raises InputError."""
     lines = log.read_bytes().splitlines(keepends=True) if step and log.is_file() else []
     kept = [line for line in lines if (entry := _parse(line)) and entry["step"] < step]
     write_atomically(log, b"".join(kept))
 
 
 def append(log: Path, line: Mapping[str, object]) -> None:
-    """Add a line to a log. Raises InputError if the disk does not take it."""
+    """Add a line to a log. Raises InputError if it cannot be written."""
     try:
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -50,9 +50,9 @@ def append(log: Path, line: Mapping[str, object]) -> None:
 
 
 def read_log(path: Path) -> TrainingLog:
-    """Read a log, also one that is still being written: half a last line is left out.
+    """Read a log, also one that is still being written: an incomplete last line is left out.
 
-    Raises InputError where there is no log, nothing in it yet, or something else.
+    Raises InputError if there is no log, no step in it yet, or the file is not a log.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -65,11 +65,11 @@ def read_log(path: Path) -> TrainingLog:
         raise InputError(f"{path}: not the log of a training: line {entries.index(None) + 1} is not a step of one")
     if not entries:
         raise InputError(f"{path}: no step in this log yet")
-    return _in_columns([entry for entry in entries if entry is not None])
+    return _as_curves([entry for entry in entries if entry is not None])
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """A line's numbers and names; None if it is no whole line of a log."""
+    """A line's numbers and names; None if it is not a complete line of a log."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -78,7 +78,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(step, int) and 0 <= step <= MOST_STEPS else None
 
 
-def _in_columns(entries: Sequence[Mapping[str, Any]]) -> TrainingLog:
+def _as_curves(entries: Sequence[Mapping[str, Any]]) -> TrainingLog:
     curves: dict[str, tuple[list[int], list[float]]] = {}
     unreadable: dict[str, None] = {}
     for entry in entries:

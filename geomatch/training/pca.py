@@ -12,9 +12,8 @@ from torch import Tensor, nn
 def principal_components(columns: Iterable[Tensor], count: int, *, mean_share: float = 1.0) -> tuple[Tensor, Tensor]:
     """The first ``count`` principal directions (count, C) of columns, and their mean (C,), both float64.
 
-    columns: parts (C, N) of them, in any precision, on any device; moments are summed in float64, on that device where
-    it has float64. mean_share: how much of the mean is
-    taken from the columns first.
+    columns: parts (C, N) of them, in any precision, on any device; moments are summed in float64, on that device if it
+    has float64. mean_share: how much of the mean is subtracted from the columns first.
     """
 
     def moments(part: Tensor) -> Tensor:
@@ -37,7 +36,7 @@ def in_double(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def set_projection(layer: nn.Conv2d, directions: Tensor, mean: Tensor) -> None:
-    """Make a 1x1 convolution give directions (D, C) times what a column exceeds the mean (C,) by."""
+    """Make a 1x1 convolution compute directions (D, C) times (column - mean (C,))."""
     assert layer.bias is not None
     layer.weight.copy_(directions[:, :, None, None])
     layer.bias.copy_(-directions @ mean)

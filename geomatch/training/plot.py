@@ -30,7 +30,7 @@ SMOOTHING = 0.01
 """Standard deviation of the smoothing along the steps, as a share of a log's length."""
 
 COLUMNS = 300
-"""Longer curves are drawn by the lowest and the highest of as many stretches: no more can be told apart."""
+"""Longer curves are reduced to the lowest and the highest value of each of as many sections."""
 
 STYLE = """
 .runs { display: grid; gap: .2rem; margin: 1rem 0 2.5rem; font-size: 1rem }
@@ -41,7 +41,7 @@ STYLE = """
 
 
 @dataclass(frozen=True)
-class Kind:
+class CurveStyle:
     """How a number is drawn: its title, what it means, whether its axis starts at 0, whether it has few points."""
 
     title: str
@@ -51,16 +51,16 @@ class Kind:
 
 
 LOSSES = {
-    "loss": Kind("Loss", "What is minimised: its terms, weighted."),
-    "likelihood": Kind("Likelihood term", "Negative log-likelihood of the scores of labelled pairs of points."),
-    "similarity": Kind("Similarity term", "Mean squared difference to the teacher's similarities of cells."),
+    "loss": CurveStyle("Loss", "What is minimised: its terms, weighted."),
+    "likelihood": CurveStyle("Likelihood term", "Negative log-likelihood of the scores of labelled pairs of points."),
+    "similarity": CurveStyle("Similarity term", "Mean squared difference to the teacher's similarities of cells."),
 }
 OTHERS = {
-    "sigma": Kind("Sigma", "Mean inverse confidence over the cells of a step."),
-    "validation": Kind("Validation", "Score of the weights that would be kept; the ring marks the best.", points=True),
-    "seconds": Kind("Seconds a step", from_zero=True),
+    "sigma": CurveStyle("Sigma", "Mean inverse confidence over the cells of a step."),
+    "validation": CurveStyle("Validation", "Score of the final weights so far; the ring marks the best.", points=True),
+    "seconds": CurveStyle("Seconds a step", from_zero=True),
 }
-"""Numbers known by name. The page has `LOSSES` first and `OTHERS` last; what neither knows is taken for a term."""
+"""Numbers with a style of their own. The page has `LOSSES` first and `OTHERS` last; any other number is a term."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def smooth(self) -> NDArray[np.float64]:
-        """The values averaged over their neighbours along the steps; what is not finite takes no part."""
+        """The values averaged over their neighbours along the steps, without those that are not finite."""
         known = np.isfinite(self.values)
         deviation = SMOOTHING * len(self.values)
         total = gaussian_filter1d(np.where(known, self.values, 0.0), deviation, mode="constant")
@@ -118,50 +118,52 @@ def _facts(log: TrainingLog) -> str:
 
 
 def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
-    kind = (LOSSES | OTHERS).get(number, Kind(number))
+    style = (LOSSES | OTHERS).get(number, CurveStyle(number))
     runs = [
         Run(place, name, *(np.asarray(side, float) for side in log.curves[number]))
         for place, (name, log) in enumerate(logs.items())
         if number in log.curves
     ]
-    plot = Plot(Axis.from_zero("steps", max(run.steps[-1] for run in runs)), _vertical(kind, runs))
-    layers = (_points,) if kind.points else (_faint, _curve)
-    said = [(run, _said(kind, run)) for run in runs]
+    plot = Plot(Axis.from_zero("steps", max(run.steps[-1] for run in runs)), _vertical(style, runs))
+    layers = (_points,) if style.points else (_faint, _curve)
+    summaries = [(run, _summary(style, run)) for run in runs]
     return element(
         "figure",
-        element("h3", kind.title),
+        element("h3", style.title),
         chart_svg(
-            f"{kind.title} over steps",
-            "; ".join(f"{run.name}: {words}" for run, words in said),
+            f"{style.title} over steps",
+            "; ".join(f"{run.name}: {words}" for run, words in summaries),
             plot.grid(),
             *(draw(plot, run) for draw in layers for run in runs),
         ),
         element(
             "figcaption",
-            element("ul", *(element("li", series_label(words, run.place)) for run, words in said), class_="legend"),
-            element("p", kind.about),
+            element(
+                "ul", *(element("li", series_label(words, run.place)) for run, words in summaries), class_="legend"
+            ),
+            element("p", style.about),
         ),
         class_="chart",
     )
 
 
 def _area() -> Markup:
-    """The plotting area that all charts have, out of which no curve is drawn."""
+    """The plotting area of all charts, to which curves are clipped."""
     inside = element("rect", x=LEFT, y=TOP, width=WIDTH - LEFT - RIGHT, height=HEIGHT - TOP - BOTTOM)
     return element("svg", element("clipPath", inside, id="area"), width=0, height=0, aria_hidden="true")
 
 
-def _vertical(kind: Kind, runs: Sequence[Run]) -> Axis:
+def _vertical(style: CurveStyle, runs: Sequence[Run]) -> Axis:
     """An axis for all smoothed curves and all but the outermost hundredths of the values as logged."""
     values = np.concatenate([run.values[np.isfinite(run.values)] for run in runs])
     if not len(values):
         return Axis.from_zero("", 1.0)
-    if kind.points:
+    if style.points:
         return Axis.spanning("", values.min(), values.max())
     curves = np.concatenate([run.smooth for run in runs])
     low, high = np.quantile(values, [0.01, 0.99])
     low, high = min(low, np.nanmin(curves)), max(high, np.nanmax(curves))
-    return Axis.from_zero("", high) if kind.from_zero else Axis.spanning("", low, high)
+    return Axis.from_zero("", high) if style.from_zero else Axis.spanning("", low, high)
 
 
 def _faint(plot: Plot, run: Run) -> Markup:
@@ -192,23 +194,23 @@ def _points(plot: Plot, run: Run) -> Markup:
 def _thinned(
     steps: NDArray[np.float64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A long curve by the lowest and the highest value of each of `COLUMNS` stretches; a short one as it is."""
+    """The lowest and the highest value of each of `COLUMNS` sections of a long curve; a short curve unchanged."""
     if len(values) <= 2 * COLUMNS:
         return steps, values
     chosen = []
-    for stretch in np.array_split(np.arange(len(values)), COLUMNS):
-        known = stretch[np.isfinite(values[stretch])]
-        ends = known if len(known) else stretch[:1]
+    for section in np.array_split(np.arange(len(values)), COLUMNS):
+        known = section[np.isfinite(values[section])]
+        ends = known if len(known) else section[:1]
         chosen += sorted({ends[values[ends].argmin()], ends[values[ends].argmax()]})
     return steps[chosen], values[chosen]
 
 
-def _said(kind: Kind, run: Run) -> str:
-    """What a curve comes to, in a few words."""
+def _summary(style: CurveStyle, run: Run) -> str:
+    """A curve's result in a few words."""
     known = np.flatnonzero(np.isfinite(run.values))
     if not len(known):
         return "no values"
-    if kind.points:
+    if style.points:
         best = known[run.values[known].argmax()]
         return f"best {_at(run.steps[best], run.values[best])}"
     return f"{run.smooth[known[-1]]:.4g} at the end"

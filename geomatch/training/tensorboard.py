@@ -1,4 +1,4 @@
-"""A training's log for TensorBoard, where that is installed."""
+"""A training's log for TensorBoard, if that is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geomatch.training.trainer import Progress
 
 
 class TensorBoard:
-    """Tell it of a training's progress, and every number of the log goes to an event file in ``folder``.
+    """Call it with a training's progress: every number of the log goes to an event file in ``folder``.
 
     Raises InputError if the tensorboard package is missing or the folder cannot be written.
     """
@@ -36,7 +36,7 @@ class TensorBoard:
 
     def __call__(self, progress: Progress) -> None:
         step = progress.line["step"]
-        if self._writer is None:  # only now it is known what a resumed training will write anew
+        if self._writer is None:  # only now it is known which steps a resumed training will write again
             self._writer = self._open(str(self._folder), purge_step=step)
         for name, value in progress.line.items():
             if name != "step" and isinstance(value, int | float):

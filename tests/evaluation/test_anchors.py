@@ -17,7 +17,7 @@ from geomatch.evaluation.metrics.anchors import (
     strongest_channels,
 )
 from geomatch.geometry.grid import Grid
-from geomatch.training.crops import Boxes
+from geomatch.training.crops import CandidateBoxes
 
 
 def random_maps(*shape: int) -> torch.Tensor:
@@ -134,5 +134,5 @@ def test_object_map_best_box_is_where_anchors_fire() -> None:
     maps = torch.full((6, 10, 10), 0.1)
     for channel, (row, column) in enumerate([(2, 3), (2, 7), (3, 5), (5, 3), (6, 7), (6, 5)]):
         maps[channel, row - 1 : row + 2, column - 1 : column + 2] = 1
-    [(box, _)] = Boxes.of_unit_square().best(object_map(maps)[None])
+    [(box, _)] = CandidateBoxes.of_unit_square().best(object_map(maps)[None])
     assert box == pytest.approx((0.2, 0.1, 0.9, 0.8))  # left, top, right, bottom of rows 1 to 7, columns 2 to 8

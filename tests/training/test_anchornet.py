@@ -207,10 +207,10 @@ def learn(
     resume: bool = False,
     stop: tuple[str, int] | None = None,
 ) -> list[tuple[str, Progress]]:
-    told: list[tuple[str, Progress]] = []
+    reported: list[tuple[str, Progress]] = []
 
     def on_progress(what: str, progress: Progress) -> None:
-        told.append((what, progress))
+        reported.append((what, progress))
         if (what, progress.step) == stop:
             raise KeyboardInterrupt
 
@@ -218,7 +218,7 @@ def learn(
     optimisation = Optimisation(steps=steps, warmup_steps=1, precision=Precision.fp32, **rates)
     run = TrainingRun([data], start, out, Device.cpu, resume=resume)
     train_anchornet(run, recipe, optimisation, on_progress=on_progress)
-    return told
+    return reported
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:few photographs")
@@ -228,7 +228,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:few photographs")
 def learnt(
     shards: Path, init: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[tuple[str, Progress]]]:
-    """The weights of a whole training, and what was told of it."""
+    """The weights of a whole training, and the progress reported."""
     out = tmp_path_factory.mktemp("learnt") / "anchors.safetensors"
     return out, learn(shards, init, out)
 
@@ -236,11 +236,11 @@ def learnt(
 def test_train_anchornet_weights_give_descriptors(
     learnt: tuple[Path, list[tuple[str, Progress]]],
 ) -> None:
-    out, told = learnt
-    assert [(what, progress.step) for what, progress in told] == [
+    out, reported = learnt
+    assert [(what, progress.step) for what, progress in reported] == [
         ("banks", 1), ("banks", 2), ("banks", 3), ("code", 1), ("code", 2),
     ]  # fmt: skip
-    assert all(math.isfinite(value) for _, progress in told for value in progress.report.values())
+    assert all(math.isfinite(value) for _, progress in reported for value in progress.report.values())
     image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
     for name, size in (("anchornet", 6), ("anchornet:cat", 4)):
         found = load_features(name, working_size=96, device=torch.device("cpu"), weights=out)(image)

@@ -1,4 +1,4 @@
-"""The weakly supervised detector: its parts by slow references, the whole on things painted where we know."""
+"""The weakly supervised detector: its parts by slow references, the whole on objects painted at known places."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid
 from geomatch.training.crops import (
     CELLS,
-    Boxes,
-    Described,
-    describe,
+    CandidateBoxes,
+    CellDescriptors,
+    extract_descriptors,
     find_crops,
     fixed_crops,
     interval_lengths,
@@ -38,7 +38,7 @@ def test_interval_lengths_overlap_with_cells() -> None:
 def test_boxes_best_matches_exhaustive_search() -> None:
     intervals = torch.tensor([[0.0, 0.5], [0.25, 0.75], [0.5, 1.0], [0.0, 1.0]], dtype=torch.float64)
     evidence = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 4, 4))).float()
-    for map_, (box, score) in zip(evidence, Boxes(intervals).best(evidence), strict=True):
+    for map_, (box, score) in zip(evidence, CandidateBoxes(intervals).best(evidence), strict=True):
         sums = {}
         for top, bottom in intervals.tolist():
             for left, right in intervals.tolist():
@@ -49,7 +49,7 @@ def test_boxes_best_matches_exhaustive_search() -> None:
 
 
 def test_boxes_best_of_equal_boxes_is_first() -> None:
-    boxes = Boxes.of_unit_square()
+    boxes = CandidateBoxes.of_unit_square()
     [(box, score)] = boxes.best(torch.zeros(1, CELLS, CELLS))
     assert box == pytest.approx((0, 0, 0.3, 0.3))
     assert score == 0
@@ -68,7 +68,7 @@ def test_label_evidence_matches_definition() -> None:
     np.testing.assert_allclose(label_evidence(torch.from_numpy(descriptors).half()), expected, atol=1e-3)
 
 
-def painted(count: int, seed: int = 0) -> tuple[Described, list[tuple[float, float, float, float]]]:
+def painted(count: int, seed: int = 0) -> tuple[CellDescriptors, list[tuple[float, float, float, float]]]:
     """Descriptors of one texture on a box not far from the middle and another around it, with noise; and the boxes."""
     random = np.random.default_rng(seed)
     descriptors = random.normal(scale=0.3, size=(count, 8, CELLS, CELLS))
@@ -80,34 +80,34 @@ def painted(count: int, seed: int = 0) -> tuple[Described, list[tuple[float, flo
         maps[0, top:bottom, left:right] += 2
         boxes.append((left * 20 - 0.5, top * 10 - 0.5, right * 20 - 0.5, bottom * 10 - 0.5))
     photographs = [LabelledImage(f"{index:02}.png", NOWHERE, ("cat",)) for index in range(count)]
-    return Described(photographs, [(CELLS * 10, CELLS * 20)] * count, torch.from_numpy(descriptors).half()), boxes
+    return CellDescriptors(photographs, [(CELLS * 10, CELLS * 20)] * count, torch.from_numpy(descriptors).half()), boxes
 
 
 def test_find_crops_on_painted_objects() -> None:
-    described, boxes = painted(40)
+    cells, boxes = painted(40)
 
     def right(crops: list[Crop]) -> int:
         return sum(is_correct(Localisation("cat", crop.box, [box])) for crop, box in zip(crops, boxes, strict=True))
 
-    found = find_crops(described)
-    assert [crop.file for crop in found] == [photograph.name for photograph in described.photographs]
+    found = find_crops(cells)
+    assert [crop.file for crop in found] == [photograph.name for photograph in cells.photographs]
     assert right(found) >= 38
-    assert right(fixed_crops(described, (0.15, 0.15, 0.85, 0.85))) < 30
+    assert right(fixed_crops(cells, (0.15, 0.15, 0.85, 0.85))) < 30
     assert all(0.8 < crop.score <= 1 for crop in found)
 
 
 def test_find_crops_one_per_label_none_for_background() -> None:
-    described, _ = painted(3)
+    cells, _ = painted(3)
     labels = (("dog", "cat"), ("cat",), ("background", "cat"))
     photographs = [
         LabelledImage(photograph.name, photograph.path, each)
-        for photograph, each in zip(described.photographs, labels, strict=True)
+        for photograph, each in zip(cells.photographs, labels, strict=True)
     ]
-    described = Described(photographs, described.sizes, described.descriptors)
+    cells = CellDescriptors(photographs, cells.sizes, cells.descriptors)
     expected = [("00.png", "cat"), ("00.png", "dog"), ("01.png", "cat"), ("02.png", "cat")]
-    assert [(crop.file, crop.label) for crop in find_crops(described)] == expected
-    assert [(crop.file, crop.label) for crop in fixed_crops(described, (0, 0, 1, 1))] == expected
-    assert {crop.box for crop in fixed_crops(described, (0, 0, 1, 1))} == {(-0.5, -0.5, 279.5, 139.5)}
+    assert [(crop.file, crop.label) for crop in find_crops(cells)] == expected
+    assert [(crop.file, crop.label) for crop in fixed_crops(cells, (0, 0, 1, 1))] == expected
+    assert {crop.box for crop in fixed_crops(cells, (0, 0, 1, 1))} == {(-0.5, -0.5, 279.5, 139.5)}
 
 
 class Columns(FeatureExtractor):
@@ -127,12 +127,12 @@ def test_extract_features_any_photograph_shape(tmp_path: Path) -> None:
     labels = {"a.png": ("cat", ""), "b.png": ("cat", ""), "c.png": ("dog", ""), "d.png": ("background", "")}
     write_shard(tmp_path, labels, pixels)
     reader, steps = ImageReader(4, tolerated=0.5), []
-    described = describe(find_images([tmp_path]), Columns(), reader, CPU, steps.append)
-    assert [photograph.name for photograph in described.photographs] == ["a.png", "c.png"]
-    assert described.sizes == [(28, 140), (28, 56)]
+    cells = extract_descriptors(find_images([tmp_path]), Columns(), reader, CPU, steps.append)
+    assert [photograph.name for photograph in cells.photographs] == ["a.png", "c.png"]
+    assert cells.sizes == [(28, 140), (28, 56)]
     assert (reader.unreadable, sum(steps)) == (["b.png"], 3)
     # Inner cells: a ramp read at the centres of 14 equal cells; its ends are held beyond the outermost centres.
-    for maps, width in zip(described.descriptors, (140, 56), strict=True):
+    for maps, width in zip(cells.descriptors, (140, 56), strict=True):
         centres = (np.arange(CELLS) + 0.5) * width / CELLS - 0.5
         np.testing.assert_allclose(maps[0, 3, 1:-1].float(), centres[1:-1], atol=0.1)
 
@@ -140,7 +140,7 @@ def test_extract_features_any_photograph_shape(tmp_path: Path) -> None:
 def test_extract_features_refuses_unusable_data() -> None:
     reader = ImageReader(2, tolerated=0)
     with pytest.raises(InputError, match="no photograph has a label"):
-        describe(
+        extract_descriptors(
             [LabelledImage("a", NOWHERE, ()), LabelledImage("b", NOWHERE, ("background",))],
             Columns(),
             reader,
@@ -148,4 +148,4 @@ def test_extract_features_refuses_unusable_data() -> None:
             print,
         )
     with pytest.raises(InputError, match="two photographs are called a"):
-        describe([LabelledImage("a", NOWHERE, ("cat",))] * 2, Columns(), reader, CPU, print)
+        extract_descriptors([LabelledImage("a", NOWHERE, ("cat",))] * 2, Columns(), reader, CPU, print)

@@ -16,7 +16,7 @@ def progress(line: dict[str, object]) -> Progress:
 
 
 class Writer:
-    """Stands in for SummaryWriter and keeps what it is told."""
+    """Stands in for SummaryWriter and keeps what it is given."""
 
     told: list[object]
 

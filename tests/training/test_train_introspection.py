@@ -42,22 +42,22 @@ def run(
     resume: bool = False,
     interrupt_after: int | None = None,
 ) -> list[Progress]:
-    told: list[Progress] = []
+    reported: list[Progress] = []
 
     def on_progress(progress: Progress) -> None:
-        told.append(progress)
+        reported.append(progress)
         if progress.step == interrupt_after:
             raise KeyboardInterrupt
 
     optimisation = Optimisation(steps=steps, warmup_steps=1, trunk_learning_rate=1e-3, precision=Precision.fp32)
     training = TrainingRun([data], init, out, Device.cpu, resume=resume)
     train_introspection(training, recipe, optimisation, on_progress=on_progress)
-    return told
+    return reported
 
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
-    """The weights of a whole training of three steps, and what was told of it."""
+    """The weights of a whole training of three steps, and the progress reported."""
     out = tmp_path_factory.mktemp("trained") / "out.safetensors"
     return out, run(shards, init, out)
 
@@ -65,10 +65,10 @@ def trained(shards: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_train_introspection_moves_every_used_layer(
     trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
-    out, told = trained
+    out, reported = trained
     run(shards, init, tmp_path / "start.safetensors", steps=1)  # warm-up: barely moved
-    assert [progress.step for progress in told] == [1, 2, 3]
-    assert set(told[0].report) == {"loss", "likelihood", "sigma", "similarity"}
+    assert [progress.step for progress in reported] == [1, 2, 3]
+    assert set(reported[0].report) == {"loss", "likelihood", "sigma", "similarity"}
     ended, start = (load_weights(path).state for path in (out, tmp_path / "start.safetensors"))
     used = [name for name in ended if not name.startswith(("trunk.stages.2", "trunk.stages.3", "trunk.final_bn"))]
     still = [name for name in used if torch.equal(ended[name], start[name])]
@@ -138,8 +138,8 @@ def test_train_introspection_unlabelled_needs_mixed_batches(init: Path, tmp_path
         hardest=5,
         similarity_weight=0,
     )
-    told = run(data, init, tmp_path / "out", paper, steps=1)
-    assert set(told[0].report) == {"loss", "likelihood", "sigma"}
+    reported = run(data, init, tmp_path / "out", paper, steps=1)
+    assert set(reported[0].report) == {"loss", "likelihood", "sigma"}
 
 
 def test_train_introspection_needs_data(init: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geomatch.annotations import Box
     from geomatch.datasets.crops import Crop
     from geomatch.evaluation.metrics.localisation import LabelCorLoc
-    from geomatch.training.crops import Described
+    from geomatch.training.crops import CellDescriptors
 
     Scores = Mapping[str, dict[str, LabelCorLoc]]
 
@@ -54,7 +54,7 @@ def crops(
     from geomatch.features.load import load_features
     from geomatch.io.atomic import check_writable
     from geomatch.runtime.device import find_device
-    from geomatch.training.crops import describe, find_crops
+    from geomatch.training.crops import extract_descriptors, find_crops
 
     check_writable(out)
     photographs = find_images(data)
@@ -65,29 +65,29 @@ def crops(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=stderr_console(quiet=quiet)) as bar:
         labelled = sum(bool(by_label([photograph])) for photograph in photographs)
-        shown = bar.add_task("describing", total=labelled)
-        described = describe(photographs, extractor, reader, place, lambda count: bar.advance(shown, count))
+        shown = bar.add_task("extracting", total=labelled)
+        cells = extract_descriptors(photographs, extractor, reader, place, lambda count: bar.advance(shown, count))
         bar.update(shown, description="finding")
-        found = find_crops(described)
+        found = find_crops(cells)
     write_crops(out, found)
     if reader.unreadable:
         notify(f"{len(reader.unreadable)} photographs cannot be read and have no crop: {', '.join(reader.unreadable)}")
-    scores = _scores(described, found, true) if true else {}
+    scores = _scores(cells, found, true) if true else {}
     if json:
         _print_json(out, len(found), reader.unreadable, scores)
     elif scores:
         _print_table(scores)
 
 
-def _scores(described: Described, found: list[Crop], true: Mapping[tuple[str, str], list[Box]]) -> Scores:
+def _scores(cells: CellDescriptors, found: list[Crop], true: Mapping[tuple[str, str], list[Box]]) -> Scores:
     """CorLoc of what was found, and of what it has to beat."""
     from geomatch.evaluation.metrics.localisation import Localisation, corloc
     from geomatch.training.crops import fixed_crops
 
     ways = {
         "found": found,
-        "whole photograph": fixed_crops(described, WHOLE),
-        "centred, 70 % of each side": fixed_crops(described, CENTRED),
+        "whole photograph": fixed_crops(cells, WHOLE),
+        "centred, 70 % of each side": fixed_crops(cells, CENTRED),
     }
     return {
         way: corloc(
