@@ -1,4 +1,4 @@
-"""The frame that an image is drawn into for a network: resized, never squashed, and mirrored all round."""
+"""The canvas that a network sees: the image resized with its aspect ratio, and mirrored at its borders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,22 @@ from geomatch.geometry.grid import Grid, rescale_position
 
 @dataclass(frozen=True)
 class Canvas:
-    """How an image is laid out for a convolutional trunk: resized without squashing, then mirror-padded all round.
+    """How an image is drawn for a network: resized with its aspect ratio, then mirrored at its borders.
 
-    A trunk whose convolutions are all centred puts the centre of its output cell ``k`` on canvas pixel
-    ``stride * k``. Padding by ``margin`` = half the coarsest stride therefore spreads the cells that fall on the
-    image evenly over it; those that fall on the margin are dropped.
+    A trunk whose convolutions are all centred has the centre of output cell ``k`` on canvas pixel ``stride * k``.
+    With a ``margin`` of half the coarsest stride, the cells on the image lie evenly on it. Cells on the margin are
+    dropped.
+
+    Args:
+        image_size: (height, width) of the image, in pixels.
+        working_size: (height, width) after resizing, in pixels.
+        margin: pixels mirrored at each border, after resizing.
+
+    >>> canvas = Canvas.fit((300, 400), longer_side=200, margin=8)
+    >>> canvas.working_size
+    (150, 200)
+    >>> canvas.grid(16)  # in pixels of the image
+    Grid(height=9, width=12, origin=(16.5, 16.5), pitch=(32.0, 32.0))
     """
 
     image_size: tuple[int, int]
@@ -26,28 +37,28 @@ class Canvas:
 
     @classmethod
     def fit(cls, image_size: tuple[int, int], longer_side: int, margin: int) -> Canvas:
-        """Scale an image of (height, width) so that its longer side becomes ``longer_side`` pixels."""
+        """The canvas of an image of (height, width) whose longer side is resized to ``longer_side`` pixels."""
         scale = longer_side / max(image_size)
         height, width = (max(margin + 1, round(length * scale)) for length in image_size)
         return cls(image_size, (height, width), margin)
 
     def draw(self, image: Tensor) -> Tensor:
-        """Image (3, H, W) uint8 to canvas (1, 3, h + 2 margin, w + 2 margin) float32 in [0, 1]."""
+        """Draw an image (3, H, W) uint8: (1, 3, h + 2 margin, w + 2 margin) float32 in [0, 1]."""
         resized = F.interpolate(image[None], size=self.working_size, mode="bilinear", antialias=True)
         return F.pad(resized.float() / 255, (self.margin,) * 4, mode="reflect")
 
     def draw_bytes(self, image: Tensor) -> Tensor:
-        """The same as `draw`, as other libraries take images: (h + 2 margin, w + 2 margin, 3) uint8 on the CPU."""
+        """The same as `draw` for other libraries: (h + 2 margin, w + 2 margin, 3) uint8 on the CPU."""
         return (255 * self.draw(image)[0]).round().byte().permute(1, 2, 0).cpu()
 
     def first_cell(self, stride: int, offset: float = 0.0) -> int:
-        """Index of the first cell, in either axis, whose centre lies on the image; see `grid`."""
+        """Index, along either axis, of the first cell whose centre lies on the image; see `grid`."""
         return ceil((self.margin - offset) / stride)
 
     def grid(self, stride: int, offset: float = 0.0) -> Grid:
-        """The lattice, in pixels of the image, of those cells whose centres lie on it.
+        """The grid, in pixels of the image, of the cells whose centres lie on the image.
 
-        The centre of cell ``k`` lies on pixel ``offset + stride * k`` of the canvas.
+        The centre of cell ``k`` is pixel ``offset + stride * k`` of the canvas.
         """
         first = self.first_cell(stride, offset)
         counts, origin, pitch = [], [], []
@@ -58,6 +69,6 @@ class Canvas:
         return Grid(counts[0], counts[1], origin=(origin[1], origin[0]), pitch=(pitch[1], pitch[0]))
 
     def crop(self, cells: Tensor, stride: int) -> Tensor:
-        """Drop from a trunk's output (..., h, w) the cells whose centres lie on the margin."""
+        """A trunk's output (..., h, w) without the cells whose centres lie on the margin."""
         first, grid = self.first_cell(stride), self.grid(stride)
         return cells[..., first : first + grid.height, first : first + grid.width]

@@ -1,8 +1,8 @@
 """Positions in pixels, and the grid of cells that features lie on.
 
-Everywhere in geomatch a position is ``(x, y)`` in pixels with pixel *centres* at integers, so an image of width
-``W`` spans ``[-0.5, W - 0.5]``. Cell ``k`` of a grid of ``n`` cells over a length ``L`` has its centre at
-``(k + 1/2) * L / n - 1/2``. The package `geometry` is the only place where that half pixel is spelt out.
+The half-pixel rule: everywhere in geomatch a position is ``(x, y)`` in pixels, with pixel *centres* at integers. An
+image of width ``W`` therefore spans ``[-0.5, W - 0.5]``, and cell ``k`` of a grid of ``n`` cells over a length ``L``
+has its centre at ``(k + 1/2) * L / n - 1/2``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,31 @@ Position = TypeVar("Position", float, Tensor)
 
 
 def rescale_position(position: Position, from_length: float, to_length: float) -> Position:
-    """Move a position along an axis of ``from_length`` pixels to the same place on one of ``to_length``."""
+    """The same place on an axis of ``to_length`` pixels as ``position`` on one of ``from_length`` pixels.
+
+    >>> rescale_position(0.0, 4, 8)  # the middle of the first of 4 pixels lies between the first two of 8
+    0.5
+    """
     return (position + 0.5) * (to_length / from_length) - 0.5
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A lattice of ``height`` x ``width`` cells laid over an image.
+    """A lattice of ``height`` x ``width`` cells over an image.
 
-    The centre of the cell in row ``i`` and column ``j`` is the pixel ``origin + pitch * (j, i)``, with ``origin``
-    and ``pitch`` given as (x, y) in pixels of the image.
+    The centre of the cell in row ``i`` and column ``j`` is the position ``origin + pitch * (j, i)``. A cell has
+    coordinates (x, y) = (j, i), which may be fractional, and a number ``i * width + j``, in row-major order.
+
+    Args:
+        height, width: numbers of cells.
+        origin: (x, y) of the first cell's centre, in pixels of the image.
+        pitch: (x, y) from one centre to the next, in pixels of the image.
+
+    >>> grid = Grid.over((4, 8), height=2, width=4)
+    >>> grid.origin, grid.pitch
+    ((0.5, 0.5), (2.0, 2.0))
+    >>> grid.to_pixels(torch.tensor([3.0, 1.0]))
+    tensor([6.5000, 2.5000])
     """
 
     height: int
@@ -37,7 +52,7 @@ class Grid:
 
     @classmethod
     def over(cls, image_size: tuple[int, int], height: int, width: int) -> Grid:
-        """The grid whose cells tile an image of ``image_size`` (height, width) exactly."""
+        """The grid whose cells tile an image of ``image_size``, (height, width) in pixels, exactly."""
         return cls(
             height,
             width,
@@ -50,7 +65,7 @@ class Grid:
         return self.height, self.width
 
     def upsampled(self, factor: int) -> Grid:
-        """The grid that covers the same area with each cell split into ``factor`` x ``factor``."""
+        """The grid that splits each cell into ``factor`` x ``factor`` cells."""
         shift = (1 / factor - 1) / 2
         return Grid(
             self.height * factor,
@@ -60,8 +75,10 @@ class Grid:
         )
 
     def pooled(self, factor: int) -> Grid:
-        """The grid whose cells stand in the middle of ``factor`` x ``factor`` cells of this one, as many as it takes to
-        cover them all."""
+        """The grid whose cells each cover ``factor`` x ``factor`` cells of this one.
+
+        The last row and column may reach beyond this grid.
+        """
         shift = (factor - 1) / 2
         return Grid(
             -(-self.height // factor),
@@ -71,19 +88,24 @@ class Grid:
         )
 
     def cells(self, device: torch.device | str = "cpu") -> Tensor:
-        """Cell coordinates (x, y) of every cell in row-major order: (height * width, 2) float32."""
+        """Coordinates (x, y) of every cell in row-major order: (height * width, 2) float32, in cells."""
         index = torch.arange(self.height * self.width, device=device)
         return torch.stack((index % self.width, index // self.width), dim=-1).float()
 
     def centres(self, device: torch.device | str = "cpu") -> Tensor:
-        """Pixel position of every cell's centre in row-major order: (height * width, 2) float32."""
+        """Position (x, y) of every cell's centre in row-major order: (height * width, 2) float32, in pixels."""
         return self.to_pixels(self.cells(device))
 
-    def around(self, indices: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-        """The cells of the square window of ``radius`` cells about each of (N,) cells, numbered in row-major order.
+    def window(self, indices: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+        """The numbers of the cells in the square window around each cell.
 
-        Returns (N, K) int64 cells in row-major order of the window, K = (2 radius + 1)^2, and (N, K) bool, which of
-        them lie on the grid; for the others stands the nearest cell that does.
+        Args:
+            indices: (N,) int64, the numbers of the cells.
+            radius: of the window, in cells.
+
+        Returns:
+            (N, K) int64, numbers of cells, K = (2 radius + 1)^2, in row-major order of the window; and (N, K) bool,
+            whether the cell lies on the grid. If not, its number is that of the nearest cell on the grid.
         """
         reach = torch.arange(-radius, radius + 1, device=indices.device)
         y = (indices[:, None] // self.width + reach)[:, :, None]
@@ -93,26 +115,31 @@ class Grid:
         return cells.flatten(1), on_grid.flatten(1)
 
     def nearest(self, pixels: Tensor) -> Tensor:
-        """The cell nearest to each of the pixels (N, 2), numbered in row-major order: (N,) int64."""
+        """The number of the cell nearest to each of the positions (N, 2) in pixels: (N,) int64."""
         x, y = self.to_cells(pixels).round().long().unbind(dim=1)
         return y.clamp(0, self.height - 1) * self.width + x.clamp(0, self.width - 1)
 
     def to_pixels(self, cells: Tensor) -> Tensor:
-        """Cell coordinates (..., 2) to pixels (..., 2)."""
+        """Positions (..., 2) in pixels of cell coordinates (..., 2)."""
         return cells * cells.new_tensor(self.pitch) + cells.new_tensor(self.origin)
 
     def to_cells(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., 2) to fractional cell coordinates (..., 2)."""
+        """Fractional cell coordinates (..., 2) of positions (..., 2) in pixels."""
         return (pixels - pixels.new_tensor(self.origin)) / pixels.new_tensor(self.pitch)
 
 
 def read_cells(values: Tensor, cells: Tensor) -> Tensor:
-    """Read maps (B, C, h, w) bilinearly at cell coordinates (B, ..., 2); beyond the border the nearest value holds.
+    """Read maps bilinearly at cell coordinates; outside a map its nearest border value counts.
 
-    Returns (B, C, ...) in the dtype of ``values``.
+    Args:
+        values: (B, C, h, w).
+        cells: (B, ..., 2), (x, y) in cells.
+
+    Returns:
+        (B, C, ...) in the dtype of ``values``.
     """
     height, width = values.shape[-2:]
-    # Divided by numbers, not by a tensor of them, for which a GPU would have to wait.
+    # Divided by Python numbers: a tensor of them would make a GPU wait.
     x, y = (2 * cells[..., 0] / max(width - 1, 1) - 1, 2 * cells[..., 1] / max(height - 1, 1) - 1)
     points = torch.stack((x, y), dim=-1).reshape(len(cells), 1, -1, 2).to(values.dtype)
     read = F.grid_sample(values, points, mode="bilinear", padding_mode="border", align_corners=True)

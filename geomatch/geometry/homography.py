@@ -1,4 +1,4 @@
-"""Random views of a photograph: homographies, and pictures seen through a map from view to photograph."""
+"""Homographies: fitting, applying and drawing them at random, and warping images by them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from torch import Tensor
 
 
 def apply_homography(homography: Tensor, points: Tensor) -> Tensor:
-    """Map points (..., K, 2) by homographies (..., 3, 3): p' ~ H (x, y, 1)."""
+    """Map points (..., K, 2) by homographies (..., 3, 3): p' ~ H (x, y, 1).
+
+    >>> apply_homography(torch.diag(torch.tensor([2.0, 3.0, 1.0])), torch.tensor([[1.0, 1.0]]))
+    tensor([[2., 3.]])
+    """
     mapped = points @ homography[..., :2].mT + homography[..., 2].unsqueeze(-2)
     return mapped[..., :2] / mapped[..., 2:]
 
 
 @dataclass(frozen=True)
 class WarpRanges:
-    """Ranges of the random projective transforms; lengths are shares of the photograph's mean side."""
+    """Ranges of random homographies; lengths are shares of the geometric mean of the photograph's sides."""
 
     smallest_view: float = 0.6
     largest_view: float = 1.15
     rotation_degrees: float = 15.0
     aspect: float = 0.15  # largest log-ratio of the two axes' scales
     shear: float = 0.08
-    perspective: float = 0.06  # how far each corner moves on its own
+    perspective: float = 0.06  # largest displacement of a corner along each axis
     translation: float = 0.12
 
 
 def square_corners(size: float) -> Tensor:
-    """The corner pixels of a square view, (4, 2) float64, clockwise from the upper left."""
+    """The corner pixels of a square view of ``size`` pixels: (4, 2) float64, clockwise from the upper left."""
     last = size - 1
     return torch.tensor([[0, 0], [last, 0], [last, last], [0, last]], dtype=torch.float64)
 
 
 def homography_between(source: Tensor, target: Tensor) -> Tensor:
-    """The homography (3, 3) that takes four points (4, 2) to four others, with H[2, 2] = 1 (the 8x8 linear system)."""
+    """The homography (3, 3) from four points (4, 2) to four others, with H[2, 2] = 1, by the 8 x 8 linear system."""
     x, y = source[:, 0], source[:, 1]
     u, v = target[:, 0], target[:, 1]
     zero, one = torch.zeros_like(x), torch.ones_like(x)
@@ -48,7 +52,12 @@ def homography_between(source: Tensor, target: Tensor) -> Tensor:
 
 
 def random_view(photograph_size: tuple[int, int], size: int, ranges: WarpRanges, generator: torch.Generator) -> Tensor:
-    """A random homography (3, 3) float64 from pixels of a ``size`` x ``size`` view to pixels of the photograph."""
+    """A random homography (3, 3) float64 from pixels of a square view to pixels of the photograph.
+
+    Args:
+        photograph_size: (height, width) in pixels.
+        size: side of the view, in pixels.
+    """
 
     def uniform(reach: float) -> float:
         return reach * (2 * torch.rand((), generator=generator, dtype=torch.float64).item() - 1)
@@ -80,15 +89,17 @@ def pixel_grid(height: int, width: int) -> Tensor:
 
 
 def warp_image(image: Tensor, homography: Tensor, size: tuple[int, int]) -> Tensor:
-    """The view of ``image`` (3, H, W) float through a homography from view pixels to image pixels: (3, h, w).
+    """The view (3, h, w) of an image (3, H, W) float, mirrored at its borders.
 
-    Beyond its borders the image goes on mirrored.
+    Args:
+        homography: (3, 3), from pixels of the view to pixels of the image.
+        size: (height, width) of the view, in pixels.
     """
     return sample_image(image, apply_homography(homography, pixel_grid(*size))).reshape(3, *size)
 
 
 def sample_image(image: Tensor, points: Tensor) -> Tensor:
-    """The colours (3, N) of ``image`` (3, H, W) float at pixels (N, 2), bilinearly; beyond its borders mirrored."""
+    """Colours (3, N) of an image (3, H, W) float, mirrored at its borders, at positions (N, 2), bilinearly."""
     height, width = image.shape[1:]
     span = points.new_tensor([width, height])
     normalised = ((2 * points + 1) / span - 1).to(image.dtype)
@@ -96,35 +107,48 @@ def sample_image(image: Tensor, points: Tensor) -> Tensor:
 
 
 def stack_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Images (3, H, W) of different sizes as one tensor (B, 3, H, W), each in its upper left corner with zeros beyond,
-    and their (height, width), (B, 2) int64."""
+    """Stack images (3, H, W) of different sizes.
+
+    Returns:
+        (B, 3, H, W), each image in the upper left corner and zeros outside; and (B, 2) int64, (height, width) of each.
+    """
     sizes = torch.tensor([image.shape[1:] for image in images])
     height, width = sizes.amax(dim=0).tolist()
     stack = images[0].new_zeros((len(images), 3, height, width))
-    for place, image in zip(stack, images, strict=True):
-        place[:, : image.shape[1], : image.shape[2]] = image
+    for slot, image in zip(stack, images, strict=True):
+        slot[:, : image.shape[1], : image.shape[2]] = image
     return stack, sizes
 
 
 def warp_images(stack: Tensor, sizes: Tensor, homographies: Tensor, side: int) -> Tensor:
-    """Square views of many images at once, V of each: (B, V, 3, side, side). As `warp_image`, wherever the stack is.
+    """Square views of many images, V of each, as by `warp_image`, on the device of the stack.
 
-    stack (B, 3, H, W) float and sizes (B, 2): from `stack_images`; homographies (B, V, 3, 3), from view to image. The
-    places read are computed in the dtype of the stack: in float32 they are off by some 1e-7 of the image's side.
+    Positions are computed in the dtype of the stack; in float32 they are off by about 1e-7 of the image's side.
+
+    Args:
+        stack: (B, 3, H, W) float, from `stack_images`.
+        sizes: (B, 2), from `stack_images`.
+        homographies: (B, V, 3, 3), from pixels of the view to pixels of the image.
+        side: of the views, in pixels.
+
+    Returns:
+        (B, V, 3, side, side).
     """
-    # Coordinates as planes (B, V, 2, side, side), which is much quicker than as pairs.
+    # Positions as planes (B, V, 2, side, side), which is much faster than as pairs.
     axis = torch.arange(side, dtype=stack.dtype, device=stack.device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     x_y_one = torch.stack((x, y, torch.ones_like(x))).flatten(1)
-    places = (homographies.to(stack) @ x_y_one).reshape(*homographies.shape[:3], side, side)
-    places = places[:, :, :2] / places[:, :, 2:]
-    # Mirrored here, since the border is each image's own and not the stack's: there and back in 2 * span pixels.
+    positions = (homographies.to(stack) @ x_y_one).reshape(*homographies.shape[:3], side, side)
+    positions = positions[:, :, :2] / positions[:, :, 2:]
+    # Mirrored here, at each image's own border and not the stack's; the period is 2 * span pixels.
     span = sizes.flip(1)[:, None, :, None, None].to(stack)
-    periods = (places + 0.5) / (2 * span)
-    places = (periods - periods.round()).abs() * (2 * span) - 0.5
-    places = torch.minimum(places.clamp_(min=0), span - 1)
+    periods = (positions + 0.5) / (2 * span)
+    positions = (periods - periods.round()).abs() * (2 * span) - 0.5
+    positions = torch.minimum(positions.clamp_(min=0), span - 1)
     height, width = stack.shape[2:]
-    x, y = ((2 * place + 1) / length - 1 for place, length in zip(places.unbind(2), (width, height), strict=True))
+    x, y = (
+        (2 * position + 1) / length - 1 for position, length in zip(positions.unbind(2), (width, height), strict=True)
+    )
     grid = torch.stack((x, y), dim=-1).flatten(1, 2)
     read = F.grid_sample(stack, grid, align_corners=False)  # views one below the other
     return read.reshape(len(stack), 3, -1, side, side).transpose(1, 2)

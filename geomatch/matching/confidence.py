@@ -126,7 +126,7 @@ def _peakedness(
     for begin, end in row_blocks(*similarity.shape, max_bytes):
         shares = torch.softmax(similarity.rows(begin, end) / how.temperature, dim=1)
         for peakedness, partners in zip(peakednesses, all_partners, strict=True):
-            near, on_grid = target.grid.around(partners[begin:end], radius)
+            near, on_grid = target.grid.window(partners[begin:end], radius)
             peakedness[begin:end] = (shares.gather(1, near) * on_grid).sum(dim=1)
     return peakednesses
 
@@ -137,7 +137,7 @@ def _agreement(source: FeatureMap, displacement: Tensor, score: Tensor, how: Cue
     agreement = torch.empty_like(score)
     radius = how.reach_in_cells(source.grid.shape)
     for begin, end in row_blocks(len(score), (2 * radius + 1) ** 2 * 2, max_bytes):
-        near, on_grid = source.grid.around(cells[begin:end], radius)
+        near, on_grid = source.grid.window(cells[begin:end], radius)
         difference = (displacement[near] - displacement[begin:end, None]).norm(dim=2)
         weights = weight[near] * on_grid
         agreement[begin:end] = (weights * torch.exp(-difference / how.tolerance)).sum(dim=1) / weights.sum(dim=1)

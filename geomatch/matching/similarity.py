@@ -131,7 +131,7 @@ def refine(
     position = target.grid.cells(a.device)
     refined = torch.empty(len(partners), 2, device=a.device)
     for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], max_bytes):
-        near, on_grid = target.grid.around(partners[begin:end], window)
+        near, on_grid = target.grid.window(partners[begin:end], window)
         windows = b.index_select(0, near.flatten()).reshape(*near.shape, -1)
         partner = partners[begin:end]
         scores = torch.stack((a[begin:end], b[partner]), dim=1) @ windows.mT

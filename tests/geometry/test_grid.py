@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
@@ -12,42 +12,42 @@ from geomatch.geometry.homography import apply_homography
 sizes = st.tuples(st.integers(16, 700), st.integers(16, 700))
 
 
-def test_the_half_pixel_rule_on_a_hand_worked_grid() -> None:
+def test_grid_centres_follow_the_half_pixel_rule() -> None:
     # Four cells over eight pixels: the first covers pixels 0 and 1, so its centre is 0.5.
     centres = Grid.over((4, 8), height=2, width=4).centres()
     assert centres[:, 0].tolist() == [0.5, 2.5, 4.5, 6.5] * 2
     assert centres[:, 1].tolist() == [0.5] * 4 + [2.5] * 4
 
 
-def test_rescaling_a_position_keeps_both_ends_of_the_axis() -> None:
+def test_rescale_position_keeps_both_ends() -> None:
     assert rescale_position(-0.5, 10, 37) == -0.5
     assert rescale_position(9.5, 10, 37) == 36.5
 
 
+@settings(deadline=None)
 @given(sizes, st.integers(1, 40), st.integers(1, 40), st.integers(1, 5))
-def test_an_upsampled_grid_averages_to_the_one_it_came_from(
-    size: tuple[int, int], height: int, width: int, factor: int
-) -> None:
+def test_grid_upsampled_averages_to_the_original(size: tuple[int, int], height: int, width: int, factor: int) -> None:
     grid = Grid.over(size, height, width)
     fine = grid.upsampled(factor).centres().reshape(height, factor, width, factor, 2).mean(dim=(1, 3))
     torch.testing.assert_close(fine.reshape(-1, 2), grid.centres(), atol=1e-3, rtol=1e-4)
 
 
+@settings(deadline=None)
 @given(sizes, st.integers(1, 30), st.integers(1, 30))
-def test_cells_and_pixels_are_inverse_maps(size: tuple[int, int], height: int, width: int) -> None:
+def test_grid_to_cells_inverts_to_pixels(size: tuple[int, int], height: int, width: int) -> None:
     grid = Grid.over(size, height, width)
     torch.testing.assert_close(grid.to_cells(grid.centres()), grid.cells(), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(313, 471), (257, 339), (64, 640), (500, 100)])
 @pytest.mark.parametrize("stride", [8, 16])
-def test_a_canvas_says_truly_which_image_pixel_lies_under_a_cell(size: tuple[int, int], stride: int) -> None:
+def test_canvas_grid_gives_the_pixels_under_the_cells(size: tuple[int, int], stride: int) -> None:
     """Draw an image whose brightness is its own x (then y) and read the canvas where each cell is centred."""
     canvas = Canvas.fit(size, longer_side=224, margin=8)
     for axis in (0, 1):
         ramp = torch.arange(size[1 - axis], dtype=torch.float32)
         image = (ramp if axis == 0 else ramp[:, None]).expand(3, *size) / 2
-        # draw() takes bytes; the ramp is laid out here as it does it, but in floating point.
+        # draw() takes bytes; the ramp is drawn here in the same way, but in floating point.
         resized = torch.nn.functional.interpolate(
             image[None], size=canvas.working_size, mode="bilinear", antialias=True
         )
@@ -59,13 +59,13 @@ def test_a_canvas_says_truly_which_image_pixel_lies_under_a_cell(size: tuple[int
         torch.testing.assert_close(under_cells[inner], centres[inner], atol=0.6, rtol=0)
 
 
-def test_an_image_is_never_squashed() -> None:
+def test_canvas_keeps_the_aspect_ratio() -> None:
     canvas = Canvas.fit((300, 900), longer_side=300, margin=8)
     assert canvas.working_size == (100, 300)
     assert canvas.grid(16).pitch == (48.0, 48.0)
 
 
-def test_reading_cells_agrees_with_scipy() -> None:
+def test_read_cells_equals_scipy() -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=(2, 3, 5, 7)).astype(np.float32)
     cells = random.uniform(-2, 9, size=(2, 11, 2)).astype(np.float32)
@@ -77,14 +77,15 @@ def test_reading_cells_agrees_with_scipy() -> None:
             np.testing.assert_allclose(read[image, channel], expected, atol=1e-5)
 
 
-def test_a_homography_divides_by_its_last_row() -> None:
+def test_apply_homography_divides_by_the_last_row() -> None:
     homography = torch.tensor([[2.0, 0, 1], [0, 3, 2], [0.5, 0, 1]])
     assert apply_homography(homography, torch.tensor([[2.0, 4.0]])).tolist() == [[2.5, 7.0]]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 3))
-def test_the_cells_around_a_cell_are_its_window_and_off_the_grid_the_nearest(h: int, w: int, radius: int) -> None:
-    cells, on_grid = Grid.over((60, 60), h, w).around(torch.arange(h * w), radius)
+def test_grid_window_equals_a_slow_computation(h: int, w: int, radius: int) -> None:
+    cells, on_grid = Grid.over((60, 60), h, w).window(torch.arange(h * w), radius)
     for index in range(h * w):
         window = [
             (index // w + dy, index % w + dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)

@@ -21,7 +21,7 @@ seeds = st.integers(0, 2**31)
 
 @settings(deadline=None)
 @given(seeds)
-def test_a_homography_takes_its_four_points_where_it_should(seed: int) -> None:
+def test_homography_between_maps_its_four_points(seed: int) -> None:
     target = square_corners(2) + torch.from_numpy(np.random.default_rng(seed).uniform(-0.3, 0.3, (4, 2)))
     found = apply_homography(homography_between(square_corners(100), target), square_corners(100))
     torch.testing.assert_close(found, target)
@@ -29,7 +29,7 @@ def test_a_homography_takes_its_four_points_where_it_should(seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_a_view_is_the_mirrored_photograph_read_bilinearly(seed: int) -> None:
+def test_warp_image_reads_the_mirrored_image(seed: int) -> None:
     random = np.random.default_rng(seed)
     image = random.uniform(size=(3, 40, 50)).astype(np.float32)
     homography = random_view((40, 50), 30, WarpRanges(), torch.Generator().manual_seed(seed))
@@ -40,7 +40,7 @@ def test_a_view_is_the_mirrored_photograph_read_bilinearly(seed: int) -> None:
         np.testing.assert_allclose(view[channel].numpy().ravel(), expected, atol=2e-3)
 
 
-def test_views_lean_towards_zooming_in() -> None:
+def test_random_view_zooms_in_on_average() -> None:
     generator = torch.Generator().manual_seed(0)
     areas = []
     for _ in range(200):
@@ -52,8 +52,8 @@ def test_views_lean_towards_zooming_in() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_many_images_warped_at_once_are_each_warped_alone(seed: int) -> None:
-    """Images of different sizes: what fills the stack around the smaller ones is nowhere to be seen."""
+def test_warp_images_equals_warp_image(seed: int) -> None:
+    """Images of different sizes: the zeros around the smaller ones never show."""
     random = np.random.default_rng(seed)
     sizes = [(40, 50), (64, 31), (33, 33)]
     images = [torch.from_numpy(random.uniform(size=(3, *size)).astype(np.float32)) for size in sizes]
@@ -69,7 +69,7 @@ def test_many_images_warped_at_once_are_each_warped_alone(seed: int) -> None:
             torch.testing.assert_close(view, warp_image(image, homography, (30, 30)), atol=1e-3, rtol=0)
 
 
-def test_an_image_through_the_identity_is_itself_and_mirrored_beyond() -> None:
+def test_warp_images_mirrors_outside_the_image() -> None:
     image = torch.arange(12, dtype=torch.float32).reshape(1, 3, 4).expand(3, 3, 4)
     stack, sizes = stack_images([image, torch.zeros(3, 5, 5)])
     identity = torch.eye(3, dtype=torch.float64).expand(2, 1, 3, 3)

@@ -1,11 +1,12 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geomatch.errors import InputError
 from geomatch.runtime.shard import Shard
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 12))
 def test_shards_divide_a_list_evenly(length: int, count: int) -> None:
     items = list(range(length))

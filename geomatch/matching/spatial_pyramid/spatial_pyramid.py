@@ -210,7 +210,7 @@ def nearby_partners(
     toll = weight * (steps[:, None] + steps).flatten()
     partners = torch.empty_like(first)
     for cells, distances in _distance_blocks(similarity, target, len(toll), max_bytes):
-        near, on_grid = target.around(first[cells], reach)
+        near, on_grid = target.window(first[cells], reach)
         costs = (distances.flatten(1).gather(1, near) + toll).masked_fill_(~on_grid, math.inf)
         partners[cells] = near.gather(1, costs.argmin(dim=1, keepdim=True))[:, 0]
     return partners
