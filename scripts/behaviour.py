@@ -29,8 +29,8 @@ BENCHMARKS: Final = (
 )
 FILES: Final = ("flow.npy", "confidence.png", "match.json")
 
-RENAMED: Final = {"joined": "combined", "coherence": "affine"}
-"""Names in match.json that version 0.2 writes otherwise; the old ones are still read."""
+RENAMED: Final = (("joined", "combined"), ("coherence", "affine"), ("coherent-", "affine-"))
+"""Names in records of version 0.1, and what version 0.2 calls them."""
 
 
 def real_pairs(data: Path) -> list[tuple[Path, Path]]:
@@ -63,7 +63,10 @@ def cases(checkout: Path, data: Path) -> dict[str, list[str]]:
 
 def record(checkout: Path, folder: Path, data: Path, *, scores: bool) -> None:
     """Run a checkout's own code on every case, and write what it finds into ``folder``."""
-    environment = os.environ | {"PYTHONPATH": str(checkout), "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout.resolve()),
+        "XDG_CACHE_HOME": str(folder.resolve() / "cache"),
+    }
     folder.mkdir(parents=True, exist_ok=True)
 
     def geomatch(*arguments: str) -> str:
@@ -93,31 +96,35 @@ def compare(before: Path, after: Path) -> list[str]:
             if old != new:
                 differences.append(f"{folder.name}/{name}: {_told(old, new)}")
     for file in sorted(before.glob("*.json")):
-        old, new = (_rounded(json.loads((each / file.name).read_text())) for each in (before, after))
+        old, new = (_scores(each / file.name) for each in (before, after))
         if old != new:
             differences.append(f"{file.name}: {_told(old, new)}")
     return differences
 
 
 def _content(file: Path) -> Any:
+    """A file's bytes; of a record what does not depend on when, where and by which version it was made."""
     if not file.is_file():
         return None
     if file.suffix != ".json":
         return file.read_bytes()
-    found = json.loads(file.read_text())
-    del found["version"], found["output"]
+    text = file.read_text()
+    for old, new in RENAMED:
+        text = text.replace(old, new)
+    found = json.loads(text)
+    for name in ("version", "output", "seconds"):
+        found.pop(name, None)
     found["files"] = sorted(found["files"])
     found["source"], found["target"] = (found[side]["sha256"] for side in ("source", "target"))
     return found
 
 
-def _rounded(value: Any) -> Any:
-    """Scores as three digits; names and settings are compared in match.json."""
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items() if key in ("scores", "pck", "by_image", "by_point")}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return round(value, 3) if isinstance(value, float) else value
+def _scores(file: Path) -> dict[str, float] | None:
+    """Every score of an evaluation, to three digits."""
+    if not file.is_file():
+        return None
+    results = json.loads(file.read_text())["results"]
+    return {f"{each['protocol']} {each['average']} {each['alpha']}": round(each["pck"], 3) for each in results}
 
 
 def _told(old: Any, new: Any) -> str:

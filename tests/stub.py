@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from geomatch.cli.options import PipelineOptions
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid
@@ -70,3 +71,15 @@ def picture(height: int, width: int, left: float = 0, top: float = 0, scale: flo
 
 def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def build_stub(options: PipelineOptions) -> Pipeline:
+    """What `PipelineOptions.build` would load, with the stub's features and no weights."""
+    return Pipeline(
+        features=Colours(),
+        matcher="nn",
+        preset=PresetSettings(cells=1),
+        device="cpu",
+        min_confidence=options.min_confidence,
+        cache=options.cache,
+    )

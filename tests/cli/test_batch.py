@@ -14,10 +14,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geomatch.cli.options import PipelineOptions
 from geomatch.io.flow import decode_flo
 from tests.cli.command import assert_refused, geomatch, own_process
+from tests.stub import build_stub
 
 QUICK = ("--preset", "fast", "--no-pictures")
+
+
+@pytest.fixture
+def shipped_weights() -> None:
+    """Asked for by the tests that need the network itself."""
+
+
+@pytest.fixture(autouse=True)
+def _stub_pipeline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "shipped_weights" not in request.fixturenames:
+        monkeypatch.setattr(PipelineOptions, "build", build_stub)
 
 
 @pytest.fixture
@@ -71,9 +84,7 @@ PAIRS = [("a pot.png", "x.png"), ("left/pot.png", "right/pot.png"), ("pot, blue.
         ("list.txt", "".join(json.dumps({"source": a, "target": b}) + "\n\n" for a, b in PAIRS)),
     ],
 )
-def test_a_list_in_any_format_gives_a_line_and_a_folder_a_pair_in_its_order(
-    name: str, content: str, photographs: Path
-) -> None:
+def test_batch_list_formats(name: str, content: str, photographs: Path) -> None:
     (photographs / name).write_bytes(content.encode())
     done = geomatch("match", "--pairs", name, "-o", "out", *QUICK, cwd=photographs)
     assert done.returncode == 0, done.stderr
@@ -85,26 +96,26 @@ def test_a_list_in_any_format_gives_a_line_and_a_folder_a_pair_in_its_order(
     assert "3 pairs" in done.stderr
 
 
-def test_a_list_comes_through_a_pipe(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_list_through_pipe(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.png\ta pot.png\n")))
     done = geomatch("match", "--pairs", "-", "-o", "out", *QUICK, cwd=photographs)
     assert sides(lines(done)) == [("x.png", "a pot.png")]
 
 
-def test_one_is_matched_against_many_that_a_pipe_names(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_against_names_from_pipe(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"left/pot.png\nright/pot.png\n")))
     done = geomatch("match", "--against", "x.png", "a pot.png", "-", "-o", "out", *QUICK, cwd=photographs)
     assert sides(lines(done)) == [("x.png", name) for name in ("a pot.png", "left/pot.png", "right/pot.png")]
 
 
-def test_all_pairs_of_a_folder_are_those_of_two_different_images_both_ways(photographs: Path) -> None:
+def test_batch_all_pairs_of_folder(photographs: Path) -> None:
     (photographs / "notes.txt").write_text("no image")
     done = geomatch("match", "--all-pairs", ".", "-o", "out", *QUICK, cwd=photographs)
     names = ["a pot.png", "pot, blue.png", "x.png", "y.png"]
     assert sides(lines(done)) == [(a, b) for a in names for b in names if a != b]
 
 
-def test_images_of_one_name_in_different_folders_do_not_share_a_result(photographs: Path) -> None:
+def test_batch_same_name_in_two_folders(photographs: Path) -> None:
     pairs = [("x.png", "left/pot.png"), ("x.png", "right/pot.png"), ("x.png", "left/pot.png")]
     (photographs / "list.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
     done = geomatch("match", "--pairs", "list.tsv", "-o", "out", *QUICK, cwd=photographs)
@@ -113,7 +124,7 @@ def test_images_of_one_name_in_different_folders_do_not_share_a_result(photograp
     assert flows[0] == flows[2] != flows[1]
 
 
-def test_a_batch_finds_what_single_matches_find(photographs: Path) -> None:
+def test_batch_equals_single_matches(photographs: Path) -> None:
     many = geomatch("match", "--all-pairs", ".", "-o", "out", "--preset", "fast", cwd=photographs)
     one = geomatch("match", "x.png", "a pot.png", "-o", "one", "--preset", "fast", cwd=photographs)
     assert (many.returncode, one.returncode) == (0, 0)
@@ -124,7 +135,7 @@ def test_a_batch_finds_what_single_matches_find(photographs: Path) -> None:
     assert records[0]["files"] == records[1]["files"]
 
 
-def test_broken_images_cost_their_own_pairs_alone(photographs: Path) -> None:
+def test_batch_broken_image_fails_its_own_pairs(photographs: Path) -> None:
     (photographs / "broken.png").write_bytes((photographs / "x.png").read_bytes()[:500])
     pairs = [("x.png", "y.png")] * 10 + [("broken.png", "x.png"), ("y.png", "none.png")] + [("y.png", "x.png")] * 10
     (photographs / "list.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
@@ -139,7 +150,7 @@ def test_broken_images_cost_their_own_pairs_alone(photographs: Path) -> None:
     assert len(list((photographs / "out").iterdir())) == 20
 
 
-def test_a_name_too_long_for_any_file_fails_like_a_missing_file(photographs: Path) -> None:
+def test_batch_name_too_long_fails_its_pair(photographs: Path) -> None:
     entries = [json.dumps({"source": name, "target": "x.png"}) for name in ["x" * 300 + ".png", "y.png"]]
     (photographs / "list.jsonl").write_text("\n".join(entries))
     done = geomatch("match", "--pairs", "list.jsonl", "-o", "out", *QUICK, cwd=photographs)
@@ -148,7 +159,7 @@ def test_a_name_too_long_for_any_file_fails_like_a_missing_file(photographs: Pat
 
 
 @pytest.mark.parametrize("name", ["\ud800.png", "a\0b.png"])
-def test_a_list_with_a_name_that_no_file_can_have_is_refused_with_its_line(photographs: Path, name: str) -> None:
+def test_batch_impossible_file_name_is_refused_with_line(photographs: Path, name: str) -> None:
     entries = [json.dumps({"source": each, "target": "x.png"}) for each in ("y.png", name)]
     (photographs / "list.jsonl").write_text("\n".join(entries))
     done = geomatch("match", "--pairs", "list.jsonl", "-o", "out", *QUICK, cwd=photographs)
@@ -156,7 +167,7 @@ def test_a_list_with_a_name_that_no_file_can_have_is_refused_with_its_line(photo
     assert "line 2: no file can be named" in done.stderr
 
 
-def test_what_failed_can_be_given_again_as_it_was_printed(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_printed_failures_can_be_given_again(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = (photographs / "x.png").read_bytes()
     (photographs / "x.png").write_bytes(b"")
     done = geomatch("match", "--against", "y.png", "x.png", "a pot.png", "-o", "out", *QUICK, cwd=photographs)
@@ -168,7 +179,7 @@ def test_what_failed_can_be_given_again_as_it_was_printed(photographs: Path, mon
     assert sides(lines(redone)) == [("y.png", "x.png")]
 
 
-def test_resuming_does_what_is_missing_damaged_or_changed_and_leaves_the_rest(photographs: Path) -> None:
+def test_batch_resume_redoes_missing_damaged_and_changed(photographs: Path) -> None:
     command = ("match", "--all-pairs", ".", "-o", "out", *QUICK)
     first = geomatch(*command, cwd=photographs)
     before, out = files_of(photographs / "out"), photographs / "out"
@@ -191,8 +202,20 @@ def test_resuming_does_what_is_missing_damaged_or_changed_and_leaves_the_rest(ph
     assert "kept" not in other.stderr
 
 
-def test_a_batch_killed_and_resumed_leaves_the_bytes_of_one_left_in_peace(photographs: Path) -> None:
-    command = ("match", "--all-pairs", ".", "-o", "out", *QUICK)
+@pytest.mark.usefixtures("shipped_weights")
+def test_batch_killed_and_resumed_gives_same_bytes(photographs: Path) -> None:
+    command = (
+        "match",
+        "--against",
+        "x.png",
+        "y.png",
+        "a pot.png",
+        "pot, blue.png",
+        "left/pot.png",
+        "-o",
+        "out",
+        *QUICK,
+    )
     geomatch(*command, cwd=photographs)
     peaceful = files_of(photographs / "out")
     shutil.rmtree(photographs / "out")
@@ -202,15 +225,17 @@ def test_a_batch_killed_and_resumed_leaves_the_bytes_of_one_left_in_peace(photog
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     # What a kill in the middle of writing leaves behind.
-    (photographs / "out" / ".geomatch-y--x-ab12cd34").mkdir()
+    (photographs / "out" / ".geomatch-x--y-ab12cd34").mkdir()
     assert geomatch(*command, "--resume", cwd=photographs).returncode == 0
     assert files_of(photographs / "out") == peaceful
     assert not list((photographs / "out").glob(".geomatch-*"))
 
 
-def test_features_kept_on_disk_do_not_change_what_is_found(photographs: Path) -> None:
+@pytest.mark.usefixtures("shipped_weights")
+def test_batch_feature_cache_keeps_results(photographs: Path) -> None:
     def run(out: str, *more: str) -> dict[str, bytes]:
-        done = geomatch("match", "--all-pairs", ".", "-o", out, *QUICK, *more, cwd=photographs)
+        names = ("x.png", "y.png", "a pot.png", "pot, blue.png")
+        done = geomatch("match", "--against", *names, "-o", out, *QUICK, *more, cwd=photographs)
         assert done.returncode == 0, done.stderr
         return {name: content for name, content in files_of(photographs / out).items() if name.endswith(".flo")}
 
@@ -231,7 +256,7 @@ def test_features_kept_on_disk_do_not_change_what_is_found(photographs: Path) ->
         assert 0 < np.median(moved) < 0.01, "half precision moves most matches by next to nothing"
 
 
-def test_processes_of_torchrun_do_each_pair_once_between_them(photographs: Path) -> None:
+def test_batch_torchrun_processes_share_pairs(photographs: Path) -> None:
     command = ("match", "--all-pairs", ".", *QUICK)
     alone = geomatch(*command, "-o", "out", cwd=photographs)
     whole = files_of(photographs / "out")
@@ -249,7 +274,8 @@ def test_processes_of_torchrun_do_each_pair_once_between_them(photographs: Path)
     assert "one stdin" in piped.stderr
 
 
-def test_a_flow_goes_to_stdout_alone(photographs: Path) -> None:
+@pytest.mark.usefixtures("shipped_weights")
+def test_batch_flow_to_stdout(photographs: Path) -> None:
     command = own_process("match", "x.png", "y.png", "-o", "-", "--format", "npy", "--preset", "fast")
     done = subprocess.run(**(command | {"text": False}), cwd=photographs, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -284,9 +310,7 @@ def test_a_flow_goes_to_stdout_alone(photographs: Path) -> None:
         (["x.png", "y.png", "--cache", "no/such"], ["no/such", "features"]),
     ],
 )
-def test_choices_that_make_no_sense_are_refused_in_a_sentence(
-    arguments: list[str], said: list[str], photographs: Path
-) -> None:
+def test_batch_contradicting_options_are_refused(arguments: list[str], said: list[str], photographs: Path) -> None:
     for name, content in {
         "list": "x.png\ty.png\n",
         "empty": "\n\n",
@@ -302,7 +326,7 @@ def test_choices_that_make_no_sense_are_refused_in_a_sentence(
     assert not (photographs / "out").exists() or not list((photographs / "out").iterdir())
 
 
-def test_results_that_are_there_are_not_overwritten_unasked(photographs: Path) -> None:
+def test_batch_existing_results_need_overwrite(photographs: Path) -> None:
     command = ("match", "--against", "x.png", "y.png", "-o", "out", *QUICK)
     assert geomatch(*command, cwd=photographs).returncode == 0
     refused = geomatch(*command, cwd=photographs)
@@ -312,7 +336,7 @@ def test_results_that_are_there_are_not_overwritten_unasked(photographs: Path) -
     assert geomatch(*command, "--overwrite", cwd=photographs).returncode == 0
 
 
-def test_resumed_with_another_format_a_folder_holds_only_what_its_record_names(photographs: Path) -> None:
+def test_batch_resume_with_other_format(photographs: Path) -> None:
     command = ("match", "--against", "x.png", "y.png", "-o", "out", *QUICK)
     assert geomatch(*command, "--format", "npz", cwd=photographs).returncode == 0
     (photographs / "out" / "x--y" / "notes.txt").write_text("mine")
@@ -322,14 +346,15 @@ def test_resumed_with_another_format_a_folder_holds_only_what_its_record_names(p
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_is_named_before_any_work(photographs: Path) -> None:
+def test_batch_unwritable_folder_is_named(photographs: Path) -> None:
     (photographs / "locked").mkdir(mode=0o555)
     done = geomatch("match", "--against", "x.png", "y.png", "-o", "locked", *QUICK, cwd=photographs)
     assert (done.returncode, done.stdout) == (2, "")
     assert "locked" in done.stderr
 
 
-def test_extracted_features_are_those_of_the_library(photographs: Path) -> None:
+@pytest.mark.usefixtures("shipped_weights")
+def test_extract_equals_library(photographs: Path) -> None:
     from geomatch.io.features import decode_features_npz
     from geomatch.io.images import load_image
     from geomatch.options import Preset
@@ -351,7 +376,8 @@ def test_extracted_features_are_those_of_the_library(photographs: Path) -> None:
     assert back.grid == expected.grid
 
 
-def test_extraction_goes_on_after_a_broken_image_and_writes_safetensors_of_half_precision(photographs: Path) -> None:
+@pytest.mark.usefixtures("shipped_weights")
+def test_extract_broken_image_and_half_safetensors(photographs: Path) -> None:
     from safetensors.numpy import load
 
     (photographs / "broken.png").write_bytes(b"\x89PNG")

@@ -30,7 +30,7 @@ def matched(teapots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder / "a--b", json.loads(done.stdout)
 
 
-def test_the_files_fit_the_source_and_each_other(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
+def test_match_files_fit_source_and_each_other(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
     folder, _ = matched
     size = Image.open(teapots / "a.png").size
     flo, npz, kitti = (read_flow(folder / name) for name in ("flow.flo", "flow.npz", "flow.png"))
@@ -48,7 +48,7 @@ def test_the_files_fit_the_source_and_each_other(matched: tuple[Path, dict[str, 
     assert Image.open(folder / "overview.png").width > 3 * size[0]
 
 
-def test_matches_less_confident_than_asked_for_are_not_valid(
+def test_match_min_confidence_limits_validity(
     matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
 ) -> None:
     folder, record = matched
@@ -61,9 +61,7 @@ def test_matches_less_confident_than_asked_for_are_not_valid(
     assert 0 < json.loads(done.stdout)["valid_share"] < record["valid_share"]
 
 
-def test_the_warp_shows_the_target_where_the_flow_points(
-    matched: tuple[Path, dict[str, object]], teapots: Path
-) -> None:
+def test_match_warp_shows_target_along_flow(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
     folder, _ = matched
     flow = read_flow(folder / "flow.npz")
     warped = np.asarray(Image.open(folder / "warped.png")).astype(float)
@@ -82,7 +80,7 @@ def test_the_warp_shows_the_target_where_the_flow_points(
         np.testing.assert_allclose(warped[y, x, :3], expected, atol=1)
 
 
-def test_the_record_on_stdout_is_the_one_in_the_folder_and_says_what_was_done(
+def test_match_record_on_stdout_is_match_json(
     matched: tuple[Path, dict[str, object]],
 ) -> None:
     folder, record = matched
@@ -93,9 +91,7 @@ def test_the_record_on_stdout_is_the_one_in_the_folder_and_says_what_was_done(
     assert record["valid_share"] == pytest.approx(valid.mean(), abs=1e-3)
 
 
-def test_the_teapots_parts_come_together_where_the_match_is_confident(
-    matched: tuple[Path, dict[str, object]], teapots: Path
-) -> None:
+def test_match_teapot_parts_match_where_confident(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
     """On the surface that both cameras see, against the renderer's truth. A round belly with another glaze has no
     landmarks, so it is the more confident quarter (lid, handle, spout, rims) that must be right, and known to be."""
     folder, _ = matched
@@ -109,7 +105,7 @@ def test_the_teapots_parts_come_together_where_the_match_is_confident(
     assert medians[0] < 0.5 * medians[3]
 
 
-def test_matching_again_in_another_process_gives_the_same_bytes(
+def test_match_match_again_gives_same_bytes(
     matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
 ) -> None:
     done = geomatch("match", teapots / "a.png", teapots / "b.png", "-o", "again", "--quiet", cwd=tmp_path)
@@ -118,7 +114,7 @@ def test_matching_again_in_another_process_gives_the_same_bytes(
         assert (tmp_path / "again" / name).read_bytes() == (matched[0] / name).read_bytes(), name
 
 
-def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_path: Path) -> None:
+def test_match_existing_folder_needs_overwrite(teapots: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")
     arguments = ("match", teapots / "a.png", teapots / "b.png", "-o", "out", "--preset", "fast")
@@ -147,9 +143,7 @@ def test_an_existing_folder_needs_leave_to_be_overwritten(teapots: Path, tmp_pat
         (["-o", "no/such/place"], ["no/such", "make it first"]),
     ],
 )
-def test_options_that_cannot_be_used_are_named(
-    arguments: list[str], said: list[str], teapots: Path, tmp_path: Path
-) -> None:
+def test_match_bad_options_are_named(arguments: list[str], said: list[str], teapots: Path, tmp_path: Path) -> None:
     done = geomatch("match", teapots / "a.png", teapots / "b.png", *arguments, cwd=tmp_path)
     assert_refused(done, *said, folder=tmp_path, status=1 if "1KiB" in arguments else 2)
 
@@ -157,22 +151,20 @@ def test_options_that_cannot_be_used_are_named(
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "no such file"), (b"", "not an image"), (b"just text", "not an image")]
 )
-def test_images_that_cannot_be_read_are_named(content: bytes | None, said: str, teapots: Path, tmp_path: Path) -> None:
+def test_match_unreadable_images_are_named(content: bytes | None, said: str, teapots: Path, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "bad.png").write_bytes(content)
     done = geomatch("match", teapots / "a.png", "bad.png", cwd=tmp_path)
     assert_refused(done, "bad.png", said, folder=tmp_path)
 
 
-def test_a_gpu_that_is_not_there_is_not_silently_replaced(
-    teapots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_match_missing_gpu_is_refused(teapots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = geomatch("match", teapots / "a.png", teapots / "b.png", "--device", "cuda", cwd=tmp_path)
     assert_refused(done, "--device cuda", "--device cpu", folder=tmp_path)
 
 
-def test_an_animation_is_matched_by_its_first_frame_and_that_is_said(teapots: Path, tmp_path: Path) -> None:
+def test_match_animation_uses_first_frame(teapots: Path, tmp_path: Path) -> None:
     frames = [Image.open(teapots / name).convert("RGB").resize((120, 90)) for name in ("a.png", "b.png")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     done = geomatch("match", "moving.gif", teapots / "b.png", "--preset", "fast", cwd=tmp_path)
@@ -181,7 +173,7 @@ def test_an_animation_is_matched_by_its_first_frame_and_that_is_said(teapots: Pa
     assert "first frame" in done.stderr
 
 
-def test_the_summary_doubts_images_that_have_nothing_in_common(teapots: Path, tmp_path: Path) -> None:
+def test_match_summary_doubts_unrelated_images(teapots: Path, tmp_path: Path) -> None:
     Image.new("RGB", (120, 90), "grey").save(tmp_path / "grey.png")
     done = geomatch("match", "grey.png", teapots / "a.png", "--preset", "fast", "--no-pictures", cwd=tmp_path)
     said = outcome(json.loads(done.stdout))
@@ -191,7 +183,7 @@ def test_the_summary_doubts_images_that_have_nothing_in_common(teapots: Path, tm
     assert "little" not in outcome(json.loads(done.stdout))
 
 
-def test_ctrl_c_is_said_in_a_sentence_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_match_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     """It comes while the process waits for an image that a pipe does not give it."""
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
@@ -237,7 +229,7 @@ def opened_for_writing(pipe: Path, reader: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
-def test_a_reader_that_has_gone_away_is_no_catastrophe(arguments: list[str]) -> None:
+def test_match_closed_stdout_exits_quietly(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(**own_process(*arguments), stdout=write_end, stderr=subprocess.PIPE, check=False)

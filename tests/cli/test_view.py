@@ -10,7 +10,7 @@ import pytest
 from tests.cli.command import assert_refused, geomatch
 
 
-def test_a_page_and_a_line_of_json_and_the_same_again(teapots: Path, tmp_path: Path) -> None:
+def test_view_page_and_record_are_reproducible(teapots: Path, tmp_path: Path) -> None:
     arguments = ("view", teapots / "a.png", teapots / "b.png", "--preset", "fast")
     done = geomatch(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -25,7 +25,7 @@ def test_a_page_and_a_line_of_json_and_the_same_again(teapots: Path, tmp_path: P
     assert (tmp_path / "again.html").read_text() == page
 
 
-def test_a_page_that_is_there_needs_leave_to_be_overwritten(teapots: Path, tmp_path: Path) -> None:
+def test_view_existing_page_needs_overwrite(teapots: Path, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("mine")
     arguments = ("view", teapots / "a.png", teapots / "b.png", "-o", "page.html", "--preset", "fast")
     assert_refused(geomatch(*arguments, cwd=tmp_path), "page.html", "--overwrite", folder=tmp_path)
@@ -43,17 +43,17 @@ def test_a_page_that_is_there_needs_leave_to_be_overwritten(teapots: Path, tmp_p
         (["--max-memory", "lots"], "2GiB"),
     ],
 )
-def test_options_that_cannot_be_used_are_named(arguments: list[str], said: str, teapots: Path, tmp_path: Path) -> None:
+def test_view_bad_options_are_named(arguments: list[str], said: str, teapots: Path, tmp_path: Path) -> None:
     done = geomatch("view", teapots / "a.png", teapots / "b.png", *arguments, cwd=tmp_path)
     assert_refused(done, said, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_that_cannot_be_read_is_named(teapots: Path, tmp_path: Path) -> None:
+def test_view_missing_image_is_named(teapots: Path, tmp_path: Path) -> None:
     assert_refused(geomatch("view", teapots / "a.png", "b.png", cwd=tmp_path), "b.png: no such file", folder=tmp_path)
 
 
-def test_a_picture_whose_name_is_no_text_gets_its_page(teapots: Path, tmp_path: Path) -> None:
+def test_view_file_name_that_is_not_unicode(teapots: Path, tmp_path: Path) -> None:
     odd = tmp_path / os.fsdecode(b"odd\xff.png")
     shutil.copy(teapots / "a.png", odd)
     done = geomatch("view", odd, teapots / "b.png", "-o", "page.html", "--preset", "fast", "--quiet", cwd=tmp_path)
