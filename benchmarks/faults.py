@@ -1,9 +1,9 @@
-"""What a batch bears: killed at random moments, a disk that fills up, a folder that becomes read-only, broken images.
+"""Resume after faults: a killed process, a full disk, a read-only folder, broken images.
 
     python benchmarks/faults.py [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
 
-After each fault the batch is resumed, and every file is held against those of a batch left in peace. The full disk and
-the read-only folder are a tmpfs, which takes the right to mount one; without it the two are left out.
+After each fault the batch is resumed, and every file is compared with those of an undisturbed batch. The full disk and
+the read-only folder are a tmpfs; without the right to mount one, the two are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ CODE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """Exit status, lines on stdout, and text on stderr of a command."""
+
+    status: int
+    lines: list[dict[str, object]]
+    stderr: str
+
+
+@dataclass(frozen=True)
 class Trial:
     """The command, and the folder it runs in, so that what it writes has the same names in every trial."""
 
@@ -49,19 +58,43 @@ class Trial:
             text=True,
         )
 
-    def finish(self, *more: str) -> tuple[int, list[dict[str, object]], str]:
-        """Exit status, the lines, and what was said."""
+    def finish(self, *more: str) -> Outcome:
         process = self.start(*more)
-        out, said = process.communicate()
-        return process.returncode, [json.loads(line) for line in out.splitlines()], said.strip()
+        out, err = process.communicate()
+        return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], err.strip())
 
     def files(self) -> dict[str, bytes]:
         out = self.folder / "out"
         return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Where trials run, and what an undisturbed one writes, in so many seconds from its first line."""
+
+    folder: Path
+    pairs: Path
+    expected: dict[str, bytes]
+    seconds: float
+
+    @classmethod
+    def prepare(cls, folder: Path, pairs: Path) -> Bench:
+        undisturbed = new_trial(folder, "undisturbed", pairs)
+        process = undisturbed.start()
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.perf_counter()
+        process.communicate()
+        return cls(folder, pairs, undisturbed.files(), time.perf_counter() - began)
+
+
+def new_trial(folder: Path, name: str, pairs: Path) -> Trial:
+    (folder / name).mkdir()
+    return Trial(folder / name, ["--preset", "fast"], pairs)
+
+
 def killed(trial: Trial, seconds: float, dice: random.Random) -> int:
-    """Kill a batch at a random moment of ``seconds`` after its first line; how many pairs were whole by then."""
+    """Kill a batch at a random moment of ``seconds`` after its first line. Returns how many pairs were complete."""
     process = trial.start()
     assert process.stdout is not None
     process.stdout.readline()
@@ -79,37 +112,78 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def full_disk(trial: Trial, size: int) -> tuple[int, list[dict[str, object]], str]:
-    """A batch on a disk that holds ``size`` bytes, then room again."""
+def full_disk(trial: Trial, size: int) -> Outcome:
+    """A batch on a disk that holds ``size`` bytes; then it has room again."""
     remount(trial.folder, f"size={size}")
     outcome = trial.finish()
     remount(trial.folder, "size=1g")
     return outcome
 
 
-def read_only(trial: Trial, after: int) -> tuple[int, list[dict[str, object]], str]:
-    """A batch whose disk is read-only once ``after`` lines have come, then writable again."""
+def read_only(trial: Trial, after: int) -> Outcome:
+    """A batch whose disk is read-only once ``after`` lines are printed; then it is writable again."""
     process = trial.start()
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(after)]
     while subprocess.run(["mount", "-o", "remount,ro", str(trial.folder)], stderr=subprocess.DEVNULL).returncode:
         time.sleep(0.001)  # it is busy as long as a file is open for writing
-    lines += process.stdout  # not communicate(), which would pass over what has been read ahead
-    said = process.stderr.read() if process.stderr else ""
+    lines += process.stdout  # not communicate(), which would skip what has been read ahead
+    stderr = process.stderr.read() if process.stderr else ""
     status = process.wait()
     remount(trial.folder, "rw")
-    return status, [json.loads(line) for line in lines], said.strip()
+    return Outcome(status, [json.loads(line) for line in lines], stderr.strip())
 
 
-def add(
-    table: Table, fault: str, outcome: tuple[int, list[dict[str, object]], str], trial: Trial, peace: object
-) -> None:
-    status, lines, _ = outcome
-    failed = [line for line in lines if "error" in line]
-    again, _, said = trial.finish("--resume")
-    same = "yes" if trial.files() == peace and again == 0 else f"NO (status {again}: {said})"
+def add_row(table: Table, fault: str, outcome: Outcome, trial: Trial, expected: dict[str, bytes]) -> None:
+    """Resume a trial after a fault, and add to the table whether its files are the expected ones."""
+    failed = [line for line in outcome.lines if "error" in line]
+    again = trial.finish("--resume")
+    same = trial.files() == expected and again.status == 0
     example = str(failed[0]["error"]) if failed else ""
-    table.add_row(fault, str(status), f"{len(lines) - len(failed)} of {len(lines)}", example[-60:], same)
+    table.add_row(
+        fault,
+        str(outcome.status),
+        f"{len(outcome.lines) - len(failed)} of {len(outcome.lines)}",
+        example[-60:],
+        "yes" if same else f"NO (status {again.status}: {again.stderr})",
+    )
+
+
+def try_kills(bench: Bench, kills: int, dice: random.Random) -> str:
+    """Kill and resume; returns what came out, as a sentence."""
+    complete, same = [], 0
+    for number in range(kills):
+        trial = new_trial(bench.folder, f"killed-{number}", bench.pairs)
+        complete.append(killed(trial, bench.seconds, dice))
+        same += trial.finish("--resume").status == 0 and trial.files() == bench.expected
+        shutil.rmtree(trial.folder)
+    return f"killed with {sorted(complete)} pairs complete; resumed, identical in every byte: {same} of {kills}"
+
+
+def try_disks(bench: Bench, pairs: int, table: Table, console: Console) -> None:
+    for fault in ("full disk", "read-only"):
+        trial = new_trial(bench.folder, fault.replace(" ", "-"), bench.pairs)
+        if not mounted(trial.folder, "size=1g"):
+            console.print(f"{fault}: left out, since no tmpfs can be mounted here")
+            continue
+        try:
+            half = sum(map(len, bench.expected.values())) // 2
+            outcome = full_disk(trial, half) if fault == "full disk" else read_only(trial, pairs // 2)
+            add_row(table, fault, outcome, trial, bench.expected)
+        finally:
+            subprocess.run(["umount", str(trial.folder)], check=True)
+
+
+def try_broken_images(bench: Bench, images: Sequence[Path], table: Table, dice: random.Random) -> None:
+    """Cut a twentieth of the images off at a random byte, and mend them before the batch is resumed."""
+    broken = {path: path.read_bytes() for path in dice.sample(images, max(1, round(0.05 * len(images))))}
+    for path, content in broken.items():
+        path.write_bytes(content[: dice.randrange(len(content))])
+    trial = new_trial(bench.folder, "broken", bench.pairs)
+    outcome = trial.finish()
+    for path, content in broken.items():
+        path.write_bytes(content)
+    add_row(table, f"{len(broken)} broken of {len(images)} images", outcome, trial, bench.expected)
 
 
 def main() -> None:
@@ -124,57 +198,17 @@ def main() -> None:
 
     console, dice = Console(width=140), random.Random(given.seed)
     with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-        (base / "images").mkdir()
-        images = photographs(given.photographs, base / "images", given.images, given.side)
-        pairs = list_of(some_pairs(images, given.pairs), base)
-
-        def trial(called: str, listed: Path = pairs) -> Trial:
-            (base / called).mkdir()
-            return Trial(base / called, ["--preset", "fast"], listed)
-
-        calm = trial("calm")
-        process = calm.start()
-        assert process.stdout is not None
-        process.stdout.readline()
-        began = time.perf_counter()
-        process.communicate()
-        seconds, peace = time.perf_counter() - began, calm.files()
-        console.print(f"{given.pairs} pairs, {len(peace)} files; {seconds:.1f} s from the first pair to the last")
-
-        whole, same = [], 0
-        for number in range(given.kills):
-            each = trial(f"killed-{number}")
-            whole.append(killed(each, seconds, dice))
-            status, _, _ = each.finish("--resume")
-            same += status == 0 and each.files() == peace
-            shutil.rmtree(each.folder)
+        folder = Path(name)
+        (folder / "images").mkdir()
+        images = photographs(given.photographs, folder / "images", given.images, given.side)
+        bench = Bench.prepare(folder, list_of(some_pairs(images, given.pairs), folder))
         console.print(
-            f"killed with {sorted(whole)} pairs whole; resumed, identical in every byte: {same} of {given.kills}"
+            f"{given.pairs} pairs, {len(bench.expected)} files; {bench.seconds:.1f} s from first to last line"
         )
-
+        console.print(try_kills(bench, given.kills, dice))
         table = table_of("other faults", "status", "done", "error", "resumed: identical")
-        for fault in ("full disk", "read-only"):
-            each = trial(fault.replace(" ", "-"))
-            if not mounted(each.folder, "size=1g"):
-                console.print(f"{fault}: left out, since no tmpfs can be mounted here")
-                continue
-            try:
-                half = sum(map(len, peace.values())) // 2
-                outcome = full_disk(each, half) if fault == "full disk" else read_only(each, given.pairs // 2)
-                add(table, fault, outcome, each, peace)
-            finally:
-                subprocess.run(["umount", str(each.folder)], check=True)
-
-        broken = dice.sample(images, max(1, round(0.05 * len(images))))
-        whole_images = {path: path.read_bytes() for path in broken}
-        for path in broken:
-            path.write_bytes(whole_images[path][: dice.randrange(len(whole_images[path]))])
-        each = trial("broken")
-        outcome = each.finish()
-        for path, content in whole_images.items():
-            path.write_bytes(content)
-        add(table, f"{len(broken)} broken of {len(images)} images", outcome, each, peace)
+        try_disks(bench, given.pairs, table, console)
+        try_broken_images(bench, images, table, dice)
         console.print(table)
 
 

@@ -1,10 +1,10 @@
-"""The one family of errors the library raises, and the one kind of notice it gives."""
+"""The errors that geomatch raises, and its warning."""
 
 
 class GeomatchError(Exception):
-    """Something went wrong that the user can understand; the message is one clear sentence.
+    """The base of all errors that geomatch raises; the message is one sentence for the user.
 
-    ``exit_code`` is what the command line ends with: 1 for a failure, 2 for usage and bad input.
+    ``exit_code`` is the exit status of the command line: 1 for a failure, 2 for usage and bad input.
     """
 
     exit_code = 1
@@ -17,16 +17,16 @@ class InputError(GeomatchError):
 
 
 class WeightsError(InputError):
-    """A weights file is missing, damaged, unsafe or of the wrong kind."""
+    """A weights file is missing, damaged, unsafe or of another network."""
 
 
 class OutOfMemoryError(GeomatchError):
-    """The work does not fit in memory; the message names the option that makes it smaller."""
+    """Memory does not suffice; the message names the options that need less."""
 
 
 class TrainingError(GeomatchError):
-    """Training had to stop."""
+    """Training cannot go on."""
 
 
 class GeomatchWarning(UserWarning):
-    """A notice for the user: the work goes on, but something was not quite as given."""
+    """A warning for the user: the work goes on, but not exactly as asked."""

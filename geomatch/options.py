@@ -1,4 +1,4 @@
-"""Names and choices shared by the library and the command line. Imports nothing heavy."""
+"""The choices that the library and the command line share. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum, StrEnum, auto
 
 
 class Device(StrEnum):
-    """Where to compute. ``auto`` takes an NVIDIA GPU, else Apple's, else the CPU."""
+    """The device that computes. ``auto`` takes an NVIDIA GPU, else an Apple GPU, else the CPU."""
 
     auto = "auto"
     cpu = "cpu"
@@ -47,7 +47,7 @@ class Recipe(StrEnum):
 
 
 class Preset(StrEnum):
-    """How much work a match is worth."""
+    """Trade-offs between speed and precision of a match."""
 
     fast = "fast"
     default = "default"
@@ -64,7 +64,7 @@ class FlowFormat(StrEnum):
 
 
 class AnnotationFormat(StrEnum):
-    """Files of keypoints, masks and boxes."""
+    """File formats of keypoints, masks and boxes."""
 
     coco = "coco"
     labelme = "labelme"
@@ -72,12 +72,12 @@ class AnnotationFormat(StrEnum):
     csv = "csv"
 
 
-FOLDERS = frozenset({AnnotationFormat.labelme, AnnotationFormat.png})
-"""Formats with a file for each image; of the others one file holds all images."""
+FOLDER_FORMATS = frozenset({AnnotationFormat.labelme, AnnotationFormat.png})
+"""Formats with one file per image in a folder; the other formats have one file for all images."""
 
 
 class AnnotationKind(StrEnum):
-    """What kind of annotation is transferred."""
+    """Kinds of annotations that can be transferred."""
 
     keypoints = "keypoints"
     masks = "masks"
@@ -85,7 +85,7 @@ class AnnotationKind(StrEnum):
 
 
 class Existing(Enum):
-    """What to do about output that is there already: refuse all work, leave it and do the rest, or write over it."""
+    """What to do if output exists: refuse to start, keep it and do the rest, or replace it."""
 
     refused = auto()
     kept = auto()
@@ -93,7 +93,7 @@ class Existing(Enum):
 
 
 class MaskEncoding(StrEnum):
-    """How COCO writes a mask: polygons, the lengths of its runs, or those packed into a text."""
+    """COCO's encodings of a mask: polygons, run lengths, or run lengths packed into a string."""
 
     polygons = "polygons"
     runs = "runs"
@@ -109,9 +109,11 @@ class FeatureFormat(StrEnum):
 
 @dataclass(frozen=True)
 class PresetSettings:
-    """working_size: the longer side images are resized to for the features, in pixels.
-    cells: about how many cells the grid on which they are matched has along that side, at least.
-    features, matcher: unless others are asked for by name."""
+    """The settings behind a preset's name.
+
+    features, matcher: the defaults, by name. working_size: the longer side, in pixels, that images are resized to for
+    the features. cells: about how many cells, at least, the matched grid has along the longer side.
+    """
 
     features: str = "combined"
     working_size: int = 320
@@ -126,3 +128,4 @@ PRESETS: Mapping[Preset, PresetSettings] = {
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30
+"""Bytes that a matcher may work in, besides the features and its result."""

@@ -1,4 +1,4 @@
-"""Parameters of matchers and recipes: fields of frozen dataclasses, parsed from text at the command line, typed after.
+"""Parameters of matchers and recipes: fields of frozen dataclasses, checked by type, parsed from text by the CLI.
 
 >>> from dataclasses import dataclass
 >>> @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def parse_parameters(kind: type[DataclassInstance], texts: Mapping[str, str], ow
     """Parse texts by the types of a dataclass's fields.
 
     Args:
-        kind: the dataclass. Its fields are int, float, bool, str, a StrEnum, a tuple of these (written with commas), or
-            one of them or None (written ``none``).
+        kind: the dataclass. Its fields are int, float, bool, str, a StrEnum, a tuple of one of these (written with
+            commas), or one of these or None (written ``none``).
         texts: values by field name, as the user wrote them.
-        owner: whose parameters they are, for messages, as "matcher dsp".
+        owner: what has the parameters, for messages, as "matcher dsp".
 
     Raises:
         InputError: for a name that is not a field, or a text that does not fit its type.
@@ -49,7 +49,7 @@ def parse_parameters(kind: type[DataclassInstance], texts: Mapping[str, str], ow
 
 
 def with_parameters(settings: Settings, values: Mapping[str, object], owner: str) -> Settings:
-    """The same settings with other values for some fields.
+    """The settings with other values for some fields.
 
     Raises:
         InputError: for a name that is not a field, a value of another type, or one that the settings refuse.
@@ -58,13 +58,13 @@ def with_parameters(settings: Settings, values: Mapping[str, object], owner: str
     for name, value in values.items():
         wanted = _type_of(type(settings), name, owner)
         if not has_type(value, wanted):
-            raise InputError(f"parameter {name} of {owner}: {value!r} is not {_described(wanted)}")
+            raise InputError(f"parameter {name} of {owner}: {value!r} is not {_in_words(wanted)}")
         typed[name] = wanted(value) if _is_enum(wanted) else value
     return replace(settings, **typed)
 
 
 def has_type(value: object, wanted: Any) -> bool:
-    """Whether a value may stand in a field of a type; an int may stand for a float, a bool for nothing else."""
+    """Whether a value fits a field of a type. An int fits float; a bool fits bool alone."""
     if get_origin(wanted) in (Union, types.UnionType):
         return any(has_type(value, each) for each in get_args(wanted))
     if get_origin(wanted) is tuple:
@@ -98,19 +98,19 @@ def _parse(text: str, wanted: Any, name: str) -> object:
     try:
         return _BOOLEANS[text.lower()] if wanted is bool else wanted(text)
     except (ValueError, KeyError):
-        raise InputError(f"{name}: '{text}' is not {_described(wanted)}") from None
+        raise InputError(f"{name}: '{text}' is not {_in_words(wanted)}") from None
 
 
 def _is_enum(wanted: Any) -> bool:
     return isinstance(wanted, type) and issubclass(wanted, StrEnum)
 
 
-def _described(wanted: Any) -> str:
-    """A type in words, for messages."""
+def _in_words(wanted: Any) -> str:
+    """A field's type in words, for messages."""
     if get_origin(wanted) in (Union, types.UnionType):
-        return " or ".join("none" if each is types.NoneType else _described(each) for each in get_args(wanted))
+        return " or ".join("none" if each is types.NoneType else _in_words(each) for each in get_args(wanted))
     if get_origin(wanted) is tuple:
-        return f"a list of values, each {_described(get_args(wanted)[0])}"
+        return f"a list of values, each {_in_words(get_args(wanted)[0])}"
     if _is_enum(wanted):
         return f"one of {', '.join(wanted)}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(wanted, str(wanted))

@@ -1,7 +1,15 @@
-"""What is chosen by name: features, matchers, datasets and protocols. Imports nothing heavy.
+"""Features, matchers, datasets and protocols by name. Imports nothing heavy.
 
-A name stands for "module:attribute", imported when it is used. One table serves look-up, shell completion, help texts
-and error messages; features and matchers of other installed packages are found by their entry points.
+A name stands for "module:attribute", which is imported when it is used. The same table serves look-up, shell
+completion, help texts and error messages. Other installed packages add features and matchers by entry points.
+
+>>> FEATURES.canonical("joined")
+'combined'
+>>> MATCHERS.load("nn").__name__
+'NearestNeighbours'
+>>> MATCHERS.canonical("hugh")  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+geomatch.errors.InputError: unknown matcher 'hugh' (did you mean 'hough'?): the known ones are nn, mutual, ...
 """
 
 from __future__ import annotations
@@ -20,7 +28,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Entry:
-    """A choice: the object it stands for, as "module:attribute" ("" for a name alone), and a line about it."""
+    """A choice.
+
+    target: the object it stands for, as "module:attribute"; "" if it is only a name. about: one line about it.
+    """
 
     target: str
     about: str
@@ -35,8 +46,8 @@ class Entry:
 class Registry:
     """All choices of one kind, by name.
 
-    kind: what they are, for messages. aliases: old names and what they are called now. group: the entry points under
-    which other packages add to them; "" if they cannot.
+    kind: what they are, for messages. aliases: old names, and the names of today. group: the entry points by which
+    other packages add choices; "" if they cannot.
     """
 
     kind: str
@@ -45,29 +56,29 @@ class Registry:
     group: str = ""
 
     def names(self) -> list[str]:
-        """Every name, geomatch's own first; no code of other packages is run."""
+        """Every name, geomatch's own first. No code of other packages is run."""
         return [*self.entries, *(plugin_names(self.group) if self.group else ())]
 
     def canonical(self, name: str) -> str:
-        """The name that a choice goes by today. Raises InputError for an unknown name, with names like it."""
+        """The name of today for a name or an alias. Raises InputError, with a similar name, for an unknown one."""
         name = self.aliases.get(name, name)
         known = self.names()
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            meant = f" (did you mean '{near[0]}'?)" if near else ""
-            raise InputError(f"unknown {self.kind} '{name}'{meant}: the known ones are {', '.join(known)}")
+            similar = get_close_matches(name, known, n=1)
+            hint = f" (did you mean '{similar[0]}'?)" if similar else ""
+            raise InputError(f"unknown {self.kind} '{name}'{hint}: the known ones are {', '.join(known)}")
         return name
 
     def load(self, name: str) -> Any:
-        """The object that one of geomatch's own names stands for. Raises InputError for an unknown name."""
+        """Import the object that one of geomatch's own names stands for. Raises InputError for an unknown name."""
         return self.entries[self.canonical(name)].load()
 
     def make(self, name: str, wanted: type[Made], *arguments: object) -> Made:
-        """Call what a name stands for, ours or a plug-in, with ``arguments``.
+        """Call the object that a name stands for, geomatch's own or a plug-in's, with ``arguments``.
 
         Raises:
             InputError: for an unknown name.
-            GeomatchError: naming the package, if a plug-in fails or makes something that is not ``wanted``.
+            GeomatchError: naming the package, if a plug-in fails or makes an object that is not a ``wanted``.
         """
         name = self.canonical(name)
         if name in self.entries:
@@ -78,9 +89,13 @@ class Registry:
 FEATURES = Registry(
     "features",
     {
-        "introspection": Entry("geomatch.features.introspection:load", "geometrically stable, with confidence"),
-        "anchornet": Entry("geomatch.features.anchornet:load", "anchors; anchornet:CLASS takes one class's alone"),
-        "combined": Entry("geomatch.features.combined:load", "both learners; combined:1+0.8 at several sizes"),
+        "introspection": Entry("geomatch.features.introspection:load", "stable under warps, with a confidence"),
+        "anchornet": Entry(
+            "geomatch.features.anchornet:load", "parts of objects; anchornet:CLASS takes one class alone"
+        ),
+        "combined": Entry(
+            "geomatch.features.combined:load", "introspection and anchornet; combined:1+0.8 at two scales"
+        ),
         "hypercolumn": Entry("geomatch.features.hypercolumn:load", "stages of the trunk, as hypercolumn:2+3"),
         "sift": Entry("geomatch.features.handcrafted.sift:load", "dense SIFT; needs the extra baselines"),
         "hog": Entry("geomatch.features.handcrafted.hog:load", "dense HOG; needs the extra baselines"),
@@ -93,7 +108,9 @@ MATCHERS = Registry(
     "matcher",
     {
         "nn": Entry("geomatch.matching.nearest:NearestNeighbours", "nearest neighbours"),
-        "mutual": Entry("geomatch.matching.mutual:MutualNeighbours", "mutual nearest neighbours, the rest filled in"),
+        "mutual": Entry(
+            "geomatch.matching.mutual:MutualNeighbours", "mutual nearest neighbours, other cells filled in"
+        ),
         "hough": Entry("geomatch.matching.hough:HoughVoting", "Hough voting on displacements, local"),
         "dsp": Entry("geomatch.matching.spatial_pyramid.spatial_pyramid:SpatialPyramid", "deformable spatial pyramid"),
         "pf-nam": Entry("geomatch.matching.proposal_flow.proposal_flow:NaiveAppearance", "Proposal Flow, appearance"),
@@ -102,7 +119,7 @@ MATCHERS = Registry(
         "affine": Entry(
             "geomatch.matching.affine_consistency.affine:AffineConsistency", "affine consistency of neighbours"
         ),
-        "fusion": Entry("geomatch.matching.fusion:Fusion", "per cell the most probable of several matchers"),
+        "fusion": Entry("geomatch.matching.fusion:Fusion", "the most probable of several matchers at each cell"),
     },
     aliases={"coherence": "affine"},
     group="geomatch.matchers",
@@ -125,7 +142,7 @@ DATASETS = Registry(
 PROTOCOLS = Registry(
     "protocol",
     {
-        "geomatch": Entry("", "ours: original pixels, the benchmark's own length"),
+        "geomatch": Entry("", "geomatch's own: original pixels, the benchmark's own length"),
         "pf": Entry("", "as Proposal Flow evaluates"),
         "scnet": Entry("", "as SCNet evaluates"),
         "hpf": Entry("", "as Hyperpixel Flow evaluates"),
@@ -136,4 +153,4 @@ PROTOCOLS = Registry(
         "all": Entry("", "every protocol of the benchmark"),
     },
 )
-"""What a protocol means depends on the benchmark: `geomatch.evaluation.protocols.find_protocols` knows."""
+"""A protocol differs from benchmark to benchmark; `geomatch.evaluation.protocols.find_protocols` gives it."""

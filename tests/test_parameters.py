@@ -1,4 +1,4 @@
-"""Parameters parsed from text at the command line, and checked when they come typed."""
+"""Parameters parsed from text, and checked by type."""
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -43,7 +43,7 @@ class Basket:
         ("sizes", "", ()),
     ],
 )
-def test_parse_by_type(name: str, text: str, value: object) -> None:
+def test_parse_parameters_by_type(name: str, text: str, value: object) -> None:
     parsed = parse_parameters(Basket, {name: text}, "basket")[name]
     assert parsed == value
     assert type(parsed) is type(value)
@@ -60,7 +60,7 @@ def test_parse_by_type(name: str, text: str, value: object) -> None:
         ("colour", "red", "basket has no parameter 'colour': it has count, weight, ripe"),
     ],
 )
-def test_parse_refuses(name: str, text: str, said: str) -> None:
+def test_parse_parameters_refuses(name: str, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse_parameters(Basket, {name: text}, "basket")
 
@@ -78,18 +78,18 @@ def test_parse_refuses(name: str, text: str, said: str) -> None:
         ("colour", "red", "basket has no parameter 'colour'"),
     ],
 )
-def test_typed_values_are_checked(name: str, value: object, said: str) -> None:
+def test_with_parameters_checks_types(name: str, value: object, said: str) -> None:
     with pytest.raises(InputError, match=said):
         with_parameters(Basket(), {name: value}, "basket")
 
 
-def test_typed_values_are_taken_as_they_are() -> None:
+def test_with_parameters_sets_values() -> None:
     given = {"count": 3, "weight": 2, "ripe": True, "kind": "pear", "limit": None, "sizes": (1,)}
     assert with_parameters(Basket(), given, "basket") == Basket(3, 2, True, Fruit.pear, "", None, (1,))
 
 
 @pytest.mark.parametrize("name", MATCHERS.entries)
-def test_defaults_of_matchers_survive_text(name: str) -> None:
+def test_matcher_defaults_survive_text(name: str) -> None:
     """Every default, written as text and parsed again, is itself."""
     matcher = load_matcher(name)
     texts = {field.name: str(getattr(matcher, field.name)) for field in fields(matcher)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Scores as a person reads them, and as JSON."""
+"""Print scores as tables or JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Interval = tuple[float, float]
 
 
 def print_json(evaluations: Sequence[Evaluation]) -> None:
-    """One line for each."""
+    """Print one JSON line per evaluation."""
     for evaluation in evaluations:
         typer.echo(json_text(to_record(evaluation)))
 
 
 def print_tables(evaluations: Sequence[Evaluation]) -> None:
-    """Of each evaluation the scores by class under the first protocol, then the other protocols, then the measures."""
+    """Print each evaluation: scores by class under the first protocol, all protocols, then the other measures."""
     console = _console()
     for evaluation in evaluations:
         for table in _tables(evaluation):
@@ -35,7 +35,7 @@ def print_tables(evaluations: Sequence[Evaluation]) -> None:
 
 
 def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Comparison], *, json: bool) -> None:
-    """Every score of both, the interval of their difference, and which is better."""
+    """Print every score of both evaluations, the interval of their difference, and which is better."""
     if json:
         scores = [plain(comparison) for comparison in comparisons]
         typer.echo(json_text({"first": first.label, "second": second.label, "scores": scores}))
@@ -60,7 +60,7 @@ def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Compar
 
 
 def _console() -> Console:
-    """For what has names from files in it: brackets are no markup."""
+    """A console for text with names from files; Rich markup is off."""
     return Console(markup=False)
 
 
@@ -108,7 +108,7 @@ def _protocol_table(title: str, groups: Sequence[Sequence[Result]]) -> Table:
 
 def _measure_table(title: str, measures: Sequence[Measure]) -> Table:
     table = Table(title=title, title_justify="left")
-    for column in ("measure", "value", "95 %", "what it is"):
+    for column in ("measure", "value", "95 %", "definition"):
         table.add_column(column, justify="right" if column in ("value", "95 %") else "left")
     for measure in measures:
         arrow = "↑" if measure.better == "higher" else "↓"
@@ -118,7 +118,7 @@ def _measure_table(title: str, measures: Sequence[Measure]) -> Table:
 
 
 def _selection_table(evaluations: Sequence[Evaluation]) -> Table:
-    """One column a selection: the first protocol's scores and the measures side by side."""
+    """A column per selection: the scores under the first protocol, then the measures."""
     first = evaluations[0]
     table = Table(title=f"{first.dataset} {first.split}, all selections", title_justify="left")
     table.add_column("score")

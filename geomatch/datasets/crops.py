@@ -19,7 +19,7 @@ from geomatch.annotations import Box
 from geomatch.datasets.image_folder import LabelledImage, label_table
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
-from geomatch.io.parsing import position
+from geomatch.io.parsing import position, reading
 from geomatch.io.tables import Row, read_table
 
 COLUMNS = ("file", "label", "left", "top", "right", "bottom", "score")
@@ -111,13 +111,11 @@ def _read_crop(row: Row) -> Crop:
 
 def _parse_boxes(row: Row) -> list[tuple[str, Box]]:
     text = row.fields.get("boxes")
-    try:
+    with reading(f'{row.origin}: boxes must be JSON, as [["cat", left, top, right, bottom]]'):
         return [
             (str(label), (position(left), position(top), position(right), position(bottom)))
             for label, left, top, right, bottom in (json.loads(text) if text else ())
         ]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f'{row.origin}: boxes must be JSON, as [["cat", left, top, right, bottom]]') from error
 
 
 def _grow(box: Box, margin: float) -> Box:

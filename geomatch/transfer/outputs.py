@@ -12,7 +12,7 @@ from geomatch.errors import InputError
 from geomatch.io.annotations.files import AnnotationOutput, open_output
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import InputImage
-from geomatch.options import FOLDERS, AnnotationFormat, Existing
+from geomatch.options import FOLDER_FORMATS, AnnotationFormat, Existing
 from geomatch.runtime.shard import Shard
 from geomatch.transfer.manifest import Manifest
 from geomatch.transfer.reference import Reference
@@ -76,7 +76,7 @@ def open_files(
     existing: Existing,
 ) -> AnnotationOutput:
     """The files for this process's ``targets``. Raises InputError, before any work, if they cannot be written."""
-    if share.count > 1 and format not in FOLDERS:
+    if share.count > 1 and format not in FOLDER_FORMATS:
         raise InputError(
             f"-o {path}: {share.count} processes cannot write one file; "
             "give a folder with --format labelme or png, or leave out -o and take the lines"

@@ -96,7 +96,7 @@ def test_eval_names_or_counts_bad_pairs(pictures: Path) -> None:
     assert "000000-x-y:cat.json: target keypoint (7, 99) lies outside" in done.stderr
     done = evaluate(pictures, "--skip-bad", "--json")
     assert done.returncode == 0
-    assert "1 pairs cannot be used and are left out; the first: 000000-x-y:cat.json" in done.stderr
+    assert "1 pairs are unusable and left out; the first: 000000-x-y:cat.json" in done.stderr
     assert len(json.loads(done.stdout)["skipped"]) == 1
 
 
@@ -166,7 +166,7 @@ def test_eval_interrupted_exits_130_and_continues(
         stopped = geomatch(*arguments, cwd=tmp_path, env=cache)
     assert (stopped.returncode, stopped.stdout) == (130, "")
     assert stopped.stderr.splitlines() == [
-        "geomatch: note: interrupted; the finished pairs are kept, and the same command goes on from there",
+        "geomatch: note: interrupted; finished pairs are cached, and the same command continues from there",
         "geomatch: interrupted",
     ]
     done = geomatch(*arguments, cwd=tmp_path, env=cache)
@@ -186,7 +186,7 @@ def test_datasets_check_names_faults(willow: Path) -> None:
     done = geomatch("datasets", "check", "pf-willow", "--root", willow, cwd=willow.parent)
     assert done.returncode == 2
     assert "900" in done.stdout
-    assert "test: 20 pairs, where 900 were published" in done.stderr
+    assert "test: 20 pairs instead of the published 900" in done.stderr
     (willow / "duck(S)" / "a.png").write_bytes(b"")
     done = geomatch("datasets", "check", "pf-willow", "--root", willow, cwd=willow.parent)
     assert "duck(S)/a.png: damaged or not an image" in done.stderr.replace("\n", "")

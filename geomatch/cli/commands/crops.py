@@ -1,4 +1,4 @@
-"""`geomatch crops`: where the labelled things are on photographs, as a table for training."""
+"""`geomatch crops`: find the labelled objects in images and write their boxes as a table for training."""
 
 from __future__ import annotations
 
@@ -28,24 +28,22 @@ WHOLE, CENTRED = (0.0, 0.0, 1.0, 1.0), (0.15, 0.15, 0.85, 0.85)
 def crops(
     data: Annotated[
         list[Path],
-        typer.Option(
-            help="Folder of photographs, folder of .tar shards, or one shard; repeatable.", show_default=False
-        ),
+        typer.Option(help="Folder of images, folder of .tar shards, or one shard; repeatable.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Table to write (CSV).", show_default=False)],
     weights: WeightsFile = None,
     max_unreadable: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named.")
+        float, typer.Option(min=0, max=1, help="Largest share of damaged images; they are listed.")
     ] = 0.01,
     device: DeviceChoice = Device.auto,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, not a table.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find where on photographs the things of their labels are, from image labels alone.
+    """Find the objects of the labels in images, from image labels alone.
 
-    OUT gets a row for each photograph and label: file, label, left, top, right, bottom, score. Edges are in pixels of
-    the upright photograph, pixel centres at integers: a whole photograph is -0.5, -0.5, width - 0.5, height - 0.5.
-    Where the label table has true boxes, CorLoc is printed: the share of a label's photographs with IoU >= .5.
+    OUT has a row for each image and label: file, label, left, top, right, bottom, score. Edges are in pixels of the
+    upright image, pixel centres at integers: a whole image is -0.5, -0.5, width - 0.5, height - 0.5. If the label table
+    has true boxes, CorLoc is printed: the share of the images of a label with IoU >= .5.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -57,17 +55,17 @@ def crops(
     from geomatch.training.crops import extract_descriptors, find_crops
 
     check_writable(out)
-    photographs = find_images(data)
+    images = find_images(data)
     true = read_true_boxes(data)
-    place = find_device(device)
-    extractor = load_features("introspection", working_size=WORKING_SIZE, device=place, weights=weights)
-    reader = ImageReader(len(photographs), max_unreadable)
+    on = find_device(device)
+    extractor = load_features("introspection", working_size=WORKING_SIZE, device=on, weights=weights)
+    reader = ImageReader(len(images), max_unreadable)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=stderr_console(quiet=quiet)) as bar:
-        labelled = sum(bool(by_label([photograph])) for photograph in photographs)
-        shown = bar.add_task("extracting", total=labelled)
-        cells = extract_descriptors(photographs, extractor, reader, place, lambda count: bar.advance(shown, count))
-        bar.update(shown, description="finding")
+        labelled = sum(bool(by_label([image])) for image in images)
+        task = bar.add_task("extracting", total=labelled)
+        cells = extract_descriptors(images, extractor, reader, on, lambda count: bar.advance(task, count))
+        bar.update(task, description="finding")
         found = find_crops(cells)
     write_crops(out, found)
     if reader.unreadable:
@@ -80,22 +78,22 @@ def crops(
 
 
 def _scores(cells: CellDescriptors, found: list[Crop], true: Mapping[tuple[str, str], list[Box]]) -> Scores:
-    """CorLoc of what was found, and of what it has to beat."""
+    """CorLoc of the crops found and, for comparison, of two fixed boxes."""
     from geomatch.evaluation.metrics.localisation import Localisation, corloc
     from geomatch.training.crops import fixed_crops
 
-    ways = {
+    methods = {
         "found": found,
         "whole photograph": fixed_crops(cells, WHOLE),
         "centred, 70 % of each side": fixed_crops(cells, CENTRED),
     }
     return {
-        way: corloc(
+        method: corloc(
             Localisation(crop.label, crop.box, true[crop.file, crop.label])
             for crop in crops
             if (crop.file, crop.label) in true
         )
-        for way, crops in ways.items()
+        for method, crops in methods.items()
     }
 
 
@@ -105,14 +103,14 @@ def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) ->
     from geomatch.evaluation.metrics.localisation import mean_corloc
     from geomatch.io.json_text import json_text
 
-    said = {
-        way: {
+    record = {
+        method: {
             "mean": mean_corloc(labels) if labels else None,
             "labels": {label: asdict(score) for label, score in labels.items()},
         }
-        for way, labels in scores.items()
+        for method, labels in scores.items()
     }
-    typer.echo(json_text({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": said}))
+    typer.echo(json_text({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": record}))
 
 
 def _print_table(scores: Scores) -> None:
@@ -126,7 +124,7 @@ def _print_table(scores: Scores) -> None:
     for column in ("photographs", *scores):
         table.add_column(column, justify="right")
     for label, score in scores["found"].items():
-        table.add_row(label, f"{score.photographs:,}", *(f"{way[label].share:.3f}" for way in scores.values()))
+        table.add_row(label, f"{score.photographs:,}", *(f"{labels[label].share:.3f}" for labels in scores.values()))
     table.add_section()
-    table.add_row("mean over labels", "", *(f"{mean_corloc(way):.3f}" for way in scores.values()))
+    table.add_row("mean over labels", "", *(f"{mean_corloc(labels):.3f}" for labels in scores.values()))
     Console().print(table)

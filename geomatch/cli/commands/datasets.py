@@ -1,4 +1,4 @@
-"""`geomatch datasets`: which benchmarks there are, and whether their folders are whole."""
+"""`geomatch datasets`: list the benchmarks, and check their folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer(help="List the benchmarks; check one's folder.")
 
 @app.callback(invoke_without_command=True)
 def list_datasets(context: typer.Context) -> None:
-    """List the benchmarks that `geomatch eval` knows, and where each is or should be."""
+    """List the benchmarks that `geomatch eval` knows, and their folders."""
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
@@ -32,7 +32,7 @@ def list_datasets(context: typer.Context) -> None:
     from geomatch.registry import DATASETS
 
     table = Table()
-    for column in ("name", "what it has", "state"):
+    for column in ("name", "annotations", "folder"):
         table.add_column(column, overflow="fold")
     for benchmark in map(find_benchmark, DATASETS.names()):
         table.add_row(benchmark.name, benchmark.about, _state(benchmark))
@@ -44,19 +44,21 @@ def check(
     name: Annotated[
         str,
         typer.Argument(
-            autocompletion=completion.datasets, help="One of those that `geomatch datasets` lists.", show_default=False
+            autocompletion=completion.datasets, help="Name as listed by `geomatch datasets`.", show_default=False
         ),
     ],
     root: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The dataset's own folder; else $GEOMATCH_DATA/NAME or ./data/NAME."),
+        typer.Option(metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="trn|val|test", help="By default every split there is.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="trn|val|test", help="By default every split in the folder.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Read every annotation and every image of a benchmark, and count them.
 
-    Prints a table of splits. What is missing or cannot be used is named, and the exit status is then 2.
+    Prints a table of splits. Missing and unusable files are listed, with exit status 2.
     """
     from rich.console import Console
     from rich.table import Table
@@ -84,11 +86,11 @@ def check(
         )
         faults += found.faults
         if published is not None and found.pairs + len(found.faults) != published:
-            faults.append(f"{each}: {found.pairs + len(found.faults):,} pairs, where {published:,} were published")
+            faults.append(f"{each}: {found.pairs + len(found.faults):,} pairs instead of the published {published:,}")
     Console().print(table)
     if faults:
         more = f"\n... and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
-        raise InputError(f"{name} in {folder} is not whole:\n" + "\n".join(faults[:NAMED_AT_MOST]) + more)
+        raise InputError(f"{name} in {folder} is incomplete:\n" + "\n".join(faults[:NAMED_AT_MOST]) + more)
 
 
 def _state(benchmark: Benchmark) -> str:
@@ -97,6 +99,6 @@ def _state(benchmark: Benchmark) -> str:
     places = possible_roots(benchmark)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        return f"not at {places[0]}; from {benchmark.home}"
+        return f"not at {places[0]}; download from {benchmark.home}"
     splits = benchmark.splits(found)
-    return f"{found}: {', '.join(splits)}" if splits else f"{found}: not complete, see geomatch datasets check"
+    return f"{found}: {', '.join(splits)}" if splits else f"{found}: incomplete, see geomatch datasets check"

@@ -1,4 +1,4 @@
-"""`geomatch eval`: a benchmark to scores."""
+"""`geomatch eval`: score features and matchers on a benchmark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DatasetFolder = Annotated[
     Path | None,
-    typer.Option("--root", metavar="DIR", help="The dataset's own folder; else $GEOMATCH_DATA/NAME or ./data/NAME."),
+    typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
 ]
 
 
@@ -35,13 +35,13 @@ def evaluate(
         typer.Option(
             metavar="NAME",
             autocompletion=completion.datasets,
-            help="One of those that `geomatch datasets` lists.",
+            help="Name as listed by `geomatch datasets`.",
             show_default=False,
         ),
     ] = None,
     root: DatasetFolder = None,
     split: Annotated[
-        str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only one there.")
+        str | None, typer.Option(metavar="trn|val|test", help="By default test, or the only split there.")
     ] = None,
     features: Annotated[
         list[str] | None,
@@ -65,32 +65,32 @@ def evaluate(
         ),
     ] = ["geomatch"],  # noqa: B006
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Score only N pairs, spread over all: not the benchmark.")
+        int | None, typer.Option(min=1, metavar="N", help="Score N pairs spread over all, not the benchmark.")
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out and count pairs that cannot be used.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Predict anew what earlier runs have kept.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a selection, not tables.")] = False,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all scores as a table, too.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page with tables and pictures.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and count unusable pairs.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete cached predictions and predict again.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per selection, not tables.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all scores as a table.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write a page with tables and pictures.")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="A.json B.json", help="Tell whether B beats A, instead of evaluating."),
+        typer.Option(metavar="A.json B.json", help="Compare two outputs of --json instead of evaluating."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Score features and matchers on a benchmark, under one protocol or several.
 
-    Predictions of finished pairs are kept, so that a run that was stopped goes on where it was. Under protocol
-    geomatch, source keypoints are sent to the target in original pixels; one is correct if it lands within alpha times
-    the threshold length of the truth, which depends on the benchmark. `geomatch datasets` lists the benchmarks.
+    Predictions of finished pairs are cached, so an interrupted run continues where it stopped. Under protocol geomatch,
+    a source keypoint is correct if its predicted target position, in original pixels, is within alpha times a threshold
+    length of the truth; the length depends on the benchmark. `geomatch datasets` lists the benchmarks.
     """
     if compare is not None:
         _compare(*compare, json=json)
         return
     if dataset is None:
-        raise InputError("give --dataset NAME, as `geomatch datasets` lists them, or --compare A.json B.json")
+        raise InputError("give --dataset NAME, as listed by `geomatch datasets`, or --compare A.json B.json")
     _check_outputs(csv, report)
     from geomatch.cli import scores
     from geomatch.evaluation.protocols import find_protocols
@@ -141,10 +141,10 @@ def _load(
         if skip_bad:
             pairs = without_unreadable(pairs)
     if pairs.skipped:
-        notify(f"{len(pairs.skipped)} pairs cannot be used and are left out; the first: {pairs.skipped[0]}")
+        notify(f"{len(pairs.skipped)} pairs are unusable and left out; the first: {pairs.skipped[0]}")
     if limit is None or limit >= len(pairs.pairs):
         return pairs
-    notify(f"A SUBSET: {limit} of {len(pairs.pairs)} pairs, by --limit; these are not the benchmark's scores")
+    notify(f"A SUBSET: {limit} of {len(pairs.pairs)} pairs, by --limit; these are not the scores of the benchmark")
     return pairs.limited(limit)
 
 
@@ -174,7 +174,7 @@ def _run(
             with counting_bar(what, len(pairs.pairs) * len(group), quiet=quiet) as advance:
                 outcomes += run(pairs, group, protocols, cache=cache, fresh=fresh, on_pair=advance)
     except KeyboardInterrupt:
-        notify("interrupted; the finished pairs are kept, and the same command goes on from there")
+        notify("interrupted; finished pairs are cached, and the same command continues from there")
         raise
     return outcomes
 

@@ -10,7 +10,7 @@ import typer
 from geomatch.cli.batch import Told, check_stdin, listed, tell_all
 from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
 from geomatch.errors import InputError
-from geomatch.options import FOLDERS, AnnotationFormat, AnnotationKind, Existing
+from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
 
 @pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory", "cache"])
@@ -79,7 +79,7 @@ def transfer(
     assign_gpu()
     loaded = pipeline.build()
     origin = {**marked.record(), "least_confidence": min_confidence, **settings_record(loaded)}
-    manifest = Manifest(origin, existing) if written in FOLDERS else None
+    manifest = Manifest(origin, existing) if written in FOLDER_FORMATS else None
     features_of_reference = loaded.extract(marked.image.pixels)
     transfer = InstanceTransfer(loaded, features_of_reference, marked.annotations.instances, kind, min_confidence)
     finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)

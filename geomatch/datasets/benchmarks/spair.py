@@ -12,8 +12,8 @@ import numpy as np
 from geomatch.annotations import Box, Points
 from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
-from geomatch.errors import InputError
 from geomatch.io.json_text import read_json
+from geomatch.io.parsing import reading
 
 SPLITS = ("trn", "val", "test")
 
@@ -79,16 +79,14 @@ def _letters(name: str) -> str:
 
 
 def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) -> AnnotatedPair:
-    try:
-        entry = read_json(file)
+    entry = read_json(file)
+    with reading(f"{file}: not a pair annotation of SPair"):
         category = str(entry["category"])
         names = [
             f"JPEGImages/{entry.get(f'{side}_category', category)}/{entry[f'{side}_imname']}" for side in ("src", "trg")
         ]
         source_points, target_points = (_points(entry[f"{side}_kps"]) for side in ("src", "trg"))
         source_box, target_box = (_box(entry[f"{side}_bndbox"]) for side in ("src", "trg"))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{file}: not a pair annotation of SPair ({error!r})") from error
     source, target = (stored_image(root, name, file.name) for name in names)
     group = None
     if "src_category" in entry:

@@ -129,7 +129,7 @@ def open_output(
     *,
     existing: Existing,
 ) -> AnnotationOutput:
-    """One document for all images, or, for a format of `FOLDERS`, a folder with a file for each of ``targets``.
+    """One document for all images, or, for a format of `FOLDER_FORMATS`, a folder with a file for each of ``targets``.
 
     Raises InputError, before any work, if it cannot be written, or if a file exists and is not to be replaced.
     """
