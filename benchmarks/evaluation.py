@@ -1,9 +1,9 @@
-"""What `geomatch eval` costs: where the time of a benchmark goes, and whether memory grows with the number of pairs.
+"""Time and memory of `geomatch eval`: the share of each stage, and memory over the number of pairs.
 
-    python benchmarks/evaluation.py                              # simulated, of SPair-71k's size
-    python benchmarks/evaluation.py --pf-willow PF-dataset       # the real benchmark, too
+    python benchmarks/evaluation.py                              # simulated, with the size of SPair-71k
+    python benchmarks/evaluation.py --pf-willow PF-dataset       # also the real benchmark
 
-The simulated benchmark has 18 classes of 100 photographs, noise of 200 x 150 pixels, and 12,234 pairs within classes.
+The simulated benchmark has 18 classes of 100 noise images of 200 x 150 pixels, and 12,234 pairs within classes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = (1_000, 10_000, PAIRS)
 
 
 def write_benchmark(root: Path) -> None:
-    """The simulated benchmark in SPair's layout, as animal-parts, which has no published size to fall short of."""
+    """Write the simulated benchmark in the layout of SPair-71k, as animal-parts, which has no published size."""
     random = np.random.default_rng(0)
     (root / "PairAnnotation" / "test").mkdir(parents=True)
     for number in range(CLASSES):
@@ -54,7 +54,7 @@ def write_benchmark(root: Path) -> None:
 
 
 def evaluate(dataset: str, root: Path, cache: Path, *more: str) -> tuple[dict[str, Any], float]:
-    """What one run prints, and its peak memory in MiB."""
+    """The JSON of one run, and its peak memory in MiB."""
     command = [sys.executable, "-m", "geomatch", "eval", "--dataset", dataset, "--root", str(root), "--json", "--fresh"]
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     with tempfile.TemporaryFile("w+") as output:
@@ -66,7 +66,7 @@ def evaluate(dataset: str, root: Path, cache: Path, *more: str) -> tuple[dict[st
         return json.load(output), usage.ru_maxrss / 1024
 
 
-def describe(label: str, record: dict[str, Any], peak: float) -> tuple[str, ...]:
+def make_row(label: str, record: dict[str, Any], peak: float) -> tuple[str, ...]:
     seconds = record["seconds"]
     total = sum(seconds.values())
     shares = (f"{seconds[stage] / total:.0%}" for stage in ("reading", "extraction", "matching", "scoring"))
@@ -102,11 +102,11 @@ def main() -> None:
         if arguments.pf_willow:
             for preset in ("fast", "default"):
                 run = evaluate("pf-willow", arguments.pf_willow, cache, "--preset", preset)
-                table.add_row(*describe(f"PF-WILLOW, {preset}", *run))
+                table.add_row(*make_row(f"PF-WILLOW, {preset}", *run))
         write_benchmark(root)
         for size in SIZES:
             run = evaluate("animal-parts", root, cache, "--preset", "fast", "--limit", str(size))
-            table.add_row(*describe("simulated, fast", *run))
+            table.add_row(*make_row("simulated, fast", *run))
     Console(width=120).print(table)
 
 

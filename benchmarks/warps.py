@@ -1,9 +1,9 @@
-"""How exact the flow of a known warp is: photographs, and their views through random homographies, matched.
+"""End-point error of known warps: images matched with their views through random homographies.
 
     python benchmarks/warps.py [--photographs DIR] [--count 40]
 
-Each photograph is brought to an odd size, its view to another. Shown is, for every preset, the end-point error of valid
-pixels whose true place lies in the view, in target pixels and as a share of a feature cell.
+Each image is scaled to an odd size, its view to another. For every preset, the table shows the end-point error of the
+valid pixels whose true position lies in the view, in target pixels and as a share of a feature cell.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def known_warp(photograph: Tensor, sizes: tuple[tuple[int, int], tuple[int, int]
 
 
 def endpoint_errors(pipeline: Pipeline, source: Tensor, target: Tensor, truth: Tensor) -> tuple[Tensor, float, float]:
-    """Errors (K,) in target pixels of the valid pixels whose true place lies in the target; the share of such pixels
-    among all that have a true place; and the mean side of a feature cell in target pixels."""
-    described = pipeline.extract(target)
-    found = pipeline.match(pipeline.extract(source), described)
-    place = truth + pixel_grid(*found.source_size).mT.reshape(2, *found.source_size)
+    """The errors (K,), in target pixels, of the valid pixels whose true position lies in the target; the share of valid
+    pixels among those with a true position; and the mean side of a feature cell in target pixels."""
+    features = pipeline.extract(target)
+    found = pipeline.match(pipeline.extract(source), features)
+    position = truth + pixel_grid(*found.source_size).mT.reshape(2, *found.source_size)
     height, width = found.target_size
-    visible = (place[0] >= 0) & (place[0] <= width - 1) & (place[1] >= 0) & (place[1] <= height - 1)
+    visible = (position[0] >= 0) & (position[0] <= width - 1) & (position[1] >= 0) & (position[1] <= height - 1)
     counted = found.valid & visible
     errors = (found.flow - truth).norm(dim=0)[counted]
-    return errors, float(counted.sum() / visible.sum()), float(np.mean(described.grid.pitch))
+    return errors, float(counted.sum() / visible.sum()), float(np.mean(features.grid.pitch))
 
 
 def main() -> None:

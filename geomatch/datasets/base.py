@@ -1,4 +1,4 @@
-"""The description of a benchmark, and what the readers of all benchmarks share."""
+"""The definition of a benchmark, and functions shared by the readers of all benchmarks."""
 
 from __future__ import annotations
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geomatch.errors import InputError
 from geomatch.evaluation.metrics.bootstrap import Difference, paired_difference
+from geomatch.evaluation.prediction import Values
 from geomatch.evaluation.protocols import Average
-
-Values = NDArray[np.float64]
 
 LARGEST = 1e12
 """The largest number accepted from a file; sums of such numbers stay finite."""

@@ -231,11 +231,11 @@ def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
     Raises InputError for an unknown name, or a protocol that the benchmark does not have.
     """
     known = {protocol.name: protocol for protocol in _PROTOCOLS[dataset]}
-    wanted = dict.fromkeys(each for name in names for each in (known if name == EVERY else (name,)))
-    for name in wanted:
+    chosen = dict.fromkeys(each for name in names for each in (known if name == EVERY else (name,)))
+    for name in chosen:
         if PROTOCOLS.canonical(name) not in known:
             raise InputError(f"{dataset} has no protocol '{name}'; choose from {', '.join(known)}")
-    return [known[name] for name in wanted]
+    return [known[name] for name in chosen]
 
 
 def house_protocol(dataset: str) -> Protocol:

@@ -81,7 +81,7 @@ def run(
             selections.append(_Selection(dataset, pipeline, protocols, options, store))
         features = _Features(dataset.pairs, selections)
         for index, pair in enumerate(dataset.pairs):
-            maps = features.of(pair) if index in features.missing else None
+            maps = features.pair_features(pair) if index in features.missing else None
             for selection in selections:
                 prediction = selection.cached(index)
                 if prediction is None:
@@ -103,19 +103,19 @@ class _Features:
         self.pipelines = [selection.pipeline for selection in selections]
         self.missing = set[int]().union(*(selection.missing for selection in selections))
         used = [pairs[index] for index in sorted(self.missing)]
-        self.cache = FeatureCache(self._describe, [image for pair in used for image in (pair.source, pair.target)])
+        self.cache = FeatureCache(self._extract, [image for pair in used for image in (pair.source, pair.target)])
 
-    def of(self, pair: AnnotatedPair) -> tuple[FeatureMap, FeatureMap]:
+    def pair_features(self, pair: AnnotatedPair) -> tuple[FeatureMap, FeatureMap]:
         return self.cache(pair.source), self.cache(pair.target)
 
-    def _describe(self, image: PairImage) -> FeatureMap:
+    def _extract(self, image: PairImage) -> FeatureMap:
         with self.watch.stage("reading"):
             pixels = image.load()
         with self.watch.stage("extraction"):
-            described = self.pipelines[0].extract(pixels)
+            features = self.pipelines[0].extract(pixels)
             for pipeline in self.pipelines[1:]:
-                described = pipeline.prepare(described, pixels)
-            return described
+                features = pipeline.prepare(features, pixels)
+            return features
 
 
 class _Selection:

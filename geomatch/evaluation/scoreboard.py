@@ -17,14 +17,12 @@ from geomatch.evaluation.metrics.calibration import (
     sparsification,
 )
 from geomatch.evaluation.metrics.regions import REGION_THRESHOLDS, area_under_curve
-from geomatch.evaluation.prediction import LARGEST_K, Prediction
+from geomatch.evaluation.prediction import LARGEST_K, Prediction, Values
 from geomatch.evaluation.protocols import Average, Protocol, house_protocol
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 CONFIDENCE_ALPHA = 0.1
 CURVE_ALPHAS = tuple(step / 100 for step in range(31))
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

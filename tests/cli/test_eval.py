@@ -156,10 +156,10 @@ def test_eval_interrupted_exits_130_and_continues(
     )
     match, taken = Pipeline.match, iter(range(2))
 
-    def interrupted_at_the_second(pipeline: Pipeline, *described: FeatureMap) -> Correspondence:
+    def interrupted_at_the_second(pipeline: Pipeline, *features: FeatureMap) -> Correspondence:
         if next(taken) == 1:
             raise KeyboardInterrupt
-        return match(pipeline, *described)
+        return match(pipeline, *features)
 
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "match", interrupted_at_the_second)

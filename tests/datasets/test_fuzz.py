@@ -157,7 +157,7 @@ arrays = hnp.arrays(st.sampled_from(["f8", "f4", "u1", "i4", "c16", "?"]), shape
 cells = st.recursive(
     arrays | st.floats() | st.integers(-(2**31), 2**31) | st.text("ab"),
     lambda inner: (
-        st.lists(inner, max_size=3).map(lambda things: np.array([*things, None], object)[:-1])
+        st.lists(inner, max_size=3).map(lambda items: np.array([*items, None], object)[:-1])
         | st.dictionaries(st.sampled_from(["objects", "class", "mask", "parts", "part_name"]), inner, min_size=1)
     ),
     max_leaves=8,

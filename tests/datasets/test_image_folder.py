@@ -10,7 +10,7 @@ from tests.datasets.layouts import write_shard
 
 
 def folder_of(folder: Path, good: str, bad: str = "") -> list[LabelledImage]:
-    """Photographs named by letters; the bad ones are no images."""
+    """Images named by letters; the bad ones are damaged."""
     for number, name in enumerate(good):
         Image.fromarray(np.full((20, 20, 3), number, np.uint8)).save(folder / f"{name}.png")
     for name in bad:
@@ -19,53 +19,53 @@ def folder_of(folder: Path, good: str, bad: str = "") -> list[LabelledImage]:
 
 
 def test_attempt_skips_damaged_images_in_order(tmp_path: Path) -> None:
-    photographs = folder_of(tmp_path, good="bdef", bad="ac")
-    reader = ImageReader(len(photographs), tolerated=0.5)
-    reading = reader.attempt(photographs, 3)
-    assert [int(pixels[0, 0, 0]) for pixels in reading.pixels] == [0, 1, 2]  # b, d, e
-    assert [photograph.name for photograph in reading.images] == ["b", "d", "e"]
-    assert list(reading.damaged) == ["a", "c"]
+    images = folder_of(tmp_path, good="bdef", bad="ac")
+    reader = ImageReader(len(images), tolerated=0.5)
+    batch = reader.attempt(images, 3)
+    assert [int(pixels[0, 0, 0]) for pixels in batch.pixels] == [0, 1, 2]  # b, d, e
+    assert [image.name for image in batch.images] == ["b", "d", "e"]
+    assert list(batch.damaged) == ["a", "c"]
 
 
 def test_attempt_changes_nothing_and_admit_records_once(tmp_path: Path) -> None:
-    photographs = folder_of(tmp_path, good="bd", bad="ac")
-    reader = ImageReader(len(photographs), tolerated=0.5)
-    readings = [reader.attempt(photographs, 2) for _ in range(3)]
+    images = folder_of(tmp_path, good="bd", bad="ac")
+    reader = ImageReader(len(images), tolerated=0.5)
+    batches = [reader.attempt(images, 2) for _ in range(3)]
     assert reader.unreadable == []
-    for reading in readings:
-        assert reader.admit(reading) is reading.pixels
+    for batch in batches:
+        assert reader.admit(batch) is batch.pixels
     assert reader.unreadable == ["a", "c"]
 
 
 def test_admit_refuses_too_many_damaged_images(tmp_path: Path) -> None:
-    photographs = folder_of(tmp_path, good="xyz", bad="abc")
-    reader = ImageReader(len(photographs), tolerated=0.2)  # one of six
-    assert len(reader.read([photographs[0], photographs[3]], 1)) == 1
-    reading = reader.attempt(photographs[1:], 3)
+    images = folder_of(tmp_path, good="xyz", bad="abc")
+    reader = ImageReader(len(images), tolerated=0.2)  # one of six
+    assert len(reader.read([images[0], images[3]], 1)) == 1
+    batch = reader.attempt(images[1:], 3)
     with pytest.raises(InputError, match=r"2 of 6 photographs cannot be read, more than the 20\.0%.*the last: .*b"):
-        reader.admit(reading)
-    assert list(reader.attempt(photographs, 3).damaged) == ["a", "b"]  # no use in trying further
+        reader.admit(batch)
+    assert list(reader.attempt(images, 3).damaged) == ["a", "b"]  # no use in trying further
 
 
 def test_read_refuses_batch_without_readable_image(tmp_path: Path) -> None:
-    photographs = folder_of(tmp_path, good="", bad="ab")
-    reader = ImageReader(len(photographs), tolerated=1)
+    images = folder_of(tmp_path, good="", bad="ab")
+    reader = ImageReader(len(images), tolerated=1)
     with pytest.raises(InputError, match="none of the photographs of a batch can be read; the last: b"):
-        reader.read(photographs, 2)
+        reader.read(images, 2)
 
 
 def test_hold_out_depends_on_name_alone() -> None:
-    photographs = [LabelledImage(f"{number}.jpg", Path("x"), ()) for number in range(2000)]
-    kept, held = hold_out(photographs, 0.1)
-    assert sorted(kept + held, key=lambda each: int(each.name[:-4])) == photographs
+    images = [LabelledImage(f"{number}.jpg", Path("x"), ()) for number in range(2000)]
+    training, held = hold_out(images, 0.1)
+    assert sorted(training + held, key=lambda each: int(each.name[:-4])) == images
     assert len(held) == pytest.approx(200, abs=45)
-    assert hold_out(photographs[::-3], 0.1)[1] == [each for each in photographs[::-3] if each in held]
-    assert hold_out(photographs, 0) == (photographs, [])
+    assert hold_out(images[::-3], 0.1)[1] == [each for each in images[::-3] if each in held]
+    assert hold_out(images, 0) == (images, [])
 
 
 def test_hold_out_accepts_non_unicode_name() -> None:
-    photograph = LabelledImage("\udcff.jpg", Path("x"), ())
-    assert hold_out([photograph], 1) == ([], [photograph])
+    image = LabelledImage("\udcff.jpg", Path("x"), ())
+    assert hold_out([image], 1) == ([], [image])
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,16 @@ def structs(*entries: dict[str, Any]) -> NDArray[Any]:
     return array
 
 
-def thing(image: str, category: str, side: int, parts: dict[str, int]) -> dict[str, Any]:
+def make_object(image: str, category: str, side: int, parts: dict[str, int]) -> dict[str, Any]:
     mask = np.zeros(SIZES[image], dtype=np.uint8)
     mask[:side, :side] = 1
     listed = [{"part_name": name, "mask": patch(image, corner).astype(np.uint8)} for name, corner in parts.items()]
     return {"class": category, "class_ind": 7, "mask": mask, "parts": structs(*listed) if listed else NONE}
 
 
-def write_original(root: Path, image: str, *things: dict[str, Any]) -> None:
+def write_original(root: Path, image: str, *objects: dict[str, Any]) -> None:
     (root / "Annotations_Part").mkdir(exist_ok=True)
-    anno = {"imname": image, "objects": structs(*things)}
+    anno = {"imname": image, "objects": structs(*objects)}
     scipy.io.savemat(root / "Annotations_Part" / f"{image}.mat", {"anno": anno})
 
 
@@ -80,9 +80,11 @@ def derived(tmp_path: Path) -> Path:
 def original(tmp_path: Path) -> Path:
     """PASCAL-Part's own layout: a car before a larger one and a yet larger bus; then a car alone."""
     write_images(tmp_path / "JPEGImages")
-    car = thing("a", "car", 15, {"hood": 1, "wheel_1": 5, "door": 9})
-    write_original(tmp_path, "a", thing("a", "car", 3, {"door": 2}), car, thing("a", "bus", 25, {"door": 3}))
-    write_original(tmp_path, "b", thing("b", "car", 9, {"wheel_1": 2, "trunk": 7, "door": 12}))
+    car = make_object("a", "car", 15, {"hood": 1, "wheel_1": 5, "door": 9})
+    write_original(
+        tmp_path, "a", make_object("a", "car", 3, {"door": 2}), car, make_object("a", "bus", 25, {"door": 3})
+    )
+    write_original(tmp_path, "b", make_object("b", "car", 9, {"wheel_1": 2, "trunk": 7, "door": 12}))
     write_list(tmp_path, "source_image,target_image,category", "JPEGImages/a.jpg,JPEGImages/b.jpg,car")
     return tmp_path
 
@@ -122,7 +124,7 @@ def test_original_annotations_of_largest_object(original: Path, category: str) -
 
 
 def test_original_annotations_without_common_part(original: Path) -> None:
-    write_original(original, "b", thing("b", "car", 9, {}))
+    write_original(original, "b", make_object("b", "car", 9, {}))
     assert_parts(load(original)[0], [], [])
 
 
@@ -185,9 +187,9 @@ def test_malformed_derived_parts_are_named(derived: Path, changes: dict[str, obj
 @pytest.mark.parametrize(
     ("anno", "reason"),
     [
-        ({"objects": structs(thing("a", "cat", 9, {"head": 1}))}, "has no car"),
+        ({"objects": structs(make_object("a", "cat", 9, {"head": 1}))}, "has no car"),
         (
-            {"objects": structs(thing("b", "car", 9, {"door": 1}))},
+            {"objects": structs(make_object("b", "car", 9, {"door": 1}))},
             r"part 'door' is \(20, 50\), but its image is \(30, 40\)",
         ),
         ({"objects": structs({"class": "car"})}, "'anno' is not as in PASCAL-Part"),

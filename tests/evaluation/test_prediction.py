@@ -1,4 +1,4 @@
-"""What is kept of a pair, for a matcher that shifts everything by a known vector."""
+"""Predictions of a matcher that shifts everything by a known vector."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -296,7 +296,7 @@ def test_interval_and_tolerance_texts() -> None:
 
 
 def at(x: float, y: float) -> str:
-    """Where a point at these shares of the axes belongs, worked out anew."""
+    """The position of a point at these shares of the axes, computed independently."""
     return f"{LEFT + x * (WIDTH - LEFT - RIGHT):g} {HEIGHT - BOTTOM - y * (HEIGHT - BOTTOM - TOP):g}"
 
 

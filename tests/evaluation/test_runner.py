@@ -69,10 +69,12 @@ def scores(outcome: Outcome) -> dict[str, object]:
 
 def test_run_extracts_each_image_once(dataset: PairDataset) -> None:
     pipelines = make_pipelines("nn", "hough")
-    told = []
-    outcomes = run(dataset, pipelines, find_protocols("pf-willow", [EVERY]), cache=None, on_pair=lambda: told.append(1))
+    finished = []
+    outcomes = run(
+        dataset, pipelines, find_protocols("pf-willow", [EVERY]), cache=None, on_pair=lambda: finished.append(1)
+    )
     assert pipelines[0].extractor.calls == 3
-    assert len(told) == 12
+    assert len(finished) == 12
     assert [outcome.evaluation.extractions for outcome in outcomes] == [3, 3]
     assert [outcome.evaluation.matcher for outcome in outcomes] == ["nn", "hough"]
     assert scores(outcomes[0]) == scores(evaluate(dataset, None, "nn", protocol=EVERY)[0])
@@ -80,7 +82,7 @@ def test_run_extracts_each_image_once(dataset: PairDataset) -> None:
 
 
 def test_run_reuses_cached_predictions(dataset: PairDataset, tmp_path: Path) -> None:
-    first, second = (evaluate(dataset, tmp_path / "kept")[0] for _ in range(2))
+    first, second = (evaluate(dataset, tmp_path / "cache")[0] for _ in range(2))
     assert (first.evaluation.reused, second.evaluation.reused) == (0, 6)
     assert (first.evaluation.extractions, second.evaluation.extractions) == (3, 0)
     assert scores(first) == scores(second)
@@ -98,21 +100,21 @@ def test_run_interrupted_keeps_finished_pairs(dataset: PairDataset, tmp_path: Pa
 
     protocols = find_protocols("pf-willow", [HOUSE])
     with pytest.raises(KeyboardInterrupt):
-        run(dataset, make_pipelines("nn"), protocols, cache=tmp_path / "kept", on_pair=stop_after_two)
-    resumed = evaluate(dataset, tmp_path / "kept")[0]
+        run(dataset, make_pipelines("nn"), protocols, cache=tmp_path / "cache", on_pair=stop_after_two)
+    resumed = evaluate(dataset, tmp_path / "cache")[0]
     assert resumed.evaluation.reused == 2
     assert scores(resumed) == scores(evaluate(dataset, None)[0])
 
 
 def test_run_predicts_again_after_changes(dataset: PairDataset, tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    evaluate(dataset, kept)
+    cache = tmp_path / "cache"
+    evaluate(dataset, cache)
     Image.fromarray(np.full((50, 60, 3), 9, np.uint8)).save(tmp_path / "0.png")
-    assert evaluate(dataset, kept)[0].evaluation.reused == 2
+    assert evaluate(dataset, cache)[0].evaluation.reused == 2
     moved = replace(dataset.pairs[0], source_points=dataset.pairs[0].source_points + 1)
-    assert evaluate(replace(dataset, pairs=[moved]), kept)[0].evaluation.reused == 0
-    assert evaluate(dataset, kept, "hough")[0].evaluation.reused == 0
-    assert evaluate(dataset, kept, protocol=EVERY)[0].evaluation.reused == 0, "matching backward was not asked for"
+    assert evaluate(replace(dataset, pairs=[moved]), cache)[0].evaluation.reused == 0
+    assert evaluate(dataset, cache, "hough")[0].evaluation.reused == 0
+    assert evaluate(dataset, cache, protocol=EVERY)[0].evaluation.reused == 0, "the backward match was not requested"
 
 
 def test_selection_file_depends_on_program(

@@ -75,12 +75,12 @@ def _figure(style: CurveStyle, name: str, evaluations: Sequence[Evaluation]) -> 
         for curve in evaluation.curves
         if curve.name == name
     ]
-    described = "; ".join(f"{selection_name(evaluation)}: {_ends(style, curve)}" for _, evaluation, curve in drawn)
+    description = "; ".join(f"{selection_name(evaluation)}: {_ends(style, curve)}" for _, evaluation, curve in drawn)
     entries = [element("li", selection_label(evaluation, place)) for place, evaluation, _ in drawn]
     return element(
         "figure",
         element("h3", style.title),
-        _drawing(style, [(place, curve) for place, _, curve in drawn], described),
+        _drawing(style, [(place, curve) for place, _, curve in drawn], description),
         element(
             "figcaption", element("ul", *entries, *_other_entries(style), class_="legend"), element("p", style.about)
         ),
@@ -88,11 +88,11 @@ def _figure(style: CurveStyle, name: str, evaluations: Sequence[Evaluation]) -> 
     )
 
 
-def _drawing(style: CurveStyle, curves: Sequence[tuple[int, Curve]], described: str) -> Markup:
+def _drawing(style: CurveStyle, curves: Sequence[tuple[int, Curve]], description: str) -> Markup:
     plot = _plot(style, [curve for _, curve in curves])
     return chart_svg(
         f"{style.title}: {style.y} over {style.x}",
-        described,
+        description,
         plot.grid(),
         _diagonal(plot) if style.diagonal else Markup(),
         *(_curve(plot, style, curve, place) for place, curve in curves),

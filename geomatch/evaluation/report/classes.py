@@ -125,15 +125,15 @@ def _bar(score: Score | None, column: Column, place: int, selection: str) -> Mar
         parts = joined(_stretch("fill", 0, score.value, column), _whisker(score, column))
     text = number(score.value if score else None, column.unit)
     extent = interval_text(score.interval if score else None, column.unit)
-    described = f"{selection}: {text}, {extent}" if extent else f"{selection}: {text}"
+    label = f"{selection}: {text}, {extent}" if extent else f"{selection}: {text}"
     return element(
         "div",
         element("span", parts, class_=f"bar {series_class(place)}"),
         element("span", text, class_=f"value {column.unit}"),
         class_="line",
         role="img",
-        aria_label=described,
-        title=described,
+        aria_label=label,
+        title=label,
     )
 
 

@@ -84,9 +84,9 @@ def measure_named(name: str, evaluation: Evaluation) -> Measure | None:
 
 def table(caption: str, head: Markup, bodies: Sequence[Sequence[Markup]], style: str) -> Markup:
     """A table in a box that scrolls sideways on narrow screens, also by keyboard."""
-    described = element("caption", element("span", caption, class_="pinned"))
+    caption_element = element("caption", element("span", caption, class_="pinned"))
     filled = (element("tbody", *rows) for rows in bodies)
-    whole = element("table", described, element("thead", head), *filled, class_=style)
+    whole = element("table", caption_element, element("thead", head), *filled, class_=style)
     return element("div", whole, class_="scroll", tabindex=0)
 
 
@@ -100,8 +100,8 @@ def _reading(evaluations: Sequence[Evaluation]) -> Markup:
     return element("span", f"Small: 95 % bootstrap interval over pairs.{compared}", class_="reading")
 
 
-def _alphas(evaluations: Sequence[Evaluation], wanted: Sequence[Scheme]) -> list[float]:
-    return sorted({alpha for each in evaluations for scheme in wanted for alpha in results_under(each, scheme)})
+def _alphas(evaluations: Sequence[Evaluation], chosen: Sequence[Scheme]) -> list[float]:
+    return sorted({alpha for each in evaluations for scheme in chosen for alpha in results_under(each, scheme)})
 
 
 def _alpha_heading(alpha: float) -> Markup:
@@ -141,11 +141,11 @@ def _pck(result: Result | None) -> Estimate:
 
 
 def _measure_row(measures: Sequence[Measure | None]) -> Markup:
-    described = next(measure for measure in measures if measure)
-    arrow = element("span", "↑" if described.better == "higher" else "↓", class_="arrow")
-    name = element("th", described.name, " ", arrow, element("small", described.about), scope="row")
+    known = next(measure for measure in measures if measure)
+    arrow = element("span", "↑" if known.better == "higher" else "↓", class_="arrow")
+    name = element("th", known.name, " ", arrow, element("small", known.about), scope="row")
     scores = [(measure.value, measure.interval) if measure else (None, None) for measure in measures]
-    return element("tr", name, *_score_cells(scores, described.better, described.unit))
+    return element("tr", name, *_score_cells(scores, known.better, known.unit))
 
 
 def _score_cells(scores: Sequence[Estimate], better: str = "higher", unit: str = "share") -> list[Markup]:
