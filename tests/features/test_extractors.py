@@ -1,3 +1,5 @@
+"""The learnt features: their frames, and how combined and multi-scale features add up."""
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ def photograph(height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(96, 96), (313, 471), (64, 640), (257, 60)])
-def test_any_size_and_shape_gives_unit_descriptors_over_the_whole_image(size: tuple[int, int]) -> None:
+def test_hypercolumn_covers_an_image_of_any_size(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     features = HypercolumnFeatures(build_trunk("resnet50v2"), [1, 3], working_size=128)(photograph(*size))
     assert features.image_size == size
@@ -36,7 +38,7 @@ def test_any_size_and_shape_gives_unit_descriptors_over_the_whole_image(size: tu
     assert size[1] - centres[:, 0].max() <= features.grid.pitch[0] + 1
 
 
-def test_the_same_picture_at_twice_the_size_has_the_same_features_in_its_own_pixels() -> None:
+def test_introspection_scales_with_the_image() -> None:
     torch.manual_seed(0)
     extractor = IntrospectionFeatures(IntrospectionNet(IntrospectionConfig(descriptor_size=32)), working_size=128)
     small, large = extractor(photograph(96, 128)), extractor(photograph(192, 256))
@@ -46,16 +48,9 @@ def test_the_same_picture_at_twice_the_size_has_the_same_features_in_its_own_pix
     assert similarity.min() > 0.99
 
 
-def test_describing_twice_gives_the_same_bytes() -> None:
-    torch.manual_seed(0)
-    extractor = IntrospectionFeatures(IntrospectionNet(IntrospectionConfig(descriptor_size=32)), working_size=96)
-    image = photograph(90, 70)
-    assert torch.equal(extractor(image).descriptors, extractor(image).descriptors)
-
-
 @pytest.fixture
-def learners() -> tuple[IntrospectionNet, AnchorNet]:
-    """Both on one trunk, with random weights."""
+def networks() -> tuple[IntrospectionNet, AnchorNet]:
+    """Both networks, with random weights on one trunk."""
     torch.manual_seed(0)
     introspection = IntrospectionNet(IntrospectionConfig(descriptor_size=32))
     anchors = AnchorNet(AnchorConfig(("cat", "dog"), tap_size=16, filters=8, code_size=12))
@@ -63,13 +58,13 @@ def learners() -> tuple[IntrospectionNet, AnchorNet]:
     return introspection, anchors
 
 
-def test_a_cosine_of_joined_features_is_the_mean_of_both_learners_cosines(
-    learners: tuple[IntrospectionNet, AnchorNet],
+def test_combined_cosine_is_the_mean_of_both_cosines(
+    networks: tuple[IntrospectionNet, AnchorNet],
 ) -> None:
     image = photograph(90, 130)
-    joined = CombinedFeatures(*learners, working_size=128)(image)
-    phi, code = IntrospectionFeatures(learners[0], 128)(image), AnchorFeatures(learners[1], 128)(image)
-    assert joined.grid == code.grid
+    combined = CombinedFeatures(*networks, working_size=128)(image)
+    phi, code = IntrospectionFeatures(networks[0], 128)(image), AnchorFeatures(networks[1], 128)(image)
+    assert combined.grid == code.grid
     # Where a cell of the coarser grid is one of the finer, too, nothing is interpolated.
     both = [(y, x) for y in range(0, code.grid.height, 2) for x in range(0, code.grid.width, 2)]
     offset = (phi.grid.origin[0] - code.grid.origin[0]) / code.grid.pitch[0]
@@ -83,19 +78,19 @@ def test_a_cosine_of_joined_features_is_the_mean_of_both_learners_cosines(
         return rows @ rows.mT
 
     expected = (cosines(phi.descriptors, coarse) + cosines(code.descriptors, fine)) / 2
-    torch.testing.assert_close(cosines(joined.descriptors, fine), expected, atol=1e-5, rtol=0)
-    assert joined.inverse_confidence is not None
+    torch.testing.assert_close(cosines(combined.descriptors, fine), expected, atol=1e-5, rtol=0)
+    assert combined.inverse_confidence is not None
     assert phi.inverse_confidence is not None
-    found = torch.stack([joined.inverse_confidence[y, x] for y, x in fine])
+    found = torch.stack([combined.inverse_confidence[y, x] for y, x in fine])
     torch.testing.assert_close(found, torch.stack([phi.inverse_confidence[y, x] for y, x in coarse]))
 
 
-def test_a_cosine_of_features_of_several_sizes_is_the_mean_of_theirs_at_the_finest_ones_cells(
-    learners: tuple[IntrospectionNet, AnchorNet],
+def test_multi_scale_cosine_is_the_mean_over_scales(
+    networks: tuple[IntrospectionNet, AnchorNet],
 ) -> None:
     image = photograph(90, 130)
-    single = [CombinedFeatures(*learners, working_size=size) for size in (128, 96)]
-    several = MultiScaleFeatures("joined:1+0.75", single)(image)
+    single = [CombinedFeatures(*networks, working_size=size) for size in (128, 96)]
+    several = MultiScaleFeatures("combined:1+0.75", single)(image)
     large, small = (extract(image) for extract in single)
     assert several.grid == large.grid
     cells = [(1, 2), (5, 9), (8, 0)]
@@ -113,8 +108,8 @@ def test_a_cosine_of_features_of_several_sizes_is_the_mean_of_theirs_at_the_fine
         torch.testing.assert_close(several.inverse_confidence[y, x], (large.inverse_confidence[y, x] + sigma) / 2)
 
 
-def test_learners_on_different_trunks_are_not_combined(learners: tuple[IntrospectionNet, AnchorNet]) -> None:
-    introspection, anchors = learners
+def test_combined_refuses_different_trunks(networks: tuple[IntrospectionNet, AnchorNet]) -> None:
+    introspection, anchors = networks
     with torch.no_grad():
         next(anchors.trunk.parameters())[0] += 1
     with pytest.raises(WeightsError, match="different trunks"):

@@ -1,4 +1,4 @@
-"""Whatever stands in a weights file, it is used or refused."""
+"""Any weights file is used or refused, whatever is in it."""
 
 import json
 from dataclasses import asdict
@@ -45,19 +45,19 @@ def read_all(content: bytes, *, build: bool = False) -> None:
 
 @given(mutations(file_of(ABOUT)) | st.binary(max_size=100))
 @fuzzed(80)
-def test_damaged_weights_files(content: bytes) -> None:
+def test_fuzz_damaged_weights_files(content: bytes) -> None:
     read_all(content)
 
 
 @given(junk | st.fixed_dictionaries({"format": st.just(FORMAT)}, optional={"feature": junk, "config": junk}))
 @fuzzed(40)
-def test_anything_in_what_a_weights_file_says_of_itself(about: object) -> None:
+def test_fuzz_metadata_of_weights(about: object) -> None:
     read_all(file_of(about))
 
 
 @given(st.data(), st.sampled_from(["introspection", "anchornet"]))
 @fuzzed(24)
-def test_any_shape_of_the_network_that_a_weights_file_describes(data: st.DataObject, feature: str) -> None:
+def test_fuzz_settings_of_the_network(data: st.DataObject, feature: str) -> None:
     config = asdict(IntrospectionConfig() if feature == "introspection" else AnchorConfig(("cat", "dog"), code_size=8))
     changed = data.draw(st.sampled_from(list(config)))
     config[changed] = data.draw(odd_numbers | st.lists(odd_numbers, max_size=3) | st.text(max_size=3) | junk)
@@ -66,7 +66,7 @@ def test_any_shape_of_the_network_that_a_weights_file_describes(data: st.DataObj
 
 @given(st.sampled_from(["F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "U8", "U16", "BOOL", "C64", "F4", "X"]))
 @fuzzed(12)
-def test_tensors_of_any_kind_of_number(kind: str) -> None:
+def test_fuzz_tensor_dtypes(kind: str) -> None:
     read_all(file_of(ABOUT).replace(b'"F16"', json.dumps(kind).encode()))
 
 
@@ -92,7 +92,7 @@ def test_tensors_of_any_kind_of_number(kind: str) -> None:
         ),
     ],
 )
-def test_what_a_weights_file_cannot_mean_is_said(about: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_load_features_says_what_is_wrong_with_settings(about: dict[str, str], said: str, tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     path.write_bytes(file_of(about))
     name = about["feature"] if "config" in about else "introspection"

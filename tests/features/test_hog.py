@@ -17,7 +17,7 @@ def ramp(degrees: float) -> torch.Tensor:
     return torch.from_numpy(brightness.round().astype(np.uint8)).expand(3, -1, -1)
 
 
-def test_a_ramp_falls_into_the_bin_of_its_direction() -> None:
+def test_hog_puts_a_ramp_into_the_bin_of_its_direction() -> None:
     for bin_ in range(18):
         inner = HogFeatures(64, CPU)(ramp(10 + 20 * bin_)).descriptors[:, 4:12, 4:12]
         sensitive, insensitive, texture = inner.split((18, 9, 4))
@@ -26,7 +26,7 @@ def test_a_ramp_falls_into_the_bin_of_its_direction() -> None:
         torch.testing.assert_close(texture, texture[:1].expand(4, -1, -1), atol=0.02, rtol=0)
 
 
-def test_both_sides_of_a_bar_differ_in_contrast_alone() -> None:
+def test_hog_sides_of_a_bar_differ_in_contrast_alone() -> None:
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     image[:, :, 24:40] = 200
     found = HogFeatures(64, CPU)(image)
@@ -39,7 +39,7 @@ def test_both_sides_of_a_bar_differ_in_contrast_alone() -> None:
     assert left[18:27].nonzero().flatten().tolist() == [0, 8]
 
 
-def test_a_mirrored_image_has_mirrored_descriptors_at_the_mirrored_pixels() -> None:
+def test_hog_of_a_mirrored_image_is_mirrored() -> None:
     # On 80 x 64 pixels the lattice 1.5, 5.5, ... is its own mirror image.
     image = photograph(64, 80)
     found = HogFeatures(80, CPU)(image)
@@ -75,7 +75,7 @@ def slow_block(padded: NDArray[np.float64], left: int, top: int) -> NDArray[np.f
     return np.asarray(clipped / (np.linalg.norm(clipped) + 1e-3))
 
 
-def test_descriptors_equal_a_slow_computation() -> None:
+def test_hog_equals_a_slow_computation() -> None:
     colours = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
     found = HogFeatures(20, CPU)(torch.from_numpy(colours).permute(2, 0, 1))
     assert found.grid.shape == (4, 5)

@@ -54,9 +54,11 @@ def literal_mobilenet(images: Tensor, state: dict[str, Tensor]) -> list[Tensor]:
     return outputs
 
 
-def test_away_from_the_border_it_is_the_published_network_up_to_where_strided_kernels_sit() -> None:
-    """Keras' kernels look one pixel further right and down at each strided layer, 1 + 2 + 4 + 8 pixels by stride 16:
-    shown an image moved by as much, the two agree."""
+def test_mobilenet_is_the_published_network() -> None:
+    """Equal away from the border, on an image shifted as far as Keras' strided kernels look further right and down.
+
+    That is one pixel of each strided layer's input, 1 + 2 + 4 + 8 pixels at stride 16.
+    """
     state = keras_state()
     network = load_mobilenet(state, "file")
     image = torch.rand(1, 3, 400, 400, generator=torch.Generator().manual_seed(1))
@@ -71,7 +73,7 @@ def test_away_from_the_border_it_is_the_published_network_up_to_where_strided_ke
             )
 
 
-def test_its_last_blocks_stay_at_stride_16() -> None:
+def test_mobilenet_last_blocks_stay_at_stride_16() -> None:
     network = load_mobilenet(keras_state(), "file")
     with torch.no_grad():
         found = network(torch.rand(1, 3, 97, 65), [12, 13])
@@ -79,7 +81,7 @@ def test_its_last_blocks_stay_at_stride_16() -> None:
     assert {block: tuple(tap.shape) for block, tap in found.items()} == {12: (1, 6, 7, 5), 13: (1, 7, 7, 5)}
 
 
-def test_a_file_of_something_else_is_named() -> None:
+def test_load_mobilenet_names_a_file_that_does_not_fit() -> None:
     state = keras_state()
     del state["conv_dw_7_bn/beta"]
     with pytest.raises(InputError, match=r"trunk\.safetensors: not a MobileNet v1.*conv_dw_7_bn/beta"):

@@ -98,7 +98,7 @@ def test_resnet50v2_is_the_published_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101"])
-def test_a_torchvision_trunk_is_torchvision_s_network(name: str) -> None:
+def test_torchvision_trunk_is_the_published_network(name: str) -> None:
     torch.manual_seed(0)
     original = getattr(import_torchvision_models(), name)(weights=None)
     for module in original.modules():
@@ -120,7 +120,7 @@ def test_a_torchvision_trunk_is_torchvision_s_network(name: str) -> None:
         torch.testing.assert_close(found[4], original.layer4(x3), atol=1e-3, rtol=1e-3)
 
 
-def test_the_dilated_last_stage_stays_at_stride_16_and_dilates_all_its_3x3_kernels() -> None:
+def test_dilated_stage_stays_at_stride_16() -> None:
     trunk = build_trunk("resnet50", dilated=True)
     with torch.no_grad():
         assert trunk(torch.rand(1, 3, 224, 224), [4])[4].shape == (1, 2048, 14, 14)
@@ -129,11 +129,11 @@ def test_the_dilated_last_stage_stays_at_stride_16_and_dilates_all_its_3x3_kerne
 
 
 @pytest.mark.parametrize(
-    ("name", "stage", "side"), [("resnet50v2", 2, 256), ("resnet50v2", 3, 384), ("resnet50", 4, 640)]
+    ("name", "stage", "side"), [("resnet50v2", 2, 256), ("resnet50v2", 3, 384), ("resnet50", 4, 544)]
 )
-def test_a_cell_s_receptive_field_is_centred_on_a_multiple_of_the_stride(name: str, stage: int, side: int) -> None:
+def test_trunk_receptive_field_is_centred_on_its_cell(name: str, stage: int, side: int) -> None:
     """With equal positive weights everywhere, the gradient of one cell is symmetric about its centre."""
-    trunk = build_trunk(name, dilated=True)
+    trunk = build_trunk(name, dilated=True).requires_grad_(False)
     _make_uniform(trunk)
     images = torch.full((1, 3, side, side), 0.9, requires_grad=True)
     output = trunk(images, [stage])[stage]
@@ -141,8 +141,8 @@ def test_a_cell_s_receptive_field_is_centred_on_a_multiple_of_the_stride(name: s
     output[0, 0, row, column].backward()
     assert images.grad is not None
     weight = images.grad[0].sum(dim=0).double()
-    assert not weight[[0, -1]].any(), "the picture should be larger than the field"
-    assert not weight[:, [0, -1]].any(), "the picture should be larger than the field"
+    assert not weight[[0, -1]].any(), "the image should be larger than the field"
+    assert not weight[:, [0, -1]].any(), "the image should be larger than the field"
     positions = torch.arange(side, dtype=torch.float64)
     centre_y = float((weight.sum(dim=1) * positions).sum() / weight.sum())
     centre_x = float((weight.sum(dim=0) * positions).sum() / weight.sum())
@@ -162,18 +162,18 @@ def _make_uniform(trunk: Trunk) -> None:
                 module.bias.fill_(0.1)
 
 
-def test_folding_leaves_states_without_statistics_alone() -> None:
+def test_fold_batch_norm_keeps_states_without_statistics() -> None:
     state = {"conv.weight": torch.ones(2, 2), "bn.weight": torch.ones(2), "bn.num_batches_tracked": torch.tensor(3)}
     assert set(fold_batch_norm(state)) == {"conv.weight", "bn.weight"}
 
 
-def test_initial_weights_that_do_not_fit_are_named() -> None:
+def test_load_pretrained_names_a_tensor_that_does_not_fit() -> None:
     state = published_resnet50v2_state()
     del state["stages.2.1.conv2.weight"]
     with pytest.raises(InputError, match=r"init\.safetensors.*stages\.2\.1\.conv2\.weight.*absent"):
         load_pretrained(build_trunk("resnet50v2"), state, "init.safetensors")
 
 
-def test_an_unknown_trunk_is_answered_with_the_known_ones() -> None:
+def test_build_trunk_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match="resnet50v2, resnet50, resnet101"):
         build_trunk("vgg16")

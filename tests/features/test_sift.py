@@ -1,4 +1,4 @@
-"""OpenCV's SIFT, laid out densely: the right numbers, at the right pixel."""
+"""OpenCV's SIFT on a dense lattice: the right numbers, at the right pixel."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from tests.features.test_extractors import photograph
 CPU = torch.device("cpu")
 
 
-def test_a_mirrored_image_has_mirrored_descriptors_at_the_mirrored_pixels() -> None:
+def test_sift_of_a_mirrored_image_is_mirrored() -> None:
     # On 81 x 65 pixels the lattice 2, 6, ... is its own mirror image, so a descriptor that lay half a pixel off the
     # centre of its cell would not find its mirror image.
     image = photograph(65, 81)
@@ -28,7 +28,7 @@ def test_a_mirrored_image_has_mirrored_descriptors_at_the_mirrored_pixels() -> N
     torch.testing.assert_close(down, descriptors.flip(0)[:, :, -turned % 8], atol=0.02, rtol=0)
 
 
-def test_a_vertical_edge_is_of_one_orientation_and_in_the_column_of_cells_it_runs_through() -> None:
+def test_sift_of_a_vertical_edge() -> None:
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     image[:, :, 32:] = 200
     found = SiftFeatures(64, CPU)(image)
@@ -58,10 +58,10 @@ def slow_sift(padded: NDArray[np.float64], x: int, y: int) -> NDArray[np.float64
     return np.asarray(unit / np.linalg.norm(unit))
 
 
-def test_descriptors_equal_a_slow_computation() -> None:
+def test_sift_equals_a_slow_computation() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (24, 28), np.uint8)
     found = SiftFeatures(28, CPU)(torch.from_numpy(grey).expand(3, -1, -1))
-    # OpenCV takes it that a photograph is smoothed by half a pixel already.
+    # OpenCV assumes that a photograph is already smoothed by half a pixel.
     padded = gaussian_filter(np.pad(grey.astype(np.float64), 20, mode="reflect"), np.sqrt(SMOOTHING**2 - 0.25))
     for row, column in [(0, 0), (0, 6), (2, 3), (5, 1), (5, 6)]:
         x, y = found.grid.centres()[row * found.grid.width + column].round().long().tolist()

@@ -1,3 +1,5 @@
+"""Weights files: written, read, refused; and the features that are loaded from them by name."""
+
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +23,7 @@ def written(tmp_path: Path) -> Path:
     return path
 
 
-def test_kernels_are_kept_in_half_precision_and_vectors_in_full(written: Path) -> None:
+def test_save_weights_rounds_kernels_alone(written: Path) -> None:
     weights = load_weights(written)
     assert weights.feature == "introspection"
     assert weights.config == {"stage": 2}
@@ -31,7 +33,7 @@ def test_kernels_are_kept_in_half_precision_and_vectors_in_full(written: Path) -
     assert not torch.equal(bias, bias.half().float())
 
 
-def test_a_network_comes_back_from_its_file(tmp_path: Path) -> None:
+def test_load_features_rebuilds_the_network(tmp_path: Path) -> None:
     config = IntrospectionConfig(stage=2, descriptor_size=16)
     network = IntrospectionNet(config)
     save_weights(tmp_path / "w.safetensors", "introspection", asdict(config), network.state_dict())
@@ -71,14 +73,14 @@ def damaged(written: Path, kind: str) -> Path:
         ("missing", "no such"),
     ],
 )
-def test_weights_that_cannot_be_trusted_are_refused_by_name(written: Path, kind: str, reason: str) -> None:
+def test_load_weights_refuses_damaged_and_foreign_files(written: Path, kind: str, reason: str) -> None:
     path = damaged(written, kind)
     with pytest.raises(WeightsError, match=reason) as raised:
         load_weights(path)
     assert path.name in str(raised.value)
 
 
-def test_weights_of_another_network_are_refused(written: Path) -> None:
+def test_load_features_refuses_weights_of_another_network(written: Path) -> None:
     with pytest.raises(WeightsError, match="do not fit the network"):
         load_features("introspection", working_size=224, device=CPU, weights=written)
     save_weights(written, "introspection", {"colour": "blue"}, {"a.bias": torch.ones(1)})
@@ -89,7 +91,7 @@ def test_weights_of_another_network_are_refused(written: Path) -> None:
         load_features("introspection", working_size=224, device=CPU, weights=written)
 
 
-def test_shipped_weights_are_checked_against_the_manifest(
+def test_shipped_weights_are_checked_by_the_manifest(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEOMATCH_WEIGHTS", str(tmp_path))
@@ -109,7 +111,7 @@ SHIPPED = ("introspection", "anchornet")
 
 
 @pytest.mark.parametrize("feature", SHIPPED)
-def test_the_weights_that_come_along_are_whole_small_enough_and_have_a_card_that_names_them(feature: str) -> None:
+def test_shipped_weights_are_small_and_have_a_card(feature: str) -> None:
     path = shipped_weights(feature)
     weights = load_weights(path)
     assert weights.feature == feature
@@ -119,7 +121,7 @@ def test_the_weights_that_come_along_are_whole_small_enough_and_have_a_card_that
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("feature", SHIPPED)
-def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(feature: str, real_data: Path) -> None:
+def test_shipped_weights_differ_from_the_initial_ones(feature: str, real_data: Path) -> None:
     from safetensors.torch import load_file
 
     from geomatch.features.backbones.resnet import build_trunk, load_pretrained
@@ -146,7 +148,7 @@ def test_no_layer_of_the_shipped_weights_is_one_of_the_initial_ones(feature: str
         ("introspection:x", "takes no argument"),
     ],
 )
-def test_unknown_features_are_answered_with_the_known_ones(name: str, reason: str) -> None:
+def test_load_features_refuses_unknown_names_and_arguments(name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_features(name, working_size=224, device=CPU)
 
@@ -158,18 +160,17 @@ def test_unknown_features_are_answered_with_the_known_ones(name: str, reason: st
         (IntrospectionConfig(stage=1, descriptor_size=512), "256 channels"),
     ],
 )
-def test_heads_that_the_trunk_cannot_carry_are_refused(config: IntrospectionConfig, reason: str) -> None:
+def test_introspection_refuses_heads_that_do_not_fit(config: IntrospectionConfig, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         IntrospectionNet(config)
 
 
-def test_joined_features_are_of_both_shipped_weights_and_take_no_others(tmp_path: Path) -> None:
-    cpu = torch.device("cpu")
+def test_combined_takes_the_shipped_weights_alone(tmp_path: Path) -> None:
     shas = [load_weights(shipped_weights(name)).sha256 for name in ("introspection", "anchornet")]
-    assert load_features("joined", working_size=64, device=cpu).weights_sha256 == "+".join(shas)
+    assert load_features("joined", working_size=64, device=CPU).weights_sha256 == "+".join(shas)
     with pytest.raises(InputError, match="leave out --weights"):
-        load_features("joined", working_size=64, device=cpu, weights=tmp_path / "mine.safetensors")
+        load_features("joined", working_size=64, device=CPU, weights=tmp_path / "mine.safetensors")
 
 
-def test_weights_say_which_features_they_are_of() -> None:
+def test_features_of_a_weights_file() -> None:
     assert features_of(shipped_weights("anchornet")) == "anchornet"
