@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
-PRESETS_OWN = "the preset's"
-"""What an option that changes a preset shows as its default."""
+
+
+def _of_preset(about: str, **more: Any) -> Any:
+    """An option that changes a value of the preset."""
+    return typer.Option(help=about, show_default="the preset's", **more)
 
 
 @dataclass(frozen=True)
@@ -48,30 +51,18 @@ class TrainingOptions:
     ] = Recipe.shipped
     classes: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAMES|FILE",
-            help="Labels to learn from, separated by commas or one on each line of a file; rigid: the paper's 12; "
+        _of_preset(
+            "Labels to learn from, separated by commas or one on each line of a file; rigid: the paper's 12; "
             "voc20: VOC's; all: no choice.",
-            show_default=PRESETS_OWN,
+            metavar="NAMES|FILE",
         ),
     ] = None
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps to train for; of anchornet, the banks.", show_default=PRESETS_OWN)
-    ] = None
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Photographs a batch; each gives two views.", show_default=PRESETS_OWN)
-    ] = None
+    steps: Annotated[int | None, _of_preset("Steps to train for; of anchornet, the banks.", min=1)] = None
+    batch: Annotated[int | None, _of_preset("Photographs a batch; each gives two views.", min=1)] = None
     accumulate: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Batches whose gradients make one step; shared out among torchrun's processes.",
-            show_default=PRESETS_OWN,
-        ),
+        int | None, _of_preset("Batches whose gradients make one step; shared out among torchrun's processes.", min=1)
     ] = None
-    size: Annotated[
-        int | None, typer.Option(min=64, help="Side of the square views, in pixels.", show_default=PRESETS_OWN)
-    ] = None
+    size: Annotated[int | None, _of_preset("Side of the square views, in pixels.", min=64)] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto
     device: DeviceChoice = Device.auto
@@ -122,12 +113,17 @@ class TrainingOptions:
 class SettingNames:
     """The settings that a training command takes by ``--set``: those that have no option of their own.
 
-    names: fields of the recipe, its parts and the optimisation, separated by spaces. old_options: options of version
-    0.1 and the settings that they set; they still work, but are hidden.
+    names: fields of the recipe, its parts and the optimisation, separated by spaces. old: options of version 0.1 that
+    still work, but are hidden: the option's name, and the setting's after a colon if it is another.
     """
 
     names: str
-    old_options: Mapping[str, str]
+    old: str
+
+    @property
+    def old_options(self) -> dict[str, str]:
+        """The settings by the names of the old options, both with underscores."""
+        return {option: setting or option for option, _, setting in (each.partition(":") for each in self.old.split())}
 
 
 _SHARED = (
@@ -136,57 +132,34 @@ _SHARED = (
     "brightness contrast saturation tint shading grey_probability"
 )
 INTROSPECTION = SettingNames(
-    "trunk stage descriptor_size sigma_floor sigma_ceiling batches points hardest positive_radius negative_radius "
-    f"similarity_weight similarity_cells teacher_size classifier_block classifier_weight {_SHARED}",
-    {
-        "--trunk": "trunk",
-        "--stage": "stage",
-        "--descriptor-size": "descriptor_size",
-        "--batches": "batches",
-        "--warm-up": "warmup_steps",
-        "--average": "ema_decay",
-        "--share-kept": "wise_ft_alpha",
-        "--trunk-rate": "trunk_learning_rate",
-        "--head-rate": "head_learning_rate",
-        "--keep-similarity": "similarity_weight",
-    },
+    names="trunk stage descriptor_size sigma_floor sigma_ceiling batches points hardest positive_radius "
+    "negative_radius similarity_weight similarity_cells teacher_size classifier_block classifier_weight " + _SHARED,
+    old="trunk stage descriptor_size batches warm_up:warmup_steps average:ema_decay share_kept:wise_ft_alpha "
+    "trunk_rate:trunk_learning_rate head_rate:head_learning_rate keep_similarity:similarity_weight",
 )
 ANCHORNET = SettingNames(
-    "stages tap_size stride filters code_size mean_share discriminability auxiliary filter_diversity "
-    f"response_diversity dropout code_steps code_learning_rate held_out example_size {_SHARED}",
-    {
-        "--filters": "filters",
-        "--code-size": "code_size",
-        "--mean-share": "mean_share",
-        "--tap-size": "tap_size",
-        "--stride": "stride",
-        "--form": "discriminability",
-        "--auxiliary": "auxiliary",
-        "--filter-diversity": "filter_diversity",
-        "--response-diversity": "response_diversity",
-        "--code-steps": "code_steps",
-        "--held-out": "held_out",
-        "--rate": "head_learning_rate",
-        "--trunk-rate": "trunk_learning_rate",
-    },
+    names="stages tap_size stride filters code_size mean_share discriminability auxiliary filter_diversity "
+    "response_diversity dropout code_steps code_learning_rate held_out example_size " + _SHARED,
+    old="filters code_size mean_share tap_size stride form:discriminability auxiliary filter_diversity "
+    "response_diversity code_steps held_out rate:head_learning_rate trunk_rate:trunk_learning_rate",
 )
 
 
 def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its first parameter, the options of `TrainingOptions` and the old ones, hidden."""
     about = f"Another setting; repeatable. One of {', '.join(settings.names.split())}."
-    hidden = {option.removeprefix("--").replace("-", "_"): option for option in settings.old_options}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         shared = dict(inspect.signature(TrainingOptions, eval_str=True).parameters)
         texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]
         shared["settings"] = shared["settings"].replace(annotation=texts)
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        old = [inspect.Parameter(name, _KEYWORD, default=None, annotation=_hidden(hidden[name])) for name in hidden]
+        hidden = Annotated[str | None, typer.Option(hidden=True)]
+        old = [inspect.Parameter(each, _KEYWORD, default=None, annotation=hidden) for each in settings.old_options]
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
-            values = {settings.old_options[option]: given.pop(name) for name, option in hidden.items()}
+            values = {name: given.pop(option) for option, name in settings.old_options.items()}
             texts = [f"{name}={text}" for name, text in values.items() if text is not None]
             chosen = {name: given.pop(name) for name in shared}
             command(TrainingOptions(**chosen | {"settings": [*texts, *(chosen["settings"] or ())]}), **given)
@@ -199,7 +172,3 @@ def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], 
         return with_options
 
     return decorate
-
-
-def _hidden(option: str) -> Any:
-    return Annotated[str | None, typer.Option(option, hidden=True)]

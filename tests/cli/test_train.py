@@ -335,14 +335,18 @@ def trained_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
 def test_train_old_option_equals_set(
     learner: str, option: str, value: str, trained_with: Callable[..., tuple[object, object]]
 ) -> None:
-    name = LEARNERS[learner].old_options[option]
+    name = LEARNERS[learner].old_options[option.removeprefix("--").replace("-", "_")]
     with_set = trained_with(learner, "--set", f"{name}={value}")
     assert trained_with(learner, option, value) == with_set
     assert with_set != trained_with(learner)
 
 
 def test_train_old_options_all_tested() -> None:
-    declared = {(learner, option) for learner, settings in LEARNERS.items() for option in settings.old_options}
+    declared = {
+        (learner, f"--{option.replace('_', '-')}")
+        for learner, settings in LEARNERS.items()
+        for option in settings.old_options
+    }
     assert declared == {(learner, option) for learner, option, _ in OLD_OPTIONS}
 
 
@@ -369,7 +373,7 @@ def test_train_help_lists_every_setting(learner: str) -> None:
         wanted.remove("trunk")
     assert sorted(LEARNERS[learner].names.split()) == sorted(set(wanted)) == sorted(wanted)
     shown = geomatch("train", learner, "--help", cwd=ROOT).stdout
-    assert all(f"{option} " not in shown for option in LEARNERS[learner].old_options)
+    assert all(f"{option} " not in shown for _, option, _ in OLD_OPTIONS)
 
 
 @pytest.mark.parametrize(

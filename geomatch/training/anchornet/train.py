@@ -53,8 +53,7 @@ def train_anchornet(
         on_progress: called with what is learnt, ``banks`` or ``code``, and how far it is.
 
     Raises:
-        InputError: for what the user gave.
-        TrainingError: if a loss diverges.
+        InputError, TrainingError: for what the user gave; if a loss diverges.
     """
     check_writable(run.out)
     trunk_name, trunk = pretrained_trunk(run.init)
