@@ -27,31 +27,15 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A choice.
-
-    target: the object it stands for, as "module:attribute"; "" if it is only a name. about: one line about it.
-    """
-
-    target: str
-    about: str
-
-    def load(self) -> Any:
-        """Import the object."""
-        module, _, attribute = self.target.partition(":")
-        return getattr(import_module(module), attribute)
-
-
-@dataclass(frozen=True)
 class Registry:
     """All choices of one kind, by name.
 
-    kind: what they are, for messages. aliases: old names, and the names of today. group: the entry points by which
-    other packages add choices; "" if they cannot.
+    kind: what they are, for messages. entries: "module:attribute" by name; "" if a choice is only a name. aliases: old
+    names, and the names of today. group: the entry points by which other packages add choices; "" if they cannot.
     """
 
     kind: str
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
 
@@ -71,7 +55,8 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """Import the object that one of geomatch's own names stands for. Raises InputError for an unknown name."""
-        return self.entries[self.canonical(name)].load()
+        module, _, attribute = self.entries[self.canonical(name)].partition(":")
+        return getattr(import_module(module), attribute)
 
     def make(self, name: str, wanted: type[Made], *arguments: object) -> Made:
         """Call the object that a name stands for, geomatch's own or a plug-in's, with ``arguments``.
@@ -82,23 +67,19 @@ class Registry:
         """
         name = self.canonical(name)
         if name in self.entries:
-            return self.entries[name].load()(*arguments)  # type: ignore[no-any-return]
+            return self.load(name)(*arguments)  # type: ignore[no-any-return]
         return make_plugin(self.kind, self.group, name, wanted, *arguments)
 
 
 FEATURES = Registry(
     "features",
     {
-        "introspection": Entry("geomatch.features.introspection:load", "stable under warps, with a confidence"),
-        "anchornet": Entry(
-            "geomatch.features.anchornet:load", "parts of objects; anchornet:CLASS takes one class alone"
-        ),
-        "combined": Entry(
-            "geomatch.features.combined:load", "introspection and anchornet; combined:1+0.8 at two scales"
-        ),
-        "hypercolumn": Entry("geomatch.features.hypercolumn:load", "stages of the trunk, as hypercolumn:2+3"),
-        "sift": Entry("geomatch.features.handcrafted.sift:load", "dense SIFT; needs the extra baselines"),
-        "hog": Entry("geomatch.features.handcrafted.hog:load", "dense HOG; needs the extra baselines"),
+        "introspection": "geomatch.features.introspection:load",
+        "anchornet": "geomatch.features.anchornet:load",
+        "combined": "geomatch.features.combined:load",
+        "hypercolumn": "geomatch.features.hypercolumn:load",
+        "sift": "geomatch.features.handcrafted.sift:load",
+        "hog": "geomatch.features.handcrafted.hog:load",
     },
     aliases={"joined": "combined"},
     group="geomatch.features",
@@ -107,19 +88,15 @@ FEATURES = Registry(
 MATCHERS = Registry(
     "matcher",
     {
-        "nn": Entry("geomatch.matching.nearest:NearestNeighbours", "nearest neighbours"),
-        "mutual": Entry(
-            "geomatch.matching.mutual:MutualNeighbours", "mutual nearest neighbours, other cells filled in"
-        ),
-        "hough": Entry("geomatch.matching.hough:HoughVoting", "Hough voting on displacements, local"),
-        "dsp": Entry("geomatch.matching.spatial_pyramid.spatial_pyramid:SpatialPyramid", "deformable spatial pyramid"),
-        "pf-nam": Entry("geomatch.matching.proposal_flow.proposal_flow:NaiveAppearance", "Proposal Flow, appearance"),
-        "pf-phm": Entry("geomatch.matching.proposal_flow.proposal_flow:ProbabilisticHough", "Proposal Flow, Hough"),
-        "pf-lom": Entry("geomatch.matching.proposal_flow.proposal_flow:LocalOffsets", "Proposal Flow, local offsets"),
-        "affine": Entry(
-            "geomatch.matching.affine_consistency.affine:AffineConsistency", "affine consistency of neighbours"
-        ),
-        "fusion": Entry("geomatch.matching.fusion:Fusion", "the most probable of several matchers at each cell"),
+        "nn": "geomatch.matching.nearest:NearestNeighbours",
+        "mutual": "geomatch.matching.mutual:MutualNeighbours",
+        "hough": "geomatch.matching.hough:HoughVoting",
+        "dsp": "geomatch.matching.spatial_pyramid.spatial_pyramid:SpatialPyramid",
+        "pf-nam": "geomatch.matching.proposal_flow.proposal_flow:NaiveAppearance",
+        "pf-phm": "geomatch.matching.proposal_flow.proposal_flow:ProbabilisticHough",
+        "pf-lom": "geomatch.matching.proposal_flow.proposal_flow:LocalOffsets",
+        "affine": "geomatch.matching.affine_consistency.affine:AffineConsistency",
+        "fusion": "geomatch.matching.fusion:Fusion",
     },
     aliases={"coherence": "affine"},
     group="geomatch.matchers",
@@ -128,29 +105,18 @@ MATCHERS = Registry(
 DATASETS = Registry(
     "dataset",
     {
-        "pf-pascal": Entry("geomatch.datasets.benchmarks.pf_pascal:PF_PASCAL", "PF-PASCAL"),
-        "pf-willow": Entry("geomatch.datasets.benchmarks.pf_willow:PF_WILLOW", "PF-WILLOW"),
-        "spair-71k": Entry("geomatch.datasets.benchmarks.spair:SPAIR_71K", "SPair-71k"),
-        "tss": Entry("geomatch.datasets.benchmarks.tss:TSS", "TSS"),
-        "caltech-101": Entry("geomatch.datasets.benchmarks.caltech101:CALTECH_101", "Caltech-101"),
-        "pascal-parts": Entry("geomatch.datasets.benchmarks.pascal_parts:PASCAL_PARTS", "PASCAL-Part"),
-        "animal-parts": Entry("geomatch.datasets.benchmarks.spair:ANIMAL_PARTS", "Animal-Pose pairs"),
-        "warps": Entry("geomatch.datasets.benchmarks.known_warps:WARPS", "known warps of your own images"),
+        "pf-pascal": "geomatch.datasets.benchmarks.pf_pascal:PF_PASCAL",
+        "pf-willow": "geomatch.datasets.benchmarks.pf_willow:PF_WILLOW",
+        "spair-71k": "geomatch.datasets.benchmarks.spair:SPAIR_71K",
+        "tss": "geomatch.datasets.benchmarks.tss:TSS",
+        "caltech-101": "geomatch.datasets.benchmarks.caltech101:CALTECH_101",
+        "pascal-parts": "geomatch.datasets.benchmarks.pascal_parts:PASCAL_PARTS",
+        "animal-parts": "geomatch.datasets.benchmarks.spair:ANIMAL_PARTS",
+        "warps": "geomatch.datasets.benchmarks.known_warps:WARPS",
     },
 )
 
 PROTOCOLS = Registry(
-    "protocol",
-    {
-        "geomatch": Entry("", "geomatch's own: original pixels, the benchmark's own length"),
-        "pf": Entry("", "as Proposal Flow evaluates"),
-        "scnet": Entry("", "as SCNet evaluates"),
-        "hpf": Entry("", "as Hyperpixel Flow evaluates"),
-        "dhpf": Entry("", "as Dynamic Hyperpixel Flow evaluates"),
-        "cats": Entry("", "as CATs evaluates"),
-        "dift": Entry("", "as DIFT evaluates"),
-        "geoaware": Entry("", "as GeoAware-SC evaluates"),
-        "all": Entry("", "every protocol of the benchmark"),
-    },
+    "protocol", dict.fromkeys(("geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "dift", "geoaware", "all"), "")
 )
 """A protocol differs from benchmark to benchmark; `geomatch.evaluation.protocols.find_protocols` gives it."""

@@ -34,9 +34,7 @@ class CombinedFeatures(FeatureExtractor):
         """Raises WeightsError unless both networks have the same trunk."""
         ours, theirs = (network.trunk.state_dict() for network in (introspection, anchors))
         if ours.keys() != theirs.keys() or any(not torch.equal(ours[name], theirs[name]) for name in ours):
-            raise WeightsError(
-                "the weights of anchornet and introspection have different trunks: they cannot be combined"
-            )
+            raise WeightsError("anchornet and introspection have different trunks: they cannot be combined")
         self.name = "combined"
         self.introspection = introspection.eval()
         self.anchors = anchors.eval()
@@ -48,16 +46,15 @@ class CombinedFeatures(FeatureExtractor):
         trunk, config = self.introspection.trunk, self.anchors.config
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
         taps = trunk(pixels, sorted({self.introspection.config.stage, *config.stages}))
-        stride = self.introspection.stride
         grid = canvas.grid(config.stride)
-        cells = canvas.grid(stride).to_cells(grid.centres(pixels.device)) + canvas.first_cell(stride)
+        cells = canvas.to_cells(grid.centres(pixels.device), self.introspection.stride)
         phi, sigma = (
             read_cells(maps, cells[None])[0].reshape(-1, *grid.shape) for maps in self.introspection.heads(taps)
         )
         responses = canvas.crop(F.softplus(self.anchors.activations(taps, pixels)), config.stride)
         code = self.anchors.descriptors(responses, None)[0]
-        both = torch.cat((F.normalize(phi, dim=0), code))
-        return FeatureMap(F.normalize(both, dim=0), canvas.image_size, grid, sigma[0].contiguous())
+        both = F.normalize(torch.cat((F.normalize(phi, dim=0), code)), dim=0)
+        return FeatureMap(both, canvas.image_size, grid, sigma[0].contiguous(), self.calibration)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:

@@ -44,11 +44,10 @@ class HypercolumnFeatures(FeatureExtractor):
         centres = grid.centres(pixels.device)
         columns = []
         for stage in self.stages:
-            stride = self.trunk.strides[stage]
-            cells = canvas.grid(stride).to_cells(centres) + canvas.first_cell(stride)
+            cells = canvas.to_cells(centres, self.trunk.strides[stage])
             columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
         descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
-        return FeatureMap(descriptors, canvas.image_size, grid)
+        return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> HypercolumnFeatures:

@@ -99,7 +99,8 @@ class IntrospectionFeatures(FeatureExtractor):
         canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
         stride = self.network.stride
         phi, sigma = (canvas.crop(maps[0], stride) for maps in self.network(pixels))
-        return FeatureMap(phi.contiguous(), canvas.image_size, canvas.grid(stride), sigma[0].contiguous())
+        grid, sigma = canvas.grid(stride), sigma[0].contiguous()
+        return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> IntrospectionFeatures:

@@ -19,10 +19,8 @@ class Canvas:
     With a ``margin`` of half the coarsest stride, the cells on the image lie evenly on it. Cells on the margin are
     dropped.
 
-    Args:
-        image_size: (height, width) of the image, in pixels.
-        working_size: (height, width) after resizing, in pixels.
-        margin: pixels mirrored at each border, after resizing.
+    image_size: (height, width) in pixels. working_size: (height, width) after resizing. margin: pixels mirrored at each
+    border after resizing.
 
     >>> canvas = Canvas.fit((300, 400), longer_side=200, margin=8)
     >>> canvas.working_size
@@ -67,6 +65,10 @@ class Canvas:
             origin.append(rescale_position(offset + first * stride - self.margin, working, full))
             pitch.append(stride * full / working)
         return Grid(counts[0], counts[1], origin=(origin[1], origin[0]), pitch=(pitch[1], pitch[0]))
+
+    def to_cells(self, positions: Tensor, stride: int) -> Tensor:
+        """Coordinates, in cells of a trunk's whole output, of positions (..., 2) in pixels of the image."""
+        return self.grid(stride).to_cells(positions) + self.first_cell(stride)
 
     def crop(self, cells: Tensor, stride: int) -> Tensor:
         """A trunk's output (..., h, w) without the cells whose centres lie on the margin."""

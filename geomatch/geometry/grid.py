@@ -33,10 +33,8 @@ class Grid:
     The centre of the cell in row ``i`` and column ``j`` is the position ``origin + pitch * (j, i)``. A cell has
     coordinates (x, y) = (j, i), which may be fractional, and a number ``i * width + j``, in row-major order.
 
-    Args:
-        height, width: numbers of cells.
-        origin: (x, y) of the first cell's centre, in pixels of the image.
-        pitch: (x, y) from one centre to the next, in pixels of the image.
+    origin: (x, y) of the first cell's centre, in pixels of the image. pitch: (x, y) from one centre to the next, in
+    pixels of the image.
 
     >>> grid = Grid.over((4, 8), height=2, width=4)
     >>> grid.origin, grid.pitch
@@ -75,10 +73,7 @@ class Grid:
         )
 
     def pooled(self, factor: int) -> Grid:
-        """The grid whose cells each cover ``factor`` x ``factor`` cells of this one.
-
-        The last row and column may reach beyond this grid.
-        """
+        """The grid whose cells each cover ``factor`` x ``factor`` cells of this one, at the edge perhaps fewer."""
         shift = (factor - 1) / 2
         return Grid(
             -(-self.height // factor),
@@ -97,15 +92,10 @@ class Grid:
         return self.to_pixels(self.cells(device))
 
     def window(self, indices: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-        """The numbers of the cells in the square window around each cell.
+        """The square window of ``radius`` cells around each of (N,) cells, given by their numbers.
 
-        Args:
-            indices: (N,) int64, the numbers of the cells.
-            radius: of the window, in cells.
-
-        Returns:
-            (N, K) int64, numbers of cells, K = (2 radius + 1)^2, in row-major order of the window; and (N, K) bool,
-            whether the cell lies on the grid. If not, its number is that of the nearest cell on the grid.
+        Returns (N, K) int64, the numbers of the K = (2 radius + 1)^2 cells of each window in row-major order, and
+        (N, K) bool, whether they lie on the grid. A cell off the grid has the number of the nearest one on it.
         """
         reach = torch.arange(-radius, radius + 1, device=indices.device)
         y = (indices[:, None] // self.width + reach)[:, :, None]
@@ -129,14 +119,9 @@ class Grid:
 
 
 def read_cells(values: Tensor, cells: Tensor) -> Tensor:
-    """Read maps bilinearly at cell coordinates; outside a map its nearest border value counts.
+    """Read maps (B, C, h, w) bilinearly at cell coordinates (B, ..., 2); outside a map its nearest value counts.
 
-    Args:
-        values: (B, C, h, w).
-        cells: (B, ..., 2), (x, y) in cells.
-
-    Returns:
-        (B, C, ...) in the dtype of ``values``.
+    Returns (B, C, ...) in the dtype of ``values``.
     """
     height, width = values.shape[-2:]
     # Divided by Python numbers: a tensor of them would make a GPU wait.

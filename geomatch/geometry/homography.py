@@ -52,12 +52,7 @@ def homography_between(source: Tensor, target: Tensor) -> Tensor:
 
 
 def random_view(photograph_size: tuple[int, int], size: int, ranges: WarpRanges, generator: torch.Generator) -> Tensor:
-    """A random homography (3, 3) float64 from pixels of a square view to pixels of the photograph.
-
-    Args:
-        photograph_size: (height, width) in pixels.
-        size: side of the view, in pixels.
-    """
+    """A random homography (3, 3) float64 from pixels of a ``size`` x ``size`` view to pixels of the photograph."""
 
     def uniform(reach: float) -> float:
         return reach * (2 * torch.rand((), generator=generator, dtype=torch.float64).item() - 1)
@@ -91,9 +86,7 @@ def pixel_grid(height: int, width: int) -> Tensor:
 def warp_image(image: Tensor, homography: Tensor, size: tuple[int, int]) -> Tensor:
     """The view (3, h, w) of an image (3, H, W) float, mirrored at its borders.
 
-    Args:
-        homography: (3, 3), from pixels of the view to pixels of the image.
-        size: (height, width) of the view, in pixels.
+    homography: (3, 3), from pixels of the view to pixels of the image. size: (h, w).
     """
     return sample_image(image, apply_homography(homography, pixel_grid(*size))).reshape(3, *size)
 
@@ -107,10 +100,9 @@ def sample_image(image: Tensor, points: Tensor) -> Tensor:
 
 
 def stack_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack images (3, H, W) of different sizes.
+    """Stack images (3, H, W) of different sizes: (B, 3, H, W), with zeros to the right of and below smaller ones.
 
-    Returns:
-        (B, 3, H, W), each image in the upper left corner and zeros outside; and (B, 2) int64, (height, width) of each.
+    Also returns the (height, width) of each, (B, 2) int64.
     """
     sizes = torch.tensor([image.shape[1:] for image in images])
     height, width = sizes.amax(dim=0).tolist()
@@ -125,14 +117,8 @@ def warp_images(stack: Tensor, sizes: Tensor, homographies: Tensor, side: int) -
 
     Positions are computed in the dtype of the stack; in float32 they are off by about 1e-7 of the image's side.
 
-    Args:
-        stack: (B, 3, H, W) float, from `stack_images`.
-        sizes: (B, 2), from `stack_images`.
-        homographies: (B, V, 3, 3), from pixels of the view to pixels of the image.
-        side: of the views, in pixels.
-
-    Returns:
-        (B, V, 3, side, side).
+    stack: (B, 3, H, W) float, and sizes: (B, 2), from `stack_images`. homographies: (B, V, 3, 3), from pixels of the
+    view to pixels of the image. Returns (B, V, 3, side, side).
     """
     # Positions as planes (B, V, 2, side, side), which is much faster than as pairs.
     axis = torch.arange(side, dtype=stack.dtype, device=stack.device)

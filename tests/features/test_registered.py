@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 
+from geomatch.correspondence import ConfidenceModel
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.load import load_features
 from geomatch.registry import FEATURES
@@ -43,6 +44,13 @@ def test_registered_feature_obeys_the_contract(name: str, size: tuple[int, int])
         assert sigma.shape == found.grid.shape
         assert (sigma > 0).all()
         assert sigma.isfinite().all()
+
+
+@each_feature
+def test_registered_feature_puts_its_calibration_on_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration = ConfidenceModel(prior=-1.25)
+    monkeypatch.setattr(extractor_of(name), "calibration", calibration)
+    assert extractor_of(name)(photograph(33, 33)).calibration == calibration
 
 
 @each_feature

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor, check_no_argument
 from geomatch.geometry.canvas import Canvas
+from geomatch.geometry.grid import Grid
 from geomatch.runtime.optional import import_opencv
 
 SPACING = 4
@@ -51,13 +53,13 @@ class GradientFeatures(FeatureExtractor):
         canvas = Canvas.fit((image.shape[1], image.shape[2]), self.working_size, MARGIN)
         return canvas, np.ascontiguousarray(canvas.draw_bytes(image).numpy())
 
+    def feature_map(self, histograms: NDArray[np.float32], canvas: Canvas, grid: Grid) -> FeatureMap:
+        """The histograms (h, w, C) of a grid's cells as descriptors of unit length.
 
-def unit_descriptors(histograms: NDArray[np.float32]) -> Tensor:
-    """Histograms (h, w, C) of gradients as descriptors (C, h, w) float32 of unit length.
-
-    Without any gradient every channel is C^-1/2: such cells equal each other, and their similarity to any other cell
-    is moderate.
-    """
-    channels = torch.from_numpy(histograms).permute(2, 0, 1)
-    without_gradient = (channels == 0).all(dim=0)
-    return F.normalize(torch.where(without_gradient, 1.0, channels), dim=0)
+        Without any gradient every channel is C^-1/2: such cells equal each other, and their similarity to any other
+        cell is moderate.
+        """
+        channels = torch.from_numpy(histograms).permute(2, 0, 1)
+        without_gradient = (channels == 0).all(dim=0)
+        descriptors = F.normalize(torch.where(without_gradient, 1.0, channels), dim=0).to(self.device)
+        return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration)

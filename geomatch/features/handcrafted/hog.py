@@ -6,7 +6,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.features.handcrafted.gradient_histograms import CELL, cells_in_blocks, condense
-from geomatch.features.handcrafted.gradients import SPACING, GradientFeatures, unit_descriptors
+from geomatch.features.handcrafted.gradients import SPACING, GradientFeatures
 
 
 class HogFeatures(GradientFeatures):
@@ -32,7 +32,7 @@ class HogFeatures(GradientFeatures):
         offset, missing = (CELL - 1) / 2, CELL // SPACING
         grid, first = canvas.grid(SPACING, offset), canvas.first_cell(SPACING, offset) - missing
         on_image = cells[first : first + grid.height, first : first + grid.width]
-        return FeatureMap(unit_descriptors(on_image).to(self.device), canvas.image_size, grid)
+        return self.feature_map(on_image, canvas, grid)
 
 
 load = HogFeatures.load

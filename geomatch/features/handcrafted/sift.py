@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
-from geomatch.features.handcrafted.gradients import SPACING, GradientFeatures, unit_descriptors
+from geomatch.features.handcrafted.gradients import SPACING, GradientFeatures
 from geomatch.runtime.optional import import_opencv
 
 CELL = 4
@@ -38,9 +38,8 @@ class SiftFeatures(GradientFeatures):
         ]
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         _, descriptors = cv2.SIFT_create(sigma=SMOOTHING).compute(grey, keypoints)
-        return FeatureMap(
-            unit_descriptors(descriptors.reshape(*grid.shape, -1)).to(self.device), canvas.image_size, grid
-        )
+        histograms = descriptors.reshape(*grid.shape, -1)
+        return self.feature_map(histograms, canvas, grid)
 
 
 load = SiftFeatures.load
