@@ -1,10 +1,10 @@
-"""What matching a pair costs: processor time and peak memory of each matcher, beside describing its two images.
+"""What matching a pair costs: processor time and peak memory of each matcher, beside extracting features.
 
     python benchmarks/matchers.py [--threads 1] [--rounds 3] [--features NAME] [--matchers NAME ...]
 
-Each matcher matches the two teapots of the examples, preset `default`, in a process of its own, in turn with the
-others; a round's time is the median of five, and the table shows the median of the rounds. Time is the processor's, so
-that other work on the machine counts little. Memory is the peak of the whole process, describing both images included.
+Each matcher matches the two teapots of the examples, preset `default`, in its own process, in turn with the others. A
+round's time is the median of five; the table shows the median of the rounds. Time is the processor's, so that other
+work on the machine matters little. Memory is the peak of the whole process, extraction included.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Costs = tuple[float, float, int]
 
 
 def measure(features: str | None, matcher: str, threads: int, out: Connection) -> None:
-    """In a child process: send seconds of describing and of matching, and the peak of memory in bytes."""
+    """In a child process: send seconds of extracting and of matching, and the peak of memory in bytes."""
     torch.set_num_threads(threads)
     pipeline = Pipeline(features=features, matcher=matcher, device=Device.cpu)
     images = [load_image(TEAPOTS / name) for name in ("a.png", "b.png")]
-    described = [pipeline.extract(image) for image in images]
-    describing = median_seconds(lambda: [pipeline.extract(image) for image in images], 5)
-    matching = median_seconds(lambda: pipeline.match(*described), 5)
-    out.send((describing, matching, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    extracted = [pipeline.extract(image) for image in images]
+    extracting = median_seconds(lambda: [pipeline.extract(image) for image in images], 5)
+    matching = median_seconds(lambda: pipeline.match(*extracted), 5)
+    out.send((extracting, matching, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         for _ in range(options.rounds)
     ]
     table = Table()
-    for column in ("matcher", "ms a pair", "of describing both images", "peak memory, MiB"):
+    for column in ("matcher", "ms a pair", "of extracting both images", "peak memory, MiB"):
         table.add_column(column, justify="left" if column == "matcher" else "right")
     for name in options.matchers:
         share = statistics.median(each[name][1] / each[name][0] for each in rounds)

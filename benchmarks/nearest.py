@@ -2,9 +2,9 @@
 
     python benchmarks/nearest.py [--threads 2] [--rounds 3]
 
-Every method runs in a process of its own, in turn with the others, on the same random unit descriptors; a round's time
-is the median of its repeats, and the table shows the median of the rounds. Memory is what the process's peak grew by
-once the descriptors were there. All methods must agree on every partner, but for scores that tie within rounding.
+Every method runs in its own process, in turn with the others, on the same random unit descriptors. A round's time is
+the median of its repeats; the table shows the median of the rounds. Memory is the growth of the process's peak after
+the descriptors were made. All methods must agree on every partner, except where scores tie within rounding.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.geometry.grid import Grid
+from geomatch.matching.base import MatchContext
 from geomatch.matching.nearest import nearest_partners
 
 SIDES = (28, 56, 112)  # 784, 3,136 and 12,544 cells
@@ -35,7 +36,7 @@ Method = Callable[[FeatureMap, FeatureMap], tuple[Tensor, Tensor]]
 
 
 def chunked(source: FeatureMap, target: FeatureMap) -> tuple[Tensor, Tensor]:
-    found = nearest_partners(source, target, BOUND)
+    found = nearest_partners(MatchContext(source, target, BOUND))
     return found.forward, found.backward
 
 
@@ -74,7 +75,7 @@ def measure(name: str, side: int, channels: int, threads: int, out: Connection) 
         faiss.omp_set_num_threads(threads)
     source, target = descriptors(side, channels, 0), descriptors(side, channels, 1)
     tiny = descriptors(4, 8, 0)
-    METHODS[name](tiny, tiny)  # libraries load now, not while we watch
+    METHODS[name](tiny, tiny)  # libraries load now, not while we measure
     before = peak()
     forward, backward = METHODS[name](source, target)
     grown = peak() - before

@@ -46,9 +46,6 @@ class FeatureMap:
     inverse_confidence: (h, w) float32, positive, small where the descriptor is to be trusted (the sigma of
         Probabilistic Introspection); None for features that do not know.
     calibration: the constants with which a match of these features is judged.
-    image: (3, H, W) uint8, the image itself, where the matcher wants to see it; see `matching.base.Method.prepare`.
-    boxes: (B, 4) float32, left, top, right, bottom in pixels: regions that things may fill, likewise.
-    shown: (N, D) float32: what the boxes show that the matcher compares, likewise.
     """
 
     descriptors: Tensor
@@ -56,9 +53,6 @@ class FeatureMap:
     grid: Grid
     inverse_confidence: Tensor | None = None
     calibration: ConfidenceModel = ConfidenceModel()
-    image: Tensor | None = None
-    boxes: Tensor | None = None
-    shown: Tensor | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:
@@ -66,9 +60,8 @@ class FeatureMap:
 
     @property
     def nbytes(self) -> int:
-        """The memory that its tensors take."""
-        held = (self.descriptors, self.inverse_confidence, self.image, self.boxes, self.shown)
-        return sum(each.nbytes for each in held if each is not None)
+        """The memory that its tensors take, those of a subclass included."""
+        return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor))
 
     def read_on(self, grid: Grid) -> FeatureMap:
         """The same features interpolated bilinearly at the cells of another grid over the image."""

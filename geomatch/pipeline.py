@@ -25,8 +25,7 @@ from geomatch.features.disk_cache import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of
 from geomatch.io.images import checked_size, load_image, to_pixels
-from geomatch.matching.base import Matcher
-from geomatch.matching.context import MatchContext
+from geomatch.matching.base import MatchContext, Matcher
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.load import load_matcher
 from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset, PresetSettings

@@ -48,7 +48,7 @@ def match_features(
     max_memory: int = DEFAULT_MAX_MEMORY,
     min_confidence: float = 0.0,
 ) -> Correspondence:
-    """What a matcher makes of two feature maps."""
+    """What a matcher makes of two feature maps of black images."""
     pipeline = Pipeline(
         features=Colours(),
         matcher=name,
@@ -58,7 +58,10 @@ def match_features(
         max_memory=max_memory,
         min_confidence=min_confidence,
     )
-    return pipeline.match(source, target)
+    prepared = (
+        pipeline.prepare(each, torch.zeros(3, *each.image_size, dtype=torch.uint8)) for each in (source, target)
+    )
+    return pipeline.match(*prepared)
 
 
 def picture(height: int, width: int, left: float = 0, top: float = 0, scale: float = 1) -> Image.Image:

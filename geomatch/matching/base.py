@@ -1,31 +1,31 @@
-"""What goes in and out of a matcher."""
+"""What a matcher takes, a pair of images as a `MatchContext`, and what it gives, `TargetPoints` both ways."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Final
 
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap, RegionMatches
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
-
-if TYPE_CHECKING:
-    from geomatch.matching.context import MatchContext
+from geomatch.matching.similarity import Similarity
+from geomatch.options import DEFAULT_MAX_MEMORY
 
 
 @dataclass(frozen=True)
 class TargetPoints:
-    """Where the points of a grid over one image lie in another.
+    """Where the points of a grid over one image lie in another image.
 
     grid: in pixels of its own image.
     positions: (grid.height * grid.width, 2) float32, x then y, in pixels of the other image, in row-major order.
-    found: (grid.height * grid.width,) bool, which points were matched themselves and not filled in from their
+    found: (grid.height * grid.width,) bool, the points that were matched themselves, not filled in from their
         neighbours; None: all.
-    regions: the matches of boxes that the points were derived from, if they were.
+    regions: the matched boxes that the points were computed from, if any.
     """
 
     grid: Grid
@@ -34,25 +34,56 @@ class TargetPoints:
     regions: RegionMatches | None = None
 
     def displacements(self) -> Tensor:
-        """(grid.height * grid.width, 2) float32: how far each point moves, in pixels."""
+        """(grid.height * grid.width, 2) float32: position in the other image less position in this one, in pixels."""
         return self.positions - self.grid.centres(self.positions.device)
 
     def at(self, pixels: Tensor) -> Tensor:
-        """Where any points (N, 2) of the image lie in the other: (N, 2), displacements read bilinearly."""
-        moves = self.displacements().mT.reshape(1, 2, *self.grid.shape)
-        return pixels + read_cells(moves, self.grid.to_cells(pixels)[None])[0].mT
+        """Where pixels (N, 2) of this image lie in the other, (N, 2); displacements are interpolated bilinearly."""
+        displacements = self.displacements().mT.reshape(1, 2, *self.grid.shape)
+        return pixels + read_cells(displacements, self.grid.to_cells(pixels)[None])[0].mT
+
+
+@dataclass(frozen=True)
+class MatchContext:
+    """A pair of images to match.
+
+    source, target: features on the grids whose cells are matched.
+    max_bytes: bound on the memory that matching takes, features and result excluded.
+    """
+
+    source: FeatureMap
+    target: FeatureMap
+    max_bytes: int = DEFAULT_MAX_MEMORY
+    _reverse_of: MatchContext | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def similarity(self) -> Similarity:
+        """Similarity of all source cells to all target cells, computed a block of rows at a time."""
+        return Similarity.of(self.source, self.target)
+
+    @cached_property
+    def stored_similarity(self) -> Similarity:
+        """The same, computed once and shared by all readers if an eighth of ``max_bytes`` holds it."""
+        if self._reverse_of is not None:
+            return self._reverse_of.stored_similarity.reversed
+        return self.similarity.store_if_small(self.max_bytes)
+
+    @cached_property
+    def reversed(self) -> MatchContext:
+        """The same pair with source and target swapped; its reversed is this context again."""
+        return self._reverse_of or MatchContext(self.target, self.source, self.max_bytes, self)
 
 
 Limits = Mapping[str, tuple[float, float]]
 
 REFINEMENT_LIMITS: Final[Limits] = {"window": (0, 10), "temperature": (1e-3, 100)}
-"""Of the refinement to sub-cell accuracy."""
+"""Limits of the parameters of `geomatch.matching.refinement`."""
 
 
 class Matcher(ABC):
     """Finds target points, both ways. A frozen dataclass whose fields are its parameters, set by name.
 
-    limits: the smallest and the largest value of each number. Raises InputError for others.
+    limits: the smallest and the largest value of each numeric parameter. Raises InputError for a value outside.
     """
 
     limits: ClassVar[Limits] = {}
@@ -67,9 +98,11 @@ class Matcher(ABC):
     def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
         """Where the source lies in the target, and the target in the source.
 
-        Raises OutOfMemoryError when the context's bound on memory cannot hold even the smallest piece of work.
+        Raises:
+            OutOfMemoryError: if ``context.max_bytes`` cannot hold even the smallest piece of work.
+            InputError: if the features lack what `prepare` adds.
         """
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:  # noqa: ARG002
-        """Add to an image's features what the matcher needs of the image (3, H, W) uint8 itself; by default nothing."""
+        """Add what the matcher reads from the image (3, H, W) uint8 itself to its features; by default nothing."""
         return features

@@ -1,4 +1,4 @@
-"""What speaks for a match, and the one meaning of confidence: the probability that the match is right."""
+"""Match cues, and the confidence model: the probability, given its cues, that a match is right."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.matching.base import MatchContext
 from geomatch.matching.similarity import Similarity, row_blocks
 
 
@@ -17,14 +18,15 @@ from geomatch.matching.similarity import Similarity, row_blocks
 class MatchCues:
     """The cues of each match, tensors of one shape.
 
-    score: similarity of the partners, s = max(0, <phi_u, phi_v>) in [0, 1].
-    sigma: the mean of both partners' learnt inverse confidences, positive.
-    peakedness: in (0, 1], how little else in the target looks like the source cell. Softmax over all cells of the
-        target turns similarities into shares; this is the share of the cells near the partner.
-    neighbour_agreement: in (0, 1], how well the cells around the source cell are displaced alike: the mean of
-        exp(-difference / tolerance), each neighbour weighted with the cube of its score, as in Hough matching.
-    hubness: log(n / e). n source cells have their partners near this one's; e would, if partners were spread evenly.
-        The few places that attract all sorts of cells are rarely the right partner.
+    score: similarity of the two cells, s = max(0, <phi_u, phi_v>) in [0, 1].
+    sigma: the mean of both cells' learnt inverse confidences, positive.
+    peakedness: in (0, 1], how much of the similarity to the target is concentrated on the matched cell. A softmax
+        over all target cells turns similarities into shares that sum to 1; this is the sum over the cells near it.
+    neighbour_agreement: in (0, 1], how similar the displacements of the cells around the source cell are to its own:
+        the mean of exp(-difference / tolerance), each neighbour weighted by the cube of its score, as in Hough
+        matching.
+    hubness: log(n / e). n source cells are matched near this one's target cell; e would be if matches were spread
+        evenly. The few places that attract many cells (hubs) are rarely the right match.
     """
 
     score: Tensor
@@ -42,9 +44,9 @@ class MatchCues:
 class CueSettings:
     """How cues are computed.
 
-    temperature: of the softmax in peakedness, in units of cosine similarity; the same as the soft-argmax's.
+    temperature: of the softmax in peakedness, in units of cosine similarity; the same as in the sub-cell refinement.
     reach: radius of the neighbourhood of a cell, as a share of the longer side of its image.
-    tolerance: difference of displacements, as a share of the images' longer sides, at which agreement falls to 1/e.
+    tolerance: difference of displacements, each as a share of its image's longer side, at which agreement falls to 1/e.
     """
 
     temperature: float = 0.05
@@ -58,10 +60,11 @@ class CueSettings:
 def match_probability(cues: MatchCues, model: ConfidenceModel) -> Tensor:
     """The probability, in [0, 1] and of the cues' shape, that a match is right: within alpha = 0.1 of the truth.
 
-    The likelihood of Probabilistic Introspection, p(s | y, sigma) ~ exp((1 - loss) / sigma) with loss 1 - s for points
-    that correspond and s for others, gives at equal priors the log-odds (2 s - 1) / sigma. It is learnt from views of
-    one photograph. For photographs of different objects we temper it, let sigma count for itself, too, add three more
-    cues, and give matches that were picked as best the prior that such picks have (ours):
+    Probabilistic Introspection (Novotny et al., CVPR 2018) has the likelihood p(s | y, sigma) ~ exp((1 - loss) / sigma)
+    with loss 1 - s for points that correspond and s for others. At equal priors this gives the log-odds
+    (2 s - 1) / sigma. It is learnt from two warps of one photograph. For photographs of different objects we depart
+    from it: we temper it, add a term in 1 / sigma and three more cues, and add the prior of matches that were selected
+    as the best ones:
 
         log-odds = (2 s - 1) / (temperature sigma) + inverse_sigma_weight / sigma
                    + peakedness_weight peakedness + agreement_weight neighbour_agreement
@@ -76,77 +79,77 @@ def match_probability(cues: MatchCues, model: ConfidenceModel) -> Tensor:
     )
 
 
-def compute_cues(
-    source: FeatureMap,
-    target: FeatureMap,
-    landing: Tensor,
-    how: CueSettings,
-    max_bytes: int,
-    similarity: Similarity | None = None,
-) -> MatchCues:
-    """The cues of each source cell's match.
-
-    landing: (N, 2), where in the target each source cell lies, in pixels x, y; the target's cell nearest to it is what
-    the source cell is held against. similarity: that of the two, if it is at hand. Returns cues of shape (N,),
-    float32. Raises OutOfMemoryError when ``max_bytes`` cannot hold a row of scores.
-    """
-    return compute_cues_of_each(source, target, [landing], how, max_bytes, similarity)[0]
+def compute_cues(context: MatchContext, points: Tensor, settings: CueSettings, similarity: Similarity) -> MatchCues:
+    """The cues (N,) float32 of each source cell's match; see `compute_cues_of_each`."""
+    return compute_cues_of_each(context, [points], settings, similarity)[0]
 
 
 def compute_cues_of_each(
-    source: FeatureMap,
-    target: FeatureMap,
-    landings: Sequence[Tensor],
-    how: CueSettings,
-    max_bytes: int,
-    similarity: Similarity | None = None,
+    context: MatchContext, candidates: Sequence[Tensor], settings: CueSettings, similarity: Similarity
 ) -> list[MatchCues]:
-    """Compute cues for each of several landings; cells are compared once, so several take little longer than one."""
+    """The cues of several candidate matches of the same pair.
+
+    Cells are compared once, so several candidates take little longer than one.
+
+    Args:
+        candidates: each (N, 2), where every source cell lies in the target, in pixels x, y. A source cell is compared
+            with the target cell nearest to that.
+        similarity: `MatchContext.similarity`, or `MatchContext.stored_similarity` if others read it, too.
+
+    Returns:
+        Cues of shape (N,), float32, one for each candidate.
+
+    Raises:
+        OutOfMemoryError: if ``context.max_bytes`` cannot hold a row of scores.
+    """
+    source, target = context.source, context.target
     a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
     start = source.grid.centres(a.device) / max(source.image_size)
-    all_partners = [target.grid.nearest(landing) for landing in landings]
-    peakednesses = _peakedness(similarity or Similarity.of(source, target), target, all_partners, how, max_bytes)
+    partners_of_each = [target.grid.nearest(points) for points in candidates]
+    peakedness_of_each = _peakedness_of_each(context, partners_of_each, settings, similarity)
     cues = []
-    for landing, partners, peakedness in zip(landings, all_partners, peakednesses, strict=True):
+    for points, partners, peakedness in zip(candidates, partners_of_each, peakedness_of_each, strict=True):
         score = (a * b[:, partners]).sum(dim=0).relu_()
         sigma = torch.full_like(score, source.calibration.fixed_sigma)
         if source.inverse_confidence is not None and target.inverse_confidence is not None:
             sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
-        displacement = landing / max(target.image_size) - start
-        agreement = _agreement(source, displacement, score, how, max_bytes)
-        cues.append(MatchCues(score, sigma, peakedness, agreement, _hubness(target, partners, how)))
+        displacement = points / max(target.image_size) - start
+        agreement = _neighbour_agreement(context, displacement, score, settings)
+        cues.append(MatchCues(score, sigma, peakedness, agreement, _hubness(target, partners, settings)))
     return cues
 
 
-def _peakedness(
-    similarity: Similarity, target: FeatureMap, all_partners: Sequence[Tensor], how: CueSettings, max_bytes: int
+def _peakedness_of_each(
+    context: MatchContext, partners_of_each: Sequence[Tensor], settings: CueSettings, similarity: Similarity
 ) -> list[Tensor]:
-    radius = how.reach_in_cells(target.grid.shape)
-    peakednesses = [torch.empty(similarity.shape[0], device=similarity.a.device) for _ in all_partners]
-    for begin, end in row_blocks(*similarity.shape, max_bytes):
-        shares = torch.softmax(similarity.rows(begin, end) / how.temperature, dim=1)
-        for peakedness, partners in zip(peakednesses, all_partners, strict=True):
-            near, on_grid = target.grid.window(partners[begin:end], radius)
+    grid = context.target.grid
+    radius = settings.reach_in_cells(grid.shape)
+    peakedness_of_each = [torch.empty(similarity.shape[0], device=similarity.a.device) for _ in partners_of_each]
+    for begin, end in row_blocks(*similarity.shape, context.max_bytes):
+        shares = torch.softmax(similarity.rows(begin, end) / settings.temperature, dim=1)
+        for peakedness, partners in zip(peakedness_of_each, partners_of_each, strict=True):
+            near, on_grid = grid.window(partners[begin:end], radius)
             peakedness[begin:end] = (shares.gather(1, near) * on_grid).sum(dim=1)
-    return peakednesses
+    return peakedness_of_each
 
 
-def _agreement(source: FeatureMap, displacement: Tensor, score: Tensor, how: CueSettings, max_bytes: int) -> Tensor:
+def _neighbour_agreement(context: MatchContext, displacement: Tensor, score: Tensor, settings: CueSettings) -> Tensor:
+    grid = context.source.grid
     cells = torch.arange(len(score), device=score.device)
     weight = score.clamp(min=1e-3) ** 3
     agreement = torch.empty_like(score)
-    radius = how.reach_in_cells(source.grid.shape)
-    for begin, end in row_blocks(len(score), (2 * radius + 1) ** 2 * 2, max_bytes):
-        near, on_grid = source.grid.window(cells[begin:end], radius)
+    radius = settings.reach_in_cells(grid.shape)
+    for begin, end in row_blocks(len(score), (2 * radius + 1) ** 2 * 2, context.max_bytes):
+        near, on_grid = grid.window(cells[begin:end], radius)
         difference = (displacement[near] - displacement[begin:end, None]).norm(dim=2)
         weights = weight[near] * on_grid
-        agreement[begin:end] = (weights * torch.exp(-difference / how.tolerance)).sum(dim=1) / weights.sum(dim=1)
+        agreement[begin:end] = (weights * torch.exp(-difference / settings.tolerance)).sum(dim=1) / weights.sum(dim=1)
     return agreement
 
 
-def _hubness(target: FeatureMap, partners: Tensor, how: CueSettings) -> Tensor:
+def _hubness(target: FeatureMap, partners: Tensor, settings: CueSettings) -> Tensor:
     height, width = target.grid.shape
-    side = 2 * how.reach_in_cells(target.grid.shape) + 1
-    drawn = torch.bincount(partners, minlength=height * width).to(target.descriptors).reshape(1, 1, height, width)
-    near = F.avg_pool2d(drawn, side, stride=1, padding=side // 2, count_include_pad=False).flatten()
+    side = 2 * settings.reach_in_cells(target.grid.shape) + 1
+    counts = torch.bincount(partners, minlength=height * width).to(target.descriptors).reshape(1, 1, height, width)
+    near = F.avg_pool2d(counts, side, stride=1, padding=side // 2, count_include_pad=False).flatten()
     return (near[partners] * (height * width / len(partners))).log()

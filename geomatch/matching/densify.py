@@ -1,4 +1,4 @@
-"""From where cells lie to a flow for every pixel, with its confidence and its validity."""
+"""Target points of cells interpolated to a flow for every pixel, with confidence and validity."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from torch import Tensor
 from geomatch.correspondence import Correspondence
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.base import TargetPoints
+from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.context import MatchContext
 
 
 @dataclass(frozen=True)
 class Densification:
-    """How placements become flow.
+    """How target points become flow.
 
-    cues: how the cues are computed that confidence is made of.
-    cycle_tolerance: how far from where it started matching there and back may end for a match to be valid, as a
-        share of the source's longer side.
-    min_confidence: what a match needs to be valid, in [0, 1]. Raises InputError for others.
+    cues: how the cues of the confidence model are computed.
+    cycle_tolerance: largest distance from its start at which matching forward and back may end for a match to be
+        valid, as a share of the source's longer side.
+    min_confidence: the confidence in [0, 1] that a match needs to be valid. Raises InputError for other numbers.
     """
 
     cues: CueSettings = field(default_factory=CueSettings)
@@ -42,14 +41,15 @@ def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints
     source, target = context.source, context.target
     start = forward.grid.centres(forward.positions.device)
     cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / max(source.image_size)
-    to_pixels = Spread.over(forward.grid, source.image_size, start.device)
+    to_pixels = PixelInterpolation.over(forward.grid, source.image_size, start.device)
     flow = to_pixels(forward.displacements())
-    valid = _lands_inside(flow, target.image_size) & (to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance)
+    valid = _is_inside(flow, target.image_size) & (to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance)
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
 
-    cues = compute_cues(source, target, forward.at(source.grid.centres(start.device)), how.cues, context.max_bytes)
-    cells_to_pixels = Spread.over(source.grid, source.image_size, start.device)
+    points = forward.at(source.grid.centres(start.device))
+    cues = compute_cues(context, points, how.cues, context.similarity)
+    cells_to_pixels = PixelInterpolation.over(source.grid, source.image_size, start.device)
     confidence = cells_to_pixels(match_probability(cues, source.calibration)[:, None])[0].clamp_(0, 1)
     return Correspondence(
         flow=flow,
@@ -62,7 +62,7 @@ def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints
 
 
 @dataclass(frozen=True)
-class Spread:
+class PixelInterpolation:
     """Bilinear interpolation from the cells of a grid to all pixels of its image, as two small matrix products.
 
     rows: (H, h) and columns: (W, w), the weight of each cell for each pixel. Beyond the outermost centres the
@@ -73,7 +73,7 @@ class Spread:
     columns: Tensor
 
     @classmethod
-    def over(cls, grid: Grid, image_size: tuple[int, int], device: torch.device) -> Spread:
+    def over(cls, grid: Grid, image_size: tuple[int, int], device: torch.device) -> PixelInterpolation:
         return cls(
             _axis_weights(image_size[0], grid.height, grid.origin[1], grid.pitch[1]).to(device),
             _axis_weights(image_size[1], grid.width, grid.origin[0], grid.pitch[0]).to(device),
@@ -90,7 +90,7 @@ def _axis_weights(length: int, cells: int, origin: float, pitch: float) -> Tenso
     return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
 
 
-def _lands_inside(flow: Tensor, target_size: tuple[int, int]) -> Tensor:
+def _is_inside(flow: Tensor, target_size: tuple[int, int]) -> Tensor:
     height, width = flow.shape[1:]
     x = flow[0] + torch.arange(width, device=flow.device)
     y = flow[1] + torch.arange(height, device=flow.device)[:, None]

@@ -1,7 +1,7 @@
-"""Of several methods' answers, cell by cell the one that most speaks for.
+"""The most probable of several matchers' answers, cell by cell.
 
-After fusion moves (Lempitsky et al., PAMI 2010), which take from two solutions what is best of each; ours asks no
-energy but the evidence that confidence is made of, averaged over the cells around.
+After fusion moves (Lempitsky et al., PAMI 2010), which combine two solutions into one of lower energy. Ours has no
+energy: it compares the log-odds of the confidence model, averaged over the cells around.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
-from geomatch.matching.affine_consistency.affine import FIRST, AffineConsistency
-from geomatch.matching.base import Limits, Matcher, TargetPoints
+from geomatch.matching.affine_consistency.affine import BASES, AffineConsistency
+from geomatch.matching.base import Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues_of_each, match_probability
-from geomatch.matching.context import MatchContext
 from geomatch.matching.proposal_flow.proposal_flow import LocalOffsets, ProbabilisticHough
-from geomatch.matching.similarity import Similarity
 
 MEMBERS: Final[Mapping[str, Matcher]] = {
-    **FIRST,
+    **BASES,
     "affine-hough": AffineConsistency(of="hough"),
     "affine-dsp": AffineConsistency(of="dsp", weight=0.6, reach=0.1),
     "pf-phm": ProbabilisticHough(),
     "pf-lom": LocalOffsets(),
 }
-"""The methods by name. Where a pyramid, which is rigid, is right, so is a tighter rein."""
+"""The matchers that can be fused, by name. The spatial pyramid is rigid; where it is right, a stronger penalty is."""
 
-NEAR: Final = 0.1
-"""Distance within which two methods agree, as a share of the target's longer side."""
+AGREEMENT_DISTANCE: Final = 0.1
+"""Distance within which two matchers agree on a cell, as a share of the target's longer side."""
 
 
 @dataclass(frozen=True)
 class Fusion(Matcher):
-    """Each cell lies where the method of the highest log-odds puts it; of equals the one named first.
+    """Take, for each cell, the target point of the matcher with the highest log-odds; of equals the first named.
 
     The log-odds are those of `match_probability`, averaged over the cells up to ``around`` away along both axes, so
-    that neighbours mostly take the same method's word. To those of every method but the first
+    that neighbouring cells mostly take the same matcher. Every matcher m but the first gets a bonus, or a penalty, for
+    how far it agrees with the first over the whole image:
 
-        trust (accord - doubt)
+        trust (agreement_m - doubt),    agreement_m = sum_i p_i [|x_mi - x_1i| <= AGREEMENT_DISTANCE] / sum_i p_i
 
-    is added: accord, in [0, 1], is how far it agrees with the first over the whole image, the share of the cells, each
-    weighing as likely as the first is right there, that both place within ``NEAR``. For a method that bends little
-    looks good wherever it lies, but is right only where things are seen from the same side, and then others agree.
+    where x_mi is where matcher m sends cell i, and p_i the probability of the first matcher's match. The reason: a
+    rigid matcher gets high log-odds everywhere, but is right only if both objects are seen from the same side, and
+    then the others agree with it.
 
-    of: the methods asked, names separated by commas; each as MEMBERS has it. around: in cells. trust, doubt: chosen
-    on the validation pairs of SPair-71k and animal-parts.
+    of: the matchers, names separated by commas, with the parameters that they have in MEMBERS.
+    around: radius of the average, in cells.
+    trust: weight of the agreement. doubt: the agreement, in [0, 1], that earns neither bonus nor penalty. Both were
+        chosen on the validation pairs of SPair-71k and animal-parts.
     """
 
     limits: ClassVar[Limits] = {"around": (0, 100), "trust": (0, 1e3), "doubt": (0, 1)}
@@ -61,7 +62,7 @@ class Fusion(Matcher):
     doubt: float = 0.85
 
     def __post_init__(self) -> None:
-        """Raises InputError for a method that is not known."""
+        """Raises InputError for a matcher that is not known."""
         super().__post_init__()
         if unknown := [name for name in self._names() if name not in MEMBERS]:
             raise InputError(
@@ -74,38 +75,34 @@ class Fusion(Matcher):
         return features
 
     def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
-        source, target, max_bytes = context.source, context.target, context.max_bytes
         forward, backward = zip(*(member(context) for member in self.members()), strict=True)
-        similarity, reverse = context.stored_similarity, context.reversed.stored_similarity
-        return (
-            self._most_likely(source, target, forward, similarity, max_bytes),
-            self._most_likely(target, source, backward, reverse, max_bytes),
-        )
+        return self._most_probable(context, forward), self._most_probable(context.reversed, backward)
 
     def members(self) -> list[Matcher]:
-        """The methods asked."""
+        """The matchers that are fused."""
         return [MEMBERS[name] for name in self._names()]
 
     def _names(self) -> list[str]:
         return [name.replace("coherent-", "affine-") for name in self.of.split(",")]  # as version 0.1 called them
 
-    def _most_likely(
-        self,
-        source: FeatureMap,
-        target: FeatureMap,
-        answers: Sequence[TargetPoints],
-        similarity: Similarity,
-        max_bytes: int,
-    ) -> TargetPoints:
-        centres = source.grid.centres(source.descriptors.device)
-        landings = torch.stack([answer.at(centres) for answer in answers])
-        cues = compute_cues_of_each(source, target, list(landings), CueSettings(), max_bytes, similarity)
-        likely = torch.stack([match_probability(each, source.calibration) for each in cues])
-        side = 2 * self.around + 1
-        odds = torch.logit(likely, eps=1e-4).reshape(len(answers), 1, *source.grid.shape)
-        odds = F.avg_pool2d(odds, side, 1, self.around, count_include_pad=False).flatten(1)
-        agrees = (landings - landings[0]).norm(dim=2) <= NEAR * max(target.image_size)
-        accord = (agrees * likely[0]).sum(dim=1) / likely[0].sum().clamp(min=1e-12)
-        odds[1:] += self.trust * (accord[1:, None] - self.doubt)
-        chosen = odds.argmax(dim=0)
-        return TargetPoints(source.grid, landings[chosen, torch.arange(len(centres), device=chosen.device)])
+    def _most_probable(self, context: MatchContext, answers: Sequence[TargetPoints]) -> TargetPoints:
+        grid = context.source.grid
+        centres = grid.centres(context.source.descriptors.device)
+        points = torch.stack([answer.at(centres) for answer in answers])
+        cues = compute_cues_of_each(context, list(points), CueSettings(), context.stored_similarity)
+        probability = torch.stack([match_probability(each, context.source.calibration) for each in cues])
+        log_odds = torch.logit(probability, eps=1e-4).reshape(len(answers), 1, *grid.shape)
+        log_odds = F.avg_pool2d(log_odds, 2 * self.around + 1, 1, self.around, count_include_pad=False).flatten(1)
+        agreement = agreement_with_first(points, probability[0], max(context.target.image_size))
+        log_odds[1:] += self.trust * (agreement[1:, None] - self.doubt)
+        chosen = log_odds.argmax(dim=0)
+        return TargetPoints(grid, points[chosen, torch.arange(len(centres), device=chosen.device)])
+
+
+def agreement_with_first(points: Tensor, probability: Tensor, longer_side: int) -> Tensor:
+    """The share of cells, weighted by ``probability`` (N,), on which each of M answers agrees with the first: (M,).
+
+    points: (M, N, 2), where each answer sends the cells, in pixels of a target of that ``longer_side``.
+    """
+    agrees: Tensor = (points - points[0]).norm(dim=2) <= AGREEMENT_DISTANCE * longer_side
+    return (agrees * probability).sum(dim=1) / probability.sum().clamp(min=1e-12)

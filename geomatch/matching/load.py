@@ -1,4 +1,4 @@
-"""Matchers by name, with parameters: ours, and those that other packages add."""
+"""Matchers made by name, with parameters: our own and those of plug-ins."""
 
 from __future__ import annotations
 

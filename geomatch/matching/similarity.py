@@ -1,4 +1,4 @@
-"""The best partner of every cell in both directions, in one pass over a score matrix that is never held whole."""
+"""Cosine similarity of the cells of two images, and its arg-maxima both ways in one pass over blocks of rows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
-from geomatch.matching.base import TargetPoints
 
-# Rows are taken a few at a time so that a block of scores stays in cache while it is swept, but not so few that
-# reading the other image's descriptors anew for each block costs more than multiplying them.
+# A block of scores should stay in the processor's cache while it is read. Blocks must not be too small either: the
+# other image's descriptors are read again for each block, which would then cost more than multiplying them.
 _CACHED_SCORES = 200_000
 _FEWEST_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Partners:
-    """forward: (N,) int64, the best target cell of each source cell; backward: (M,), the best source cell of each
-    target cell. Ties go to the lowest index."""
+    """forward: (N,) int64, the best target cell of each source cell; backward: (M,) int64, the best source cell of
+    each target cell. Ties go to the lowest index."""
 
     forward: Tensor
     backward: Tensor
@@ -30,21 +29,22 @@ class Partners:
 
 @dataclass(frozen=True)
 class Similarity:
-    """<a_i, b_j> of the N and M cells of two images, some rows at a time.
+    """<a_i, b_j> of the N and M cells of two images.
 
-    a: (C, N), b: (C, M), descriptors of unit length. whole: all of it (N, M), if it was computed beforehand.
+    a: (C, N), b: (C, M), descriptors of unit length. stored: the whole product (N, M), or None if rows are computed
+    when they are read.
     """
 
     a: Tensor
     b: Tensor
-    whole: Tensor | None = None
+    stored: Tensor | None = None
 
     @classmethod
     def of(cls, source: FeatureMap, target: FeatureMap) -> Similarity:
         return cls(source.descriptors.flatten(1), target.descriptors.flatten(1))
 
-    def kept(self, max_bytes: int) -> Similarity:
-        """The same, computed now, to be read more than once, if an eighth of ``max_bytes`` holds it."""
+    def store_if_small(self, max_bytes: int) -> Similarity:
+        """The same with the product computed now, if an eighth of ``max_bytes`` holds it; otherwise itself."""
         if 8 * 4 * math.prod(self.shape) > max_bytes:
             return self
         return Similarity(self.a, self.b, self.a.mT @ self.b)
@@ -54,19 +54,19 @@ class Similarity:
         return self.a.shape[1], self.b.shape[1]
 
     @property
-    def back(self) -> Similarity:
-        """That of the second image's cells to the first's."""
-        return Similarity(self.b, self.a, None if self.whole is None else self.whole.mT.contiguous())
+    def reversed(self) -> Similarity:
+        """Similarity of the second image's cells to the first's."""
+        return Similarity(self.b, self.a, None if self.stored is None else self.stored.mT.contiguous())
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """(stop - start, M) float32, not to be changed in place."""
-        return self.a[:, start:stop].mT @ self.b if self.whole is None else self.whole[start:stop]
+        """Rows [start, stop): (stop - start, M) float32, not to be changed in place."""
+        return self.a[:, start:stop].mT @ self.b if self.stored is None else self.stored[start:stop]
 
 
 def row_blocks(rows: int, columns: int, max_bytes: int) -> Iterator[tuple[int, int]]:
     """Split ``rows`` into [start, stop) blocks whose float32 scores, held three times, stay under ``max_bytes``.
 
-    Three times, since a search holds the scores, those of its improved columns, and these turned into rows.
+    Three times, because `best_partners` holds the scores, those of the improved columns, and a transposed copy.
 
     Raises OutOfMemoryError if not even one row fits.
     """
@@ -88,8 +88,8 @@ def best_partners(
 
     score_rows: gives rows [start, stop) of the matrix, (stop - start, M) float32 without NaN.
 
-    Each block's rows are settled at once. A column's best so far is only looked up where the block holds something
-    larger, which after the first few blocks is rare.
+    The rows of a block are finished at once. A column's arg-max is searched only if the block holds a score larger
+    than the best so far, which is rare after the first few blocks.
     """
     rows, columns = shape
     forward = torch.empty(rows, dtype=torch.int64, device=device)
@@ -106,44 +106,9 @@ def best_partners(
     return Partners(forward, backward)
 
 
-def place(
-    source: FeatureMap, target: FeatureMap, partners: Partners, window: int, temperature: float, max_bytes: int
-) -> tuple[TargetPoints, TargetPoints]:
-    """Partners of cells, refined below a cell (see `refine`), as placements of either image in the other."""
-    there = refine(source, target, partners.forward, window, temperature, max_bytes)
-    back = refine(target, source, partners.backward, window, temperature, max_bytes)
-    return TargetPoints(source.grid, target.grid.to_pixels(there)), TargetPoints(
-        target.grid, source.grid.to_pixels(back)
-    )
-
-
-def refine(
-    source: FeatureMap, target: FeatureMap, partners: Tensor, window: int, temperature: float, max_bytes: int
-) -> Tensor:
-    """Move each partner by how the soft-argmaxes, over the cells around it, of similarity to its source cell and of
-    similarity to itself differ: a cell that looks like its partner lies right on it.
-
-    partners: (N,) target cell of each source cell. window: how many cells around, in each direction. temperature: of
-    the softmax, in units of cosine similarity. Returns fractional target cells (N, 2), x then y. Cells of the window
-    that fall off the grid have no weight.
-    """
-    a, b = (features.descriptors.flatten(1).mT.contiguous() for features in (source, target))
-    position = target.grid.cells(a.device)
-    refined = torch.empty(len(partners), 2, device=a.device)
-    for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], max_bytes):
-        near, on_grid = target.grid.window(partners[begin:end], window)
-        windows = b.index_select(0, near.flatten()).reshape(*near.shape, -1)
-        partner = partners[begin:end]
-        scores = torch.stack((a[begin:end], b[partner]), dim=1) @ windows.mT
-        weights = torch.softmax(scores.masked_fill(~on_grid[:, None], -torch.inf) / temperature, dim=2)
-        seen, seen_by_partner = (weights @ position[near]).unbind(dim=1)
-        refined[begin:end] = position[partner] + (seen - seen_by_partner)
-    return refined
-
-
 def argmax_of_rows(scores: Tensor) -> Tensor:
     """The first maximum of each row of (N, M): (N,) int64."""
     # Both return the first of equal maxima; on a CPU numpy's is vectorised and several times faster.
     if scores.device.type == "cpu":
         return torch.from_numpy(scores.numpy().argmax(axis=1))
-    return (scores.byte() if scores.dtype == torch.bool else scores).argmax(dim=1)  # which knows no bool
+    return (scores.byte() if scores.dtype == torch.bool else scores).argmax(dim=1)  # torch's does not take bool

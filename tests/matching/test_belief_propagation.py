@@ -1,4 +1,4 @@
-"""All numbers here are small multiples of 1/256, with which float32 reckons exactly; so results must be equal."""
+"""All numbers here are small multiples of 1/256, which float32 adds exactly; so results must be equal."""
 
 from itertools import product
 
@@ -24,17 +24,17 @@ def dyadic(random: np.random.Generator, shape: tuple[int, ...], below: int) -> n
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 40), st.integers(0, 300), st.integers(0, 2**32 - 1))
-def test_two_passes_find_the_minimum_over_all_labels(
+def test_smallest_around_is_the_minimum_over_all_labels(
     height: int, width: int, slope: int, truncation: int, seed: int
 ) -> None:
     costs = dyadic(np.random.default_rng(seed), (3, height, width), 512)
     smoothness = Smoothness(slope / 256, truncation / 256)
     y, x = np.arange(height), np.arange(width)
-    toll_y = np.minimum(smoothness.slope * abs(y[:, None] - y), smoothness.truncation)
-    toll_x = np.minimum(smoothness.slope * abs(x[:, None] - x), smoothness.truncation)
+    penalty_y = np.minimum(smoothness.slope * abs(y[:, None] - y), smoothness.truncation)
+    penalty_x = np.minimum(smoothness.slope * abs(x[:, None] - x), smoothness.truncation)
     found = [smallest_around(torch.from_numpy(costs).float(), axis, smoothness).numpy() for axis in (1, 2)]
-    assert (found[0] == (costs[:, None] + toll_y[:, :, None]).min(axis=2)).all()
-    assert (found[1] == (costs[:, :, None] + toll_x).min(axis=3)).all()
+    assert (found[0] == (costs[:, None] + penalty_y[:, :, None]).min(axis=2)).all()
+    assert (found[1] == (costs[:, :, None] + penalty_x).min(axis=3)).all()
 
 
 def nodes_of(levels: int) -> list[Node]:
@@ -52,7 +52,7 @@ def neighbours(node: Node, step: int) -> list[Node]:
     return [(level, *at) for at in ((y, x + step), (y + step, x)) if min(at) >= 0 and max(at) < 2**level]
 
 
-def toll(smoothness: list[Smoothness], one: Label, other: Label) -> float:
+def penalty(smoothness: list[Smoothness], one: Label, other: Label) -> float:
     return sum(min(s.slope * abs(a - b), s.truncation) for s, a, b in zip(smoothness, one, other, strict=True))
 
 
@@ -61,19 +61,19 @@ def slow_labels(costs: np.ndarray, levels: int, smoothness: list[Smoothness], it
     nodes = nodes_of(levels)
     labels = list(np.ndindex(costs.shape[1:]))
     data = {node: {label: float(costs[(i, *label)]) for label in labels} for i, node in enumerate(nodes)}
-    told: dict[Node, dict[Node, dict[Label, float]]] = {node: {} for node in nodes}
+    received: dict[Node, dict[Node, dict[Label, float]]] = {node: {} for node in nodes}
 
-    def tell(sender: Node, receiver: Node) -> None:
+    def send(sender: Node, receiver: Node) -> None:
         belief = {
-            label: data[sender][label] + sum(m[label] for other, m in told[sender].items() if other != receiver)
+            label: data[sender][label] + sum(m[label] for other, m in received[sender].items() if other != receiver)
             for label in labels
         }
-        message = {to: min(belief[label] + toll(smoothness, label, to) for label in labels) for to in labels}
+        message = {to: min(belief[label] + penalty(smoothness, label, to) for label in labels) for to in labels}
         least = min(message.values())
-        told[receiver][sender] = {label: value - least for label, value in message.items()}
+        received[receiver][sender] = {label: value - least for label, value in message.items()}
 
     def decide() -> list[int]:
-        beliefs = [[data[n][label] + sum(m[label] for m in told[n].values()) for label in labels] for n in nodes]
+        beliefs = [[data[n][label] + sum(m[label] for m in received[n].values()) for label in labels] for n in nodes]
         return [int(np.argmin(belief)) for belief in beliefs]
 
     parents = [node for node in nodes if node[0] < levels - 1]
@@ -81,16 +81,16 @@ def slow_labels(costs: np.ndarray, levels: int, smoothness: list[Smoothness], it
     for _ in range(iterations):
         for parent in parents:
             for child in children(parent):
-                tell(parent, child)
+                send(parent, child)
         for parent in reversed(parents):
             for child in children(parent):
-                tell(child, parent)
+                send(child, parent)
         for node in nodes:
             for neighbour in neighbours(node, 1):
-                tell(node, neighbour)
+                send(node, neighbour)
         for node in reversed(nodes):
             for neighbour in neighbours(node, -1):
-                tell(node, neighbour)
+                send(node, neighbour)
         before, now = now, decide()
         if before == now:
             break
@@ -98,9 +98,7 @@ def slow_labels(costs: np.ndarray, levels: int, smoothness: list[Smoothness], it
 
 
 @pytest.mark.parametrize(("levels", "shape"), [(1, (3, 4)), (2, (4, 3)), (3, (3, 3)), (3, (2, 3, 2))])
-def test_messages_sent_in_rounds_lead_to_the_labels_of_messages_sent_one_by_one(
-    levels: int, shape: tuple[int, ...]
-) -> None:
+def test_find_labels_equals_messages_sent_one_by_one(levels: int, shape: tuple[int, ...]) -> None:
     random = np.random.default_rng(0)
     smoothness = [Smoothness(9 / 256, 20 / 256), Smoothness(12 / 256, 16 / 256), Smoothness(7 / 256, 1.0)][: len(shape)]
     several = 0
@@ -120,10 +118,10 @@ def energy(costs: np.ndarray, smoothness: list[Smoothness], found: list[int]) ->
     edges = [(nodes[0], child) for child in children(nodes[0])]
     edges += [(node, other) for node in nodes for other in neighbours(node, 1)]
     unary = sum(float(costs[(i, *chosen[node])]) for i, node in enumerate(nodes))
-    return unary + sum(toll(smoothness, chosen[a], chosen[b]) for a, b in edges)
+    return unary + sum(penalty(smoothness, chosen[a], chosen[b]) for a, b in edges)
 
 
-def test_the_energy_found_is_nearly_always_the_smallest_there_is() -> None:
+def test_find_labels_mostly_finds_the_smallest_energy() -> None:
     random = np.random.default_rng(1)
     smoothness = [Smoothness(20 / 256, 40 / 256)] * 2
     smallest = 0
@@ -137,10 +135,10 @@ def test_the_energy_found_is_nearly_always_the_smallest_there_is() -> None:
     assert smallest >= 9
 
 
-def test_of_equal_labels_the_lowest_is_taken() -> None:
+def test_find_labels_takes_the_lowest_of_equal_labels() -> None:
     assert find_labels(torch.zeros(21, 3, 3), 3, [Smoothness(0.1, 1)] * 2, 10).tolist() == [0] * 21
 
 
-def test_messages_run_both_ways_along_every_edge() -> None:
+def test_count_messages_has_two_for_every_edge() -> None:
     """Four edges from each parent, and 2 n (n - 1) within a level of n x n nodes."""
     assert [count_messages(levels) for levels in (1, 2, 3)] == [0, 2 * (4 + 4), 2 * (4 + 4 + 16 + 24)]

@@ -5,14 +5,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geomatch.matching.proposal_flow.box_hog import hog_of_boxes, seen_in
+from geomatch.matching.proposal_flow.box_hog import hog_of_boxes, resized_crop
 from tests.features.test_extractors import photograph
 from tests.features.test_hog import slow_block
 
 pytest.importorskip("cv2")
 
 
-def test_cells_of_a_box_that_needs_no_resizing_equal_a_slow_computation() -> None:
+def test_hog_of_boxes_equals_a_slow_computation() -> None:
     colours = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
     image = torch.from_numpy(colours).permute(2, 0, 1)
     # 24 x 24 pixels from (16, 12) on, and 8 more all round.
@@ -27,7 +27,7 @@ def test_cells_of_a_box_that_needs_no_resizing_equal_a_slow_computation() -> Non
         np.testing.assert_allclose(found[row, column], expected, atol=3e-4)
 
 
-def test_a_small_box_is_seen_as_finely_as_the_same_thing_twice_as_large() -> None:
+def test_hog_of_boxes_is_the_same_at_twice_the_size() -> None:
     image = photograph(60, 80)
     larger = F.interpolate(image[None], scale_factor=2.0, mode="bilinear")[0]
     small, large = torch.tensor([[19.5, 14.5, 49.5, 44.5]]), torch.tensor([[39.5, 29.5, 99.5, 89.5]])
@@ -41,14 +41,14 @@ def test_a_small_box_is_seen_as_finely_as_the_same_thing_twice_as_large() -> Non
     assert F.cosine_similarity(seen, else_where) < 0.9
 
 
-def test_beyond_the_image_its_last_pixels_are_repeated() -> None:
+def test_resized_crop_repeats_pixels_at_the_border() -> None:
     image = photograph(24, 24)
-    seen = seen_in(image, [-0.5, -0.5, 23.5, 23.5], bins=3)
+    seen = resized_crop(image, [-0.5, -0.5, 23.5, 23.5], bins=3)
     torch.testing.assert_close(seen, F.pad(image[None].float(), (8, 8, 8, 8), mode="replicate")[0].byte())
 
 
-def test_a_box_within_a_pixel_shows_that_pixel_and_nothing_of_gradients() -> None:
+def test_hog_of_a_box_within_one_pixel_is_zero() -> None:
     image = photograph(20, 20)
     box = torch.tensor([[6.7, 4.6, 7.0, 4.9]])
-    assert (seen_in(image, box[0].tolist(), 4) == image[:, 5, 7][:, None, None]).all()
+    assert (resized_crop(image, box[0].tolist(), 4) == image[:, 5, 7][:, None, None]).all()
     assert (hog_of_boxes(image, box, 4) == 0).all()

@@ -16,15 +16,15 @@ def problem() -> tuple[torch.Tensor, ...]:
     return boxes, looks, partners, torch.from_numpy(random.random((9, 17)) < 0.4)
 
 
-def test_refined_boxes_agree_with_a_slow_loop() -> None:
+def test_refined_boxes_equal_a_slow_loop() -> None:
     boxes, looks, partners, near = problem()
     seen, own = torch.from_numpy(np.random.default_rng(1).uniform(0, 1, (9, 17))).float(), looks @ looks.mT
     found = refined_boxes(boxes, partners, near, seen, own, 0.2)
     for row, partner in enumerate(partners.tolist()):
         around = sorted({partner, *near[row].nonzero()[:, 0].tolist()})
         means = []
-        for likeness in (seen[row], own[partner]):
-            weights = [math.exp(likeness[k] / 0.2) for k in around]
+        for similarities in (seen[row], own[partner]):
+            weights = [math.exp(similarities[k] / 0.2) for k in around]
             sides = boxes[around].double().numpy()
             form = np.hstack((sides[:, :2] + sides[:, 2:], 2 * np.log(sides[:, 2:] - sides[:, :2])))
             means.append(np.average(form / 2, axis=0, weights=weights))
@@ -36,13 +36,13 @@ def test_refined_boxes_agree_with_a_slow_loop() -> None:
         np.testing.assert_allclose(found[row], expected, atol=1e-3)
 
 
-def test_a_box_that_looks_like_its_partner_lies_right_on_it() -> None:
+def test_refined_boxes_leave_equal_partners_in_place() -> None:
     boxes, looks, partners, near = problem()
     own = looks @ looks.mT
     torch.testing.assert_close(refined_boxes(boxes, partners, near, own[partners], own, 0.1), boxes[partners])
 
 
-def test_a_box_that_looks_as_much_like_its_neighbour_lies_half_way_worked_by_hand() -> None:
+def test_refined_box_is_half_way_between_equal_candidates() -> None:
     """Partner and neighbour have nothing in common, so that the cold softmax leaves the partner to itself."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [4, 2, 14, 42]])
     found = refined_boxes(
@@ -51,7 +51,7 @@ def test_a_box_that_looks_as_much_like_its_neighbour_lies_half_way_worked_by_han
     torch.testing.assert_close(found, torch.tensor([[2.0, 3.5, 12, 23.5]]))
 
 
-def test_a_partner_with_no_box_near_stays_and_none_turns_inside_out() -> None:
+def test_refined_boxes_keep_positive_sides() -> None:
     boxes, looks, partners, near = problem()
     seen, own = torch.from_numpy(np.random.default_rng(2).uniform(-1, 1, (9, 17))).float(), looks @ looks.mT
     torch.testing.assert_close(refined_boxes(boxes, partners, near & False, seen, own, 0.1), boxes[partners])

@@ -8,12 +8,11 @@ from scipy.ndimage import map_coordinates
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.base import TargetPoints
+from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.context import MatchContext
-from geomatch.matching.densify import Densification, Spread, densify
+from geomatch.matching.densify import Densification, PixelInterpolation, densify
 from geomatch.matching.load import load_matcher
-from geomatch.matching.similarity import refine
+from geomatch.matching.refinement import refine_to_subcell
 from geomatch.registry import MATCHERS
 from tests.conftest import random_features
 from tests.stub import match_features
@@ -29,19 +28,20 @@ def smooth_features(grid: Grid, image_size: tuple[int, int], wavelength: float =
     return FeatureMap(descriptors, image_size, grid)
 
 
-def test_spreading_over_pixels_agrees_with_scipy() -> None:
+def test_pixel_interpolation_equals_scipy() -> None:
     grid = Grid(3, 4, origin=(5.3, 2.1), pitch=(9.7, 8.2))
     values = np.random.default_rng(0).normal(size=(3, 4))
-    spread = Spread.over(grid, (31, 45), torch.device("cpu"))(torch.from_numpy(values).float().reshape(-1, 1))
+    interpolate = PixelInterpolation.over(grid, (31, 45), torch.device("cpu"))
+    found = interpolate(torch.from_numpy(values).float().reshape(-1, 1))
     y, x = np.mgrid[0:31, 0:45]
     expected = map_coordinates(values, [(y - 2.1) / 8.2, (x - 5.3) / 9.7], order=1, mode="nearest")
-    np.testing.assert_allclose(spread[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-5)
 
 
-def test_refinement_is_the_soft_argmax_over_the_window_as_seen_from_the_partner_s_own() -> None:
+def test_refine_to_subcell_equals_a_slow_soft_argmax() -> None:
     source, target = random_features(2, 2), random_features(5, 6, seed=1)
     partner = torch.tensor([2 * 6 + 3, 0, 29, 17])  # in the middle, in two corners, on an edge
-    refined = refine(source, target, partner, 1, 0.2, 1 << 20)
+    refined = refine_to_subcell(MatchContext(source, target), partner, 1, 0.2)
 
     def soft_argmax(descriptor: torch.Tensor, cell: int) -> np.ndarray:
         weights, sums = 0.0, np.zeros(2)
@@ -61,25 +61,26 @@ def test_refinement_is_the_soft_argmax_over_the_window_as_seen_from_the_partner_
 
 
 @pytest.mark.parametrize("name", ["nn", "mutual", "hough", "coherence", "fusion"])
-def test_identical_images_match_to_themselves(name: str) -> None:
+def test_every_matcher_matches_identical_images(name: str) -> None:
     features = random_features(6, 7, channels=32, sigma=0.1)
     found = match_features(name, features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
 
 
-def test_confidence_at_a_cell_s_centre_is_the_posterior_of_its_evidence() -> None:
+def test_densify_confidence_at_cells_is_match_probability() -> None:
     source, target = random_features(5, 7, cell=9, sigma=0.2), random_features(6, 5, cell=11, seed=1, sigma=0.1)
     how = Densification()
     partners = torch.from_numpy(np.random.default_rng(0).integers(0, 30, 35))
-    landing = target.grid.centres()[partners]
+    points = target.grid.centres()[partners]
     back = TargetPoints(target.grid, torch.zeros(30, 2))
-    found = densify(MatchContext(source, target, 1 << 20), TargetPoints(source.grid, landing), back, how)
-    posterior = match_probability(compute_cues(source, target, landing, CueSettings(), 1 << 20), source.calibration)
-    torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), posterior)
+    context = MatchContext(source, target, 1 << 20)
+    found = densify(context, TargetPoints(source.grid, points), back, how)
+    cues = compute_cues(context, points, CueSettings(), context.similarity)
+    torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), match_probability(cues, source.calibration))
 
 
-def test_a_match_of_less_confidence_than_asked_for_is_not_valid() -> None:
+def test_densify_needs_min_confidence() -> None:
     source, target = random_features(6, 7, sigma=0.3), random_features(6, 7, seed=1, sigma=0.3)
     anyhow = match_features("nn", source, target)
     half = float(anyhow.confidence[anyhow.valid].median())
@@ -89,7 +90,7 @@ def test_a_match_of_less_confidence_than_asked_for_is_not_valid() -> None:
 
 
 @pytest.mark.parametrize("cells", [0, 56])
-def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(cells: int) -> None:
+def test_match_finds_a_known_warp_to_half_a_cell(cells: int) -> None:
     """A 313 x 471 source and its affine image of 257 x 339, each on its own grid, described by position alone."""
     source_size, target_size = (313, 471), (257, 339)
     warp = torch.tensor([[0.66, 0.05], [-0.04, 0.75]])
@@ -115,7 +116,7 @@ def test_a_known_warp_between_odd_sizes_is_found_to_half_a_cell(cells: int) -> N
     assert error.median() < 16.5 / 2
 
 
-def test_a_match_that_does_not_lead_back_is_invalid() -> None:
+def test_densify_needs_a_closed_cycle() -> None:
     source, target = random_features(4, 4), random_features(4, 4, seed=1)
     there = TargetPoints(source.grid, target.grid.centres())
     astray = TargetPoints(target.grid, source.grid.centres()[15].expand(16, 2))
@@ -124,7 +125,7 @@ def test_a_match_that_does_not_lead_back_is_invalid() -> None:
     assert found.valid[-5:, -5:].all()
 
 
-def test_positions_outside_the_target_are_invalid() -> None:
+def test_densify_positions_outside_the_target_are_invalid() -> None:
     source = FeatureMap(random_features(4, 4).descriptors, (40, 40), Grid.over((40, 40), 4, 4))
     small = FeatureMap(random_features(4, 4).descriptors, (20, 20), Grid(4, 4, origin=(4.5, 4.5), pitch=(10.0, 10.0)))
     there, back = TargetPoints(source.grid, small.grid.centres()), TargetPoints(small.grid, source.grid.centres())
@@ -133,7 +134,7 @@ def test_positions_outside_the_target_are_invalid() -> None:
     assert not found.valid[20:].any()
 
 
-def test_an_unknown_matcher_is_answered_with_the_known_ones() -> None:
+def test_load_matcher_answers_errors_with_known_names() -> None:
     with pytest.raises(InputError, match="nn, mutual, hough"):
         load_matcher("sift-flow")
     with pytest.raises(InputError, match="nn has no parameter 'blur': it has window, temperature"):
@@ -143,7 +144,7 @@ def test_an_unknown_matcher_is_answered_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("name", MATCHERS.entries)
-def test_every_number_of_every_matcher_has_limits_that_hold_its_default_and_refuse_others(name: str) -> None:
+def test_every_matcher_parameter_has_limits(name: str) -> None:
     method = load_matcher(name)
     numbers = {each.name for each in fields(method) if isinstance(getattr(method, each.name), int | float)}
     assert set(method.limits) == numbers
@@ -157,7 +158,7 @@ def test_every_number_of_every_matcher_has_limits_that_hold_its_default_and_refu
                 load_matcher(name, {parameter: value})
 
 
-def test_what_was_not_matched_itself_is_not_valid() -> None:
+def test_densify_filled_points_are_invalid() -> None:
     features = random_features(4, 4)
     centres = features.grid.centres()
     found = torch.ones(16, dtype=torch.bool)
@@ -168,8 +169,8 @@ def test_what_was_not_matched_itself_is_not_valid() -> None:
     assert correspondence.valid[-15:].all()
 
 
-def test_a_placement_is_read_between_its_points() -> None:
+def test_target_points_are_read_between_cells() -> None:
     grid = Grid(2, 2, origin=(4.5, 4.5), pitch=(10.0, 10.0))
-    placement = TargetPoints(grid, grid.centres() + torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0], [4.0, 8.0]]))
-    read = placement.at(torch.tensor([[9.5, 9.5], [0.0, 0.0]]))
+    points = TargetPoints(grid, grid.centres() + torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0], [4.0, 8.0]]))
+    read = points.at(torch.tensor([[9.5, 9.5], [0.0, 0.0]]))
     torch.testing.assert_close(read, torch.tensor([[11.5, 13.5], [0.0, 0.0]]))

@@ -36,14 +36,14 @@ def slow_filter(flow: np.ndarray, known: np.ndarray, image: np.ndarray, smoothne
 
 
 @pytest.mark.parametrize("size", [(7, 9), (9, 7), (1, 8), (8, 1)])
-def test_the_filter_is_the_solution_of_the_dense_equations(size: tuple[int, int]) -> None:
+def test_smooth_to_edges_solves_the_dense_equations(size: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     flow, image, known = random.normal(size=(2, *size)), random.random((3, *size)), random.random(size) < 0.4
     found = smooth_to_edges(*map(torch.from_numpy, (flow, known, image)), smoothness=20)
     np.testing.assert_allclose(found.numpy(), slow_filter(flow, known, image, 20), rtol=1e-6, atol=1e-9)
 
 
-def test_holes_are_filled_from_their_own_side_of_an_edge() -> None:
+def test_smooth_to_edges_fills_holes_up_to_an_edge() -> None:
     """Black left and white right, moving apart, with holes everywhere but in the corners."""
     image, known = torch.zeros(3, 10, 12), torch.zeros(10, 12, dtype=torch.bool)
     image[:, :, 6:] = 1
@@ -56,15 +56,15 @@ def test_holes_are_filled_from_their_own_side_of_an_edge() -> None:
     assert found[1].abs().max() < 1e-6
 
 
-def test_one_value_everywhere_stays_it_even_at_a_single_point() -> None:
+def test_smooth_to_edges_keeps_a_constant() -> None:
     for size in ((6, 5), (1, 1)):
         known = torch.zeros(size, dtype=torch.bool)
         known[0, 0] = True
-        found = smooth_to_edges(torch.full((2, *size), 3.0), known, None, 20)
+        found = smooth_to_edges(torch.full((2, *size), 3.0), known, torch.zeros(3, *size), 20)
         torch.testing.assert_close(found, torch.full((2, *size), 3.0))
 
 
-def test_lab_of_colours_from_the_literature() -> None:
+def test_to_lab_of_known_colours() -> None:
     """White, black, middle grey and sRGB's red and blue (Lindbloom's calculator, D65)."""
     colours = np.array([[1, 1, 1], [0, 0, 0], [0.5, 0.5, 0.5], [1, 0, 0], [0, 0, 1]]).T[:, None]
     expected = [[100, 0, 0], [0, 0, 0], [53.39, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86]]

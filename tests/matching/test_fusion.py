@@ -6,8 +6,8 @@ import torch
 
 from geomatch.correspondence import ConfidenceModel
 from geomatch.errors import InputError
+from geomatch.matching.base import MatchContext
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.context import MatchContext
 from geomatch.matching.fusion import MEMBERS, Fusion
 from geomatch.matching.load import load_matcher
 from tests.conftest import random_features
@@ -15,7 +15,7 @@ from tests.conftest import random_features
 MEMORY = 1 << 30
 
 
-def test_one_method_alone_is_itself() -> None:
+def test_fusion_of_one_matcher_is_that_matcher() -> None:
     source, target = random_features(8, 9, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
     for found, alone in zip(
         Fusion(of="hough")(MatchContext(source, target, MEMORY)),
@@ -26,22 +26,23 @@ def test_one_method_alone_is_itself() -> None:
 
 
 @pytest.mark.parametrize("trust", [0.0, 2.0])
-def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_puts_it(trust: float) -> None:
+def test_fusion_equals_a_slow_loop(trust: float) -> None:
     source, target = random_features(6, 7, sigma=0.1), random_features(7, 6, seed=1, sigma=0.1)
+    context = MatchContext(source, target, MEMORY)
     names = ("nn", "hough", "dsp")
-    answers = [MEMBERS[name](MatchContext(source, target, MEMORY))[0].at(source.grid.centres()) for name in names]
-    likely = [
-        match_probability(compute_cues(source, target, each, CueSettings(), MEMORY), source.calibration)
+    answers = [MEMBERS[name](context)[0].at(source.grid.centres()) for name in names]
+    probability = [
+        match_probability(compute_cues(context, each, CueSettings(), context.similarity), source.calibration)
         for each in answers
     ]
     near = 0.1 * max(target.image_size)
-    accords = []
+    agreements = []
     for answer in answers:
         agreeing = [
-            p for p, one, other in zip(likely[0], answers[0], answer, strict=True) if math.dist(one, other) <= near
+            p for p, one, other in zip(probability[0], answers[0], answer, strict=True) if math.dist(one, other) <= near
         ]
-        accords.append(float(sum(agreeing) / likely[0].sum()))
-    assert accords[0] == pytest.approx(1)
+        agreements.append(float(sum(agreeing) / probability[0].sum()))
+    assert agreements[0] == pytest.approx(1)
     found = Fusion(of=",".join(names), around=1, trust=trust, doubt=0.5)(MatchContext(source, target, MEMORY))[0]
     taken = []
     for y in range(6):
@@ -49,10 +50,10 @@ def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_
             near_cells = [
                 v * 7 + u for v in range(max(0, y - 1), min(6, y + 2)) for u in range(max(0, x - 1), min(7, x + 2))
             ]
-            means = [float(torch.logit(each)[near_cells].mean()) for each in likely]
+            means = [float(torch.logit(each)[near_cells].mean()) for each in probability]
             means = [
                 means[0],
-                *(mean + trust * (accord - 0.5) for mean, accord in zip(means[1:], accords[1:], strict=True)),
+                *(mean + trust * (agreement - 0.5) for mean, agreement in zip(means[1:], agreements[1:], strict=True)),
             ]
             best = means.index(max(means))
             taken.append(best)
@@ -60,12 +61,12 @@ def test_each_cell_lies_where_the_method_of_the_highest_mean_log_odds_around_it_
     assert len(set(taken)) > 1  # else nothing was fused
 
 
-def test_unknown_methods_are_refused_by_name() -> None:
+def test_fusion_refuses_unknown_matchers() -> None:
     with pytest.raises(InputError, match="no matcher 'pf'"):
         load_matcher("fusion", {"of": "hough,pf"})
 
 
-def test_fusion_judges_by_the_features_own_calibration() -> None:
+def test_fusion_uses_the_features_own_calibration() -> None:
     """With constants under which peakedness decides, other cells follow the second method."""
     source, target = random_features(9, 9, sigma=0.1), random_features(9, 9, seed=1, sigma=0.1)
     other = replace(source, calibration=ConfidenceModel(agreement_weight=0.01, peakedness_weight=40.0))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.context import MatchContext
+from geomatch.matching.base import MatchContext
 from geomatch.matching.hough import HoughVoting, by_displacement, interpolation, neighbours_votes
 from geomatch.matching.nearest import NearestNeighbours
 from tests.conftest import random_features
@@ -18,7 +18,7 @@ PAIRS = [((3, 4), (5, 2)), ((1, 1), (2, 3)), ((4, 1), (1, 4))]
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_pairs_of_cells_stand_at_their_displacement(source: tuple[int, int], target: tuple[int, int]) -> None:
+def test_by_displacement_indexes_every_pair(source: tuple[int, int], target: tuple[int, int]) -> None:
     values = torch.rand(*source, *target)
     found = by_displacement(values)
     for y, x, v, u in np.ndindex(*source, *target):
@@ -27,7 +27,7 @@ def test_pairs_of_cells_stand_at_their_displacement(source: tuple[int, int], tar
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_votes_equal_the_sum_over_all_pairs_of_pairs(source: tuple[int, int], target: tuple[int, int]) -> None:
+def test_neighbours_votes_equal_a_slow_loop(source: tuple[int, int], target: tuple[int, int]) -> None:
     reach, blur = 1.3, 0.8
     preferences = torch.rand(*source, *target)
     expected = torch.zeros(*source, *target)
@@ -40,7 +40,7 @@ def test_votes_equal_the_sum_over_all_pairs_of_pairs(source: tuple[int, int], ta
     torch.testing.assert_close(neighbours_votes(preferences, reach, blur), expected)
 
 
-def test_interpolation_reads_a_plane_exactly_between_the_outermost_cells() -> None:
+def test_interpolation_reads_a_plane_exactly() -> None:
     coarse = Grid(4, 5, origin=(7.0, 6.0), pitch=(10.0, 8.0))
     fine = Grid(7, 9, origin=(7.0, 6.0), pitch=(5.0, 4.0))
     slope = torch.tensor([0.3, -0.7])
@@ -58,7 +58,7 @@ def noisy_pair(mirrored: bool) -> tuple[FeatureMap, FeatureMap, torch.Tensor]:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_voting_finds_a_shift_or_a_mirror_image_that_many_single_matches_miss(mirrored: bool) -> None:
+def test_hough_finds_a_noisy_shift_or_mirror_image(mirrored: bool) -> None:
     source, target, true = noisy_pair(mirrored)
     inner = (slice(0, 13), slice(0, 12))
 
@@ -71,13 +71,13 @@ def test_voting_finds_a_shift_or_a_mirror_image_that_many_single_matches_miss(mi
     assert share_right(HoughVoting(window=0, reach=0.3, blur=0.05)) > alone + 0.1
 
 
-def test_identical_maps_are_matched_in_place() -> None:
+def test_hough_matches_identical_maps_in_place() -> None:
     features = random_features(30, 23, channels=64)
     there, back = HoughVoting(window=0)(MatchContext(features, features, 1 << 30))
-    for placement in (there, back):
-        assert placement.displacements().abs().max() < 1e-4
+    for points in (there, back):
+        assert points.displacements().abs().max() < 1e-4
 
 
-def test_a_bound_too_small_for_the_votes_names_the_option() -> None:
+def test_hough_without_memory_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
         HoughVoting()(MatchContext(random_features(9, 9), random_features(9, 9), 100))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from geomatch.geometry.grid import Grid
-from geomatch.matching.affine_consistency.moving_least_squares import OUTLYING, ROUNDS, moving_least_squares
+from geomatch.matching.affine_consistency.moving_least_squares import OUTLIER_DISTANCE, ROUNDS, moving_least_squares
 
 GRID = Grid.over((90, 120), 9, 12)
 AS_IT_IS, MIRRORED, TURNED = ((1.0, 0.0), (0.0, 1.0)), ((-0.8, 0.1), (0.0, 1.3)), ((0.5, -0.5), (0.5, 0.5))
@@ -14,29 +14,29 @@ def affine(matrix: tuple[tuple[float, float], tuple[float, float]]) -> torch.Ten
 
 
 @pytest.mark.parametrize("matrix", [AS_IT_IS, MIRRORED, TURNED])
-def test_matches_that_follow_an_affine_map_are_taken_where_they_are(
+def test_moving_least_squares_keeps_affine_matches(
     matrix: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
-    landing = affine(matrix)
-    weight = torch.rand(len(landing), generator=torch.Generator().manual_seed(0)) + 0.1
-    torch.testing.assert_close(moving_least_squares(GRID, landing, weight, 3.0), landing, atol=0.015, rtol=0)
+    points = affine(matrix)
+    weight = torch.rand(len(points), generator=torch.Generator().manual_seed(0)) + 0.1
+    torch.testing.assert_close(moving_least_squares(GRID, points, weight, 3.0), points, atol=0.015, rtol=0)
 
 
-def test_a_fifth_of_matches_that_lie_anywhere_does_not_move_the_maps() -> None:
-    landing = affine(MIRRORED)
+def test_moving_least_squares_resists_a_fifth_of_outliers() -> None:
+    points = affine(MIRRORED)
     random = torch.Generator().manual_seed(1)
-    astray = torch.rand(len(landing), generator=random) < 0.2
-    led = torch.where(astray[:, None], 3 * torch.rand(landing.shape, generator=random) - 1, landing)
-    taken = moving_least_squares(GRID, led, torch.ones(len(landing)), 3.0)
-    plain = (led - landing).norm(dim=1)[astray]
+    astray = torch.rand(len(points), generator=random) < 0.2
+    led = torch.where(astray[:, None], 3 * torch.rand(points.shape, generator=random) - 1, points)
+    taken = moving_least_squares(GRID, led, torch.ones(len(points)), 3.0)
+    plain = (led - points).norm(dim=1)[astray]
     assert float(plain.median()) > 0.5  # what there was to be led astray by
-    assert float((taken - landing).norm(dim=1).median()) < 0.015
-    assert float((taken - landing).norm(dim=1).max()) < 0.1
+    assert float((taken - points).norm(dim=1).median()) < 0.015
+    assert float((taken - points).norm(dim=1).max()) < 0.1
 
 
-def test_maps_are_robust_weighted_least_squares_with_a_little_ridge() -> None:
+def test_moving_least_squares_equals_a_slow_loop() -> None:
     random = np.random.default_rng(2)
-    landing, weight = random.random((108, 2)), random.random(108)
+    points, weight = random.random((108, 2)), random.random(108)
     cells, deviation = GRID.cells().numpy().astype(np.float64), 2.0
     robust = np.ones(108)
     for _ in range(ROUNDS):
@@ -47,15 +47,15 @@ def test_maps_are_robust_weighted_least_squares_with_a_little_ridge() -> None:
             moved = (cells - share @ cells) / deviation
             root = np.sqrt(share)[:, None]
             left = np.vstack((root * moved, 0.1 * np.eye(2)))
-            right = np.vstack((root * (landing - share @ landing), np.zeros((2, 2))))
+            right = np.vstack((root * (points - share @ points), np.zeros((2, 2))))
             slopes = np.linalg.lstsq(left, right, rcond=None)[0]
-            taken[i] = share @ landing + moved[i] @ slopes
-        robust = (1 + ((taken - landing) ** 2).sum(axis=1) / OUTLYING**2) ** -2.0
-    found = moving_least_squares(GRID, torch.from_numpy(landing).float(), torch.from_numpy(weight).float(), deviation)
+            taken[i] = share @ points + moved[i] @ slopes
+        robust = (1 + ((taken - points) ** 2).sum(axis=1) / OUTLIER_DISTANCE**2) ** -2.0
+    found = moving_least_squares(GRID, torch.from_numpy(points).float(), torch.from_numpy(weight).float(), deviation)
     np.testing.assert_allclose(found.numpy(), taken, atol=1e-4)
 
 
-def test_without_weight_everything_stays_finite() -> None:
+def test_moving_least_squares_without_weight_is_finite() -> None:
     assert bool(moving_least_squares(GRID, affine(AS_IT_IS), torch.zeros(108), 2.0).isfinite().all())
     alone = Grid.over((1, 1), 1, 1)
     assert bool(moving_least_squares(alone, torch.zeros(1, 2), torch.ones(1), 0.1).isfinite().all())

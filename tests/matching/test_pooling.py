@@ -28,7 +28,7 @@ def slow_pool(features: FeatureMap, box: np.ndarray, bins: int) -> np.ndarray:
 
 @pytest.mark.parametrize("bins", [1, 3])
 @pytest.mark.parametrize("max_bytes", [12 * 9 * 21, 1 << 30])
-def test_pooling_agrees_with_a_slow_loop_whatever_the_memory(bins: int, max_bytes: int) -> None:
+def test_pool_equals_a_slow_loop(bins: int, max_bytes: int) -> None:
     random = np.random.default_rng(0)
     features = random_features(6, 8, channels=5)
     features = FeatureMap(features.descriptors, (67, 91), Grid(6, 8, origin=(5.3, 4.1), pitch=(11.7, 10.2)))
@@ -38,12 +38,12 @@ def test_pooling_agrees_with_a_slow_loop_whatever_the_memory(bins: int, max_byte
     np.testing.assert_allclose(found, [slow_pool(features, box, bins) for box in boxes], atol=2e-5)
 
 
-def test_a_map_of_one_value_everywhere_pools_to_it_repeated() -> None:
+def test_pool_of_a_constant_map_repeats_it() -> None:
     features = FeatureMap(torch.tensor([0.6, 0.8])[:, None, None].expand(2, 4, 5), (40, 50), Grid.over((40, 50), 4, 5))
     found = pool(features, torch.tensor([[3.0, 5.0, 30.0, 17.0], [-0.5, -0.5, 49.5, 39.5]]), 2, 1 << 20)
     torch.testing.assert_close(found, torch.tensor([[0.3, 0.4] * 4] * 2))
 
 
-def test_a_bound_too_small_for_one_box_names_the_option() -> None:
+def test_pool_without_memory_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
         pool(random_features(4, 4), torch.tensor([[0.0, 0.0, 9.0, 9.0]]), 4, 100)

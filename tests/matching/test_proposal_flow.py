@@ -9,20 +9,14 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.evaluation.metrics.regions import box_iou
 from geomatch.geometry.grid import Grid
-from geomatch.matching.context import MatchContext
+from geomatch.matching.base import MatchContext
 from geomatch.matching.load import load_matcher
 from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
+from geomatch.matching.proposal_flow.hough_scores import hough_bins, hough_votes, smooth_votes
+from geomatch.matching.proposal_flow.offset_scores import neighbours_median
 from geomatch.matching.proposal_flow.pooling import pool
-from geomatch.matching.proposal_flow.proposal_flow import (
-    LocalOffsets,
-    ProbabilisticHough,
-    ProposalFlow,
-    Regions,
-    hough_bins,
-    hough_votes,
-    neighbours_median,
-    smoothed,
-)
+from geomatch.matching.proposal_flow.proposal_flow import LocalOffsets, ProbabilisticHough, ProposalFlow
+from geomatch.matching.proposal_flow.regions import RegionFeatures, Regions
 from tests.conftest import random_features
 from tests.features.test_extractors import photograph
 from tests.stub import match_features
@@ -137,6 +131,11 @@ def as_regions(a: np.ndarray, b: np.ndarray) -> tuple[Regions, Regions]:
     return Regions.of(torch.from_numpy(a), SIZES[0]), Regions.of(torch.from_numpy(b), SIZES[1])
 
 
+def with_image(features: FeatureMap) -> RegionFeatures:
+    """Features of a black image."""
+    return RegionFeatures.of(features, torch.zeros(3, *features.image_size, dtype=torch.uint8))
+
+
 def flow_method(name: str, **parameters: object) -> ProposalFlow:
     method = load_matcher(name, parameters)
     assert isinstance(method, ProposalFlow)
@@ -144,11 +143,11 @@ def flow_method(name: str, **parameters: object) -> ProposalFlow:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_hough_votes_and_scores_agree_with_a_slow_loop(seed: int) -> None:
+def test_hough_votes_and_scores_equal_a_slow_loop(seed: int) -> None:
     a, b, s = problem(seed)
     votes, scores = slow_hough(scaled(a, SIZES[0]), scaled(b, SIZES[1]), s)
     source, target = as_regions(a, b)
-    similarity = torch.from_numpy(s) * source.admits(target)
+    similarity = torch.from_numpy(s) * source.has_similar_aspect(target)
     bins, shape = hough_bins(source, target)
     found = hough_votes(similarity, torch.where(similarity > 0, bins, -1), shape)
     assert (votes > 0).sum() > 50
@@ -157,16 +156,16 @@ def test_hough_votes_and_scores_agree_with_a_slow_loop(seed: int) -> None:
     np.testing.assert_allclose(found, scores, atol=1e-5)
 
 
-def test_a_box_votes_once_for_a_bin_with_the_best_that_vote_for_it() -> None:
+def test_hough_votes_count_a_box_once_a_bin() -> None:
     similarity, bins = torch.tensor([[0.2, 0.7, 0.4], [0.5, 0.9, 0.1]]), torch.tensor([[3, 3, 0], [3, -1, 5]])
     votes = hough_votes(similarity, bins, (1, 2, 3))
     torch.testing.assert_close(votes, torch.tensor([[[0.4, 0, 0], [0.7 + 0.5, 0, 0.1]]]))
 
 
-def test_smoothing_keeps_the_sum_and_spreads_over_two_bins_each_way() -> None:
+def test_smooth_votes_keeps_the_sum_over_five_bins() -> None:
     votes = torch.zeros(9, 9, 9)
     votes[4, 4, 4] = 8
-    found = smoothed(votes)
+    found = smooth_votes(votes)
     assert float(found.sum()) == pytest.approx(8)
     assert (found[2:7, 2:7, 2:7] > 0).all()
     assert int((found > 0).sum()) == 125
@@ -174,16 +173,16 @@ def test_smoothing_keeps_the_sum_and_spreads_over_two_bins_each_way() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_local_offsets_agree_with_a_slow_loop(seed: int) -> None:
+def test_offset_scores_equal_a_slow_loop(seed: int) -> None:
     a, b, s = problem(seed)
     expected = slow_local_offsets(scaled(a, SIZES[0]), scaled(b, SIZES[1]), s)
     source, target = as_regions(a, b)
-    found = LocalOffsets().scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)
+    found = LocalOffsets().scores(torch.from_numpy(s) * source.has_similar_aspect(target), source, target, 1 << 20)
     assert (expected > 0).sum() > 50
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_the_median_of_neighbours_is_near_the_true_one_whatever_the_memory() -> None:
+def test_neighbours_median_is_near_the_true_one() -> None:
     """Odd numbers of members, for which the median is one of them."""
     random = np.random.default_rng(0)
     offsets = torch.from_numpy(random.normal(size=(3, 41))).float() * 20
@@ -197,26 +196,30 @@ def test_the_median_of_neighbours_is_near_the_true_one_whatever_the_memory() -> 
     assert neighbours_median(offsets, torch.zeros_like(around), 1 << 20).abs().max() == 0
 
 
-def test_boxes_are_admissible_within_a_factor_of_two_in_aspect() -> None:
+def test_has_similar_aspect_within_a_factor_of_two() -> None:
     square, wide, wider = [0.0, 0, 40, 40], [0.0, 0, 40, 24], [0.0, 0, 40, 20]
     regions = Regions.of(torch.tensor([square, wide, wider]), (100, 100))
-    assert regions.admits(regions).tolist() == [[True, True, False], [True, True, True], [False, True, True]]
+    assert regions.has_similar_aspect(regions).tolist() == [
+        [True, True, False],
+        [True, True, True],
+        [False, True, True],
+    ]
 
 
-def test_shares_of_the_union_are_those_of_the_evaluation() -> None:
+def test_intersection_over_union_equals_the_metric() -> None:
     boxes = random_boxes(14, SIZES[0], 0)
     first, second = (each.reshape(-1, 4) for each in np.broadcast_arrays(boxes[:, None], boxes))
-    found = Regions.of(torch.from_numpy(boxes), SIZES[0]).shares_of_union()
+    found = Regions.of(torch.from_numpy(boxes), SIZES[0]).intersection_over_union()
     np.testing.assert_allclose(found.flatten(), box_iou(first, second), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_best_partner_is_taken_and_the_best_match_comes_first(name: str) -> None:
+def test_proposal_flow_match_sorts_best_partners(name: str) -> None:
     a, b, s = problem(0)
     source, target = as_regions(a, b)
     method = flow_method(name, overlap=1, sharpness=1)
     matched = method.match(torch.from_numpy(s), torch.zeros(17, 1), source, target, 1 << 20)
-    scores = method.scores(torch.from_numpy(s) * source.admits(target), source, target, 1 << 20)
+    scores = method.scores(torch.from_numpy(s) * source.has_similar_aspect(target), source, target, 1 << 20)
     assert (matched.score.diff() <= 0).all()
     for box, partner, score in zip(matched.source, matched.target, matched.score, strict=True):
         row = scores[(source.boxes == box).all(dim=1)][0]
@@ -239,7 +242,7 @@ def textured(size: tuple[int, int], scale: float = 1.0, shift: tuple[float, floa
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("proposals", ["sliding", "uniform"])
-def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
+def test_proposal_flow_finds_a_known_shift_and_scale(name: str, proposals: str) -> None:
     source, target = textured((200, 300)), textured((260, 340), 1.2, (15.0, 10.0))
     found = match_features(name, source, target, {"proposals": proposals})
     y, x = torch.meshgrid(torch.arange(200.0), torch.arange(300.0), indexing="ij")
@@ -252,7 +255,7 @@ def test_a_known_shift_and_scale_is_found(name: str, proposals: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_identical_images_match_to_themselves_again_and_again(name: str) -> None:
+def test_proposal_flow_matches_identical_images_repeatably(name: str) -> None:
     features = textured((150, 200))
     found, again = (match_features(name, features, features) for _ in range(2))
     assert found.flow.abs().max() < 1e-3
@@ -263,7 +266,7 @@ def test_identical_images_match_to_themselves_again_and_again(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_without_texture_get_a_flow_of_less_confidence_than_a_texture_that_matches_itself(name: str) -> None:
+def test_proposal_flow_without_texture_is_unsure(name: str) -> None:
     size = (200, 300)
     plain = FeatureMap(torch.full((4, 20, 30), 0.5), size, Grid.over(size, 20, 30))
     found, surer = match_features(name, plain, plain), match_features(name, textured(size), textured(size))
@@ -272,7 +275,7 @@ def test_images_without_texture_get_a_flow_of_less_confidence_than_a_texture_tha
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_an_admissible_pair_one_image_is_laid_over_the_other_and_nothing_is_valid(name: str) -> None:
+def test_proposal_flow_without_a_match_is_invalid(name: str) -> None:
     """An image one pixel wide has but itself as a box, and nothing in a square one is of that shape."""
     line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
     square = random_features(10, 10, channels=3)
@@ -285,21 +288,23 @@ def test_without_an_admissible_pair_one_image_is_laid_over_the_other_and_nothing
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_images_one_pixel_wide_match_from_end_to_end(name: str) -> None:
+def test_proposal_flow_of_images_one_pixel_wide(name: str) -> None:
     line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
     assert match_features(name, line, line).flow.abs().max() < 1e-3
 
 
-def test_the_image_is_kept_once_and_boxes_only_if_they_are_searched_for_in_it() -> None:
+def test_prepare_adds_the_image_once() -> None:
     features, image = random_features(4, 5), torch.zeros(3, 40, 50, dtype=torch.uint8)
     method = load_matcher("pf-lom")
     prepared = method.prepare(features, image)
+    assert isinstance(prepared, RegionFeatures)
     assert prepared.image is image
+    assert prepared.nbytes == features.nbytes + image.nbytes
     assert prepared.boxes is None
     assert method.prepare(prepared, image) is prepared
 
 
-def test_selective_search_is_done_once_and_its_boxes_keep_off_the_border() -> None:
+def test_prepare_searches_boxes_once() -> None:
     pytest.importorskip("cv2")
     image = torch.full((3, 120, 160), 40, dtype=torch.uint8)
     image[0, 30:80, 40:100] = 220
@@ -311,11 +316,11 @@ def test_selective_search_is_done_once_and_its_boxes_keep_off_the_border() -> No
     assert boxes[-1].tolist() == [-0.5, -0.5, 159.5, 119.5]
     assert (boxes[:-1] > 0).all()
     assert (boxes - torch.tensor([39.5, 29.5, 99.5, 79.5])).abs().amax(dim=1).min() < 4
-    with pytest.raises(ValueError, match="prepare"):
-        method.regions(random_features(12, 16))
+    with pytest.raises(InputError, match=r"lack the boxes of selective search .*: extract them with a pipeline"):
+        method.regions(with_image(random_features(12, 16)))
 
 
-def test_of_the_boxes_found_those_off_the_border_are_thinned() -> None:
+def test_prepare_thins_boxes_off_the_border() -> None:
     pytest.importorskip("cv2")
     image = photograph(200, 260)
     features = random_features(20, 26)
@@ -332,18 +337,18 @@ def test_of_the_boxes_found_those_off_the_border_are_thinned() -> None:
         assert (boxes[:, 2:] <= inner[2:] + 1e-4).all()
 
 
-def test_boxes_are_about_as_many_as_asked_for() -> None:
+def test_regions_are_about_as_many_as_asked_for() -> None:
     for count in (300, 500, 1000):
         for proposals in ("sliding", "uniform"):
             method = flow_method("pf-nam", proposals=proposals, count=count)
-            boxes = method.regions(random_features(15, 20)).boxes
+            boxes = method.regions(with_image(random_features(15, 20))).boxes
             assert 0.75 * count <= len(boxes) <= 1.25 * count + 1
 
 
-def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_show_without_the_mean() -> None:
+def test_appearance_score_is_the_centred_cosine_to_a_power() -> None:
     source, target = random_features(6, 8, channels=5), random_features(7, 6, channels=5, seed=1)
     parameters = {"bins": 3, "centring": 0.5, "sharpness": 2.0, "overlap": 1.0}
-    there, back = load_matcher("pf-nam", parameters)(MatchContext(source, target))
+    there, back = load_matcher("pf-nam", parameters)(MatchContext(with_image(source), with_image(target)))
     assert there.regions is not None
     assert back.regions is not None
     # Every box of either image stands in the matches as a source, one way or the other.
@@ -358,7 +363,7 @@ def test_the_score_of_appearance_alone_is_the_sharpened_cosine_of_what_boxes_sho
         assert score == pytest.approx(cosine**2, abs=1e-5)
 
 
-def test_boxes_are_compared_by_hog_of_their_own_pixels_where_that_is_asked_for() -> None:
+def test_appearance_hog_compares_the_boxes_pixels() -> None:
     pytest.importorskip("cv2")
     images = photograph(90, 120), photograph(100, 100).flip(2)
     parameters = {"appearance": "hog", "bins": 3, "centring": 0.0, "sharpness": 1.0, "overlap": 1.0}
@@ -371,11 +376,13 @@ def test_boxes_are_compared_by_hog_of_their_own_pixels_where_that_is_asked_for()
     best = there.regions.found()
     shown = [hog_of_boxes(image, boxes, 3) for image, boxes in zip(images, (best.source, best.target), strict=True)]
     torch.testing.assert_close(best.score, F.cosine_similarity(*shown), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="prepare"):
+    with pytest.raises(InputError, match=r"lack the boxes' HOG .*: extract them with a pipeline"):
+        matcher(MatchContext(with_image(grids[0]), target))
+    with pytest.raises(InputError, match=r"lack the image .*: extract them with a pipeline"):
         matcher(MatchContext(grids[0], target))
 
 
-def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
+def test_proposal_flow_refuses_impossible_parameters() -> None:
     with pytest.raises(InputError, match="'edges' is not one of sliding, uniform, selective-search"):
         load_matcher("pf-phm", {"proposals": "edges"})
     with pytest.raises(InputError, match="bins is 0: it must be between 1 and 32"):
@@ -384,6 +391,6 @@ def test_a_value_that_cannot_be_is_refused_in_a_sentence() -> None:
         load_matcher("pf-phm", {"smoothness": 0})
 
 
-def test_a_bound_too_small_for_the_boxes_names_the_option() -> None:
+def test_proposal_flow_without_memory_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
         match_features("pf-lom", random_features(9, 9), random_features(9, 9), max_memory=100_000)

@@ -6,7 +6,7 @@ from geomatch.matching.proposal_flow.selective_search import selective_search
 from tests.features.test_extractors import photograph
 
 
-def test_boxes_are_in_pixels_of_the_image_and_find_a_thing_on_a_plain_ground() -> None:
+def test_selective_search_finds_an_object_on_plain_ground() -> None:
     image = torch.full((3, 600, 800), 40, dtype=torch.uint8)
     image[:, 150:400, 200:500] = torch.tensor([220, 30, 30], dtype=torch.uint8)[:, None, None]
     boxes = selective_search(image)
@@ -16,7 +16,7 @@ def test_boxes_are_in_pixels_of_the_image_and_find_a_thing_on_a_plain_ground() -
     assert boxes[0].tolist() == [-0.5, -0.5, 799.5, 599.5]
 
 
-def test_boxes_are_distinct_sorted_by_area_and_the_same_at_every_call() -> None:
+def test_selective_search_is_sorted_and_repeatable() -> None:
     image = photograph(300, 400)
     boxes = selective_search(image)
     assert len(boxes) > 50
@@ -28,6 +28,6 @@ def test_boxes_are_distinct_sorted_by_area_and_the_same_at_every_call() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 300), (50, 80)])
-def test_an_image_without_texture_is_one_box(size: tuple[int, int]) -> None:
+def test_selective_search_without_texture_is_one_box(size: tuple[int, int]) -> None:
     boxes = selective_search(torch.full((3, *size), 77, dtype=torch.uint8))
     np.testing.assert_allclose(boxes, [[-0.5, -0.5, size[1] - 0.5, size[0] - 0.5]])

@@ -8,18 +8,11 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.context import MatchContext
+from geomatch.matching.base import MatchContext
 from geomatch.matching.load import load_matcher
 from geomatch.matching.nearest import nearest_partners
-from geomatch.matching.similarity import Similarity
-from geomatch.matching.spatial_pyramid.spatial_pyramid import (
-    Labels,
-    SpatialPyramid,
-    destinations,
-    home_cells,
-    nearby_partners,
-    node_costs,
-)
+from geomatch.matching.spatial_pyramid.node_costs import Labels, home_cells, node_costs
+from geomatch.matching.spatial_pyramid.spatial_pyramid import SpatialPyramid, destinations, nearby_partners
 from tests.conftest import random_features
 from tests.stub import match_features
 
@@ -62,7 +55,7 @@ def slow_costs(source: FeatureMap, target: FeatureMap, labels: Labels, levels: i
     ("source", "target", "scales"),
     [((7, 9), (7, 9), (1.0,)), ((6, 8), (9, 5), (0.5, 1.0, 2.0)), ((3, 1), (2, 6), (1.0,))],
 )
-def test_node_costs_equal_a_loop_over_labels_and_cells(
+def test_node_costs_equal_a_slow_loop(
     source: tuple[int, int], target: tuple[int, int], scales: tuple[float, ...]
 ) -> None:
     """Also on grids of different shape, scaled, and too narrow for all nodes to have cells."""
@@ -70,14 +63,14 @@ def test_node_costs_equal_a_loop_over_labels_and_cells(
     labels = Labels(scales, 3)
     expected = slow_costs(a, b, labels, 3, 1.2)
     for max_bytes in (PLENTY, 40_000):
-        found = node_costs(a.grid, b.grid, Similarity.of(a, b), labels, 3, 1.2, max_bytes)
+        found = node_costs(MatchContext(a, b, max_bytes), labels, 3, 1.2)
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
-def test_the_layer_of_cells_equals_a_loop_over_offsets() -> None:
+def test_nearby_partners_equal_a_slow_loop() -> None:
     source, target = random_features(5, 6, channels=4), random_features(7, 4, channels=4, seed=1)
     start = torch.from_numpy(np.random.default_rng(0).integers(-3, 9, (30, 2)))
-    found = nearby_partners(target.grid, Similarity.of(source, target), start, 2, 0.1, PLENTY)
+    found = nearby_partners(MatchContext(source, target, PLENTY), start, 2, 0.1)
     for cell, (x, y) in enumerate(start.tolist()):
         x, y = min(max(x, 0), 3), min(max(y, 0), 6)
         costs = {
@@ -89,13 +82,13 @@ def test_the_layer_of_cells_equals_a_loop_over_offsets() -> None:
         assert int(found[cell]) == min(costs, key=lambda each: costs[each])
 
 
-def test_labels_are_read_in_row_major_order_of_scale_y_and_x() -> None:
+def test_labels_are_in_row_major_order_of_scale_y_and_x() -> None:
     labels = Labels((0.5, 2.0), 1)
     expected = [[scale, dx, dy] for scale in (0.5, 2.0) for dy in (-1.0, 0.0, 1.0) for dx in (-1.0, 0.0, 1.0)]
     assert labels.read(torch.arange(18)).tolist() == expected
 
 
-def test_at_home_a_cell_lies_at_the_same_place_relative_to_both_grids() -> None:
+def test_home_cells_are_the_same_relative_place() -> None:
     source, target = Grid.over((80, 120), 8, 12), Grid.over((40, 60), 4, 6)
     home = home_cells(source, target, torch.tensor(1.0))
     torch.testing.assert_close(target.to_pixels(home), (source.centres() + 0.5) / 2 - 0.5)
@@ -104,7 +97,7 @@ def test_at_home_a_cell_lies_at_the_same_place_relative_to_both_grids() -> None:
     torch.testing.assert_close(twice - middle, 2 * (home - middle))
 
 
-def test_displacements_are_interpolated_between_the_centres_of_leaves() -> None:
+def test_destinations_are_interpolated_between_leaves() -> None:
     """Two columns of leaves over eight cells: centres at cells 1.5 and 5.5, where they move by 2 and by 6."""
     grid = Grid.over((8, 8), 8, 8)
     leaves = torch.tensor([[1.0, 2, 0], [1, 6, 0], [1, 2, 0], [1, 6, 0]])
@@ -122,20 +115,16 @@ def shifted_pair(noise: float) -> tuple[FeatureMap, FeatureMap]:
     return source, target
 
 
-def test_a_shift_that_most_single_matches_miss_is_recovered() -> None:
+def test_spatial_pyramid_recovers_a_noisy_shift() -> None:
     source, target = shifted_pair(noise=2.5)
     true = torch.roll(torch.arange(256).reshape(16, 16), (-1, -2), dims=(0, 1))[:14, :13]
 
     def share_right(partners: Tensor) -> float:
         return float((partners.reshape(16, 16)[:14, :13] == true).float().mean())
 
-    assert share_right(nearest_partners(source, target, PLENTY).forward) < 0.6
-    assert (
-        share_right(
-            SpatialPyramid(levels=3, cell_weight=0.5).partners(source, target, Similarity.of(source, target), PLENTY)
-        )
-        > 0.95
-    )
+    context = MatchContext(source, target, PLENTY)
+    assert share_right(nearest_partners(context).forward) < 0.6
+    assert share_right(SpatialPyramid(levels=3, cell_weight=0.5).partners(context)) > 0.95
 
 
 def described(positions: Tensor) -> Tensor:
@@ -146,7 +135,7 @@ def described(positions: Tensor) -> Tensor:
     return torch.nn.functional.normalize(torch.cos(2 * np.pi * positions @ frequencies + phases), dim=1).mT
 
 
-def test_scale_labels_find_a_thing_that_is_twice_as_large() -> None:
+def test_spatial_pyramid_scales_find_a_larger_object() -> None:
     grid = Grid.over((160, 160), 16, 16)
     middle = torch.tensor([7.5, 7.5])
     source = FeatureMap(described(grid.cells()).reshape(32, 16, 16), (160, 160), grid)
@@ -155,9 +144,8 @@ def test_scale_labels_find_a_thing_that_is_twice_as_large() -> None:
     truth = (middle + 2 * (grid.cells() - middle)).reshape(16, 16, 2)[5:11, 5:11]
 
     def error(scales: str) -> float:
-        partners = SpatialPyramid(levels=1, scales=scales, cell_reach=0).partners(
-            source, target, Similarity.of(source, target), PLENTY
-        )
+        matcher = SpatialPyramid(levels=1, scales=scales, cell_reach=0)
+        partners = matcher.partners(MatchContext(source, target, PLENTY))
         found = torch.stack((partners % 16, partners // 16), dim=1).reshape(16, 16, 2)[5:11, 5:11]
         return float((found - truth).norm(dim=2).mean())
 
@@ -166,7 +154,7 @@ def test_scale_labels_find_a_thing_that_is_twice_as_large() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"levels": 1}, {"levels": 3, "scales": "0.5,0.75,1,1.5,2"}])
-def test_identical_images_match_to_themselves(parameters: dict[str, object]) -> None:
+def test_spatial_pyramid_matches_identical_images(parameters: dict[str, object]) -> None:
     features = random_features(9, 12, channels=32, sigma=0.1)
     found = match_features("dsp", features, features, {"window": 0, **parameters})
     assert found.flow.abs().max() < 1e-4
@@ -174,20 +162,20 @@ def test_identical_images_match_to_themselves(parameters: dict[str, object]) -> 
 
 
 @pytest.mark.parametrize(("source", "target"), [((1, 9), (1, 9)), ((9, 1), (2, 5)), ((1, 1), (6, 7)), ((1, 1), (1, 1))])
-def test_grids_one_cell_wide_have_a_flow(source: tuple[int, int], target: tuple[int, int]) -> None:
+def test_spatial_pyramid_of_grids_one_cell_wide(source: tuple[int, int], target: tuple[int, int]) -> None:
     there, back = SpatialPyramid()(MatchContext(random_features(*source), random_features(*target, seed=1), PLENTY))
     assert there.positions.shape == (source[0] * source[1], 2)
     assert bool(there.positions.isfinite().all() & back.positions.isfinite().all())
 
 
-def test_images_without_texture_stay_where_they_are() -> None:
+def test_spatial_pyramid_without_texture_stays_in_place() -> None:
     flat = random_features(8, 10)
     flat.descriptors.copy_(flat.descriptors[:, :1, :1].expand(-1, 8, 10).clone())
-    partners = SpatialPyramid().partners(flat, flat, Similarity.of(flat, flat), PLENTY)
+    partners = SpatialPyramid().partners(MatchContext(flat, flat, PLENTY))
     assert partners.tolist() == list(range(80))
 
 
-def test_the_same_both_ways_whatever_the_memory() -> None:
+def test_spatial_pyramid_is_the_same_both_ways() -> None:
     source, target = random_features(11, 13, seed=1), random_features(12, 9, seed=2)
     method = SpatialPyramid(levels=2)
     there, back = method(MatchContext(source, target, PLENTY))
@@ -197,7 +185,7 @@ def test_the_same_both_ways_whatever_the_memory() -> None:
 
 
 @pytest.mark.parametrize("method", [SpatialPyramid(), SpatialPyramid(levels=1, reach=0)])
-def test_a_bound_too_small_names_the_option(method: SpatialPyramid) -> None:
+def test_spatial_pyramid_without_memory_names_the_option(method: SpatialPyramid) -> None:
     """Too small for the messages, and for a single cell."""
     features = random_features(9, 9)
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
@@ -205,6 +193,6 @@ def test_a_bound_too_small_names_the_option(method: SpatialPyramid) -> None:
 
 
 @pytest.mark.parametrize("text", ["big", "1,0", "1,"])
-def test_scales_that_are_no_positive_numbers_are_refused_by_name(text: str) -> None:
+def test_spatial_pyramid_refuses_scales_that_are_not_positive(text: str) -> None:
     with pytest.raises(InputError, match="parameter scales of matcher dsp"):
         load_matcher("dsp", {"scales": text})

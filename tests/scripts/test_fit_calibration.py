@@ -14,46 +14,44 @@ from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import fit_calibration
-from fit_calibration import Statement, fit_fixed_sigma, fit_posterior, measures
+from fit_calibration import Sample, fit_fixed_sigma, fit_model, measures
 
 TRUE = ConfidenceModel(
     temperature=3, inverse_sigma_weight=0.5, peakedness_weight=2, agreement_weight=1, hubness_weight=0.7, prior=-5
 )
 
 
-def simulated(count: int, posterior: ConfidenceModel, sigma: float | None = None, seed: int = 0) -> Statement:
-    """Matches that are right as often as a posterior says."""
+def simulated(count: int, model: ConfidenceModel, sigma: float | None = None, seed: int = 0) -> Sample:
+    """Matches that are right as often as a model says."""
     random = np.random.default_rng(seed)
     columns = random.uniform((0, 0.1, 0, 0, -1), (1, 0.4, 1, 1, 1), (count, 5)).T
     if sigma:
         columns[1] = sigma
-    evidence = MatchCues(*torch.from_numpy(columns))
-    return Statement(
-        "simulated", evidence, torch.from_numpy(random.random(count)) < match_probability(evidence, posterior)
-    )
+    cues = MatchCues(*torch.from_numpy(columns))
+    return Sample("simulated", cues, torch.from_numpy(random.random(count)) < match_probability(cues, model))
 
 
-def test_the_fit_finds_the_constants_that_matches_were_drawn_with() -> None:
-    found = fit_posterior([simulated(30_000, TRUE), simulated(30_000, TRUE, seed=1)])
-    evidence = simulated(1000, TRUE, seed=2).evidence
-    assert float((match_probability(evidence, found) - match_probability(evidence, TRUE)).abs().max()) < 0.05
+def test_fit_model_finds_the_constants_of_simulated_matches() -> None:
+    found = fit_model([simulated(30_000, TRUE), simulated(30_000, TRUE, seed=1)])
+    cues = simulated(1000, TRUE, seed=2).cues
+    assert float((match_probability(cues, found) - match_probability(cues, TRUE)).abs().max()) < 0.05
     assert found.inverse_sigma_weight == pytest.approx(TRUE.inverse_sigma_weight, rel=0.1)
 
 
-def test_a_witness_that_speaks_against_what_it_stands_for_is_not_believed() -> None:
-    liar = ConfidenceModel(
+def test_fit_model_keeps_every_weight_positive() -> None:
+    negative = ConfidenceModel(
         temperature=3, inverse_sigma_weight=0.5, peakedness_weight=-2, agreement_weight=1, hubness_weight=0.7, prior=-3
     )
-    assert fit_posterior([simulated(5000, liar)]).peakedness_weight == fit_calibration.SMALLEST_WEIGHT
+    assert fit_model([simulated(5000, negative)]).peakedness_weight == fit_calibration.SMALLEST_WEIGHT
 
 
-def test_the_fixed_sigma_is_found_for_features_that_know_none() -> None:
-    statement = simulated(30_000, TRUE, sigma=0.15)
-    blind = replace(statement.evidence, sigma=torch.full_like(statement.evidence.sigma, 0.07))
-    assert fit_fixed_sigma([Statement("blind", blind, statement.right)], TRUE) == pytest.approx(0.15, rel=0.05)
+def test_fit_fixed_sigma_finds_the_constant() -> None:
+    sample = simulated(30_000, TRUE, sigma=0.15)
+    unknown = replace(sample.cues, sigma=torch.full_like(sample.cues.sigma, 0.07))
+    assert fit_fixed_sigma([Sample("unknown", unknown, sample.right)], TRUE) == pytest.approx(0.15, rel=0.05)
 
 
-def test_confidence_that_is_true_has_no_more_calibration_error_than_chance() -> None:
+def test_measures_of_true_confidence_are_those_of_chance() -> None:
     ause, error, chance, half, everything, gain = map(float, measures(simulated(20_000, TRUE), TRUE))
     assert error < 2 * chance < 0.03
     assert gain == pytest.approx(half - everything, abs=2e-3)  # three rounded numbers
@@ -63,7 +61,7 @@ def test_confidence_that_is_true_has_no_more_calibration_error_than_chance() -> 
 @pytest.mark.parametrize(
     ("features", "constants"), [("introspection", "ConfidenceModel(temperature="), ("hypercolumn", "fixed_sigma = ")]
 )
-def test_one_command_reads_a_benchmark_and_prints_constants_and_measures(
+def test_fit_calibration_prints_constants_and_measures(
     features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["fit_calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])

@@ -1,7 +1,7 @@
-"""Cells are matched again, near where the matches around take them, as far as these cohere.
+"""Affine consistency: cells are matched again near the position that an affine map of their neighbours predicts.
 
-Things of a kind differ by what is nearly an affine map, seen from near by, even if one is mirrored, turned or larger;
-where matches found otherwise follow one, those that do not are mostly wrong.
+Seen locally, objects of one kind differ by nearly an affine map, even if one is mirrored, rotated or larger. Where the
+matches of another matcher follow such a map, those that do not follow it are mostly wrong. (Ours.)
 """
 
 from __future__ import annotations
@@ -13,39 +13,40 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.matching.affine_consistency.moving_least_squares import moving_least_squares
-from geomatch.matching.base import REFINEMENT_LIMITS, Limits, Matcher, TargetPoints
-from geomatch.matching.blur import blurred
+from geomatch.matching.base import REFINEMENT_LIMITS, Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.context import MatchContext
+from geomatch.matching.gaussian import gaussian_sums
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.nearest import NearestNeighbours
-from geomatch.matching.similarity import Partners, Similarity, argmax_of_rows, place, row_blocks
+from geomatch.matching.refinement import refined_target_points
+from geomatch.matching.similarity import Partners, argmax_of_rows, row_blocks
 from geomatch.matching.spatial_pyramid.spatial_pyramid import SpatialPyramid
 
-FIRST: Final[Mapping[str, Matcher]] = {
+BASES: Final[Mapping[str, Matcher]] = {
     "nn": NearestNeighbours(),
     "hough": HoughVoting(),
-    "dsp": SpatialPyramid(levels=3),  # half the work of four; maps see to what is smaller
+    "dsp": SpatialPyramid(levels=3),  # half the work of four levels; the affine maps handle what is smaller
 }
+"""The matchers whose matches can be made consistent, by name."""
 
 
 @dataclass(frozen=True)
 class AffineConsistency(Matcher):
-    """Best partners, given those of another method, by
+    """Match again, given the matches of another matcher: similarity less a penalty for leaving the affine map.
 
-        z_ij = <a_i, b_j> - weight c_i^doubt d_ij^2 / (d_ij^2 + reach^2).
+        z_ij = <a_i, b_j> - weight c_i^doubt d_ij^2 / (d_ij^2 + reach^2)
 
-    d_ij is how far cell j is from where the affine map of the matches around cell i takes it
-    (`moving_least_squares`), and c_i in [0, 1] which share of these matches lies near
-    where their own maps take them; each match weighs with the square of its probability (`match_probability`).
+    d_ij is the distance from target cell j to where the affine map of the matches around source cell i predicts it
+    (`moving_least_squares`). The consistency c_i in [0, 1] is the share of these matches that lie within ``tolerance``
+    of where their own maps predict them. Each match is weighted by the square of its probability (`match_probability`).
 
-    of: the other method, with its own defaults. weight: of the distance against the similarity. doubt: the larger it
-    is, the less maps are followed that not all agree with. around: the deviation of the Gaussian that says what is
-    around, as a share of the longer side. tolerance: what is near, and reach: both as shares of the target's longer
-    side. window, temperature: of the refinement below a cell, as for nearest neighbours.
+    of: the other matcher, a name of BASES. weight: of the penalty against the similarity.
+    doubt: the power of the consistency. The larger it is, the weaker the penalty where matches follow no common map.
+    around: standard deviation of the Gaussian that weights neighbours, as a share of the source grid's longer side.
+    tolerance, reach: distances as shares of the target's longer side.
+    window, temperature: of the refinement to sub-cell, as for nearest neighbours.
     """
 
     limits: ClassVar[Limits] = {
@@ -67,48 +68,46 @@ class AffineConsistency(Matcher):
     temperature: float = 0.05
 
     def __post_init__(self) -> None:
-        """Raises InputError for a method that is not known."""
+        """Raises InputError for a matcher that is not known."""
         super().__post_init__()
-        if self.of not in FIRST:
-            raise InputError(f"parameter of of matcher affine: no matcher '{self.of}'; name one of {', '.join(FIRST)}")
+        if self.of not in BASES:
+            raise InputError(f"parameter of of matcher affine: no matcher '{self.of}'; name one of {', '.join(BASES)}")
 
     def __call__(self, context: MatchContext) -> tuple[TargetPoints, TargetPoints]:
-        source, target, max_bytes = context.source, context.target, context.max_bytes
-        there, back = FIRST[self.of](context)
-        similarity, reverse = context.stored_similarity, context.reversed.stored_similarity
+        forward, backward = BASES[self.of](context)
         partners = Partners(
-            self.partners(source, target, there.positions, similarity, max_bytes),
-            self.partners(target, source, back.positions, reverse, max_bytes),
+            self.partners(context, forward.positions), self.partners(context.reversed, backward.positions)
         )
-        return place(source, target, partners, self.window, self.temperature, max_bytes)
+        return refined_target_points(context, partners, self.window, self.temperature)
 
-    def partners(
-        self, source: FeatureMap, target: FeatureMap, landing: Tensor, similarity: Similarity, max_bytes: int
-    ) -> Tensor:
-        """The target cell of each source cell: (N,) int64.
-
-        landing: (N, 2), where the other method puts the source cells, in the target's pixels. similarity: of the two.
-        """
-        scale = max(target.image_size)
-        cues = compute_cues(source, target, landing, CueSettings(), max_bytes, similarity)
-        likely = match_probability(cues, source.calibration).square()
-        deviation = self.around * max(source.grid.shape)
-        taken = moving_least_squares(source.grid, landing / scale, likely, deviation)
-        follows = (landing / scale - taken).norm(dim=1) < self.tolerance
-        coherence = _mean_around(follows.to(likely), likely, source.grid.shape, deviation)
-        toll = self.weight * coherence.pow(self.doubt)
-        centres = target.grid.centres(landing.device) / scale
-        partners = torch.empty(len(landing), dtype=torch.int64, device=landing.device)
-        for begin, end in row_blocks(len(landing), 2 * len(centres), max_bytes):
-            far = torch.cdist(taken[begin:end], centres).square_()
-            tolls = far.div_(far + self.reach**2).mul_(toll[begin:end, None])
-            partners[begin:end] = argmax_of_rows(similarity.rows(begin, end) - tolls)
+    def partners(self, context: MatchContext, points: Tensor) -> Tensor:
+        """The target cell (N,) int64 of each source cell; points: (N, 2), where the other matcher sends these."""
+        predicted, consistency = self._predict(context, points)
+        weight = self.weight * consistency.pow(self.doubt)
+        similarity = context.stored_similarity
+        centres = context.target.grid.centres(points.device) / max(context.target.image_size)
+        partners = torch.empty(len(points), dtype=torch.int64, device=points.device)
+        for begin, end in row_blocks(len(points), 2 * len(centres), context.max_bytes):
+            squared = torch.cdist(predicted[begin:end], centres).square_()
+            penalty = squared.div_(squared + self.reach**2).mul_(weight[begin:end, None])
+            partners[begin:end] = argmax_of_rows(similarity.rows(begin, end) - penalty)
         return partners
+
+    def _predict(self, context: MatchContext, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the affine maps of the neighbours send each cell (N, 2), as shares of the target's longer side, and
+        the consistency (N,) of these neighbours."""
+        grid, points_in_shares = context.source.grid, points / max(context.target.image_size)
+        cues = compute_cues(context, points, CueSettings(), context.stored_similarity)
+        weight = match_probability(cues, context.source.calibration).square()
+        deviation = self.around * max(grid.shape)
+        predicted = moving_least_squares(grid, points_in_shares, weight, deviation)
+        follows = (points_in_shares - predicted).norm(dim=1) < self.tolerance
+        return predicted, _mean_around(follows.to(weight), weight, grid.shape, deviation)
 
 
 def _mean_around(values: Tensor, weight: Tensor, shape: tuple[int, int], deviation: float) -> Tensor:
-    """The weighted means (N,) of values (N,) of a grid under a Gaussian round each cell, its deviation in cells."""
-    over, under = (
-        blurred(each.reshape(shape), {0: deviation, 1: deviation}).flatten() for each in (values * weight, weight)
+    """The weighted means (N,) of a grid's values (N,) under a Gaussian around each cell, its deviation in cells."""
+    total, normaliser = (
+        gaussian_sums(each.reshape(shape), {0: deviation, 1: deviation}).flatten() for each in (values * weight, weight)
     )
-    return over / under.clamp(min=1e-12)
+    return total / normaliser.clamp(min=1e-12)

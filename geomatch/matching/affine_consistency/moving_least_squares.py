@@ -1,53 +1,89 @@
-"""How the matches around a cell move: an affine map to each cell, which most of them agree on.
+"""Moving least squares: for each cell, the affine map that fits the matches around it robustly.
 
-Moving least squares, after S. Schaefer, T. McPhail and J. Warren, *Image Deformation Using Moving Least Squares*
-(SIGGRAPH 2006), with weights that tell good matches from bad ones, and made robust by weighting anew.
+After S. Schaefer, T. McPhail and J. Warren, *Image Deformation Using Moving Least Squares* (SIGGRAPH 2006). We depart
+from it in three ways: matches are weighted by how probable they are, outliers lose weight by iterative re-weighting,
+and a ridge regularises the map.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from geomatch.geometry.grid import Grid
-from geomatch.matching.blur import blurred
+from geomatch.matching.gaussian import gaussian_sums
 
 ROUNDS: Final = 5
-"""Of weighting anew; the first takes the weights as they are."""
+"""How often the maps are fitted; the first fit takes the weights as they are, the others re-weight."""
 
-OUTLYING: Final = 0.1
+OUTLIER_DISTANCE: Final = 0.1
 """Distance from the map at which a match's weight falls to a quarter, as a share of the target's longer side."""
 
 _RIDGE: Final = 0.01
-"""Variance of cells, in that of the Gaussian, that is added, lest few matches in a row make the map anything at all."""
+"""Added to the variance of cells, in units of the Gaussian's variance; regularises near-collinear neighbourhoods."""
 
 
-def moving_least_squares(grid: Grid, landing: Tensor, weight: Tensor, deviation: float) -> Tensor:
-    """Where each cell is taken by the affine map that fits the matches around it: (N, 2) float32, in units of landing.
+@dataclass(frozen=True)
+class Moments:
+    """Weighted moments of the matches around each cell of an (h, w) grid, cells p = (x, y) and points q = (u, v).
 
-    The map of cell i minimises sum_k g_ik w_k r_k |A_i p_k + t_i - q_k|^2 over the cells k at p_k, which were matched
-    with q_k; g_ik is a Gaussian of the distance between the cells; r_k = (1 + |e_k|^2 / OUTLYING^2)^-2, Geman and
-    McClure's, e_k being how far q_k was from where k's own map of the round before took it.
+    cell, point: (2, h, w), the means of p and q. variance: (3, h, w), of p: xx, xy, yy, ridge included. covariance:
+    (2, 2, h, w), of u and of v with x and y.
+    """
 
-    landing: (N, 2), in row-major order, as shares of the target's longer side. weight: (N,), not negative. deviation:
-    of the Gaussian, in cells.
+    cell: Tensor
+    point: Tensor
+    variance: Tensor
+    covariance: Tensor
+
+
+def moving_least_squares(grid: Grid, points: Tensor, weight: Tensor, deviation: float) -> Tensor:
+    """Where the affine map that fits the matches around each cell sends it: (N, 2) float32, in units of ``points``.
+
+    The map of cell i minimises sum_k g_ik w_k r_k |A_i p_k + t_i - q_k|^2 over the cells k at p_k, matched to the
+    points q_k. g_ik is a Gaussian of the distance between the cells. r_k = (1 + |e_k|^2 / OUTLIER_DISTANCE^2)^-2 is the
+    weight of Geman and McClure, e_k being the distance of q_k from where k's own map of the previous round sends it.
+
+    Args:
+        points: (N, 2) target points of the cells in row-major order, as shares of the target's longer side.
+        weight: (N,) w_k, not negative.
+        deviation: standard deviation of the Gaussian, in cells.
     """
     height, width = grid.shape
-    places = grid.cells(landing.device).mT.reshape(2, height, width) / deviation
-    x, y, u, v = *places, *landing.mT.reshape(2, height, width)
-    moments = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, u, v, x * u, y * u, x * v, y * v))
-    weights = weight.reshape(height, width)
+    cells = grid.cells(points.device).mT.reshape(2, height, width) / deviation
+    targets = points.mT.reshape(2, height, width)
+    (x, y), (u, v) = cells, targets
+    products = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, u, v, x * u, y * u, x * v, y * v))
+    prior = weights = weight.reshape(height, width)
     for _ in range(ROUNDS):
-        total, *sums = blurred(moments * weights, {1: deviation, 2: deviation})
-        mx, my, xx, xy, yy, mu, mv, xu, yu, xv, yv = torch.stack(sums) / total.clamp(min=1e-12)
-        xx, xy, yy = xx - mx * mx + _RIDGE, xy - mx * my, yy - my * my + _RIDGE
-        determinant = xx * yy - xy * xy
-        taken = []
-        for mean, along_x, along_y in ((mu, xu - mx * mu, yu - my * mu), (mv, xv - mx * mv, yv - my * mv)):
-            a, b = yy * along_x - xy * along_y, xx * along_y - xy * along_x
-            taken.append(mean + (a * (x - mx) + b * (y - my)) / determinant)
-        error = (taken[0] - u) ** 2 + (taken[1] - v) ** 2
-        weights = weight.reshape(height, width) / (1 + error / OUTLYING**2) ** 2
-    return torch.stack(taken, dim=-1).reshape(-1, 2)
+        predicted = _apply_affine_maps(cells, _weighted_moments(products, weights, deviation))
+        error = (predicted - targets).square().sum(dim=0)
+        weights = prior / (1 + error / OUTLIER_DISTANCE**2) ** 2
+    return predicted.movedim(0, -1).reshape(-1, 2)
+
+
+def _weighted_moments(products: Tensor, weights: Tensor, deviation: float) -> Moments:
+    """Moments under weights (h, w) times a Gaussian around each cell; products (12, h, w): 1, x, y, xx, xy, yy, u, v,
+    xu, yu, xv, yv."""
+    total, *sums = gaussian_sums(products * weights, {1: deviation, 2: deviation})
+    cell, squares, point, mixed = (torch.stack(sums) / total.clamp(min=1e-12)).split((2, 3, 2, 4))
+    x, y = cell
+    return Moments(
+        cell,
+        point,
+        torch.stack((squares[0] - x * x + _RIDGE, squares[1] - x * y, squares[2] - y * y + _RIDGE)),
+        mixed.reshape(2, 2, *x.shape) - point[:, None] * cell,
+    )
+
+
+def _apply_affine_maps(cells: Tensor, moments: Moments) -> Tensor:
+    """Where each cell's least-squares map sends it (2, h, w): solves a 2 x 2 system by Cramer's rule."""
+    xx, xy, yy = moments.variance
+    along_x, along_y = moments.covariance.unbind(dim=1)
+    x, y = cells - moments.cell
+    slope_x, slope_y = yy * along_x - xy * along_y, xx * along_y - xy * along_x
+    change: Tensor = (slope_x * x + slope_y * y) / (xx * yy - xy * xy)
+    return moments.point + change

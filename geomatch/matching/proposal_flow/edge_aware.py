@@ -1,10 +1,10 @@
-"""Smoothing a flow up to the edges of its image and of itself, and filling its holes.
+"""Edge-aware smoothing of a flow, which also fills its holes.
 
 The filter with joint static and dynamic guidance of Ham, Cho and Ponce (CVPR 2015), with which Proposal Flow cleans
 its dense flow: each channel u of the flow f is the solution of (C + lambda L) u = C f, with C = diag(1 where f is
 known, 0 in holes) and L the Laplacian of the lattice's 4-neighbour graph, whose edges weigh
-exp(-30 d_Lab) exp(-15 d_u). A distance d is the squared difference of the two ends, brought to [0, 1] over all edges;
-d_u is that of the solution before, at first of a constant.
+exp(-30 d_Lab) exp(-15 d_u). A distance d is the squared difference of an edge's two ends, in the image's Lab colours or
+in u, scaled to [0, 1] over all edges. u is the previous solution, at first a constant; there are two rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DYNAMIC: Final = 15.0
 _STEPS: Final = 2
 
 _LEAST_WEIGHT: Final = 1e-5
-"""Of an edge, so that no part of a lattice is ever cut off from what is known."""
+"""Of an edge, so that no part of a lattice is cut off from the known points."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Edges:
         return Edges(self.down.T, self.across.T)
 
 
-def smooth_to_edges(flow: Tensor, known: Tensor, image: Tensor | None, smoothness: float) -> Tensor:
-    """The flow (2, h, w), smooth but for edges and without holes, float32.
+def smooth_to_edges(flow: Tensor, known: Tensor, image: Tensor, smoothness: float) -> Tensor:
+    """The flow (2, h, w) float32, smooth except at edges, and without holes.
 
-    known: (h, w) bool, at least one point. image: (3, h, w) float, sRGB in [0, 1], read at the same lattice; without
-    it no edge of the image stops the smoothing. smoothness: lambda.
+    known: (h, w) bool, with at least one point. image: (3, h, w) float, sRGB in [0, 1], resampled at the same lattice.
+    smoothness: lambda.
     """
     given, certain = flow.double().cpu().numpy(), known.double().cpu().numpy()
     if known.numel() == 1:
         return flow
     constant = np.ones((1, *known.shape))
-    static = Edges.weights(constant if image is None else to_lab(image.double().cpu().numpy()), _STATIC)
+    static = Edges.weights(to_lab(image.double().cpu().numpy()), _STATIC)
     smooth = _solve(static * Edges.weights(constant, _DYNAMIC), certain, given, smoothness)
     for _ in range(_STEPS - 1):
         smooth = np.concatenate(
@@ -76,17 +76,17 @@ def smooth_to_edges(flow: Tensor, known: Tensor, image: Tensor | None, smoothnes
 def _solve(weights: Edges, known: Values, values: Values, smoothness: float) -> Values:
     """(C + lambda L) u = C f for all channels f of values (C, h, w) at once, by a banded Cholesky factorisation."""
     height, width = known.shape
-    if height > width:  # the band is as wide as a column of points is high
+    if height > width:  # the band is as wide as the lattice is high
         turned = _solve(weights.transposed(), known.T, values.transpose(0, 2, 1), smoothness)
         return turned.transpose(0, 2, 1)
-    pull = np.zeros_like(known)
-    pull[:, :-1] += weights.across
-    pull[:, 1:] += weights.across
-    pull[:-1] += weights.down
-    pull[1:] += weights.down
-    # Row k of the band is the k-th subdiagonal, of the points taken column by column.
+    degree = np.zeros_like(known)
+    degree[:, :-1] += weights.across
+    degree[:, 1:] += weights.across
+    degree[:-1] += weights.down
+    degree[1:] += weights.down
+    # Row k of the band is the k-th subdiagonal, with points numbered column by column.
     band = np.zeros((height + 1, height * width))
-    band[0] = (known + smoothness * pull).T.ravel()
+    band[0] = (known + smoothness * degree).T.ravel()
     band[1].reshape(width, height)[:, :-1] -= smoothness * weights.down.T
     band[height].reshape(width, height)[:-1] -= smoothness * weights.across.T
     right = (known * values).transpose(2, 1, 0).reshape(height * width, -1)

@@ -1,4 +1,4 @@
-"""What a feature map says of boxes: one descriptor a box, whatever its size (ROI align, He et al., ICCV 2017)."""
+"""Features pooled over boxes: one descriptor a box, whatever its size (RoI align, He et al., ICCV 2017)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def pool(features: FeatureMap, boxes: Tensor, bins: int, max_bytes: int) -> Tens
     """Descriptors (B, bins * bins * C) float32 of boxes (B, 4), of unit length.
 
     boxes: left, top, right, bottom in pixels of the image. Each is cut into ``bins`` x ``bins`` equal bins; a bin's
-    descriptor is the mean of the features read bilinearly at SAMPLES x SAMPLES points spread evenly over it. Beyond the
-    outermost cells the nearest one holds. Order: by row, column, channel.
+    descriptor is the mean of the features read bilinearly at SAMPLES x SAMPLES points spread evenly over it; beyond the
+    outermost cells the nearest cell is read. Order: by row, column, channel.
 
-    Such a mean is a weighted sum of a few cells; taken as such it is ten times faster than sampling the points first.
+    Such a mean is a weighted sum of a few cells, and is computed as that: it is faster than sampling the points first.
 
-    max_bytes: bound on the memory besides the result. Raises OutOfMemoryError when it holds not even one box.
+    max_bytes: bound on the memory besides the result. Raises OutOfMemoryError if it cannot hold even one box.
     """
     (channels, height, width), grid = features.descriptors.shape, features.grid
     cells = features.descriptors.flatten(1).mT.contiguous()
@@ -41,8 +41,10 @@ def pool(features: FeatureMap, boxes: Tensor, bins: int, max_bytes: int) -> Tens
 
 
 def _read_along(first: Tensor, last: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor]:
-    """Which of the cells along one axis are read for the bins of stretches from ``first`` to ``last`` (B,), in cell
-    coordinates, and their weights: two (B, bins, 2 * SAMPLES)."""
+    """Which cells along one axis each bin reads, and their weights: two (B, bins, 2 * SAMPLES).
+
+    first, last: (B,), the ends of the boxes along that axis, in cell coordinates.
+    """
     share = (torch.arange(bins * SAMPLES, device=first.device) + 0.5) / (bins * SAMPLES)
     position = torch.lerp(first[:, None], last[:, None], share).clamp(0, cells - 1)
     lower = position.floor().clamp(max=max(cells - 2, 0))

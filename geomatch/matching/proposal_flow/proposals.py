@@ -1,4 +1,4 @@
-"""Boxes that things in an image may fill, made without looking at it: sliding windows and random samples.
+"""Boxes that may hold objects, made without reading the image: sliding windows and random boxes.
 
 Boxes are (left, top, right, bottom) in pixels, (B, 4) float64 for B of them. Their sides lie between pixels: a box
 round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Boxes = NDArray[np.float64]
 
 BORDER: Final = 0.01
-"""The outer share of each side of an image that Proposal Flow wants no box to touch."""
+"""The outer share of each side of an image that no box of Proposal Flow touches."""
 
 WINDOW_SCALES: Final = (0.2, 0.3, 0.45, 0.675)
 """Sides of square sliding windows, as shares of the geometric mean of the image's sides."""
@@ -37,7 +37,7 @@ def whole_image(image_size: tuple[int, int]) -> Boxes:
 
 
 def inside_border(boxes: Boxes, image_size: tuple[int, int], border: float = BORDER) -> Boxes:
-    """Those of boxes (B, 4) that keep off the outer ``border`` of an image of (height, width), a share of each side."""
+    """Those of boxes (B, 4) that keep off the outer ``border`` of an image (height, width), a share of each side."""
     span = np.array((image_size[1], image_size[0]) * 2, np.float64)
     inner = span * (border, border, 1 - border, 1 - border) - 0.5
     slack = 1e-9 * span
@@ -46,8 +46,10 @@ def inside_border(boxes: Boxes, image_size: tuple[int, int], border: float = BOR
 
 
 def thinned(boxes: Boxes, count: int) -> Boxes:
-    """At most ``count`` of boxes (B, 4), evenly spaced in their order, so that large and small ones are thinned alike
-    where they are sorted by size."""
+    """At most ``count`` of boxes (B, 4), evenly spaced in their order.
+
+    If boxes are sorted by size, the same share of large and of small ones is kept.
+    """
     kept = min(count, len(boxes))
     return np.asarray(boxes[np.arange(kept) * len(boxes) // max(kept, 1)], np.float64)
 
@@ -62,9 +64,9 @@ def sliding_windows(
     """Boxes (B, 4) of several sizes and shapes spread evenly over an image of (height, width); B is about 500.
 
     A window of scale s and aspect a is s L sqrt(a) wide and s L / sqrt(a) high, with L = sqrt(height width). Along
-    either axis windows are spaced evenly, by at most ``stride`` of their side, from one edge to the other of the image
-    less a ``border``, a share of each side: Proposal Flow drops boxes that touch the outer 1 %. Windows larger than
-    that are left out. Order: by scale, aspect, top, left.
+    either axis windows are spaced evenly, by at most ``stride`` of their side, from edge to edge of the image without
+    its ``border``, a share of each side: Proposal Flow drops boxes that touch the outer 1 %. Windows that do not fit
+    are left out. Order: by scale, aspect, top, left.
     """
     height, width = image_size
     side = float(np.sqrt(height * width))
@@ -91,9 +93,9 @@ def _window_starts(length: int, window: float, stride: float, border: float) -> 
 def uniform_boxes(image_size: tuple[int, int], count: int, seed: int) -> Boxes:
     """At most ``count`` random boxes (B, 4) of an image of (height, width); the same for the same seed.
 
-    Their centres are spread evenly, and so are the logarithms of the square root of their areas and of their aspects;
-    what touches the outer border is drawn again, up to 20 times as many. (Those of Hosang et al., PAMI 2016, have the
-    square root itself spread evenly, and are mostly too large to tell a thing's parts from it.)
+    Their centres are uniform, and so are the logarithms of their aspects and of the square roots of their areas. 20
+    times as many are drawn; the first ``count`` that do not touch the outer border are kept. In Hosang et al. (PAMI
+    2016) the square root itself is uniform; such boxes are mostly too large to separate an object's parts.
     """
     height, width = image_size
     random = np.random.default_rng(seed)

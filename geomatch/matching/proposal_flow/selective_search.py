@@ -1,4 +1,4 @@
-"""Selective search (Uijlings et al., IJCV 2013): boxes that may hold things, from segments merged step by step."""
+"""Selective search (Uijlings et al., IJCV 2013): boxes that may hold objects, from segments merged step by step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ WORKING_SIZE = 400
 def selective_search(image: Tensor) -> Boxes:
     """Boxes of an image (3, H, W) uint8 RGB, by OpenCV's fast mode: (B, 4) float64, B > 0.
 
-    A box is left, top, right, bottom in pixels of the image, which as a whole is -.5, -.5, W - .5, H - .5. No two are
-    the same; they are sorted by falling area, then by left, top and width, for the order of the library is random and
-    another one at every call.
+    A box is left, top, right, bottom in pixels of the image; the whole image is -.5, -.5, W - .5, H - .5. No two are
+    equal. They are sorted by falling area, then by left, top and width, because OpenCV's order is random.
 
     Raises InputError without OpenCV.
     """

@@ -1,0 +1,103 @@
+"""Boxes of an image in the frame of Proposal Flow's constants, and features that carry what its matchers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError
+
+IMAGE_SIDE: Final = 300.0
+"""Pixels of the longer side of the images that the methods' constants are made for, those of PF-WILLOW."""
+
+_ROUNDING: Final = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionFeatures(FeatureMap):
+    """Features of an image with what Proposal Flow reads of the image itself; `ProposalFlow.prepare` makes them.
+
+    image: (3, H, W) uint8.
+    boxes: (B, 4) float32, left, top, right, bottom in pixels: those that selective search found, if it was asked for.
+    box_descriptors: (N, D) float32: HOG of the boxes that are matched, if it was asked for.
+    """
+
+    image: Tensor
+    boxes: Tensor | None = None
+    box_descriptors: Tensor | None = None
+
+    @classmethod
+    def of(cls, features: FeatureMap, image: Tensor) -> RegionFeatures:
+        """Features with their image; if they have it already, themselves."""
+        if isinstance(features, RegionFeatures):
+            return features
+        return cls(**{each.name: getattr(features, each.name) for each in fields(FeatureMap)}, image=image)
+
+
+def require_regions(features: FeatureMap) -> RegionFeatures:
+    """The features as `RegionFeatures`. Raises InputError if they were not prepared."""
+    if isinstance(features, RegionFeatures):
+        return features
+    raise missing("the image")
+
+
+def missing(what: str) -> InputError:
+    """The error for features that lack something that only the matcher's own pipeline adds."""
+    return InputError(
+        f"these features lack {what} for Proposal Flow: extract them with a pipeline that has the same matcher "
+        "(pf-nam, pf-phm, pf-lom or a fusion of them) and the same parameters"
+    )
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Boxes of an image, in its pixels and scaled to IMAGE_SIDE with the image's upper left corner at (0, 0).
+
+    boxes: (N, 4) float32, left, top, right, bottom in pixels of the image.
+    corner, size: (N, 2) float32, x then y, scaled: each box's upper left corner, and its width and height.
+    span: (width, height) of the scaled image.
+    """
+
+    boxes: Tensor
+    corner: Tensor
+    size: Tensor
+    span: tuple[float, float]
+
+    @classmethod
+    def of(cls, boxes: Tensor, image_size: tuple[int, int]) -> Regions:
+        """From boxes (N, 4) in pixels of an image of (height, width)."""
+        scale = IMAGE_SIDE / max(image_size)
+        corner, size = (boxes[:, :2] + 0.5) * scale, (boxes[:, 2:] - boxes[:, :2]) * scale
+        return cls(boxes, corner, size, (image_size[1] * scale, image_size[0] * scale))
+
+    @property
+    def centre(self) -> Tensor:
+        return self.corner + self.size / 2
+
+    @property
+    def area(self) -> Tensor:
+        return self.size.prod(dim=1)
+
+    def has_similar_aspect(self, other: Regions) -> Tensor:
+        """(N, M) bool: whether the ratio of aspects lies in (1/2, 2), up to rounding."""
+        first, second = (each.size[:, 0] / each.size[:, 1] for each in (self, other))
+        ratio = first[:, None] / second
+        return (ratio > 0.5 * (1 + _ROUNDING)) & (ratio < 2 * (1 - _ROUNDING))
+
+    def overlaps(self) -> Tensor:
+        """(N, N) bool: which boxes have an area in common; each with itself, too."""
+        return (self._common_sides() > 0).all(dim=2)
+
+    def intersection_over_union(self) -> Tensor:
+        """(N, N) float32, of all pairs of boxes."""
+        common = self._common_sides().clamp(min=0).prod(dim=2)
+        return common / (self.area[:, None] + self.area - common)
+
+    def _common_sides(self) -> Tensor:
+        """(N, N, 2): width and height that boxes have in common; negative where there is a gap."""
+        end = self.corner + self.size
+        return torch.minimum(end[:, None], end) - torch.maximum(self.corner[:, None], self.corner)
