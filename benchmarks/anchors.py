@@ -1,23 +1,22 @@
-"""Measure on labelled photographs with true boxes what AnchorNet claims of each class's bank of filters.
+"""Measure each class's bank of filters of an AnchorNet on labelled photographs with true boxes.
 
     python benchmarks/anchors.py --photographs DIR --weights FILE [--count 300] [--held-out 0.05]
 
-DIR: a folder of tar shards beside a labels.csv with true boxes, the one the weights were trained on. Of it the share of
-photographs is seen that `geomatch train anchornet` kept back, and of these ``count`` are drawn so that labels take
-turns, those with true boxes first.
+DIR: the folder of tar shards that the weights were trained on, beside a labels.csv with true boxes. Only the
+photographs that `geomatch train anchornet` held out are used. Of these, ``count`` are drawn so that labels take turns,
+those with true boxes first.
 
 Of each class, the mean over its photographs that have true boxes:
 
 - sparsity: share of a map's squared response in its best 5 % of cells, mean over filters
 - diversity: mean cosine of two maps; less is more diverse
 - coverage: share of the largest true box that is near the peak of some filter
-- peaks in box: share of the filters whose peak lies in a true box, beside the boxes' share of the photograph, which
-  peaks anywhere would reach
-- CorLoc: share of photographs with IoU >= .5 of the one box in which the bank's responses exceed their mean most,
-  beside that of the whole photograph
+- peaks in box: share of the filters whose peak lies in a true box; "by chance" is the boxes' share of the photograph
+- CorLoc: share of photographs on which the box with the largest sum of responses, less their mean, has IoU >= .5 with a
+  true box; "of whole" is that of the whole photograph
 
-From all photographs drawn: the average precision (AP) of the class's score, the mean over its filters of how far the
-strongest response exceeds the threshold. A photograph counts as showing what it is labelled with and nothing else.
+From all photographs drawn: the average precision (AP) of the class's score, which is the mean over its filters of the
+strongest response less the threshold. A photograph counts as showing what it is labelled with and nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ TrueBoxes = Mapping[tuple[str, str], list[Box]]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a bank does on one photograph. peaks: the share in true boxes; chance: those boxes' share of its pixels.
+    """The measures of a bank on one photograph. peaks: share in true boxes; chance: those boxes' share of its pixels.
 
     corloc, whole: whether the box found, and the whole photograph, are correct.
     """
@@ -146,7 +145,7 @@ def survey(
 
 
 def mean(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of each column's numbers, NaN left out; NaN of nothing."""
+    """The mean of each column without NaN; NaN for a column without numbers."""
     known = ~np.isnan(numbers)
     count = known.sum(axis=0)
     return np.where(count > 0, np.where(known, numbers, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
@@ -184,13 +183,13 @@ def main() -> None:
         showing = np.array([name in photograph.labels for photograph in photographs])
         numbers = mean(np.array([astuple(one) for one in each], np.float64).reshape(-1, len(fields(Measured))))
         rows.append(np.append(numbers, average_precision(scores[:, index], showing)))
-        table.add_row(name, str(len(each)), str(showing.sum()), *map(_said, rows[-1]))
+        table.add_row(name, str(len(each)), str(showing.sum()), *map(_cell, rows[-1]))
     table.add_section()
-    table.add_row("mean", "", "", *map(_said, mean(np.stack(rows))))
+    table.add_row("mean", "", "", *map(_cell, mean(np.stack(rows))))
     Console(width=120).print(table)
 
 
-def _said(number: float) -> str:
+def _cell(number: float) -> str:
     return "" if np.isnan(number) else f"{number:.3f}"
 
 

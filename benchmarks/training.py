@@ -2,12 +2,12 @@
 
     python benchmarks/training.py [--photographs DIR] [--init TRUNK.safetensors] [--threads 1] [--clock processor]
 
-A step is everything the command does: photographs read, warped and coloured, network, losses, optimiser, log. After
-each one the trunk alone goes forward and backward over the very same views under the same autocast, and the teacher,
-where there is one, forward; so whatever slows the machine down slows both. Shown are medians over the steps; memory
-is the peak of a process (on a GPU, of its memory) that does nothing but the one or the other. Without photographs
-the benchmark makes some, without ``--init`` the weights are random: neither changes the work. ``--clock processor``
-counts the seconds of processor that the process was given, in all its threads: for a machine that is shared.
+A step is everything the command does: read, warp and recolour photographs, network, losses, optimiser, log. After each
+step the trunk alone runs forward and backward on the same views under the same autocast, and the teacher, if there is
+one, forward. So whatever slows the machine down slows both. The table has medians over the steps. Memory is the peak of
+a process (on a GPU, of its memory) that does only the one or the other. Without ``--photographs`` the benchmark makes
+some, without ``--init`` the weights are random: neither changes the work. ``--clock processor`` counts processor
+seconds of all threads, for a shared machine.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
-SMALL = ("--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2, "--device", "cpu", "--precision", "fp32")
+SMALL = ("--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2, "--set", "teacher_size=65",
+         "--device", "cpu", "--precision", "fp32")  # fmt: skip
 
 QUICK = ("--preset", "fast", "--matcher", "nn")
 
@@ -215,7 +216,8 @@ def test_train_plot_errors(arguments: list[str], said: str, tmp_path: Path) -> N
 
 
 ANCHORS = ("--classes", "cat", "--filters", 3, "--code-size", 2, "--tap-size", 4, "--size", 64, "--batch", 2,
-           "--steps", 1, "--code-steps", 1, "--device", "cpu", "--precision", "fp32", "--held-out", 0)  # fmt: skip
+           "--steps", 1, "--code-steps", 1, "--set", "example_size=65", "--device", "cpu", "--precision", "fp32",
+           "--held-out", 0)  # fmt: skip
 
 
 def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -> None:
@@ -233,7 +235,7 @@ def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -
     chosen = ("--features", "anchornet:cat", *QUICK, "-o", "anchored")
     done = geomatch("match", *pictures, *own, *chosen, cwd=workshop)
     assert (done.returncode, json.loads(done.stdout)["features"]) == (0, "anchornet:cat")
-    assert geomatch("show", "responses", pictures[0], *own, "--class", "cat", cwd=workshop).returncode == 0
+    assert geomatch("show", "responses", "photographs/cat/0.png", *own, "--class", "cat", cwd=workshop).returncode == 0
 
 
 @pytest.mark.parametrize(
