@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -25,7 +25,8 @@ class Benchmark:
 
     home, archives: the web page, and the files to download from it.
     splits: lists the splits present in a folder; empty if the folder is not the benchmark's.
-    load: reads a split with `PairErrors.read_all`; raises InputError if the split as a whole cannot be read.
+    reader: reads a split with `PairErrors.read_all`; raises InputError if the split as a whole cannot be read.
+    known_splits: the splits that the benchmark was published with.
     folders: other names of the benchmark's folder.
     counts: the published number of pairs of each split.
     """
@@ -35,9 +36,16 @@ class Benchmark:
     home: str
     archives: str
     splits: Callable[[Path], Sequence[str]]
-    load: Callable[[Path, str, PairErrors], list[AnnotatedPair]]
+    reader: Callable[[Path, str, PairErrors], list[AnnotatedPair]]
+    known_splits: tuple[str, ...] = ("test",)
     folders: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    def load(self, root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+        """Read a split. Raises InputError for an unknown split, or if the split as a whole cannot be read."""
+        if split not in self.known_splits:
+            raise InputError(f"{self.name} has no split '{split}'; choose from {', '.join(self.known_splits)}")
+        return self.reader(root, split, errors)
 
     def missing(self, paths: Sequence[Path]) -> InputError:
         """The error that names the missing files and where to download them."""
@@ -68,12 +76,6 @@ def encoded_size(file: IO[bytes], name: str) -> tuple[int, int]:
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception as error:  # Pillow raises exceptions of many types for damaged files
         raise InputError(f"{name}: damaged or not an image ({error})") from error
-
-
-def check_split(name: str, split: str, known: Collection[str]) -> None:
-    """Raise InputError if ``split`` is not one of the ``known`` splits of the benchmark ``name``."""
-    if split not in known:
-        raise InputError(f"{name} has no split '{split}'; choose from {', '.join(known)}")
 
 
 def unpacked(root: Path, archive: str) -> Path:

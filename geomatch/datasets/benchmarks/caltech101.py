@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from geomatch.annotations import Box, Points
-from geomatch.datasets.base import Benchmark, check_split, image_size, read_numbers, stored_image
+from geomatch.datasets.base import Benchmark, image_size, read_numbers, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile, Mask, PairErrors
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.images import MAX_PIXELS
@@ -51,7 +51,7 @@ def splits(root: Path) -> list[str]:
     return ["test"] if (root / IMAGES).is_dir() else []
 
 
-def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+def load(root: Path, _split: str, errors: PairErrors) -> list[AnnotatedPair]:
     """Read the pairs of ``test_pairs_caltech_with_category.csv`` (WeakAlign's list), or draw pairs if it is missing.
 
     A row of the list has two image paths below ``root``, a class number, and for each image the x and the y of its
@@ -64,7 +64,6 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
 
     Raises InputError naming what is missing or malformed.
     """
-    check_split(CALTECH_101.name, split, ["test"])
     pair_list = root / LIST
     needed = (root / IMAGES,) if pair_list.is_file() else (root / IMAGES, root / "Annotations")
     missing = [folder for folder in needed if not folder.is_dir()]
@@ -79,7 +78,7 @@ CALTECH_101 = Benchmark(
     home="https://data.caltech.edu/records/mzrjq-6wc02",
     archives=f"101_ObjectCategories.tar.gz and Annotations.tar (and WeakAlign's {LIST})",
     splits=splits,
-    load=load,
+    reader=load,
     folders=("Caltech-101", "caltech101"),
     counts={"test": 1515},
 )

@@ -12,7 +12,6 @@ import numpy as np
 from geomatch.annotations import Points
 from geomatch.datasets.base import (
     Benchmark,
-    check_split,
     image_size,
     read_mat,
     read_numbers,
@@ -32,7 +31,7 @@ def splits(root: Path) -> list[str]:
     return ["test"] if (root / LIST).is_file() else []
 
 
-def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+def load(root: Path, _split: str, errors: PairErrors) -> list[AnnotatedPair]:
     """Read the pairs of ``test_pairs_pascal_parts.csv`` (WeakAlign's list): two image paths below ``root`` per row.
 
     Annotations are in ``<image>_new.mat`` beside the image: ``keypts`` 2 x K, x and y from 1; ``part_mask`` H x W x P
@@ -46,7 +45,6 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
 
     Raises InputError naming what is missing or malformed.
     """
-    check_split(PASCAL_PARTS.name, split, ["test"])
     pair_list = root / LIST
     if not pair_list.is_file():
         raise PASCAL_PARTS.missing([pair_list])
@@ -61,7 +59,7 @@ PASCAL_PARTS = Benchmark(
     home="https://www.di.ens.fr/willow/research/cnngeometric/",
     archives="pascal_data.tar",
     splits=splits,
-    load=load,
+    reader=load,
     folders=("PASCAL-Parts",),
 )
 

@@ -13,7 +13,6 @@ import numpy as np
 from geomatch.annotations import Box, Points
 from geomatch.datasets.base import (
     Benchmark,
-    check_split,
     image_size,
     read_numbers,
     stored_image,
@@ -68,7 +67,6 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
     Raises InputError naming what is missing or malformed. For the training split, warns of images that the other
     splits have, too.
     """
-    check_split(PF_PASCAL.name, split, LISTS)
     home, pair_list = unpacked(root, FOLDER), _find_list(root, split)
     missing = [] if (home / "JPEGImages").is_dir() else [home / "JPEGImages"]
     if pair_list is None:
@@ -87,7 +85,8 @@ PF_PASCAL = Benchmark(
     home="https://www.di.ens.fr/willow/research/proposalflow/",
     archives="PF-dataset-PASCAL.zip (and NCNet's lists of pairs, image_pairs/*.csv)",
     splits=splits,
-    load=load,
+    reader=load,
+    known_splits=tuple(LISTS),
     folders=(FOLDER, "PF-PASCAL"),
     counts={"trn": 2940, "val": 308, "test": 299},
 )

@@ -12,7 +12,6 @@ import numpy as np
 from geomatch.annotations import Points
 from geomatch.datasets.base import (
     Benchmark,
-    check_split,
     image_size,
     read_numbers,
     stored_image,
@@ -42,7 +41,7 @@ def splits(root: Path) -> list[str]:
     return ["test"] if any((unpacked(root, "PF-dataset") / name).is_dir() for name in CLASSES) else []
 
 
-def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+def load(root: Path, _split: str, errors: PairErrors) -> list[AnnotatedPair]:
     """Read ``<class>/<name>.png`` and ``.mat`` (``pts_coord``: 2 x 10, rows x and y, from 1), all pairs of a class.
 
     root: the folder of the classes, or its parent. Without .mat files, the pairs are those of ``test_pairs_pf.csv`` or
@@ -50,7 +49,6 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
 
     Raises InputError naming what is missing or malformed.
     """
-    check_split(PF_WILLOW.name, split, ["test"])
     home = unpacked(root, "PF-dataset")
     missing = [home / name for name in CLASSES if not (home / name).is_dir()]
     if missing:
@@ -71,7 +69,7 @@ PF_WILLOW = Benchmark(
     home="https://www.di.ens.fr/willow/research/proposalflow/",
     archives="PF-dataset.zip",
     splits=splits,
-    load=load,
+    reader=load,
     folders=("PF-dataset", "PF-WILLOW"),
     counts={"test": 900},
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from geomatch.annotations import Box, Points
-from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image
+from geomatch.datasets.base import Benchmark, image_size, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
 from geomatch.io.json_text import read_json
 from geomatch.io.parsing import reading
@@ -32,7 +32,6 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
 
     Raises InputError naming what is missing or malformed.
     """
-    check_split("SPair's layout", split, SPLITS)
     folder = root / "PairAnnotation" / split
     files = sorted(folder.glob("*.json"))
     missing = _missing(root, split, files) if files else [folder]
@@ -50,7 +49,8 @@ SPAIR_71K = Benchmark(
     home="https://cvlab.postech.ac.kr/research/SPair-71k/",
     archives="SPair-71k.tar.gz",
     splits=splits,
-    load=load,
+    reader=load,
+    known_splits=SPLITS,
     folders=("SPair-71k",),
     counts={"trn": 53340, "val": 5384, "test": 12234},
 )
@@ -61,7 +61,8 @@ ANIMAL_PARTS = Benchmark(
     home="your own annotations",
     archives="a folder with JPEGImages and PairAnnotation as in SPair-71k",
     splits=splits,
-    load=load,
+    reader=load,
+    known_splits=SPLITS,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from geomatch.datasets.base import Benchmark, check_split, image_size, stored_image, unpacked
+from geomatch.datasets.base import Benchmark, image_size, stored_image, unpacked
 from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import InputError
 from geomatch.io.flow import FlowField, read_flow
@@ -19,7 +19,7 @@ def splits(root: Path) -> list[str]:
     return ["test"] if all((unpacked(root, FOLDER) / group).is_dir() for group in GROUPS) else []
 
 
-def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+def load(root: Path, _split: str, errors: PairErrors) -> list[AnnotatedPair]:
     """Read ``{FG3DCar,JODS,PASCAL}/<pair>/{image1,image2,mask1,mask2}.png`` and ``flow1.flo``, ``flow2.flo``.
 
     root: the folder of the three groups, or its parent. ``flowN`` lies on the grid of image N and points into the other
@@ -28,7 +28,6 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
 
     Raises InputError naming what is missing.
     """
-    check_split(TSS.name, split, ["test"])
     home = unpacked(root, FOLDER)
     folders = {group: sorted(path for path in (home / group).glob("*") if path.is_dir()) for group in GROUPS}
     missing = [home / group for group, found in folders.items() if not found]
@@ -49,7 +48,7 @@ TSS = Benchmark(
     home="https://taniai.space/projects/cvpr16_dccs/",
     archives="TSS_CVPR2016.zip",
     splits=splits,
-    load=load,
+    reader=load,
     folders=(FOLDER, "TSS"),
     counts={"test": 800},
 )
