@@ -1,10 +1,10 @@
-"""What describing an image costs: processor time and peak memory of each feature, beside introspection's.
+"""Measure what extraction costs: processor time and peak memory of each feature, relative to introspection.
 
     python benchmarks/extraction.py [--threads 1] [--rounds 3] [--features NAME ...]
 
-Each feature describes a random image of 640 x 480 pixels, preset `default`, in a process of its own, in turn with the
-others; a round's time is the median of seven, and the table shows the median of the rounds. Time is the processor's, so
-that other work on the machine counts little. Memory is the peak of the whole process once it has described the image.
+Each feature is extracted from a random image of 640 x 480 pixels, preset `default`, in a process of its own; features
+take turns. The time of a round is the median of seven extractions, and the table shows the median of the rounds. It is
+processor time, so that other work on the machine hardly matters. Memory is the peak of the whole process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REFERENCE = "introspection"
 
 
 def measure(name: str, threads: int, out: Connection) -> None:
-    """In a child process: send (seconds, bytes)."""
+    """In a subprocess, send the seconds of an extraction and the peak memory in bytes."""
     torch.set_num_threads(threads)
     size = PRESETS[Preset.default].working_size
     extractor = load_features(name, working_size=size, device=torch.device("cpu"))
@@ -48,7 +48,7 @@ def main() -> None:
     ]
     seconds = {name: statistics.median(each[name][0] for each in rounds) for name in names}
     table = Table()
-    for column in ("features", "ms an image", f"of {REFERENCE}'s", "peak memory, MiB"):
+    for column in ("features", "ms per image", f"relative to {REFERENCE}", "peak memory, MiB"):
         table.add_column(column, justify="left" if column == "features" else "right")
     for name in names:
         memory = statistics.median(each[name][1] for each in rounds)

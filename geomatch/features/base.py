@@ -16,12 +16,9 @@ from geomatch.geometry.canvas import Canvas
 class FeatureExtractor(ABC):
     """Extracts the features of an image.
 
-    Attributes:
-        name: as the user wrote it, with its argument.
-        working_size: the longer side, in pixels, that images are resized to first.
-        weights_sha256: of the weights file; None for features without weights.
-        precision: of the descriptors, which are float32 but may have been rounded to less.
-        calibration: the confidence model of these features; the extractor puts it on every feature map.
+    name: with its argument. working_size: the longer side, in pixels, that images are resized to first.
+    weights_sha256: of the weights file; None for features without weights. precision: of the descriptors, which are
+    float32 but may have been rounded. calibration: the confidence model, which the extractor puts on every map.
     """
 
     name: str
@@ -36,19 +33,15 @@ class FeatureExtractor(ABC):
 
 
 def check_no_argument(feature: str, argument: str) -> None:
-    """Raises InputError if features that take no argument were given one, as in ``sift:3``."""
+    """Raises InputError if features that take no argument got one, as in ``sift:3``."""
     if argument:
         raise InputError(f"{feature} takes no argument; '{argument}' was given")
 
 
 def draw_on_canvas(image: Tensor, trunk: Trunk, working_size: int) -> tuple[Canvas, Tensor]:
-    """Resize an image (3, H, W) uint8 and mirror it at its borders, as a trunk needs it.
+    """Resize an image (3, H, W) uint8 to ``working_size`` pixels along its longer side, and mirror it at its borders.
 
-    Args:
-        working_size: the longer side after resizing, in pixels; the aspect ratio stays.
-
-    Returns:
-        The canvas, and its pixels (1, 3, h, w) float32 in [0, 1] on the trunk's device.
+    Returns the canvas, and its pixels (1, 3, h, w) float32 in [0, 1] on the trunk's device.
     """
     canvas = Canvas.fit((image.shape[1], image.shape[2]), working_size, margin=max(trunk.strides.values()) // 2)
     pixels = canvas.draw(image).to(next(trunk.parameters()).device, memory_format=torch.channels_last)

@@ -71,7 +71,7 @@ def load(argument: str, working_size: int, device: torch.device, weights: Path |
 
 
 def _parse_shares(argument: str) -> list[float]:
-    """The scales at which features are extracted, as shares of the working size."""
+    """The scales to extract features at, as shares of the working size. Raises InputError."""
     try:
         shares = [float(share) for share in argument.split("+")]
     except ValueError:

@@ -23,18 +23,15 @@ def load_features(
 ) -> FeatureExtractor:
     """Make an extractor that is ready to use.
 
-    A name of `geomatch.registry.FEATURES` stands for a function ``load(argument, working_size, device, weights)`` in
-    the module of that feature; so does an entry point ``geomatch.features`` of an installed package.
+    Its name in `geomatch.registry.FEATURES`, or in the entry points ``geomatch.features`` of an installed package,
+    stands for a function ``load(argument, working_size, device, weights)``.
 
     Args:
-        name: NAME or NAME:ARGUMENT: ``introspection``; ``anchornet``, or one class's anchors alone, as
-            ``anchornet:cat``; ``combined``, both together, or at several shares of the working size, as
-            ``combined:1+0.8``; ``hypercolumn`` with the stages to stack, as ``hypercolumn:2+3`` (the default);
-            ``sift`` or ``hog``, which have no weights; or the name of an installed package's features.
+        name: NAME or NAME:ARGUMENT. ``anchornet:cat`` has one class's anchors alone; ``combined:1+0.8`` is extracted at
+            these shares of the working size; ``hypercolumn:2+3`` (the default) stacks these stages.
         working_size: the longer side, in pixels, that images are resized to.
         device: where to compute.
-        weights: a weights file of geomatch, or for hypercolumns any pretrained trunk in safetensors; None takes the
-            shipped file.
+        weights: a weights file of geomatch, or for hypercolumns of any known trunk; None takes the shipped one.
 
     Raises:
         InputError: for an unknown name or argument, weights for features that have none, or a missing library.
@@ -45,10 +42,7 @@ def load_features(
 
 
 def pretrained_trunk(path: Path) -> tuple[str, Trunk]:
-    """The name and the trunk inside a weights file of geomatch, or a file with a published trunk.
-
-    Raises WeightsError if the file holds neither.
-    """
+    """The name and the trunk in a weights file of geomatch, or in a published trunk's. Raises WeightsError."""
     state, about = read_safetensors(path)
     if about.get("format") == FORMAT:
         weights = load_weights(path)

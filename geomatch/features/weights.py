@@ -78,7 +78,7 @@ def load_weights(path: Path) -> Weights:
         raise WeightsError(f"{path}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
     feature, config = about.get("feature"), about.get("config")
     if not isinstance(feature, str) or not isinstance(config, dict):
-        raise WeightsError(f"{path}: does not say which features it is of, and the shape of their network")
+        raise WeightsError(f"{path}: does not say which features it is of and the settings of their network")
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
@@ -96,15 +96,11 @@ def features_of(path: Path) -> str:
 
 
 def load_network(
-    path: Path | None,
-    feature: str,
-    config: type[Config],
-    network: Callable[[Config], Network],
-    device: torch.device,
+    path: Path | None, feature: str, config: type[Config], network: Callable[[Config], Network], device: torch.device
 ) -> tuple[Network, str]:
-    """The network of a weights file, on a device, and the file's SHA-256. None stands for the shipped file.
+    """The network in a weights file, by default the shipped one, on a device; and the file's SHA-256.
 
-    Raises WeightsError if the file cannot be used, or is another feature's.
+    Raises WeightsError if the file cannot be used.
     """
     weights = load_weights(path or shipped_weights(feature))
     made = rebuild_network(weights, feature, config, network)

@@ -29,13 +29,10 @@ class FeatureCache(Generic[Key, Value]):
     A value that the schedule does not need again is dropped at once. If the others exceed ``max_bytes``, the one that
     is needed last is dropped first: this choice needs the fewest computations (Belady, 1966).
 
-    Threads may share a cache, if they keep to the schedule approximately. If two threads need one value, the first
-    computes it and the second waits. An exception of ``compute`` is raised wherever its key is asked for.
+    Threads may share a cache and keep to its schedule approximately. If two threads need one value, the first computes
+    it and the second waits. An exception of ``compute`` is raised wherever its key is asked for.
 
-    Args:
-        compute: makes the value of a key.
-        schedule: every key in the order in which it will be asked for, repeated as often.
-        max_bytes: bound on the memory of the values that are kept.
+    schedule: the keys in the order in which they will be asked for, each as often as it will be.
     """
 
     def __init__(self, compute: Callable[[Key], Value], schedule: Iterable[Key], max_bytes: int = MAX_BYTES) -> None:

@@ -13,14 +13,11 @@ Value = TypeVar("Value")
 class Prefetch(Generic[Value]):
     """A function of batch numbers that computes the next values while the current one is used.
 
-    As a context manager it stops its threads on leaving, also after an exception, and drops values not asked for.
+    compute: makes the value of a number. It must depend on the number alone and be thread-safe; its exception is raised
+    when that number is asked for. stride: from one number to the next; any other is computed on demand. depth: how many
+    values are computed ahead.
 
-    Args:
-        compute: makes the value of a number. It must depend on the number alone and be thread-safe. Its exception is
-            raised when that number is asked for.
-        stride: the difference between numbers that follow each other; any other number is computed on demand.
-        depth: how many values are computed ahead.
-        threads: how many threads compute.
+    As a context manager it stops its threads on leaving, also after an exception, and drops values not asked for.
     """
 
     def __init__(self, compute: Callable[[int], Value], *, stride: int = 1, depth: int = 4, threads: int = 4) -> None:

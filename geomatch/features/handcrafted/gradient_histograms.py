@@ -23,17 +23,9 @@ _UNIFORM = 1e4
 def cells_in_blocks(pixels: NDArray[np.uint8], spacing: int) -> NDArray[np.float32]:
     """The histograms of each cell of an image (h, w, 3) uint8, as normalised in the four blocks that hold it.
 
-    Only cells whose four blocks all lie on the image are returned. The first one's upper left pixel is (CELL, CELL).
-
-    Args:
-        spacing: pixels from one cell to the next; CELL is a multiple of it.
-
-    Returns:
-        (rows, columns, 4, 18) float32, for the blocks in which the cell is the lower right, lower left, upper right and
-        upper left one.
-
-    Raises:
-        InputError: without OpenCV.
+    Cells are ``spacing`` pixels apart, of which CELL is a multiple, and have all four blocks on the image; the first
+    one's upper left pixel is (CELL, CELL). Returns (rows, columns, 4, 18) float32, for the blocks in which the cell is
+    the lower right, lower left, upper right and upper left one. Raises InputError without OpenCV.
     """
     cv2 = import_opencv("hog")
     height, width = (length - length % spacing for length in pixels.shape[:2])

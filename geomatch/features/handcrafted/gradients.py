@@ -19,15 +19,12 @@ from geomatch.geometry.grid import Grid
 from geomatch.runtime.optional import import_opencv
 
 SPACING = 4
-"""Pixels of the resized image from one descriptor to the next.
-
-It is finer than the cells of any preset, so that nothing is interpolated, and about the step of the pixel layer of a
-deformable spatial pyramid."""
+"""Pixels of the resized image from one descriptor to the next: finer than the matched cells of any preset, so that
+nothing is interpolated, and about the step of the pixel layer of a deformable spatial pyramid."""
 
 MARGIN = 14
-"""Pixels mirrored around the image, as far as a descriptor at the border reaches.
-
-It is half a spacing more than a multiple of SPACING, so that the lattice lies evenly on the image."""
+"""Pixels mirrored at each border: as far as a descriptor there reaches, and half a spacing more than a multiple of
+SPACING, so that the lattice lies evenly on the image."""
 
 
 class GradientFeatures(FeatureExtractor):
@@ -46,18 +43,14 @@ class GradientFeatures(FeatureExtractor):
         return cls(working_size, device)
 
     def draw(self, image: Tensor) -> tuple[Canvas, NDArray[np.uint8]]:
-        """Resize an image (3, H, W) uint8 and mirror it by MARGIN at its borders.
-
-        Returns the canvas and its pixels (h, w, 3) uint8 RGB.
-        """
+        """Resize an image (3, H, W) uint8 and mirror it; returns the canvas and its pixels (h, w, 3) uint8 RGB."""
         canvas = Canvas.fit((image.shape[1], image.shape[2]), self.working_size, MARGIN)
         return canvas, np.ascontiguousarray(canvas.draw_bytes(image).numpy())
 
     def feature_map(self, histograms: NDArray[np.float32], canvas: Canvas, grid: Grid) -> FeatureMap:
         """The histograms (h, w, C) of a grid's cells as descriptors of unit length.
 
-        Without any gradient every channel is C^-1/2: such cells equal each other, and their similarity to any other
-        cell is moderate.
+        Without any gradient every channel is C^-1/2: such cells are equal, and moderately similar to any other.
         """
         channels = torch.from_numpy(histograms).permute(2, 0, 1)
         without_gradient = (channels == 0).all(dim=0)

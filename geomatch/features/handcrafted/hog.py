@@ -14,13 +14,11 @@ class HogFeatures(GradientFeatures):
 
     Cells are twice as wide as SPACING, so they overlap by half. Every cell is scaled to unit length.
 
-    The code that Felzenszwalb et al. released differs:
-    - It interpolates a pixel's gradient among cells, but not between orientations, whose bins it centres at 0, 20, ...
-      degrees.
-    - A cell also receives its share of the pixels outside a block.
-    - It normalises blocks by the energy of their contrast-insensitive histograms and then clips each kind of histogram
-      at 0.2. OpenCV clips the contrast-sensitive one and normalises again (L2-Hys).
-    - It adds a 32nd channel that is 1 outside the image, where this code mirrors the image.
+    The code that Felzenszwalb et al. released differs. It interpolates a pixel's gradient among cells, but not between
+    orientations, whose bins it centres at 0, 20, ... degrees. A cell also receives its share of pixels outside a block.
+    Blocks are normalised by the energy of their contrast-insensitive histograms, then each kind of histogram is clipped
+    at 0.2; OpenCV clips the contrast-sensitive one and normalises again (L2-Hys). A 32nd channel is 1 outside the
+    image, where this code mirrors the image.
     """
 
     name = "hog"
