@@ -1,8 +1,8 @@
-"""The contract of a trunk, and the layer that stands for batch normalisation in all of them.
+"""The interface of a trunk, and the layer that replaces batch normalisation.
 
-Batch normalisation appears only as the per-channel affine map it is once its statistics are fixed (`ChannelAffine`).
-Features are learnt from a few photographs at a time, where batch statistics would be noise, so the pretrained
-statistics are folded into scale and shift on loading, and both are trained like any other weight.
+With fixed statistics batch normalisation is an affine map per channel (`ChannelAffine`). Training sees a few
+photographs at a time, whose batch statistics would be noise. Therefore the pretrained statistics are folded into scale
+and shift on loading, and both are trained like any other weight.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 class Trunk(nn.Module, ABC):
     """A convolutional network read at several stages.
 
-    channels, strides: of each stage that can be read, by its number (1 is the finest).
+    channels, strides: of each stage, by its number (1 is the finest).
 
-    Every convolution is centred, so the receptive field of cell ``k`` is centred on input pixel ``stride * k``.
+    Every convolution is centred, so that the receptive field of cell ``k`` is centred on input pixel ``stride * k``.
     """
 
     channels: Mapping[int, int]
@@ -38,7 +38,7 @@ class ChannelAffine(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        # The fused kernel wants statistics: mean 0, variance 1 make it exactly the affine map.
+        # The fused kernel needs statistics; with mean 0 and variance 1 it is exactly the affine map.
         self.mean = nn.Buffer(torch.zeros(channels), persistent=False)
         self.variance = nn.Buffer(torch.ones(channels), persistent=False)
 

@@ -1,4 +1,4 @@
-"""MobileNet v1 (Howard et al., 2017, arXiv 1704.04861) as a trunk: an ImageNet classifier that can teach."""
+"""MobileNet v1 (Howard et al., 2017, arXiv 1704.04861) as a trunk, for training with a teacher."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from geomatch.features.backbones.base import ChannelAffine, Trunk
 
 BATCH_NORM_EPSILON = 1e-3
 _STRIDED_BLOCKS = (2, 4, 6)
-_DILATED_BLOCK = 13  # block 12 would halve the map; it is kept at stride 16, and what follows is dilated
+_DILATED_BLOCK = 13  # block 12, which would halve the map, keeps stride 16; the block after it is dilated
 
 
 class MobileNet(Trunk):
     """The thirteen separable blocks of MobileNet v1, the last two kept at stride 16; a stage is a block's output."""
 
     def __init__(self, widths: Sequence[int]) -> None:
-        """widths: channels of the first convolution and of the thirteen blocks."""
+        """widths: the channels of the first convolution and of the thirteen blocks."""
         super().__init__()
         stride, strides = 2, {}
         self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 3, 2, padding=1, bias=False), *_activation(widths[0]))
@@ -56,8 +56,8 @@ def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
 def load_mobilenet(state: Mapping[str, Tensor], origin: str) -> MobileNet:
     """Build a MobileNet v1 from weights named as Keras names them (kernels height, width, inputs, outputs).
 
-    Keras pads strided convolutions at the right and at the bottom only; here they are centred, which moves where they
-    look by less than a cell and keeps the contract of `Trunk`. Raises InputError naming ``origin`` and what is missing.
+    Keras pads strided convolutions at the right and at the bottom only. Here they are centred, as `Trunk` requires,
+    which shifts their receptive fields by less than a cell. Raises InputError, naming ``origin`` and what is missing.
     """
     try:
         widths = [state["conv1/kernel"].shape[3]]
@@ -75,7 +75,7 @@ def load_mobilenet(state: Mapping[str, Tensor], origin: str) -> MobileNet:
 
 
 def _load_layer(layers: nn.Sequential, index: int, state: Mapping[str, Tensor], kernel: str, norm: str) -> None:
-    """Copy a convolution and the batch normalisation behind it, folded into its affine map."""
+    """Copy a convolution and the batch normalisation after it, folded into an affine map."""
     axes = (2, 3, 0, 1) if kernel.endswith("depthwise_kernel") else (3, 2, 0, 1)
     convolution, affine = cast("nn.Conv2d", layers[index]), cast("ChannelAffine", layers[index + 1])
     convolution.weight.copy_(state[kernel].float().permute(axes))

@@ -19,9 +19,9 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fold batch-norm statistics into the affine weights of the same layer: w/sqrt(v + eps), b - m w/sqrt(v + eps).
+    """Fold batch-norm statistics into the layer's affine weights: w / sqrt(v + eps), b - m w / sqrt(v + eps).
 
-    A state without running statistics comes back as it is (float32).
+    Other tensors are only converted to float32.
     """
     folded = {name: tensor.float() for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     for name in [name for name in folded if name.endswith(".running_var")]:
@@ -53,7 +53,7 @@ class _PreActivationUnit(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if first else None
 
     def forward(self, x: Tensor, activated: Tensor) -> Tensor:
-        """``activated`` is relu(bn1(x)), which the caller also reads as the previous stage's output."""
+        """activated: relu(bn1(x)), which the caller also reads as the output of the previous stage."""
         y = self.conv1(activated)
         y = self.conv2(F.relu(self.bn2(y)))
         y = self.conv3(F.relu(self.bn3(y)))
@@ -143,21 +143,19 @@ TRUNKS = ("resnet50v2", "resnet50", "resnet101")
 
 
 def build_trunk(name: str, *, dilated: bool = False) -> Trunk:
-    """A trunk by name, with random weights. ``dilated`` keeps the fourth stage, where there is one, at stride 16."""
+    """A trunk by name, with random weights. ``dilated`` keeps the fourth stage, if there is one, at stride 16."""
     if name == "resnet50v2":
         return ResNet50V2()
     if name in TRUNKS:
         return TorchvisionResNet(name, dilated=dilated)
-    raise InputError(f"Unknown trunk '{name}': the known ones are {', '.join(TRUNKS)}.")
+    raise InputError(f"unknown trunk '{name}': the known ones are {', '.join(TRUNKS)}")
 
 
 def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load pretrained weights with batch-norm statistics, as published, into a trunk.
+    """Load published weights, with batch-norm statistics, into a trunk.
 
-    Takes the layout of torchvision's state dictionaries or of GluonCV's resnet50_v2; what lies behind the last
-    stage (the classifier, an unused further stage) is ignored.
-
-    Raises InputError naming ``origin`` and the first missing or misshapen tensor.
+    state: as torchvision's state dictionaries or GluonCV's resnet50_v2; layers after the last stage are ignored.
+    Raises InputError, naming ``origin`` and the first missing or misshapen tensor.
     """
     if isinstance(trunk, ResNet50V2):
         state = {name.replace("stages.4.0.bn1", "final_bn"): tensor for name, tensor in state.items()}

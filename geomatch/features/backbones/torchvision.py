@@ -1,8 +1,8 @@
-"""torchvision, imported so that it also works beside a CPU build of torch.
+"""Import of torchvision that also works with a CPU build of torch.
 
-torchvision's ordinary wheel carries a C++ library compiled against the CUDA build of torch. Beside a CPU build that
-library cannot load, and importing torchvision fails because two operators it decorates do not exist. Declaring
-their schemas first lets the import succeed: models and transforms work, only those two operators do not.
+The ordinary wheel of torchvision has a C++ library compiled against the CUDA build of torch. With a CPU build that
+library cannot load, and the import of torchvision fails because two of its operators do not exist. Declaring their
+schemas first makes the import succeed: models and transforms work, those two operators do not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MISSING = "operator torchvision::nms does not exist"
 
 
 def import_torchvision_models() -> ModuleType:
-    """Return ``torchvision.models``, declaring the missing operators only where they really are missing."""
+    """The module ``torchvision.models``; the missing operators are declared only if they are really missing."""
     try:
         return importlib.import_module("torchvision.models")
     except RuntimeError as error:
@@ -25,7 +25,7 @@ def import_torchvision_models() -> ModuleType:
             raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    # The declaration lives as long as this object; torchvision.ops keeps it from then on.
+    # The declaration lives as long as this object, which the module keeps below.
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):
         schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
