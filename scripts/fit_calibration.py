@@ -35,7 +35,7 @@ from geomatch.datasets.load import load_dataset
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairImage
 from geomatch.evaluation.metrics.calibration import area_under_sparsification_error, calibration, sparsification
 from geomatch.evaluation.prediction import Prediction
-from geomatch.evaluation.protocols import house_protocol
+from geomatch.evaluation.protocols import default_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.geometry.grid import read_cells
 from geomatch.matching.base import MatchContext
@@ -97,8 +97,8 @@ def cues_at_keypoints(
     maps = cues.reshape(1, -1, *source.grid.shape).cpu()
     at_keypoints = read_cells(maps, source.grid.to_cells(keypoints.float())[None])[0]
     prediction = Prediction(source.image_size, target.image_size, mapped, mapped, np.ones(len(mapped)))
-    house = house_protocol(benchmark)
-    right = house.errors(pair, prediction) <= CONFIDENCE_ALPHA * house.threshold_length(pair, prediction)
+    protocol = default_protocol(benchmark)
+    right = protocol.errors(pair, prediction) <= CONFIDENCE_ALPHA * protocol.threshold_length(pair, prediction)
     return at_keypoints, torch.from_numpy(right)
 
 

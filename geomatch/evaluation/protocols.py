@@ -160,7 +160,7 @@ class Protocol:
         )
 
 
-HOUSE = "geomatch"
+DEFAULT = "geomatch"
 EVERY = "all"
 _IMAGE_AND_POINT = (Average.per_image, Average.per_point)
 _BACKWARD = Direction.target_to_source
@@ -174,7 +174,7 @@ _PF = Protocol(
     "pf", Length.keypoint_extent, boundary=Boundary.excluded, reading=Reading.rounded, averages=(Average.per_class,)
 )
 _PF_PASCAL = (
-    Protocol(HOUSE, Length.image),
+    Protocol(DEFAULT, Length.image),
     _PF,
     Protocol("scnet", Length.image, Side.source, _BACKWARD, _squashed(224)),
     Protocol("hpf", Length.image, frame=Frame(FrameKind.at_most, 300)),
@@ -189,7 +189,7 @@ _PF_PASCAL = (
     ),
 )
 _PF_WILLOW = (
-    Protocol(HOUSE, Length.keypoint_extent),
+    Protocol(DEFAULT, Length.keypoint_extent),
     _PF,
     # CNNGeo, WeakAlign and NCNet scale the points of PF-PASCAL to a square, but not those of PF-WILLOW.
     Protocol("scnet", Length.keypoint_extent, Side.source, _BACKWARD),
@@ -198,7 +198,7 @@ _PF_WILLOW = (
     Protocol("cats", Length.keypoint_extent, Side.source, _BACKWARD, _squashed(256)),
 )
 _SPAIR = (
-    Protocol(HOUSE, Length.object_box, averages=_IMAGE_AND_POINT),
+    Protocol(DEFAULT, Length.object_box, averages=_IMAGE_AND_POINT),
     Protocol("hpf", Length.object_box, frame=Frame(FrameKind.at_most, 300)),
     Protocol("dhpf", Length.object_box, frame=_squashed(240)),
     Protocol("cats", Length.object_box, Side.source, _BACKWARD, _squashed(256)),
@@ -217,11 +217,11 @@ _PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {
     "pf-willow": _PF_WILLOW,
     "spair-71k": _SPAIR,
     "animal-parts": _SPAIR,
-    "pascal-parts": (Protocol(HOUSE, Length.image),),
-    "warps": (Protocol(HOUSE, Length.image, averages=_IMAGE_AND_POINT, alphas=(0.01, 0.05, 0.10)),),
+    "pascal-parts": (Protocol(DEFAULT, Length.image),),
+    "warps": (Protocol(DEFAULT, Length.image, averages=_IMAGE_AND_POINT, alphas=(0.01, 0.05, 0.10)),),
     # No keypoints; the length decides which matches of a known flow are correct.
-    "tss": (Protocol(HOUSE, Length.image),),
-    "caltech-101": (Protocol(HOUSE, Length.image),),
+    "tss": (Protocol(DEFAULT, Length.image),),
+    "caltech-101": (Protocol(DEFAULT, Length.image),),
 }
 
 
@@ -229,6 +229,9 @@ def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
     """The protocols of a benchmark by name, in the order of ``names``, without repetition; EVERY stands for all.
 
     Raises InputError for an unknown name, or a protocol that the benchmark does not have.
+
+    >>> [protocol.averages for protocol in find_protocols("pf-willow", ["geomatch", "pf"])]
+    [(<Average.per_image: 'per-image'>,), (<Average.per_class: 'per-class'>,)]
     """
     known = {protocol.name: protocol for protocol in _PROTOCOLS[dataset]}
     chosen = dict.fromkeys(each for name in names for each in (known if name == EVERY else (name,)))
@@ -238,6 +241,6 @@ def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
     return [known[name] for name in chosen]
 
 
-def house_protocol(dataset: str) -> Protocol:
+def default_protocol(dataset: str) -> Protocol:
     """The protocol ``geomatch`` of a benchmark."""
-    return find_protocols(dataset, [HOUSE])[0]
+    return find_protocols(dataset, [DEFAULT])[0]

@@ -18,7 +18,7 @@ from geomatch.evaluation.metrics.calibration import (
 )
 from geomatch.evaluation.metrics.regions import REGION_THRESHOLDS, area_under_curve
 from geomatch.evaluation.prediction import LARGEST_K, Prediction, Values
-from geomatch.evaluation.protocols import Average, Protocol, house_protocol
+from geomatch.evaluation.protocols import Average, Protocol, default_protocol
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 CONFIDENCE_ALPHA = 0.1
@@ -53,7 +53,7 @@ class Scoreboard:
     """Collects what the scores need of the predictions, which are added one per pair in the order of ``pairs``."""
 
     def __init__(self, dataset: str, pairs: Sequence[AnnotatedPair], protocols: Sequence[Protocol]) -> None:
-        self.pairs, self.protocols, self.house = pairs, protocols, house_protocol(dataset)
+        self.pairs, self.protocols, self.default = pairs, protocols, default_protocol(dataset)
         self.points = np.array([len(pair.source_points) for pair in pairs], np.int64)
         self.correct = {
             (protocol.name, alpha): np.zeros(len(pairs), np.int64)
@@ -75,12 +75,12 @@ class Scoreboard:
             for protocol in self.protocols:
                 for alpha in protocol.alphas:
                     self.correct[protocol.name, alpha][index] = protocol.correct(pair, prediction, alpha).sum()
-        errors, confidence = self.house.errors(pair, prediction), prediction.confidence
+        errors, confidence = self.default.errors(pair, prediction), prediction.confidence
         if len(errors):
             self._measure(index, "end-point error", float(errors.mean()))
         else:
             errors, confidence = prediction.sample_errors, prediction.sample_confidence
-        length = self.house.threshold_length(pair, prediction) if len(errors) else 1.0
+        length = self.default.threshold_length(pair, prediction) if len(errors) else 1.0
         self.relative_errors.append((errors / length).astype(np.float32))
         self.confidence.append(confidence.astype(np.float32))
         for name, value in prediction.measures.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geomatch.datasets.pairs import PairDataset
-from geomatch.evaluation.protocols import house_protocol
+from geomatch.evaluation.protocols import default_protocol
 from geomatch.evaluation.runner import run
 from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
 from geomatch.options import PRESETS, Preset
@@ -18,11 +18,11 @@ def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset
     """The mean over benchmarks of PCK@.10 in [0, 1], with protocol ``geomatch``, matcher ``nn``, preset ``default``."""
     extractor = IntrospectionFeatures(network, PRESETS[Preset.default].working_size)
     pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device.type)
-    scores = [_house_score(benchmark, pipeline) for benchmark in benchmarks]
+    scores = [_score(benchmark, pipeline) for benchmark in benchmarks]
     network.train()
     return sum(scores) / len(scores)
 
 
-def _house_score(benchmark: PairDataset, pipeline: Pipeline) -> float:
-    evaluation = run(benchmark, [pipeline], [house_protocol(benchmark.name)], cache=None)[0].evaluation
+def _score(benchmark: PairDataset, pipeline: Pipeline) -> float:
+    evaluation = run(benchmark, [pipeline], [default_protocol(benchmark.name)], cache=None)[0].evaluation
     return next(result.pck for result in evaluation.results if result.alpha == ALPHA)

@@ -4,15 +4,15 @@ import pytest
 
 from geomatch.datasets.load import check_dataset, find_benchmark, load_dataset, without_unreadable
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.evaluation.protocols import house_protocol
+from geomatch.evaluation.protocols import default_protocol
 from geomatch.registry import DATASETS
 from tests.datasets.layouts import write_spair, write_willow
 
 SUBSET = "the scores are not those of the benchmark"
 
 
-def test_every_benchmark_has_house_protocol() -> None:
-    assert [house_protocol(name).name for name in DATASETS.entries] == ["geomatch"] * len(DATASETS.entries)
+def test_every_benchmark_has_the_default_protocol() -> None:
+    assert [default_protocol(name).name for name in DATASETS.entries] == ["geomatch"] * len(DATASETS.entries)
 
 
 def test_find_benchmark_lists_known_names(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from geomatch.evaluation.protocols import (
     Protocol,
     Reading,
     Side,
+    default_protocol,
     find_protocols,
-    house_protocol,
 )
 from geomatch.evaluation.scoreboard import Scoreboard
 
@@ -83,7 +83,7 @@ def test_correct_at_the_boundary() -> None:
 def test_scoreboard_uses_length_of_each_pair() -> None:
     """Trap: thresholding every pair with the last pair's L."""
     small = make_pair(target_points=TARGET / 10)
-    board = Scoreboard("pf-willow", [make_pair(), small], [house_protocol("pf-willow")])
+    board = Scoreboard("pf-willow", [make_pair(), small], [default_protocol("pf-willow")])
     for pair in board.pairs:
         predicted = pair.target_points + np.array([3.0, 0.0])
         board.add(Prediction((40, 50), (100, 200), predicted, predicted, np.ones(2)))

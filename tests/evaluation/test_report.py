@@ -21,7 +21,7 @@ DASH = "\N{EN DASH}"
 SCRIPT = "<script>alert('&')</script>"
 
 
-def result(pck: float, alpha: float = 0.1, protocol: str = "house", average: str = "per-image") -> Result:
+def result(pck: float, alpha: float = 0.1, protocol: str = "own", average: str = "per-image") -> Result:
     classes = {"cat": ClassScore(3, pck, (pck - 0.05, pck + 0.05)), "dog": ClassScore(1, 0.25, (0.2, 0.3))}
     return Result(protocol, average, alpha, pck, (pck - 0.01, pck + 0.01), classes)
 
@@ -62,7 +62,7 @@ def page(
     *evaluations: Evaluation, pictures: list[list[PairPicture]] | None = None, command: str = "geomatch eval"
 ) -> str:
     shown = pictures or [[] for _ in evaluations]
-    return report_page(evaluations, shown, {"house": "source to target, in words"}, command)
+    return report_page(evaluations, shown, {"own": "source to target, in words"}, command)
 
 
 class Reader(HTMLParser):
@@ -205,7 +205,7 @@ def test_protocol_table_has_meanings() -> None:
     several = replace(EVALUATION, results=[*EVALUATION.results, result(0.7, 0.2, "theirs", "per-point")])
     assert Reader(page(several)).tables["protocols"] == [
         ["average", "features + matcher", "PCK@0.05", "PCK@0.10", "PCK@0.20"],
-        ["house source to target, in words"],
+        ["own source to target, in words"],
         ["per-image", "introspection + nn", f".357 .347{DASH}.367", f".612 .602{DASH}.622", NOTHING],
         ["theirs"],
         ["per-point", "introspection + nn", NOTHING, NOTHING, f".700 .690{DASH}.710"],
@@ -261,7 +261,7 @@ def test_class_table_scales_measures_by_largest() -> None:
 
 def test_number_of_nan_is_a_dash() -> None:
     nan = (math.nan, math.nan)
-    nothing = Result("house", "per-image", 0.1, math.nan, nan, {"cat": ClassScore(0, math.nan, nan)})
+    nothing = Result("own", "per-image", 0.1, math.nan, nan, {"cat": ClassScore(0, math.nan, nan)})
     empty = replace(
         EVALUATION,
         weights=None,

@@ -11,7 +11,7 @@ from geomatch.datasets.pairs import AnnotatedPair, ImageFile, PairDataset
 from geomatch.errors import GeomatchWarning
 from geomatch.evaluation import runner
 from geomatch.evaluation.examples import draw_examples
-from geomatch.evaluation.protocols import EVERY, HOUSE, find_protocols
+from geomatch.evaluation.protocols import DEFAULT, EVERY, find_protocols
 from geomatch.evaluation.results import to_record
 from geomatch.evaluation.runner import Outcome, run, selection_file
 from geomatch.features.base import FeatureExtractor
@@ -56,7 +56,7 @@ def make_pipelines(*matchers: str) -> list[Pipeline]:
     return [first, *(first.with_matcher(name) for name in matchers[1:])]
 
 
-def evaluate(dataset: PairDataset, folder: Path | None, *matchers: str, protocol: str = HOUSE) -> list[Outcome]:
+def evaluate(dataset: PairDataset, folder: Path | None, *matchers: str, protocol: str = DEFAULT) -> list[Outcome]:
     pipelines = make_pipelines(*(matchers or ("nn",)))
     return run(dataset, pipelines, find_protocols("pf-willow", [protocol]), cache=folder)
 
@@ -98,7 +98,7 @@ def test_run_interrupted_keeps_finished_pairs(dataset: PairDataset, tmp_path: Pa
         if len(finished) == 2:
             raise KeyboardInterrupt
 
-    protocols = find_protocols("pf-willow", [HOUSE])
+    protocols = find_protocols("pf-willow", [DEFAULT])
     with pytest.raises(KeyboardInterrupt):
         run(dataset, make_pipelines("nn"), protocols, cache=tmp_path / "cache", on_pair=stop_after_two)
     resumed = evaluate(dataset, tmp_path / "cache")[0]
@@ -130,7 +130,7 @@ def test_selection_file_depends_on_program(
 
 def test_run_fresh_deletes_cache(dataset: PairDataset, tmp_path: Path) -> None:
     evaluate(dataset, tmp_path)
-    protocols = find_protocols("pf-willow", [HOUSE])
+    protocols = find_protocols("pf-willow", [DEFAULT])
     again = run(dataset, make_pipelines("nn"), protocols, cache=tmp_path, fresh=True)
     assert again[0].evaluation.reused == 0
 

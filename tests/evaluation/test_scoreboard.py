@@ -5,7 +5,7 @@ import pytest
 
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile
 from geomatch.evaluation.prediction import Prediction
-from geomatch.evaluation.protocols import Average, Length, Protocol, house_protocol
+from geomatch.evaluation.protocols import Average, Length, Protocol, default_protocol
 from geomatch.evaluation.scoreboard import Scoreboard
 
 CORNERS = np.array([[0.0, 0.0], [100.0, 0.0], [100.0, 50.0], [0.0, 50.0]])
@@ -84,7 +84,7 @@ def test_curves_agree_with_scores() -> None:
 def test_measures_average_over_pairs_that_have_them() -> None:
     images = [ImageFile(Path(name), name) for name in "ab"]
     pairs = [AnnotatedPair(*images, category) for category in ("car", "car", "dog")]
-    board = Scoreboard("tss", pairs, [house_protocol("tss")])
+    board = Scoreboard("tss", pairs, [default_protocol("tss")])
     nothing = np.zeros((0, 2))
     for value in (0.5, float("nan"), 1.0):
         measures = {"flow accuracy": value}

@@ -27,6 +27,9 @@ def sparsification(
 
     Returns:
         (F,) float64 in the unit of ``errors``; NaN for N = 0.
+
+    >>> sparsification(np.array([0.0, 1.0, 5.0]), np.array([0.9, 0.5, 0.1]), [0, 1 / 3]).tolist()
+    [2.0, 0.5]
     """
     if len(errors) == 0:
         return np.full(np.shape(fractions), np.nan)

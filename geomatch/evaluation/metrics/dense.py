@@ -23,6 +23,9 @@ def flow_accuracy(errors: NDArray[np.floating], image_size: tuple[int, int], alp
 
     The measure of TSS (Taniai, Sinha and Sato, CVPR 2016): errors of the foreground, relative to the target image; an
     alpha of .05 is their 5 pixels in images scaled to a longer side of 100. NaN without errors.
+
+    >>> flow_accuracy(np.array([3.0, 30.0]), (240, 320), alpha=0.05)
+    0.5
     """
     return float((errors <= alpha * max(image_size)).mean()) if len(errors) else float("nan")
 

@@ -9,7 +9,11 @@ from geomatch.annotations import Box, Points
 
 
 def keypoint_extent(points: Points) -> float:
-    """The longer side, in pixels, of the bounding box of keypoints (K, 2)."""
+    """The longer side, in pixels, of the bounding box of keypoints (K, 2).
+
+    >>> keypoint_extent(np.array([[10.0, 20.0], [50.0, 30.0]]))
+    40.0
+    """
     return float(np.ptp(points, axis=0).max())
 
 

@@ -163,7 +163,11 @@ def mean_iou_at_k(
 
 
 def area_under_curve(x: ArrayLike, y: ArrayLike) -> float:
-    """AuC: the area under y (T,) over ascending x (T,) by trapezoids, divided by the range of x."""
+    """AuC: the area under y (T,) over ascending x (T,) by trapezoids, divided by the range of x.
+
+    >>> area_under_curve([0, 1, 3], [0.0, 1.0, 1.0])
+    0.8333333333333334
+    """
     positions, heights = np.asarray(x, np.float64), np.asarray(y, np.float64)
     area = np.diff(positions) @ (heights[1:] + heights[:-1]) / 2
     return float(area / (positions[-1] - positions[0]))

@@ -11,6 +11,9 @@ def average_precision(scores: NDArray[np.floating], relevant: NDArray[np.bool_])
 
     scores, relevant: (N,). Items with equal scores enter together, so the order of the input does not matter. NaN if no
     item is relevant.
+
+    >>> average_precision(np.array([0.9, 0.5, 0.1]), np.array([True, False, True]))
+    0.8333333333333333
     """
     if not relevant.any():
         return float("nan")
