@@ -202,23 +202,16 @@ class Correspondence:
             image: (3, h, w) uint8, of the target's size.
         """
         height, width = self.source_size
-        flow, valid = self.flow.cpu(), self.valid.cpu()
         target_height, target_width = self.target_size
-        colours = image.cpu().float()[None]
+        flow, valid, colours = self.flow.cpu(), self.valid.cpu(), image.cpu().float()[None]
         warped = torch.empty(4, height, width, dtype=torch.uint8)
-        x = torch.arange(width)
-        rows_at_once = max(1, _PIXELS_AT_ONCE // width)
-        for start in range(0, height, rows_at_once):
-            rows = slice(start, min(start + rows_at_once, height))
-            y = torch.arange(rows.start, rows.stop)[:, None]
-            normalised = torch.stack(
-                (
-                    (2 * (flow[0, rows] + x) + 1) / target_width - 1,
-                    (2 * (flow[1, rows] + y) + 1) / target_height - 1,
-                ),
-                dim=-1,
-            )
-            read = F.grid_sample(colours, normalised[None], padding_mode="border", align_corners=False)[0]
+        column, row = torch.arange(width), torch.arange(height)[:, None]
+        step = max(1, _PIXELS_AT_ONCE // width)
+        for rows in (slice(start, start + step) for start in range(0, height, step)):
+            x = (2 * (flow[0, rows] + column) + 1) / target_width - 1
+            y = (2 * (flow[1, rows] + row[rows]) + 1) / target_height - 1
+            positions = torch.stack((x, y), dim=-1)[None]
+            read = F.grid_sample(colours, positions, padding_mode="border", align_corners=False)[0]
             warped[:3, rows] = read.round_().clamp_(0, 255).byte()
-            warped[3, rows] = valid[rows].byte() * 255
+        warped[3] = valid.byte() * 255
         return warped

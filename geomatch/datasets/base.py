@@ -86,8 +86,8 @@ def unpacked(root: Path, archive: str) -> Path:
 def stored_image(root: Path, name: str, origin: str, *, mirrored: bool = False) -> ImageFile:
     """The image ``name``, a posix path below ``root``. Raises InputError, naming ``origin``, if it does not exist."""
     steps = PurePosixPath(name)
-    if steps.is_absolute() or ".." in steps.parts:
-        raise InputError(f"{origin}: the image '{name}' must be a path below {root}")
+    if steps.is_absolute() or ".." in steps.parts or not name.isprintable():
+        raise InputError(f"{origin}: the image {name!r} must be a path below {root}")
     path = root / steps
     try:
         present = path.is_file()

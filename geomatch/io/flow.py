@@ -19,6 +19,7 @@ from geomatch.correspondence import Correspondence
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.formats.png16 import decode_rgb16, encode_rgb16
 from geomatch.io.images import MAX_PIXELS
+from geomatch.io.parsing import opening, reading
 
 _FLO_MAGIC = np.float32(202021.25)
 _FLO_UNKNOWN = 1e9
@@ -177,9 +178,5 @@ def read_flow(path: Path) -> FlowField:
     """The flow in a file, whose suffix tells the format. Raises InputError, naming the file."""
     if path.suffix.lower() not in _DECODERS:
         raise InputError(f"{path}: a flow file ends in {', '.join(_DECODERS)}")
-    try:
+    with opening(path), reading(str(path)):
         return _DECODERS[path.suffix.lower()](path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.parsing import opening
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -56,32 +55,17 @@ def load_image(path: Path) -> Tensor:
     Raises InputError, naming the file, if it is missing, empty, damaged, not an image, larger than MAX_PIXELS, narrower
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
     """
-    with _opened(path) as file:
+    with opening(path), _open_file(path) as file:
         return _decode_matchable(file, path)
 
 
 def read_image(path: Path) -> InputImage:
     """The pixels and the checksum of an image file or pipe. Raises InputError as `load_image` does."""
-    with _opened(path) as file:
+    with opening(path), _open_file(path) as file:
         content = file if file.seekable() else io.BytesIO(file.read())
         pixels = _decode_matchable(content, path)
         content.seek(0)
         return InputImage(path, pixels, hashlib.file_digest(content, "sha256").hexdigest())  # type: ignore[arg-type]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with _open_file(path) as file:
-            yield file
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; give an image file") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: not readable; check its permissions") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _open_file(path: Path) -> IO[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.io.parsing import opening
 from geomatch.io.tables import Row, split_json_lines, split_rows
 
 STDIN = "-"
@@ -56,10 +57,8 @@ def read_names(path: Path, *, null: bool = False) -> list[Path]:
 
 
 def _read(path: Path) -> str:
-    try:
+    with opening(_called(path)):
         content = sys.stdin.buffer.read() if str(path) == STDIN else path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{_called(path)}: cannot be read ({error.strerror})") from error
     # File names need not be valid Unicode: surrogates stand for the bytes that are not.
     return content.decode("utf-8-sig", errors="surrogateescape")
 

@@ -21,13 +21,8 @@ MAX_MASK_PIXELS = 500_000_000
 
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises InputError if it is missing, a folder, unreadable or larger than MAX_BYTES."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with opening(path), path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB; leave only this image's annotations in it")
     return content
@@ -39,6 +34,21 @@ def read_text(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not text in UTF-8") from error
+
+
+@contextmanager
+def opening(name: object) -> Iterator[None]:
+    """Turn what opening and reading a file raise into an InputError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: is a folder; give a file") from error
+    except PermissionError as error:
+        raise InputError(f"{name}: not readable; check its permissions") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
 
 
 @contextmanager

@@ -301,7 +301,7 @@ def test_batch_flow_to_stdout(photographs: Path) -> None:
         (["--against", "x.png", "y.png", "-o", "out", "--resume", "--overwrite"], ["--resume", "one of them"]),
         (["--all-pairs", "left", "-o", "out"], ["left", "holds 1"]),
         (["--all-pairs", "none", "-o", "out"], ["none", "cannot be read"]),
-        (["--pairs", "none.tsv", "-o", "out"], ["none.tsv", "cannot be read"]),
+        (["--pairs", "none.tsv", "-o", "out"], ["none.tsv", "none.tsv: no such file"]),
         (["--pairs", "empty", "-o", "out"], ["empty", "holds no pairs"]),
         (["--pairs", "one", "-o", "out"], ["one, line 2", "1 column instead of 2"]),
         (["--pairs", "bad.jsonl", "-o", "out"], ["bad.jsonl, line 1", '"source"']),

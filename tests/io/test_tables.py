@@ -54,7 +54,7 @@ def test_read_table_names_what_is_wrong(tmp_path: Path, content: bytes, reason: 
     assert reason in str(raised.value)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("", "cannot be read"), ("none.csv", "no such file")])
+@pytest.mark.parametrize(("name", "reason"), [("", "is a folder"), ("none.csv", "no such file")])
 def test_read_table_needs_a_file(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         list(read_table(tmp_path / name))

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target
 from geomatch.errors import InputError
@@ -64,18 +63,10 @@ def _read(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) 
     raise InputError(f"{path}: neither COCO (it has no 'images' and 'annotations') nor labelme (no 'shapes')")
 
 
-def check_holds(format: AnnotationFormat, kind: AnnotationKind) -> None:
-    """Raise InputError if files of this format cannot hold this kind."""
+def _check_holds(path: Path, format: AnnotationFormat, kind: AnnotationKind) -> None:
     if kind not in HOLDS[format]:
         able = ", ".join(each for each in AnnotationFormat if kind in HOLDS[each])
-        raise InputError(f"the format {format} holds no {kind}: {able} do")
-
-
-def _check_holds(path: Path, format: AnnotationFormat, kind: AnnotationKind) -> None:
-    try:
-        check_holds(format, kind)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: the format {format} holds no {kind}: {able} do")
 
 
 def _checked(path: Path, instance: Instance, image: Path, size: tuple[int, int]) -> Instance:
@@ -133,7 +124,7 @@ def open_output(
 
     Raises InputError, before any work, if it cannot be written, or if a file exists and is not to be replaced.
     """
-    check_holds(format, kind)
+    _check_holds(path, format, kind)
     match format:
         case AnnotationFormat.coco:
             return _Document(path, CocoDocument(reference), existing)
@@ -145,13 +136,8 @@ def open_output(
             return _Folder(path, ".png", lambda image: encode_label_image(image, reference), targets, existing)
 
 
-class _DocumentWriter(Protocol):
-    def add(self, number: int, image: AnnotatedImage) -> None: ...
-    def content(self) -> bytes: ...
-
-
 class _Document(AnnotationOutput):
-    def __init__(self, path: Path, document: _DocumentWriter, existing: Existing) -> None:
+    def __init__(self, path: Path, document: CocoDocument | AnnotationTable, existing: Existing) -> None:
         if existing is Existing.kept:
             raise InputError(
                 f"{path}: one file for all images appears when the last is done, and has to be made from the start; "
