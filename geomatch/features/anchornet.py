@@ -33,7 +33,7 @@ class AnchorConfig:
     stages: the trunk's stages in the hypercolumn. tap_size: principal components kept of each stage. stride: pixels of
     the canvas between cells. filters: of each class's bank, K. mean_share: the share of their mean that is subtracted
     from the responses before they are coded. It is 1 in the paper; ours is 0, since descriptors that keep the mean
-    match much better (docs/training.md).
+    match much better (docs/experiments/training.md).
     """
 
     classes: tuple[str, ...]

@@ -65,9 +65,9 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One log's curve of a number; ``place`` is the log's place among all."""
+    """One log's curve of a number; ``index`` is the log's index among all."""
 
-    place: int
+    index: int
     name: str
     steps: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -91,7 +91,7 @@ def training_page(logs: Mapping[str, TrainingLog]) -> str:
     terms = [number for number in present if number not in LOSSES | OTHERS]
     numbers = [number for number in (*LOSSES, *terms, *OTHERS) if number in present]
     runs = (
-        element("li", series_label(name, place), f" {_facts(log)}") for place, (name, log) in enumerate(logs.items())
+        element("li", series_label(name, index), f" {_facts(log)}") for index, (name, log) in enumerate(logs.items())
     )
     return html_page(
         "Training",
@@ -120,8 +120,8 @@ def _facts(log: TrainingLog) -> str:
 def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
     style = (LOSSES | OTHERS).get(number, CurveStyle(number))
     runs = [
-        Run(place, name, *(np.asarray(side, float) for side in log.curves[number]))
-        for place, (name, log) in enumerate(logs.items())
+        Run(index, name, *(np.asarray(side, float) for side in log.curves[number]))
+        for index, (name, log) in enumerate(logs.items())
         if number in log.curves
     ]
     plot = Plot(Axis.from_zero("steps", max(run.steps[-1] for run in runs)), _vertical(style, runs))
@@ -139,7 +139,7 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
         element(
             "figcaption",
             element(
-                "ul", *(element("li", series_label(words, run.place)) for run, words in summaries), class_="legend"
+                "ul", *(element("li", series_label(words, run.index)) for run, words in summaries), class_="legend"
             ),
             element("p", style.about),
         ),
@@ -176,7 +176,7 @@ def _curve(plot: Plot, run: Run) -> Markup:
 
 def _line(plot: Plot, run: Run, values: NDArray[np.float64], style: str) -> Markup:
     path = element("path", d=plot.path(*_thinned(run.steps, values)), class_=style)
-    return element("g", path, clip_path="url(#area)", class_=series_class(run.place))
+    return element("g", path, clip_path="url(#area)", class_=series_class(run.index))
 
 
 def _points(plot: Plot, run: Run) -> Markup:
@@ -187,7 +187,7 @@ def _points(plot: Plot, run: Run) -> Markup:
         best = max(points, key=lambda point: point[1])
         dots.append(plot.dot(*best, 6, f"best: {_at(*best)}", style="best"))
     return element(
-        "g", element("path", d=plot.path(run.steps, run.values), class_="curve"), *dots, class_=series_class(run.place)
+        "g", element("path", d=plot.path(run.steps, run.values), class_="curve"), *dots, class_=series_class(run.index)
     )
 
 

@@ -41,7 +41,7 @@ class StepLoss:
 
 
 class Task(Protocol):
-    """What can be trained: a network and the loss of a batch, which must depend on nothing but the batch's number."""
+    """A network to train and the loss of a batch, which must depend on the batch's number alone."""
 
     @property
     def network(self) -> nn.Module: ...

@@ -9,7 +9,7 @@ from geomatch.options import Discriminability
 
 
 def discriminability_loss(activations: Tensor, labels: Tensor, thresholds: Tensor, form: Discriminability) -> Tensor:
-    """Equation (1): whether each filter's strongest response tells if an image shows its class. (B, N).
+    """Equation (1): each filter's strongest response must say whether an image shows its class. (B, N).
 
     activations: (B, N, K, h, w), F_k * Phi. labels: (B, N), 1 where the image shows the class and -1 where not.
     thresholds: (N, K), b.
@@ -26,15 +26,15 @@ def discriminability_loss(activations: Tensor, labels: Tensor, thresholds: Tenso
 def auxiliary_loss(activations: Tensor) -> Tensor:
     """Equation (2), for images that do not show the class: sum_k gavg max(0, F_k * Phi).
 
-    activations: (..., K, h, w); returns (...). It reaches all places, of which (1) sees only the strongest.
+    activations: (..., K, h, w); returns (...). It reaches all positions, of which (1) sees only the strongest.
     """
     return activations.relu().mean(dim=(-2, -1)).sum(dim=-1)
 
 
 def filter_diversity_loss(filters: Tensor) -> Tensor:
-    """Equation (3), of each bank (N, K, C, 3, 3): sum over i != j of |sum_p cos(F_i^p, F_j^p)|, p the kernel's places.
+    """Equation (3), of each bank (N, K, C, 3, 3): sum over i != j of |sum_p cos(F_i^p, F_j^p)|.
 
-    Returns (N,).
+    p: the kernel's positions. Returns (N,).
     """
     unit = F.normalize(filters, dim=2).flatten(2)
     return _sum_beside_the_diagonal((unit @ unit.mT).abs())

@@ -27,8 +27,8 @@ def negative_log_likelihood(loss: Tensor, sigma: Tensor) -> Tensor:
 def label_pairs(points: Tensor, positive_radius: float, negative_radius: float) -> Tensor:
     """Labels (B, K, K) of all pairs of a first view's point i with a second view's point j.
 
-    points: (B, K, 2), the true places of both in the second view, in pixels. SAME within ``positive_radius`` of the
-    true place, DIFFERENT beyond ``negative_radius``, IGNORED between.
+    points: (B, K, 2), the true positions of both in the second view, in pixels. SAME within ``positive_radius`` of the
+    true position, DIFFERENT beyond ``negative_radius``, IGNORED between.
     """
     distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     return (distance <= positive_radius).to(torch.int8) - (distance > negative_radius).to(torch.int8)
