@@ -38,10 +38,9 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
     labels = [int(value) for value in np.unique(values) if value]
     with reading(str(path)):
         check_masks(len(labels), size)
-    regions = [Region(values == label, MaskEncoding.packed_runs) for label in labels]
     instances = [
-        Instance(str(label), number, region)
-        for number, (label, region) in enumerate(zip(labels, regions, strict=True), 1)
+        Instance(str(label), number, Region(values == label, MaskEncoding.packed_runs))
+        for number, label in enumerate(labels, 1)
     ]
     return Annotations(instances, AnnotationFormat.png, categories_of(instances), colours)
 
