@@ -38,14 +38,20 @@ class ConfidenceModel:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """What a feature extractor says of one image.
+    """The features of one image, a descriptor for each cell of a grid.
 
     descriptors: (C, h, w) float32, unit length at every cell.
-    image_size: (height, width) of the image it was computed from, in pixels.
-    grid: where the cells lie on that image.
-    inverse_confidence: (h, w) float32, positive, small where the descriptor is to be trusted (the sigma of
-        Probabilistic Introspection); None for features that do not know.
-    calibration: the constants with which a match of these features is judged.
+    image_size: (height, width) of the image, in pixels.
+    grid: where the cells lie on the image.
+    inverse_confidence: (h, w) float32, positive, small where the descriptor is reliable (the sigma of Probabilistic
+        Introspection); None if the extractor has none.
+    calibration: the constants of the confidence model for matches of these features.
+
+    Raises ValueError if the descriptors do not fit the grid.
+
+    >>> features = FeatureMap(torch.ones(1, 2, 3), (20, 30), Grid.over((20, 30), 2, 3))
+    >>> features.upsampled(2).descriptors.shape
+    torch.Size([1, 4, 6])
     """
 
     descriptors: Tensor
@@ -64,7 +70,7 @@ class FeatureMap:
         return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor))
 
     def read_on(self, grid: Grid) -> FeatureMap:
-        """The same features interpolated bilinearly at the cells of another grid over the image."""
+        """The features interpolated bilinearly at the cells of another grid over the same image."""
         cells = self.grid.to_cells(grid.centres(self.descriptors.device)).reshape(1, *grid.shape, 2)
         sigma = self.inverse_confidence
         return replace(
@@ -75,12 +81,11 @@ class FeatureMap:
         )
 
     def upsampled(self, factor: int) -> FeatureMap:
-        """The same features interpolated bilinearly onto a grid ``factor`` times finer in each axis."""
+        """The features interpolated bilinearly onto a grid ``factor`` times finer along either axis."""
         return self if factor == 1 else self.read_on(self.grid.upsampled(factor))
 
     def pooled(self, factor: int) -> FeatureMap:
-        """The same features averaged over ``factor`` x ``factor`` cells; those at the lower and right edge may be
-        averaged over fewer."""
+        """The features averaged over ``factor`` x ``factor`` cells, over fewer at the lower and right edge."""
         if factor == 1:
             return self
 
@@ -102,8 +107,8 @@ class RegionMatches:
 
     source, target: (R, 4) float32, left, top, right, bottom in pixels of their own image; sides lie between pixels, so
         that a box round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
-    score: (R,) float32, falling, comparable within one pair of images only. Zero: no box of the target would do, and
-        the one that stands there is none.
+    score: (R,) float32, falling, comparable within one pair of images only. Zero: the source box has no match, and the
+        target box has no meaning.
     """
 
     source: Tensor
@@ -111,7 +116,7 @@ class RegionMatches:
     score: Tensor
 
     def found(self) -> RegionMatches:
-        """Without the boxes that have no match."""
+        """Only the boxes that have a match."""
         matched = self.score > 0
         return RegionMatches(self.source[matched], self.target[matched], self.score[matched])
 
@@ -134,12 +139,14 @@ class Correspondence:
 
     flow: (2, H, W) float32, x then y, in pixels: source pixel (x, y) corresponds to the target position
         (x, y) + flow[:, y, x]. H, W are the source's; the position is in the target's own pixels.
-    confidence: (H, W) float32 in [0, 1]: the model's probability that the match is right, that is, within a tenth of
-        the object's size of the truth; see `geomatch.matching.confidence`.
-    valid: (H, W) bool: the position lies inside the target, and matching back from there returns to the pixel
-        within the matcher's stated tolerance.
+    confidence: (H, W) float32 in [0, 1]: the probability that the match is right, that is, within a tenth of the
+        object's size of the truth; see `geomatch.matching.confidence`.
+    valid: (H, W) bool: the position lies inside the target, matching back from it ends near the pixel, and the
+        confidence is at least the pipeline's minimum.
     source_size, target_size: (height, width) in pixels.
-    regions: the matches of boxes that the flow was made from, where the matcher matches boxes.
+    regions: the matched boxes that the flow was computed from, if the matcher matches boxes.
+
+    Raises ValueError if the flow does not fit the source's size.
     """
 
     flow: Tensor
@@ -154,11 +161,15 @@ class Correspondence:
             raise ValueError(f"flow {tuple(self.flow.shape)} does not fit a source of {self.source_size}")
 
     def map_points(self, points: NDArray[np.floating] | Tensor) -> MappedPoints:
-        """Where points of the source lie in the target. Flow and confidence are read bilinearly, validity at the
-        nearest pixel.
+        """Where points of the source lie in the target.
+
+        Flow and confidence are read bilinearly, validity at the nearest pixel.
 
         Args:
             points: (K, 2), x then y, in pixels of the source; they may lie between pixels.
+
+        Returns:
+            Positions in the target, confidence and validity of each point, as NumPy arrays.
 
         >>> found = Correspondence(torch.ones(2, 4, 6), torch.ones(4, 6), torch.ones(4, 6).bool(), (4, 6), (8, 8))
         >>> found.map_points(np.array([[2.5, 1.0]])).positions
@@ -176,13 +187,20 @@ class Correspondence:
         )
 
     def warp_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """A mask of the target in the frame of the source: (..., H, W) bool.
+        """A mask of the target in the frame of the source.
 
-        Each source pixel reads the target pixel nearest to its match (halves round up). It is False if its match lies
-        outside the target or its flow is not a number; validity is not asked.
+        Each source pixel reads the target pixel nearest to its match (halves round up).
 
         Args:
             mask: (..., h, w) bool, a mask or a stack of them, of the target's size.
+
+        Returns:
+            (..., H, W) bool, False where the match lies outside the target or the flow is not a number. Validity has
+            no influence.
+
+        >>> found = Correspondence(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(1, 3).bool(), (1, 3), (2, 4))
+        >>> found.warp_mask(np.array([[True, True, True, True], [True, False, True, False]]))
+        array([[False,  True, False]])
         """
         height, width = mask.shape[-2:]
         flow = self.flow.cpu().numpy()
@@ -194,12 +212,17 @@ class Correspondence:
         return warped
 
     def warp(self, image: Tensor) -> Tensor:
-        """The target image in the frame of the source: (4, H, W) uint8 RGBA on the CPU.
-
-        Colours are read bilinearly; pixels without a valid match are fully transparent.
+        """The target image in the frame of the source.
 
         Args:
             image: (3, h, w) uint8, of the target's size.
+
+        Returns:
+            (4, H, W) uint8 RGBA on the CPU. Colours are read bilinearly; pixels without a valid match are transparent.
+
+        >>> found = Correspondence(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(1, 3).bool(), (1, 3), (2, 4))
+        >>> found.warp(torch.arange(8, dtype=torch.uint8).expand(3, 8).reshape(3, 2, 4))[:, 0].tolist()
+        [[5, 6, 7], [5, 6, 7], [5, 6, 7], [255, 255, 255]]
         """
         height, width = self.source_size
         target_height, target_width = self.target_size

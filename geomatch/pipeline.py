@@ -1,4 +1,4 @@
-"""The road: two images -> features -> target points -> a correspondence for every pixel."""
+"""Two images to features, to target points, to a correspondence for every pixel: the public `Pipeline`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from geomatch.registry import MATCHERS
 from geomatch.runtime.device import find_device
 
 Image: TypeAlias = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8] | Tensor
-"""A file's path; a Pillow image of any mode; an array (H, W, 3) or (H, W), or a tensor (3, H, W), both uint8 RGB."""
+"""A path; a Pillow image of any mode; an array (H, W, 3) or (H, W), or a tensor (3, H, W), both uint8, RGB or grey."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -41,21 +41,26 @@ Choice = TypeVar("Choice", bound=StrEnum)
 class Pipeline:
     """Extracts the features of images and matches them.
 
-    The network is loaded once, and each image needs extracting only once:
+    The network is loaded once. An image that is matched several times needs extracting only once:
 
-        pipeline = geomatch.Pipeline(preset="fast")
-        source = pipeline.extract("a.png")
-        flows = [pipeline.match(source, target).flow for target in ("b.png", "c.png")]
+    >>> pipeline = Pipeline(preset="fast", device="cpu")
+    >>> first, second, third = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
+    >>> features = pipeline.extract(first)
+    >>> [tuple(pipeline.match(features, target).flow.shape) for target in (second, third)]
+    [(2, 64, 96), (2, 64, 96)]
 
-    It may be used from several threads; they take turns, since each piece of work uses all cores and as much memory as
-    it was given.
+    Several threads may use a pipeline. They take turns in extracting and in matching, because each uses all cores and
+    up to ``max_memory`` bytes.
 
     Attributes:
-        extractor: makes the features. matcher: finds target points; matcher_name: what it is called.
-        preset: the name that the settings go by. cells: about how many cells are matched along an image's longer side,
-        at least; coarser features are interpolated to a whole multiple of their grid. max_bytes: bound on the memory
-        that the matcher takes besides features and result. densification: how target points become flow. device: where
-        all this is computed.
+        extractor: extracts the features.
+        matcher, matcher_name: finds target points, and its name.
+        preset: the name of the settings, or "custom".
+        cells: least number of cells, approximately, that are matched along an image's longer side. Coarser features
+            are interpolated to a whole multiple of their grid.
+        max_bytes: bound on the memory that matching takes, features and result excluded.
+        densification: how target points become flow.
+        device: where features and matches are computed.
     """
 
     def __init__(
@@ -74,35 +79,43 @@ class Pipeline:
         """Load features and matcher.
 
         Args:
-            features: a name, with an argument where it takes one, as "anchornet:cat", or an extractor; by default those
-                that ``weights`` belong to, or the preset's.
-            matcher: a name, or a matcher; by default the preset's.
-            parameters: of the matcher, those to change from their defaults, by name.
-            preset: "fast", "default", "precise", or settings of your own.
+            features: a name, with an argument if it takes one, such as "anchornet:cat", or an extractor. By default
+                the features that ``weights`` belong to, else the preset's.
+            matcher: a name, or a matcher. By default the preset's.
+            parameters: values of the matcher's parameters by name; the others keep their defaults.
+            preset: "fast", "default", "precise", or your own settings.
             weights: a safetensors file instead of the shipped one.
             device: "auto", "cpu", "cuda" or "mps".
-            max_memory: bytes that the matcher may work in, besides the features and its result.
+            max_memory: bytes that matching may take, features and result excluded.
             min_confidence: the confidence, in [0, 1], that a match needs to be valid.
-            cache: a folder that keeps features from one run to the next, in half precision.
+            cache: a folder that stores features in half precision for later runs.
 
         Raises:
-            GeomatchError: for names and values that are not known, and weights or a folder that cannot be used.
+            GeomatchError: if a name or a value is unknown, or if the weights or the folder cannot be used.
         """
         settings = preset if isinstance(preset, PresetSettings) else PRESETS[_choice(Preset, "preset", preset)]
         self.preset = "custom" if isinstance(preset, PresetSettings) else str(preset)
         self.device = find_device(_choice(Device, "device", device))
+        self.cells, self.max_bytes = settings.cells, max_memory
+        self.densification = Densification(min_confidence=min_confidence)
+        self._set_matcher(matcher or settings.matcher, parameters)
         if not isinstance(features, FeatureExtractor):
             path = None if weights is None else Path(weights)
             name = features or (features_of(path) if path else settings.features)
             features = load_features(name, working_size=settings.working_size, device=self.device, weights=path)
         self.extractor = CachedFeatures(features, Path(cache), self.device) if cache is not None else features
-        self.cells, self.max_bytes = settings.cells, max_memory
-        self.densification = Densification(min_confidence=min_confidence)
-        self._set_matcher(matcher or settings.matcher, parameters)
         self._extracting, self._matching = Lock(), Lock()
 
     def with_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None = None) -> Pipeline:
-        """The same features under another matcher. Raises GeomatchError as the constructor does."""
+        """A pipeline with the same features and another matcher; the network is shared.
+
+        Args:
+            matcher: a name, or a matcher.
+            parameters: values of its parameters by name; the others keep their defaults.
+
+        Raises:
+            GeomatchError: if the name, a parameter or its value is unknown.
+        """
         other = copy(self)
         other._set_matcher(matcher, parameters)
         return other
@@ -112,32 +125,38 @@ class Pipeline:
 
         They fit this pipeline, and others with the same features, preset, device and kind of matcher.
 
+        Args:
+            image: see `Image`.
+
+        Returns:
+            Features on the pipeline's device, with what the matcher reads of the image itself.
+
         Raises:
-            GeomatchError: if it is not an image that can be matched, naming the file, or the array's shape and dtype;
-                and if memory runs out.
+            GeomatchError: if the image cannot be matched, naming the file, or the array's shape and dtype; and if
+                memory runs out.
         """
         pixels = pixels_of(image)
-        with self._extracting, out_of_memory_named():
+        with self._extracting, explain_out_of_memory():
             return self.prepare(self.extractor(pixels), pixels)
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
-        """Add to the features of an image (3, H, W) uint8 what the matcher needs of the image itself."""
+        """Add what the matcher reads of the image (3, H, W) uint8 itself to features of another matcher's pipeline."""
         return self.matcher.prepare(features, image)
 
     def match(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Correspondence:
-        """Find for every pixel of the source the place in the target that means the same.
+        """Find the corresponding position in the target for every pixel of the source.
 
         Args:
-            source, target: images, or what `extract` made of them.
+            source, target: images, or the features that `extract` returned for them.
 
         Returns:
-            Positions (x, y) in pixels of the images as given, pixel centres at integers; the tensors lie on the
-            pipeline's device.
+            Flow (x, y) in pixels of the images as given, with pixel centres at integers; confidence and validity. The
+            tensors are on the pipeline's device.
 
         Raises:
-            GeomatchError: as `extract` does, and when memory does not suffice.
+            GeomatchError: as `extract` does; if features lack what the matcher reads; and if memory runs out.
         """
-        with out_of_memory_named():
+        with explain_out_of_memory():
             context = self._context(source, target)
             with self._matching:
                 forward, backward = self.matcher(context)
@@ -146,8 +165,8 @@ class Pipeline:
     def match_both_ways(
         self, source: Image | FeatureMap, target: Image | FeatureMap
     ) -> tuple[Correspondence, Correspondence]:
-        """`match` of the source to the target and of the target to the source, at little more than the price of one."""
-        with out_of_memory_named():
+        """`match` of the source to the target and of the target to the source, in little more time than one of them."""
+        with explain_out_of_memory():
             context = self._context(source, target)
             with self._matching:
                 forward, backward = self.matcher(context)
@@ -167,7 +186,7 @@ class Pipeline:
             self.matcher, self.matcher_name = load_matcher(matcher, parameters), MATCHERS.canonical(matcher)
 
     def upsample(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
-        """The features on the grids that are matched: at least about ``cells`` along the longer side."""
+        """The features on the grids that are matched, with about ``cells`` or more cells along the longer side."""
         factor = max(1, round(self.cells / max(source.grid.shape)))
         return source.upsampled(factor), target.upsampled(factor)
 
@@ -212,9 +231,18 @@ def match(
     min_confidence: float = 0.0,
     cache: str | os.PathLike[str] | None = None,
 ) -> Correspondence:
-    """Match two images with a `Pipeline` made for this one call; the keyword arguments are the pipeline's.
+    """Match two images with a `Pipeline` that is made for this one call.
 
-    Loading the weights takes longer than the match: for more than one, make a `Pipeline`. Raises GeomatchError.
+    Loading the weights takes longer than matching; for more than one pair, make a `Pipeline`.
+
+    Args:
+        source, target: images, see `Image`. The keyword arguments are those of `Pipeline`.
+
+    Returns:
+        For every pixel of the source the corresponding position in the target; see `Correspondence`.
+
+    Raises:
+        GeomatchError: as `Pipeline` and `Pipeline.match` do.
     """
     pipeline = Pipeline(
         features=features,
@@ -231,7 +259,11 @@ def match(
 
 
 def pixels_of(image: Image) -> Tensor:
-    """An image, whatever it comes as, as (3, H, W) uint8 RGB. Raises InputError if it cannot be matched."""
+    """An image of any accepted type as (3, H, W) uint8 RGB. Raises InputError if it cannot be matched.
+
+    >>> pixels_of(np.zeros((32, 48), np.uint8)).shape
+    torch.Size([3, 32, 48])
+    """
     match image:
         case str() | os.PathLike():
             return load_image(Path(image))
@@ -252,14 +284,14 @@ def pixels_of(image: Image) -> Tensor:
 
 
 @contextmanager
-def out_of_memory_named() -> Iterator[None]:
-    """Raises OutOfMemoryError, with advice, where torch or Python finds no memory."""
+def explain_out_of_memory() -> Iterator[None]:
+    """Turn the errors of torch and Python for missing memory into an OutOfMemoryError that says what to do."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise OutOfMemoryError(_ADVICE) from error
     except RuntimeError as error:
-        # What torch raises on a CPU has no class of its own.
+        # On a CPU torch raises a plain RuntimeError.
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
             raise OutOfMemoryError(_ADVICE) from error
         raise

@@ -95,12 +95,12 @@ def responses(
     from geomatch.evaluation.metrics.anchors import strongest_channels
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
-    from geomatch.pipeline import out_of_memory_named
+    from geomatch.pipeline import explain_out_of_memory
     from geomatch.visualize.responses import PICTURE, draw_response_sheet
     from geomatch.visualize.sheet import Tile
 
     _check_output(output, images)
-    with stderr_console(quiet=quiet).status("loading weights") as status, out_of_memory_named():
+    with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
         extractor = _load_anchornet(preset, weights, device)
         config = extractor.network.config
         if only:
