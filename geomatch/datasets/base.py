@@ -23,7 +23,7 @@ NAMED_AT_MOST = 8
 class Benchmark:
     """A benchmark's official download and how to read it.
 
-    home, archives: the web page, and the files to download from it.
+    home, archives: the web page, and the files to download from it; without a page, ``archives`` are your own files.
     splits: lists the splits present in a folder; empty if the folder is not the benchmark's.
     reader: reads a split with `PairErrors.read_all`; raises InputError if the split as a whole cannot be read.
     known_splits: the splits that the benchmark was published with.
@@ -51,9 +51,12 @@ class Benchmark:
         """The error that names the missing files and where to download them."""
         named = ", ".join(map(str, paths[:NAMED_AT_MOST]))
         more = f" and {len(paths) - NAMED_AT_MOST} more" if len(paths) > NAMED_AT_MOST else ""
-        return InputError(
-            f"{self.name} needs {named}{more}; download {self.archives} from {self.home} and unpack it there"
-        )
+        return InputError(f"{self.name} needs {named}{more}; {self.instruction}")
+
+    @property
+    def instruction(self) -> str:
+        """How to get the files, for error messages."""
+        return f"download {self.archives} from {self.home} and unpack it there" if self.home else f"use {self.archives}"
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -40,8 +40,7 @@ def find_root(benchmark: Benchmark, root: Path | None = None) -> Path:
     if found is None:
         looked = " or ".join(dict.fromkeys(str(place.parent / benchmark.name) for place in places))
         raise InputError(
-            f"{benchmark.name} is not at {looked}; download {benchmark.archives} from {benchmark.home} and unpack "
-            f"it there, or name its folder with --root"
+            f"{benchmark.name} is not at {looked}; {benchmark.instruction}, or name its folder with --root"
         )
     return found
 

@@ -99,6 +99,6 @@ def _state(benchmark: Benchmark) -> str:
     places = possible_roots(benchmark)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        return f"not at {places[0]}; download from {benchmark.home}"
+        return f"not at {places[0]}; {benchmark.home or benchmark.archives}"
     splits = benchmark.splits(found)
     return f"{found}: {', '.join(splits)}" if splits else f"{found}: incomplete, see geomatch datasets check"

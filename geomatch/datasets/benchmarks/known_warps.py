@@ -130,9 +130,9 @@ def _make_pair(source: ScaledImage, family: WarpFamily) -> AnnotatedPair:
 
 WARPS = Benchmark(
     name="warps",
-    about="random homographies and thin-plate splines of your own photographs, exact truth",
-    home="your own photographs",
-    archives="any folder of photographs",
+    about="random homographies and thin-plate splines of your own images, exact truth",
+    home="",
+    archives="a folder of your own images",
     splits=splits,
     reader=load,
 )
