@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.cli.batch import outcome
+from geomatch.cli.commands.match import outcome
 from geomatch.io.flow import read_flow
 from tests.cli.command import assert_refused, geomatch, own_process
 
@@ -178,9 +178,9 @@ def test_match_summary_doubts_unrelated_images(teapots: Path, tmp_path: Path) ->
     done = geomatch("match", "grey.png", teapots / "a.png", "--preset", "fast", "--no-pictures", cwd=tmp_path)
     said = outcome(json.loads(done.stdout))
     assert "mean confidence 0.0" in said
-    assert "(little: are these things of a kind?)" in said
+    assert "(low: are the objects of one kind?)" in said
     done = geomatch("match", teapots / "a.png", teapots / "b.png", "--preset", "fast", "--no-pictures", cwd=tmp_path)
-    assert "little" not in outcome(json.loads(done.stdout))
+    assert "(low" not in outcome(json.loads(done.stdout))
 
 
 def test_match_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:

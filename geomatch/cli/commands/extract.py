@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.batch import listed
-from geomatch.cli.console import counting_bar, notify
+from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import GeomatchError, InputError
 from geomatch.options import FeatureFormat
 
@@ -42,10 +42,11 @@ def extract(
     Prints for each image one line of JSON, also of those that fail; the exit status is 1 if any failed.
     """
     from geomatch.io.atomic import check_new_folder
-    from geomatch.io.json_text import json_text
     from geomatch.io.names import unique_names
+    from geomatch.runtime.parallel_map import Finished
+    from geomatch.runtime.shard import Shard
 
-    paths = listed(images)
+    paths = expand_names(images)
     names = unique_names(path.stem for path in paths)
     files = [output / f"{name}.{format.value}" for name in names]
     check_new_folder(output, overwrite=True)
@@ -54,22 +55,16 @@ def extract(
         raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
     loaded = pipeline.build()
     _make_folder(output)
-    failed = 0
-    with counting_bar("extracting", len(paths), quiet=quiet) as advance:
-        for path, file in zip(paths, files, strict=True):
-            record: Record = {"image": str(path)}
-            try:
-                record |= _extract(path, file, format, loaded, precision="float16" if half else "float32")
-            except GeomatchError as error:
-                record["error"], failed = str(error), failed + 1
-            advance()
-            if not quiet:
-                print(json_text(record), flush=True)
-    said = f"{len(paths)} image{'s' if len(paths) > 1 else ''}" + (f", {failed} failed" if failed else "")
-    if failed:
-        raise GeomatchError(said)
-    if not quiet:
-        notify(said)
+
+    def extract_one(path: Path, file: Path) -> Finished:
+        record: Record = {"image": str(path)}
+        try:
+            return Finished(record | _extract(path, file, format, loaded, precision="float16" if half else "float32"))
+        except GeomatchError as error:
+            return Finished(record | {"error": str(error)}, error=error)
+
+    report = ItemReport("extracting", "image", lambda record: record["image"], lambda record: record["output"])
+    report_items(map(extract_one, paths, files), report, len(paths), Shard(), quiet=quiet)
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli.batch import chosen_pairs, match_many, outcome
 from geomatch.cli.console import stderr_console
+from geomatch.cli.inputs import PathPair, choose_pairs
 from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.options import FlowFormat
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from geomatch.batch.match_record import Outputs
 
 STDOUT = Path("-")
+LOW_CONFIDENCE = 0.1
+"""Mean confidence below which the two images may have nothing in common."""
 _MANY = "Many pairs"
 
 
@@ -81,7 +85,7 @@ def match(
     Of many pairs it prints one line as each is finished, also of those that fail, and goes on; the exit status is 1 if
     any failed. Under torchrun each process takes its part of the list.
     """
-    many = chosen_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs)
+    many = choose_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs)
     if many is None and len(images or []) != 2:
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
     _check_output(output, formats, many=many is not None, resume=resume, overwrite=overwrite)
@@ -91,7 +95,7 @@ def match(
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], pictures)
     if many is not None:
         assert output is not None, "that was checked"
-        match_many(many, pipeline, outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
+        _match_many(many, pipeline, outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
     else:
         assert images is not None, "so was this"
         _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
@@ -103,13 +107,41 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
     if many and output == STDOUT:
         raise InputError("-o - takes the flow of one pair alone; give a folder with -o for many")
     if resume and not many:
-        raise InputError("--resume is for many pairs; use --overwrite to match two images anew")
+        raise InputError("--resume is for many pairs; use --overwrite to match two images again")
     if resume and overwrite:
-        raise InputError("--resume keeps what is valid and --overwrite does all anew: give one of them")
+        raise InputError("--resume keeps what is valid and --overwrite does all again: give one of them")
     if output == STDOUT and len(formats) > 1:
         raise InputError("-o - takes one flow: give one --format")
     if output == STDOUT and sys.stdout.isatty():
         raise InputError("-o - sends a binary file to stdout, which is a terminal; send it to a file or a pipe")
+
+
+def _match_many(
+    pairs: list[PathPair],
+    options: PipelineOptions,
+    outputs: Outputs,
+    folder: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Match this process's share of the pairs, and report each as it is finished.
+
+    Raises GeomatchError at the end if any failed.
+    """
+    from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
+    from geomatch.runtime.device import assign_gpu
+    from geomatch.runtime.shard import Shard
+
+    shard = Shard.from_environment()
+    mine = shard.part(assign_folders(pairs, folder))
+    assign_gpu()
+    pipeline = options.build()
+    prepare_folders(mine, folder, overwrite=overwrite or resume)
+    finished = match_pairs(mine, pipeline, outputs, resume=resume)
+    report = ItemReport("matching", "pair", lambda record: f"{record['source']}, {record['target']}", outcome)
+    report_items(finished, report, len(mine), shard, quiet=quiet)
 
 
 def _match_one(
@@ -148,3 +180,13 @@ def _match_one(
         typer.echo(f"{outcome(finished.record)}, {sum(finished.record['seconds'].values()):.1f} s")
     else:
         typer.echo(json_text(finished.record))
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """The outcome of a match, for a terminal."""
+    confidence = record["mean_confidence"]
+    doubt = " (low: are the objects of one kind?)" if confidence < LOW_CONFIDENCE else ""
+    return (
+        f"{record['output']}: {record['valid_share']:.0%} of the pixels matched validly, "
+        f"mean confidence {confidence:.2f}{doubt}"
+    )

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from geomatch.cli.batch import Told, check_stdin, listed, tell_all
+from geomatch.cli.inputs import check_stdin, expand_names
 from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
@@ -72,7 +73,7 @@ def transfer(
     share = Shard.from_environment()
     marked = Reference.read(reference, file, kind)
     written = format or marked.annotations.format
-    targets = share.part(name_targets(listed(images, null=null)))
+    targets = share.part(name_targets(expand_names(images, null=null)))
     files = open_files(output, written, marked, targets, share, existing) if output else None
     pictures = open_review(review, marked, targets, share, existing) if review else None
 
@@ -83,8 +84,8 @@ def transfer(
     features_of_reference = loaded.extract(marked.image.pixels)
     transfer = InstanceTransfer(loaded, features_of_reference, marked.annotations.instances, kind, min_confidence)
     finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)
-    told = Told("transferring", "image", lambda record: str(record["image"]), _outcome)
-    tell_all(finished, told, len(targets), share, quiet=quiet)
+    report = ItemReport("transferring", "image", lambda record: str(record["image"]), _outcome)
+    report_items(finished, report, len(targets), share, quiet=quiet)
 
 
 def _existing(output: Path | None, format: AnnotationFormat | None, *, resume: bool, overwrite: bool) -> Existing:
@@ -108,5 +109,5 @@ def _annotation_file(keypoints: Path | None, mask: Path | None, boxes: Path | No
 
 def _outcome(record: dict[str, Any]) -> str:
     items = record["items"]
-    said = f"{len(items)} found" if items else "nothing found"
-    return f"{record['image']}: {said}, confidence {record['confidence']:.2f}"
+    found = f"{len(items)} found" if items else "nothing found"
+    return f"{record['image']}: {found}, confidence {record['confidence']:.2f}"

@@ -1,0 +1,66 @@
+"""Which pairs or images a command line names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from geomatch.errors import InputError
+
+PathPair = tuple[Path, Path]
+
+
+def choose_pairs(
+    images: list[Path], *, pairs: Path | None, against: Path | None, all_pairs: Path | None
+) -> list[PathPair] | None:
+    """The pairs that one of the three options names, None without any of them.
+
+    Raises InputError for options that contradict each other, and for a list that names no pair.
+    """
+    check_stdin([*images, *([pairs] if pairs else [])], "write the list into a file, and give it with --pairs")
+    given = {"--pairs": pairs, "--against": against, "--all-pairs": all_pairs}
+    names = [name for name, value in given.items() if value is not None]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise InputError(f"{' and '.join(names)}: each names the pairs; give one of them")
+    if against is not None:
+        targets = expand_names(images)
+        if not targets:
+            raise InputError(f"--against {against}: name the images to match it with, or - to read them from stdin")
+        return [(against, target) for target in targets]
+    if images:
+        raise InputError(f"{names[0]} names the images; leave out {images[0]}")
+    if all_pairs is not None:
+        return _pairs_of_folder(all_pairs)
+    from geomatch.io.pairs import read_pairs
+
+    assert pairs is not None, "one of the three was given"
+    return read_pairs(pairs)
+
+
+def check_stdin(files: Iterable[Path], instead: str) -> None:
+    """Raise InputError, saying what to do instead, if one of the files is stdin and there are several processes."""
+    if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in files:
+        raise InputError(f"several processes cannot read one stdin: {instead}")
+
+
+def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
+    """The images named, with ``-`` replaced by the names on stdin."""
+    from geomatch.io.pairs import STDIN, read_names
+
+    return [each for image in images for each in (read_names(image, null=null) if str(image) == STDIN else [image])]
+
+
+def _pairs_of_folder(folder: Path) -> list[PathPair]:
+    from geomatch.io.images import IMAGE_SUFFIXES
+
+    try:
+        names = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"--all-pairs {folder}: cannot be read ({error.strerror})") from error
+    images = [path for path in names if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    if len(images) < 2:
+        raise InputError(f"--all-pairs {folder}: holds {len(images) or 'no'} images; a pair takes two")
+    return [(source, target) for source in images for target in images if source is not target]
