@@ -22,10 +22,10 @@ demo: setup
 	@echo "Look at demo/overview.png; the flow is in demo/flow.flo, the warp in demo/warped.png."
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 quick: setup
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -71,7 +71,7 @@ class Pipeline:
         parameters: Mapping[str, object] | None = None,
         preset: str | PresetSettings = Preset.default,
         weights: str | os.PathLike[str] | None = None,
-        device: str = Device.auto,
+        device: str | torch.device = Device.auto,
         max_memory: int = DEFAULT_MAX_MEMORY,
         min_confidence: float = 0.0,
         cache: str | os.PathLike[str] | None = None,
@@ -85,7 +85,7 @@ class Pipeline:
             parameters: values of the matcher's parameters by name; the others keep their defaults.
             preset: "fast", "default", "precise", or your own settings.
             weights: a safetensors file instead of the shipped one.
-            device: "auto", "cpu", "cuda" or "mps".
+            device: "auto", "cpu", "cuda" or "mps", or a torch device.
             max_memory: bytes that matching may take, features and result excluded.
             min_confidence: the confidence, in [0, 1], that a match needs to be valid.
             cache: a folder that stores features in half precision for later runs.
@@ -95,7 +95,7 @@ class Pipeline:
         """
         settings = preset if isinstance(preset, PresetSettings) else PRESETS[_choice(Preset, "preset", preset)]
         self.preset = "custom" if isinstance(preset, PresetSettings) else str(preset)
-        self.device = find_device(_choice(Device, "device", device))
+        self.device = device if isinstance(device, torch.device) else find_device(_choice(Device, "device", device))
         self.cells, self.max_bytes = settings.cells, max_memory
         self.densification = Densification(min_confidence=min_confidence)
         self._set_matcher(matcher or settings.matcher, parameters)
@@ -226,7 +226,7 @@ def match(
     parameters: Mapping[str, object] | None = None,
     preset: str | PresetSettings = Preset.default,
     weights: str | os.PathLike[str] | None = None,
-    device: str = Device.auto,
+    device: str | torch.device = Device.auto,
     max_memory: int = DEFAULT_MAX_MEMORY,
     min_confidence: float = 0.0,
     cache: str | os.PathLike[str] | None = None,

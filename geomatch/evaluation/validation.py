@@ -17,7 +17,7 @@ ALPHA = 0.1
 def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset]) -> float:
     """The mean over benchmarks of PCK@.10 in [0, 1], with protocol ``geomatch``, matcher ``nn``, preset ``default``."""
     extractor = IntrospectionFeatures(network, PRESETS[Preset.default].working_size)
-    pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device.type)
+    pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device)
     scores = [_score(benchmark, pipeline) for benchmark in benchmarks]
     network.train()
     return sum(scores) / len(scores)
