@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,7 @@ from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.io.images import load_image
 from geomatch.pipeline import Pipeline, pixels_of
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> Pipeline:
-    return Pipeline(preset="fast", device="cpu")
+from tests.stub import Colours, picture, stub_pipeline
 
 
 def test_import_loads_nothing_heavy() -> None:
@@ -39,17 +36,27 @@ def test_unknown_attribute_is_an_attribute_error() -> None:
         geomatch.matches  # noqa: B018
 
 
-def test_match_equals_a_pipeline_in_steps(teapots: Path) -> None:
-    whole = geomatch.match(teapots / "a.png", str(teapots / "b.png"), preset="fast", device="cpu", matcher="nn")
-    pipeline = Pipeline(preset="fast", device="cpu", matcher="nn")
-    parts = pipeline.match(*(pipeline.extract(load_image(teapots / name)) for name in ("a.png", "b.png")))
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Two files that show parts of one picture."""
+    files = tmp_path / "a.png", tmp_path / "b.png"
+    picture(60, 80).save(files[0])
+    picture(64, 72, left=8, top=4).save(files[1])
+    return files
+
+
+def test_match_equals_a_pipeline_in_steps(pair: tuple[Path, Path]) -> None:
+    whole = geomatch.match(pair[0], str(pair[1]), features=Colours(), device="cpu", matcher="nn")
+    pipeline = Pipeline(features=Colours(), device="cpu", matcher="nn")
+    parts = pipeline.match(*(pipeline.extract(load_image(path)) for path in pair))
     assert torch.equal(whole.flow, parts.flow)
     assert torch.equal(whole.valid, parts.valid)
-    assert whole.source_size == whole.target_size == (360, 480)
+    assert (whole.source_size, whole.target_size) == ((60, 80), (64, 72))
 
 
-def test_match_takes_features_in_place_of_images(pipeline: Pipeline, teapots: Path) -> None:
-    a, b = teapots / "a.png", teapots / "b.png"
+def test_match_takes_features_in_place_of_images(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    pipeline = stub_pipeline()
     features = pipeline.extract(a)
     assert torch.equal(pipeline.match(features, b).flow, pipeline.match(a, b).flow)
     assert torch.equal(pipeline.match(b, features).flow, pipeline.match(b, a).flow)
@@ -167,3 +174,9 @@ def test_features_carry_their_own_calibration() -> None:
     features = built.extract(torch.zeros(3, 64, 64, dtype=torch.uint8))
     assert features.calibration == built.extractor.calibration != ConfidenceModel()
     assert Pipeline(device="cpu").extractor.calibration == ConfidenceModel()
+
+
+def test_match_has_the_keywords_of_pipeline() -> None:
+    of_match = dict(list(signature(geomatch.match).parameters.items())[2:])
+    of_pipeline = dict(list(signature(Pipeline.__init__).parameters.items())[1:])
+    assert of_match == of_pipeline

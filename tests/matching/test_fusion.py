@@ -44,7 +44,7 @@ def test_fusion_equals_a_slow_loop(trust: float) -> None:
         agreements.append(float(sum(agreeing) / probability[0].sum()))
     assert agreements[0] == pytest.approx(1)
     found = Fusion(of=",".join(names), around=1, trust=trust, doubt=0.5)(MatchContext(source, target, MEMORY))[0]
-    taken = []
+    chosen = []
     for y in range(6):
         for x in range(7):
             near_cells = [
@@ -56,9 +56,9 @@ def test_fusion_equals_a_slow_loop(trust: float) -> None:
                 *(mean + trust * (agreement - 0.5) for mean, agreement in zip(means[1:], agreements[1:], strict=True)),
             ]
             best = means.index(max(means))
-            taken.append(best)
+            chosen.append(best)
             torch.testing.assert_close(found.positions[y * 7 + x], answers[best][y * 7 + x])
-    assert len(set(taken)) > 1  # else nothing was fused
+    assert len(set(chosen)) > 1  # else nothing was fused
 
 
 def test_fusion_refuses_unknown_matchers() -> None:

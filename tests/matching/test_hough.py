@@ -63,8 +63,8 @@ def test_hough_finds_a_noisy_shift_or_mirror_image(mirrored: bool) -> None:
     inner = (slice(0, 13), slice(0, 12))
 
     def share_right(method: HoughVoting | NearestNeighbours) -> float:
-        placed = method(MatchContext(source, target, 1 << 30))[0]
-        return float((target.grid.nearest(placed.positions).reshape(14, 14)[inner] == true[inner]).float().mean())
+        points = method(MatchContext(source, target, 1 << 30))[0]
+        return float((target.grid.nearest(points.positions).reshape(14, 14)[inner] == true[inner]).float().mean())
 
     alone = share_right(NearestNeighbours(window=0))
     assert alone < 0.85

@@ -25,13 +25,12 @@ def test_moving_least_squares_keeps_affine_matches(
 def test_moving_least_squares_resists_a_fifth_of_outliers() -> None:
     points = affine(MIRRORED)
     random = torch.Generator().manual_seed(1)
-    astray = torch.rand(len(points), generator=random) < 0.2
-    led = torch.where(astray[:, None], 3 * torch.rand(points.shape, generator=random) - 1, points)
-    taken = moving_least_squares(GRID, led, torch.ones(len(points)), 3.0)
-    plain = (led - points).norm(dim=1)[astray]
-    assert float(plain.median()) > 0.5  # what there was to be led astray by
-    assert float((taken - points).norm(dim=1).median()) < 0.015
-    assert float((taken - points).norm(dim=1).max()) < 0.1
+    outlier = torch.rand(len(points), generator=random) < 0.2
+    moved = torch.where(outlier[:, None], 3 * torch.rand(points.shape, generator=random) - 1, points)
+    predicted = moving_least_squares(GRID, moved, torch.ones(len(points)), 3.0)
+    assert float((moved - points).norm(dim=1)[outlier].median()) > 0.5
+    assert float((predicted - points).norm(dim=1).median()) < 0.015
+    assert float((predicted - points).norm(dim=1).max()) < 0.1
 
 
 def test_moving_least_squares_equals_a_slow_loop() -> None:
@@ -40,7 +39,7 @@ def test_moving_least_squares_equals_a_slow_loop() -> None:
     cells, deviation = GRID.cells().numpy().astype(np.float64), 2.0
     robust = np.ones(108)
     for _ in range(ROUNDS):
-        taken = np.empty((108, 2))
+        predicted = np.empty((108, 2))
         for i in range(108):
             near = np.exp(-((cells - cells[i]) ** 2).sum(axis=1) / (2 * deviation**2)) * weight * robust
             share = near / near.sum()
@@ -49,10 +48,10 @@ def test_moving_least_squares_equals_a_slow_loop() -> None:
             left = np.vstack((root * moved, 0.1 * np.eye(2)))
             right = np.vstack((root * (points - share @ points), np.zeros((2, 2))))
             slopes = np.linalg.lstsq(left, right, rcond=None)[0]
-            taken[i] = share @ points + moved[i] @ slopes
-        robust = (1 + ((taken - points) ** 2).sum(axis=1) / OUTLIER_DISTANCE**2) ** -2.0
+            predicted[i] = share @ points + moved[i] @ slopes
+        robust = (1 + ((predicted - points) ** 2).sum(axis=1) / OUTLIER_DISTANCE**2) ** -2.0
     found = moving_least_squares(GRID, torch.from_numpy(points).float(), torch.from_numpy(weight).float(), deviation)
-    np.testing.assert_allclose(found.numpy(), taken, atol=1e-4)
+    np.testing.assert_allclose(found.numpy(), predicted, atol=1e-4)
 
 
 def test_moving_least_squares_without_weight_is_finite() -> None:

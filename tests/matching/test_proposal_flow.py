@@ -33,7 +33,7 @@ def random_boxes(count: int, size: tuple[int, int], seed: int) -> np.ndarray:
 
 
 def problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes of two images of SIZES and what they have in common, some of it nothing."""
+    """Boxes of two images of SIZES and their similarities, some of them zero."""
     a, b = random_boxes(14, SIZES[0], seed), random_boxes(17, SIZES[1], seed + 1000)
     similarity = np.random.default_rng(seed).uniform(-0.3, 1, (14, 17)).clip(0).astype(np.float32)
     return a, b, similarity
@@ -276,7 +276,7 @@ def test_proposal_flow_without_texture_is_unsure(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_proposal_flow_without_a_match_is_invalid(name: str) -> None:
-    """An image one pixel wide has but itself as a box, and nothing in a square one is of that shape."""
+    """The only box of an image one pixel wide is the image, and no box of a square image has its aspect."""
     line = FeatureMap(torch.nn.functional.normalize(torch.ones(3, 20, 1), dim=0), (200, 1), Grid.over((200, 1), 20, 1))
     square = random_features(10, 10, channels=3)
     for source, target in ((line, square), (square, line)):

@@ -10,9 +10,9 @@ def test_selective_search_finds_an_object_on_plain_ground() -> None:
     image = torch.full((3, 600, 800), 40, dtype=torch.uint8)
     image[:, 150:400, 200:500] = torch.tensor([220, 30, 30], dtype=torch.uint8)[:, None, None]
     boxes = selective_search(image)
-    thing = [199.5, 149.5, 499.5, 399.5]
+    truth = [199.5, 149.5, 499.5, 399.5]
     # A pixel of the resized image is two of this one; the segmentation smooths the edges first.
-    assert np.abs(boxes - thing).max(axis=1).min() <= 4
+    assert np.abs(boxes - truth).max(axis=1).min() <= 4
     assert boxes[0].tolist() == [-0.5, -0.5, 799.5, 599.5]
 
 
