@@ -25,7 +25,7 @@ from geomatch.features.disk_cache import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of
 from geomatch.io.images import checked_size, load_image, to_pixels
-from geomatch.matching.base import MatchContext, Matcher
+from geomatch.matching.base import MatchContext, Matcher, TargetPoints
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.load import load_matcher
 from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset, PresetSettings
@@ -156,28 +156,29 @@ class Pipeline:
         Raises:
             GeomatchError: as `extract` does; if features lack what the matcher reads; and if memory runs out.
         """
-        with explain_out_of_memory():
-            context = self._context(source, target)
-            with self._matching:
-                forward, backward = self.matcher(context)
-                return densify(context, forward, backward, self.densification)
+        with self._matched(source, target) as (context, forward, backward):
+            return densify(context, forward, backward, self.densification)
 
     def match_both_ways(
         self, source: Image | FeatureMap, target: Image | FeatureMap
     ) -> tuple[Correspondence, Correspondence]:
         """`match` of the source to the target and of the target to the source, in little more time than one of them."""
-        with explain_out_of_memory():
-            context = self._context(source, target)
-            with self._matching:
-                forward, backward = self.matcher(context)
-                return (
-                    densify(context, forward, backward, self.densification),
-                    densify(context.reversed, backward, forward, self.densification),
-                )
+        with self._matched(source, target) as (context, forward, backward):
+            return (
+                densify(context, forward, backward, self.densification),
+                densify(context.reversed, backward, forward, self.densification),
+            )
 
-    def _context(self, source: Image | FeatureMap, target: Image | FeatureMap) -> MatchContext:
-        source, target = (each if isinstance(each, FeatureMap) else self.extract(each) for each in (source, target))
-        return MatchContext(*self.upsample(source, target), self.max_bytes)
+    @contextmanager
+    def _matched(
+        self, source: Image | FeatureMap, target: Image | FeatureMap
+    ) -> Iterator[tuple[MatchContext, TargetPoints, TargetPoints]]:
+        """A pair and its target points both ways, while no other thread is matching."""
+        with explain_out_of_memory():
+            source, target = (each if isinstance(each, FeatureMap) else self.extract(each) for each in (source, target))
+            context = MatchContext(*self.upsample(source, target), self.max_bytes)
+            with self._matching:
+                yield context, *self.matcher(context)
 
     def _set_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None) -> None:
         if isinstance(matcher, Matcher):

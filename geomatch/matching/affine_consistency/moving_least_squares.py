@@ -7,7 +7,6 @@ and a ridge regularises the map.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -24,20 +23,6 @@ OUTLIER_DISTANCE: Final = 0.1
 
 _RIDGE: Final = 0.01
 """Added to the variance of cells, in units of the Gaussian's variance; regularises near-collinear neighbourhoods."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Weighted moments of the matches around each cell of an (h, w) grid, cells p = (x, y) and points q = (u, v).
-
-    cell, point: (2, h, w), the means of p and q. variance: (3, h, w), of p: xx, xy, yy, ridge included. covariance:
-    (2, 2, h, w), of u and of v with x and y.
-    """
-
-    cell: Tensor
-    point: Tensor
-    variance: Tensor
-    covariance: Tensor
 
 
 def moving_least_squares(grid: Grid, points: Tensor, weight: Tensor, deviation: float) -> Tensor:
@@ -59,31 +44,31 @@ def moving_least_squares(grid: Grid, points: Tensor, weight: Tensor, deviation: 
     products = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, u, v, x * u, y * u, x * v, y * v))
     prior = weights = weight.reshape(height, width)
     for _ in range(ROUNDS):
-        predicted = _apply_affine_maps(cells, _weighted_moments(products, weights, deviation))
+        predicted = _apply_affine_maps(cells, *_weighted_moments(products, weights, deviation))
         error = (predicted - targets).square().sum(dim=0)
         weights = prior / (1 + error / OUTLIER_DISTANCE**2) ** 2
     return predicted.movedim(0, -1).reshape(-1, 2)
 
 
-def _weighted_moments(products: Tensor, weights: Tensor, deviation: float) -> Moments:
-    """Moments under weights (h, w) times a Gaussian around each cell; products (12, h, w): 1, x, y, xx, xy, yy, u, v,
-    xu, yu, xv, yv."""
+def _weighted_moments(products: Tensor, weights: Tensor, deviation: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Moments of the matches around each cell, under weights (h, w) times a Gaussian, of cells p and target points q.
+
+    products: (12, h, w): 1, x, y, xx, xy, yy, u, v, xu, yu, xv, yv, with p = (x, y) and q = (u, v).
+    Returns the means of p and q, (2, h, w) each; the variance of p, ridge included, (3, h, w): xx, xy, yy; and the
+    covariance (2, 2, h, w) of u and v with x and y.
+    """
     total, *sums = gaussian_sums(products * weights, {1: deviation, 2: deviation})
-    cell, squares, point, mixed = (torch.stack(sums) / total.clamp(min=1e-12)).split((2, 3, 2, 4))
+    cell, squares, target, mixed = (torch.stack(sums) / total.clamp(min=1e-12)).split((2, 3, 2, 4))
     x, y = cell
-    return Moments(
-        cell,
-        point,
-        torch.stack((squares[0] - x * x + _RIDGE, squares[1] - x * y, squares[2] - y * y + _RIDGE)),
-        mixed.reshape(2, 2, *x.shape) - point[:, None] * cell,
-    )
+    variance = torch.stack((squares[0] - x * x + _RIDGE, squares[1] - x * y, squares[2] - y * y + _RIDGE))
+    return cell, target, variance, mixed.reshape(2, 2, *x.shape) - target[:, None] * cell
 
 
-def _apply_affine_maps(cells: Tensor, moments: Moments) -> Tensor:
-    """Where each cell's least-squares map sends it (2, h, w): solves a 2 x 2 system by Cramer's rule."""
-    xx, xy, yy = moments.variance
-    along_x, along_y = moments.covariance.unbind(dim=1)
-    x, y = cells - moments.cell
+def _apply_affine_maps(cells: Tensor, cell: Tensor, target: Tensor, variance: Tensor, covariance: Tensor) -> Tensor:
+    """Where each cell's least-squares map, given its moments, sends it (2, h, w): a 2 x 2 system by Cramer's rule."""
+    xx, xy, yy = variance
+    along_x, along_y = covariance.unbind(dim=1)
+    x, y = cells - cell
     slope_x, slope_y = yy * along_x - xy * along_y, xx * along_y - xy * along_x
     change: Tensor = (slope_x * x + slope_y * y) / (xx * yy - xy * xy)
-    return moments.point + change
+    return target + change

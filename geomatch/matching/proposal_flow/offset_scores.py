@@ -15,13 +15,7 @@ _LEAST_DISTANCE: Final = 1e-6
 
 
 def offset_scores(
-    similarity: Tensor,
-    source: Regions,
-    target: Regions,
-    *,
-    distance_weight: float,
-    scale_weight: float,
-    max_bytes: int,
+    similarity: Tensor, source: Regions, target: Regions, distance_weight: float, scale_weight: float, max_bytes: int
 ) -> Tensor:
     """Scores z (N, M) float32 of similarities s (N, M) of the boxes of two images.
 

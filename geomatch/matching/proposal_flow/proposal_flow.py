@@ -241,11 +241,4 @@ class LocalOffsets(ProposalFlow):
     scale_weight: float = 0.3
 
     def scores(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> Tensor:
-        return offset_scores(
-            similarity,
-            source,
-            target,
-            distance_weight=self.distance_weight,
-            scale_weight=self.scale_weight,
-            max_bytes=max_bytes,
-        )
+        return offset_scores(similarity, source, target, self.distance_weight, self.scale_weight, max_bytes)
