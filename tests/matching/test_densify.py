@@ -1,4 +1,4 @@
-from dataclasses import fields
+"""From target points to flow, confidence and validity."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,10 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from geomatch.correspondence import FeatureMap
-from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
 from geomatch.matching.densify import Densification, PixelInterpolation, densify
-from geomatch.matching.load import load_matcher
-from geomatch.matching.refinement import refine_to_subcell
-from geomatch.registry import MATCHERS
 from tests.conftest import random_features
 from tests.stub import match_features
 
@@ -36,36 +32,6 @@ def test_pixel_interpolation_equals_scipy() -> None:
     y, x = np.mgrid[0:31, 0:45]
     expected = map_coordinates(values, [(y - 2.1) / 8.2, (x - 5.3) / 9.7], order=1, mode="nearest")
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-5)
-
-
-def test_refine_to_subcell_equals_a_slow_soft_argmax() -> None:
-    source, target = random_features(2, 2), random_features(5, 6, seed=1)
-    partner = torch.tensor([2 * 6 + 3, 0, 29, 17])  # in the middle, in two corners, on an edge
-    refined = refine_to_subcell(MatchContext(source, target), partner, 1, 0.2)
-
-    def soft_argmax(descriptor: torch.Tensor, cell: int) -> np.ndarray:
-        weights, sums = 0.0, np.zeros(2)
-        for y in range(cell // 6 - 1, cell // 6 + 2):
-            for x in range(cell % 6 - 1, cell % 6 + 2):
-                if 0 <= y < 5 and 0 <= x < 6:
-                    score = float(descriptor @ target.descriptors[:, y, x])
-                    weights += np.exp(score / 0.2)
-                    sums += np.exp(score / 0.2) * np.array([x, y])
-        return sums / weights
-
-    for index, cell in enumerate(partner.tolist()):
-        seen = soft_argmax(source.descriptors.flatten(1)[:, index], cell)
-        seen_by_partner = soft_argmax(target.descriptors.flatten(1)[:, cell], cell)
-        expected = np.array([cell % 6, cell // 6]) + seen - seen_by_partner
-        np.testing.assert_allclose(refined[index].numpy(), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["nn", "mutual", "hough", "coherence", "fusion"])
-def test_every_matcher_matches_identical_images(name: str) -> None:
-    features = random_features(6, 7, channels=32, sigma=0.1)
-    found = match_features(name, features, features)
-    assert found.flow.abs().max() < 1e-4
-    assert bool(found.valid.all())
 
 
 def test_densify_confidence_at_cells_is_match_probability() -> None:
@@ -132,30 +98,6 @@ def test_densify_positions_outside_the_target_are_invalid() -> None:
     found = densify(MatchContext(source, small, 1 << 20), there, back, Densification())
     assert found.valid[:20, :20].all()
     assert not found.valid[20:].any()
-
-
-def test_load_matcher_answers_errors_with_known_names() -> None:
-    with pytest.raises(InputError, match="nn, mutual, hough"):
-        load_matcher("sift-flow")
-    with pytest.raises(InputError, match="nn has no parameter 'blur': it has window, temperature"):
-        load_matcher("nn", {"blur": 1})
-    with pytest.raises(InputError, match="'wide' is not a whole number"):
-        load_matcher("nn", {"window": "wide"})
-
-
-@pytest.mark.parametrize("name", MATCHERS.entries)
-def test_every_matcher_parameter_has_limits(name: str) -> None:
-    method = load_matcher(name)
-    numbers = {each.name for each in fields(method) if isinstance(getattr(method, each.name), int | float)}
-    assert set(method.limits) == numbers
-    for parameter, (least, most) in method.limits.items():
-        assert least <= getattr(method, parameter) <= most
-        outside: list[float] = [least - 1, int(most) + 1]
-        if isinstance(getattr(method, parameter), float):
-            outside.append(float("nan"))
-        for value in outside:
-            with pytest.raises(InputError, match=rf"{parameter} is .* it must be between"):
-                load_matcher(name, {parameter: value})
 
 
 def test_densify_filled_points_are_invalid() -> None:

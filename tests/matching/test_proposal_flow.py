@@ -1,4 +1,4 @@
-import math
+"""The matchers of Proposal Flow, from features to flow."""
 
 import numpy as np
 import pytest
@@ -7,128 +7,19 @@ import torch.nn.functional as F
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
-from geomatch.evaluation.metrics.regions import box_iou
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext
 from geomatch.matching.load import load_matcher
 from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
-from geomatch.matching.proposal_flow.hough_scores import hough_bins, hough_votes, smooth_votes
-from geomatch.matching.proposal_flow.offset_scores import neighbours_median
 from geomatch.matching.proposal_flow.pooling import pool
-from geomatch.matching.proposal_flow.proposal_flow import LocalOffsets, ProbabilisticHough, ProposalFlow
-from geomatch.matching.proposal_flow.regions import RegionFeatures, Regions
+from geomatch.matching.proposal_flow.proposal_flow import ProposalFlow
+from geomatch.matching.proposal_flow.regions import RegionFeatures
 from tests.conftest import random_features
 from tests.features.test_extractors import photograph
+from tests.matching.box_problems import admissible, as_regions, problem
 from tests.stub import match_features
 
 NAMES = ("pf-nam", "pf-phm", "pf-lom")
-SIZES = (180, 240), (300, 200)
-
-
-def random_boxes(count: int, size: tuple[int, int], seed: int) -> np.ndarray:
-    """Of at least some pixels a side, so that aspects stay within reach of each other."""
-    random = np.random.default_rng(seed)
-    corner = random.uniform(0, 0.6, (count, 2)) * size[::-1]
-    return np.hstack((corner, corner + random.uniform(0.1, 0.4, (count, 2)) * min(size))).astype(np.float32)
-
-
-def problem(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes of two images of SIZES and their similarities, some of them zero."""
-    a, b = random_boxes(14, SIZES[0], seed), random_boxes(17, SIZES[1], seed + 1000)
-    similarity = np.random.default_rng(seed).uniform(-0.3, 1, (14, 17)).clip(0).astype(np.float32)
-    return a, b, similarity
-
-
-def scaled(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """In an image whose longer side is 300 pixels and that begins at 0."""
-    return (boxes.astype(np.float64) + 0.5) * 300 / max(size)
-
-
-def admissible(first: np.ndarray, second: np.ndarray) -> bool:
-    aspects = [(box[2] - box[0]) / (box[3] - box[1]) for box in (first, second)]
-    return 0.5 < aspects[0] / aspects[1] < 2
-
-
-def area(box: np.ndarray) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
-
-
-def centre(box: np.ndarray) -> np.ndarray:
-    return (box[:2] + box[2:]) / 2
-
-
-def slow_hough(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Votes and scores z, pair after pair."""
-    (height_a, width_a), (height_b, width_b) = (np.array(size) * 300 / max(size) for size in SIZES)
-    cell = max(math.sqrt(4 * width_b * height_b / 8000), 5)
-    columns, rows = round(2 * width_b / cell), round(2 * height_b / cell)
-    votes, bins = np.zeros((20, rows, columns)), {}
-    for i, box in enumerate(a):
-        best: dict[tuple[int, int, int], float] = {}
-        for j, partner in enumerate(b):
-            if not admissible(box, partner) or s[i, j] == 0:
-                continue
-            x = partner[0] + (width_a - box[0]) / (box[2] - box[0]) * (partner[2] - partner[0])
-            y = partner[1] + (height_a - box[1]) / (box[3] - box[1]) * (partner[3] - partner[1])
-            scale = math.log2(area(partner) / area(box))
-            at = (
-                math.floor((scale + 4) / 8 * 20),
-                math.floor(y / (2 * height_b) * rows),
-                math.floor(x / (2 * width_b) * columns),
-            )
-            if all(0 <= k < length for k, length in zip(at, votes.shape, strict=True)):
-                bins[i, j] = at
-                best[at] = max(best.get(at, 0), float(s[i, j]))
-        for at, vote in best.items():
-            votes[at] += vote
-    scores = np.zeros(s.shape)
-    for (i, j), at in bins.items():
-        smooth = weight = 0.0
-        for shift in np.ndindex(5, 5, 5):
-            kernel = math.exp(-sum((k - 2) ** 2 for k in shift) / (2 * (5 / (4 * math.sqrt(2 * math.log(2)))) ** 2))
-            near = tuple(k + step - 2 for k, step in zip(at, shift, strict=True))
-            weight += kernel
-            if all(0 <= k < length for k, length in zip(near, votes.shape, strict=True)):
-                smooth += kernel * votes[near]
-        scores[i, j] = s[i, j] * smooth / weight
-    return votes, scores
-
-
-def slow_median(values: list[float]) -> float:
-    """20 steps of re-weighted least squares from the mean."""
-    median = sum(values) / len(values)
-    for _ in range(20):
-        weights = [1 / max(abs(value - median), 1e-6) for value in values]
-        median = sum(w * value for w, value in zip(weights, values, strict=True)) / sum(weights)
-    return median
-
-
-def slow_local_offsets(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> np.ndarray:
-    s = np.array([[s[i, j] if admissible(a[i], b[j]) else 0.0 for j in range(len(b))] for i in range(len(a))])
-
-    def offset(i: int, j: int) -> tuple[float, float, float]:
-        return (*(centre(a[i]) - centre(b[j])).tolist(), area(a[i]) / area(b[j]))
-
-    best = s.max(axis=1)
-    scores = np.zeros(s.shape)
-    for i, box in enumerate(a):
-        overlapping = [
-            n for n, other in enumerate(a) if (np.minimum(box[2:], other[2:]) > np.maximum(box[:2], other[:2])).all()
-        ]
-        matched = [n for n in overlapping if best[n] > 0]
-        if not matched:
-            continue
-        offsets = [offset(n, int(s[n].argmax())) for n in matched]
-        medians = [slow_median(list(values)) for values in zip(*offsets, strict=True)]
-        support = sum(best[n] for n in overlapping) / sum(best)
-        for j in range(len(b)):
-            x, y, scale = (value - median for value, median in zip(offset(i, j), medians, strict=True))
-            scores[i, j] = s[i, j] * math.exp(-0.05 * math.hypot(x, y) - 0.3 * abs(scale)) * support
-    return scores
-
-
-def as_regions(a: np.ndarray, b: np.ndarray) -> tuple[Regions, Regions]:
-    return Regions.of(torch.from_numpy(a), SIZES[0]), Regions.of(torch.from_numpy(b), SIZES[1])
 
 
 def with_image(features: FeatureMap) -> RegionFeatures:
@@ -140,77 +31,6 @@ def flow_method(name: str, **parameters: object) -> ProposalFlow:
     method = load_matcher(name, parameters)
     assert isinstance(method, ProposalFlow)
     return method
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_hough_votes_and_scores_equal_a_slow_loop(seed: int) -> None:
-    a, b, s = problem(seed)
-    votes, scores = slow_hough(scaled(a, SIZES[0]), scaled(b, SIZES[1]), s)
-    source, target = as_regions(a, b)
-    similarity = torch.from_numpy(s) * source.has_similar_aspect(target)
-    bins, shape = hough_bins(source, target)
-    found = hough_votes(similarity, torch.where(similarity > 0, bins, -1), shape)
-    assert (votes > 0).sum() > 50
-    np.testing.assert_allclose(found, votes, atol=1e-5)
-    found = ProbabilisticHough().scores(similarity, source, target, 1 << 20)
-    np.testing.assert_allclose(found, scores, atol=1e-5)
-
-
-def test_hough_votes_count_a_box_once_a_bin() -> None:
-    similarity, bins = torch.tensor([[0.2, 0.7, 0.4], [0.5, 0.9, 0.1]]), torch.tensor([[3, 3, 0], [3, -1, 5]])
-    votes = hough_votes(similarity, bins, (1, 2, 3))
-    torch.testing.assert_close(votes, torch.tensor([[[0.4, 0, 0], [0.7 + 0.5, 0, 0.1]]]))
-
-
-def test_smooth_votes_keeps_the_sum_over_five_bins() -> None:
-    votes = torch.zeros(9, 9, 9)
-    votes[4, 4, 4] = 8
-    found = smooth_votes(votes)
-    assert float(found.sum()) == pytest.approx(8)
-    assert (found[2:7, 2:7, 2:7] > 0).all()
-    assert int((found > 0).sum()) == 125
-    assert float(found[4, 4, 5] / found[4, 4, 4]) == pytest.approx(math.exp(-0.5 / 1.0617**2), abs=1e-4)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_offset_scores_equal_a_slow_loop(seed: int) -> None:
-    a, b, s = problem(seed)
-    expected = slow_local_offsets(scaled(a, SIZES[0]), scaled(b, SIZES[1]), s)
-    source, target = as_regions(a, b)
-    found = LocalOffsets().scores(torch.from_numpy(s) * source.has_similar_aspect(target), source, target, 1 << 20)
-    assert (expected > 0).sum() > 50
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_neighbours_median_is_near_the_true_one() -> None:
-    """Odd numbers of members, for which the median is one of them."""
-    random = np.random.default_rng(0)
-    offsets = torch.from_numpy(random.normal(size=(3, 41))).float() * 20
-    around = torch.zeros(41, 41, dtype=torch.bool)
-    for row in around:
-        row[torch.from_numpy(random.permutation(41)[: 2 * random.integers(2, 20) + 1])] = True
-    found = neighbours_median(offsets, around, 1 << 20)
-    exact = torch.stack([torch.stack([values[members].median() for members in around]) for values in offsets])
-    assert (found - exact).abs().median() < 0.05
-    torch.testing.assert_close(neighbours_median(offsets, around, 12 * 41), found, atol=1e-4, rtol=0)
-    assert neighbours_median(offsets, torch.zeros_like(around), 1 << 20).abs().max() == 0
-
-
-def test_has_similar_aspect_within_a_factor_of_two() -> None:
-    square, wide, wider = [0.0, 0, 40, 40], [0.0, 0, 40, 24], [0.0, 0, 40, 20]
-    regions = Regions.of(torch.tensor([square, wide, wider]), (100, 100))
-    assert regions.has_similar_aspect(regions).tolist() == [
-        [True, True, False],
-        [True, True, True],
-        [False, True, True],
-    ]
-
-
-def test_intersection_over_union_equals_the_metric() -> None:
-    boxes = random_boxes(14, SIZES[0], 0)
-    first, second = (each.reshape(-1, 4) for each in np.broadcast_arrays(boxes[:, None], boxes))
-    found = Regions.of(torch.from_numpy(boxes), SIZES[0]).intersection_over_union()
-    np.testing.assert_allclose(found.flatten(), box_iou(first, second), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,43 @@
+"""What holds for every registered matcher."""
+
+from dataclasses import fields
+
+import pytest
+
+from geomatch.errors import InputError
+from geomatch.matching.load import load_matcher
+from geomatch.registry import MATCHERS
+from tests.conftest import random_features
+from tests.stub import match_features
+
+
+@pytest.mark.parametrize("name", [*MATCHERS.entries, *MATCHERS.aliases])
+def test_every_matcher_matches_identical_images(name: str) -> None:
+    features = random_features(6, 7, channels=32, sigma=0.1)
+    found = match_features(name, features, features)
+    assert found.flow.abs().max() < 1e-4
+    assert bool(found.valid.all())
+
+
+@pytest.mark.parametrize("name", MATCHERS.entries)
+def test_every_matcher_parameter_has_limits(name: str) -> None:
+    method = load_matcher(name)
+    numbers = {each.name for each in fields(method) if isinstance(getattr(method, each.name), int | float)}
+    assert set(method.limits) == numbers
+    for parameter, (least, most) in method.limits.items():
+        assert least <= getattr(method, parameter) <= most
+        outside: list[float] = [least - 1, int(most) + 1]
+        if isinstance(getattr(method, parameter), float):
+            outside.append(float("nan"))
+        for value in outside:
+            with pytest.raises(InputError, match=rf"{parameter} is .* it must be between"):
+                load_matcher(name, {parameter: value})
+
+
+def test_load_matcher_answers_errors_with_known_names() -> None:
+    with pytest.raises(InputError, match="nn, mutual, hough"):
+        load_matcher("sift-flow")
+    with pytest.raises(InputError, match="nn has no parameter 'blur': it has window, temperature"):
+        load_matcher("nn", {"blur": 1})
+    with pytest.raises(InputError, match="'wide' is not a whole number"):
+        load_matcher("nn", {"window": "wide"})
