@@ -40,11 +40,8 @@ class FlowField:
 
     @classmethod
     def of(cls, correspondence: Correspondence) -> FlowField:
-        return cls(
-            correspondence.flow.cpu().numpy(),
-            correspondence.valid.cpu().numpy(),
-            correspondence.confidence.cpu().numpy(),
-        )
+        maps = correspondence.flow, correspondence.valid, correspondence.confidence
+        return cls(*(each.cpu().numpy() for each in maps))
 
 
 def encode_flo(field: FlowField) -> bytes:
@@ -90,10 +87,8 @@ def decode_npy(content: bytes) -> FlowField:
 def encode_npz(field: FlowField) -> bytes:
     """A NumPy archive with the arrays ``flow``, ``valid`` and ``confidence`` of a `FlowField`."""
     buffer = io.BytesIO()
-    if field.confidence is None:
-        np.savez_compressed(buffer, flow=field.flow, valid=field.valid)
-    else:
-        np.savez_compressed(buffer, flow=field.flow, valid=field.valid, confidence=field.confidence)
+    arrays = {name: array for name, array in vars(field).items() if array is not None}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -55,41 +57,43 @@ def load_image(path: Path) -> Tensor:
     Raises InputError, naming the file, if it is missing, empty, damaged, not an image, larger than MAX_PIXELS, narrower
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
     """
-    with opening(path), _open_file(path) as file:
-        return _decode_matchable(file, path)
+    return read_image(path).pixels
 
 
 def read_image(path: Path) -> InputImage:
     """The pixels and the checksum of an image file or pipe. Raises InputError as `load_image` does."""
-    with opening(path), _open_file(path) as file:
+    with opening(path), path.open("rb") as file:
         content = file if file.seekable() else io.BytesIO(file.read())
-        pixels = _decode_matchable(content, path)
+        pixels = checked_size(decode_image(content, str(path)), str(path))
         content.seek(0)
-        return InputImage(path, pixels, hashlib.file_digest(content, "sha256").hexdigest())  # type: ignore[arg-type]
-
-
-def _open_file(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except ValueError as error:  # it has a NUL in it, or surrogates
-        raise InputError(f"{str(path)!r}: no file can have such a name") from error
-
-
-def _decode_matchable(file: IO[bytes], path: Path) -> Tensor:
-    return checked_size(decode_image(file, str(path)), str(path))
+        return InputImage(path, pixels, hashlib.file_digest(content, "sha256").hexdigest())
 
 
 def decode_image(file: IO[bytes], name: str) -> Tensor:
     """The pixels of an open image file, as `load_image` gives them, but of any shape. ``name`` is for messages."""
+    with open_picture(file, name) as picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
+            picture.seek(0)
+        return to_pixels(picture)
+
+
+@contextmanager
+def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
+    """The Pillow picture in an open file, for reading only.
+
+    Raises InputError, which begins with ``name``, for whatever Pillow finds wrong until the picture has been read.
+    """
     try:
-        with _open(file) as image:
-            if image.width * image.height > MAX_PIXELS:
+        # Pillow only warns of a decompression bomb; MAX_PIXELS is checked before any pixel is decoded.
+        with _WARNING_FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(file)
+        with picture:
+            if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            if getattr(image, "n_frames", 1) > 1:
-                warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
-                image.seek(0)
-            return to_pixels(image)
-    except GeomatchWarning:
+            yield picture
+    except (InputError, GeomatchWarning):
         raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first") from error
@@ -97,13 +101,6 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
         raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
     except Exception as error:  # on a damaged file Pillow raises many kinds
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
-
-
-def _open(file: IO[bytes]) -> Image.Image:
-    # Pillow only warns of a decompression bomb; MAX_PIXELS is checked before any pixel is decoded.
-    with _WARNING_FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(file)
 
 
 def png_bytes(picture: Image.Image) -> bytes:

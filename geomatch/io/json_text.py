@@ -13,7 +13,11 @@ from geomatch.io.parsing import read_text
 def json_text(value: object, *, indent: int | None = None) -> str:
     """A value as JSON that can be encoded in UTF-8, also if it holds file names that are not valid Unicode."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return text if text.isascii() or _is_unicode(text) else json.dumps(value, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def read_json(path: Path) -> Any:
@@ -36,11 +40,3 @@ def parse_json(text: str, origin: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{origin}: not JSON ({error})") from error
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

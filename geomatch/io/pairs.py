@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.io.json_text import parse_json
 from geomatch.io.parsing import opening
-from geomatch.io.tables import Row, split_json_lines, split_rows
+from geomatch.io.tables import Row, split_rows
 
 STDIN = "-"
 _SIDES = ("source", "target")
@@ -72,10 +73,11 @@ def _kind(path: Path, text: str) -> str:
 
 def _json_rows(text: str, name: str) -> Iterator[Row]:
     yield Row(name, (), _SIDES)
-    for origin, entry in split_json_lines(text, name):
+    for row in split_rows(text, name, "\n", quoted=False):
+        entry = parse_json(row.values[0], row.origin)
         if not isinstance(entry, dict) or not all(isinstance(entry.get(side), str) for side in _SIDES):
-            raise InputError(f'{origin}: write a pair as {{"source": "a.jpg", "target": "b.jpg"}}')
-        yield Row(origin, (), [entry[side] for side in _SIDES])
+            raise InputError(f'{row.origin}: write a pair as {{"source": "a.jpg", "target": "b.jpg"}}')
+        yield Row(row.origin, (), [entry[side] for side in _SIDES])
 
 
 def _pick(row: Row, columns: Sequence[int], count: int) -> tuple[Path, Path]:

@@ -41,6 +41,8 @@ def opening(name: object) -> Iterator[None]:
     """Turn what opening and reading a file raise into an InputError that names it."""
     try:
         yield
+    except ValueError as error:  # it has a NUL in it, or surrogates
+        raise InputError(f"{str(name)!r}: no file can have such a name") from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except IsADirectoryError as error:

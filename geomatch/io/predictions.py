@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +26,17 @@ def cache_folder() -> Path:
 class PredictionStore:
     """Named arrays by key. They are on the disk, whole, when ``put`` returns.
 
-    Raises InputError if the file is damaged or its folder cannot be written to.
+    Every call raises InputError if the file is damaged or its folder cannot be written to.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._using():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("CREATE TABLE IF NOT EXISTS predictions (key TEXT PRIMARY KEY, arrays BLOB)")
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
 
     @staticmethod
     def delete(path: Path) -> None:
@@ -54,27 +52,27 @@ class PredictionStore:
             self._database.close()
 
     def keys(self) -> set[str]:
-        """The keys that have arrays. Raises InputError."""
-        try:
+        """The keys that have arrays."""
+        with self._using():
             return {key for (key,) in self._database.execute("SELECT key FROM predictions")}
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
 
     def get(self, key: str) -> dict[str, NDArray[np.float64]] | None:
-        """The arrays of ``key``, or None if there are none. Raises InputError."""
-        try:
+        """The arrays of ``key``, or None if there are none."""
+        with self._using():
             row = self._database.execute("SELECT arrays FROM predictions WHERE key = ?", (key,)).fetchone()
             return None if row is None else load(row[0])
-        except (sqlite3.Error, SafetensorError) as error:
-            raise self._unusable(error) from error
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Store the arrays of ``key``, replacing those there. Raises InputError."""
+        """Store the arrays of ``key``, replacing those there."""
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        try:
+        with self._using():
             self._database.execute("INSERT OR REPLACE INTO predictions VALUES (?, ?)", (key, content))
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
 
-    def _unusable(self, error: Exception) -> InputError:
-        return InputError(f"{self.path}: kept predictions cannot be used ({error}); delete it, or run with --fresh")
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error, SafetensorError) as error:
+            raise InputError(
+                f"{self.path}: kept predictions cannot be used ({error}); delete it, or run with --fresh"
+            ) from error

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from geomatch.errors import InputError
-from geomatch.io.json_text import parse_json
 from geomatch.io.parsing import position, read_text, reading
 
 
@@ -105,14 +103,6 @@ def split_rows(text: str, name: str, delimiter: str, *, quoted: bool = True) -> 
     except csv.Error as error:
         kind = "TSV" if delimiter == "\t" else "CSV"
         raise InputError(f"{name}, line {reader.line_num}: not {kind} ({error})") from error
-
-
-def split_json_lines(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    """The origin of each line that is not blank, and its value. Raises InputError, naming the line."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            origin = f"{name}, line {number}"
-            yield origin, parse_json(line, origin)
 
 
 def _is_number(text: str) -> bool:

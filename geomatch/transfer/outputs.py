@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage, Target
 from geomatch.batch.match_record import Record
-from geomatch.errors import InputError
-from geomatch.io.annotations.files import AnnotationOutput, open_output
+from geomatch.io.annotations.files import AnnotationOutput
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import InputImage
-from geomatch.options import FOLDER_FORMATS, AnnotationFormat, Existing
-from geomatch.runtime.shard import Shard
 from geomatch.transfer.manifest import Manifest
-from geomatch.transfer.reference import Reference
 from geomatch.transfer.review import Review
 
 
@@ -65,31 +59,3 @@ class TransferOutputs:
             self.files.close()
         if self.review:
             self.review.close()
-
-
-def open_files(
-    path: Path,
-    format: AnnotationFormat,
-    reference: Reference,
-    targets: Sequence[Target],
-    share: Shard,
-    existing: Existing,
-) -> AnnotationOutput:
-    """The files for this process's ``targets``. Raises InputError, before any work, if they cannot be written."""
-    if share.count > 1 and format not in FOLDER_FORMATS:
-        raise InputError(
-            f"-o {path}: {share.count} processes cannot write one file; "
-            "give a folder with --format labelme or png, or leave out -o and take the lines"
-        )
-    return open_output(path, format, reference.kind, reference.annotations, targets, existing=existing)
-
-
-def open_review(
-    folder: Path, reference: Reference, targets: Sequence[Target], share: Shard, existing: Existing
-) -> Review:
-    """The pictures of this process's ``targets``, each process with a page of its own. Raises InputError likewise."""
-    page = "index.html" if share.count == 1 else f"index-{share.number + 1}-of-{share.count}.html"
-    drawn = reference.image.pixels, reference.annotated
-    review = Review(folder, drawn, reference.annotations.categories, page)
-    review.prepare(targets, shared=existing is not Existing.refused or share.count > 1)
-    return review

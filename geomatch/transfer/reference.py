@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geomatch.annotations import AnnotatedImage, Annotations
+from geomatch.annotations import Annotations
 from geomatch.features.weights import sha256_of
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.images import InputImage, read_image
@@ -29,15 +29,6 @@ class Reference:
         pixels = read_image(image)
         return cls(pixels, file, kind, read_annotations(file, kind, image, pixels.size))
 
-    @property
-    def annotated(self) -> AnnotatedImage:
-        """The image as it was named, and its instances."""
-        return AnnotatedImage(str(self.image.path), self.image.size, self.annotations.instances)
-
     def record(self) -> Mapping[str, Any]:
         """All of it that decides what is found, ready for JSON."""
-        return {
-            "reference_sha256": self.image.sha256,
-            "marks_sha256": sha256_of(self.file),
-            "marks": self.kind.value,
-        }
+        return {"reference_sha256": self.image.sha256, "marks_sha256": sha256_of(self.file), "marks": self.kind.value}

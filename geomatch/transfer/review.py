@@ -12,6 +12,9 @@ from torch import Tensor
 
 from geomatch.annotations import AnnotatedImage, Category, Target
 from geomatch.io.atomic import check_new_folder, clear_unfinished, write_atomically
+from geomatch.options import Existing
+from geomatch.runtime.shard import Shard
+from geomatch.transfer.reference import Reference
 from geomatch.visualize.review import draw_review, review_page
 
 
@@ -27,15 +30,6 @@ class Review:
     categories: Sequence[Category]
     page: str = "index.html"
     _pictures: dict[str, str] = field(default_factory=dict)
-
-    def prepare(self, targets: Sequence[Target], *, shared: bool) -> None:
-        """Remove unfinished files of the targets. shared: the folder may hold other pictures.
-
-        Raises InputError, before any work, if the folder cannot be made, or is not empty and not shared.
-        """
-        check_new_folder(self.folder, overwrite=shared)
-        pictures = {f"{target.stem}.jpg" for target in targets}  # behind a confidence
-        clear_unfinished(self.folder, lambda name: name == self.page or name.partition("-")[2] in pictures)
 
     def add(self, target: Target, pixels: Tensor, found: AnnotatedImage) -> Path:
         """Draw what was found on an image (3, H, W) uint8. The file's name, which is returned, begins with the
@@ -63,6 +57,21 @@ class Review:
         if self._pictures:
             page = review_page(sorted(self._pictures.items()))
             write_atomically(self.folder / self.page, page.encode(errors="replace"))
+
+
+def open_review(
+    folder: Path, reference: Reference, targets: Sequence[Target], share: Shard, existing: Existing
+) -> Review:
+    """The pictures of this process's ``targets``, each process with a page of its own.
+
+    Raises InputError, before any work, if the folder cannot be made, or is not empty and not to be changed.
+    """
+    page = "index.html" if share.count == 1 else f"index-{share.number + 1}-of-{share.count}.html"
+    check_new_folder(folder, overwrite=existing is not Existing.refused or share.count > 1)
+    pictures = {f"{target.stem}.jpg" for target in targets}  # behind a confidence
+    clear_unfinished(folder, lambda name: name == page or name.partition("-")[2] in pictures)
+    drawn = AnnotatedImage(str(reference.image.path), reference.image.size, reference.annotations.instances)
+    return Review(folder, (reference.image.pixels, drawn), reference.annotations.categories, page)
 
 
 def _note(confidence: float, *, found: bool) -> str:

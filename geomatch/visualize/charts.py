@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from geomatch.visualize.markup import Markup, element, joined
+from geomatch.visualize.markup import Markup, element
 
 WIDTH, HEIGHT = 360, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 44
@@ -68,11 +68,9 @@ class Plot:
 
     def position(self, x: float, y: float) -> tuple[float, float]:
         """A point in SVG units, rounded to a hundredth."""
-        across, up = self.x.fraction(x), self.y.fraction(y)
-        return (
-            round(LEFT + across * (WIDTH - LEFT - RIGHT), 2),
-            round(TOP + (1 - up) * (HEIGHT - TOP - BOTTOM), 2),
-        )
+        across = LEFT + self.x.fraction(x) * (WIDTH - LEFT - RIGHT)
+        down = TOP + (1 - self.y.fraction(y)) * (HEIGHT - TOP - BOTTOM)
+        return round(across, 2), round(down, 2)
 
     def path(self, x: Iterable[float], y: Iterable[float]) -> str:
         """SVG path data through points, interrupted where a value is not finite."""
@@ -92,25 +90,20 @@ class Plot:
 
     def grid(self) -> Markup:
         """Lines at the ticks, the numbers beside them, and the labels of the axes."""
-        bottom, middle = HEIGHT - BOTTOM, TOP + (HEIGHT - TOP - BOTTOM) / 2
-        lowest = self.x.ticks[0], self.y.ticks[0]
-        columns = ((self.position(tick, lowest[1])[0], _tick(tick)) for tick in self.x.ticks)
-        rows = ((self.position(lowest[0], tick)[1], _tick(tick)) for tick in self.y.ticks)
-        return element(
-            "g",
-            *(
-                joined(line(x, TOP, x, bottom), element("text", text, x=x, y=bottom + 16, text_anchor="middle"))
-                for x, text in columns
-            ),
-            *(
-                joined(line(LEFT, y, WIDTH - RIGHT, y), element("text", text, x=LEFT - 7, y=y + 4, text_anchor="end"))
-                for y, text in rows
-            ),
-            line(LEFT, bottom, WIDTH - RIGHT, bottom, style="axis"),
-            element("text", self.x.label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, text_anchor="middle"),
+        right, bottom, middle = WIDTH - RIGHT, HEIGHT - BOTTOM, TOP + (HEIGHT - TOP - BOTTOM) / 2
+        parts = []
+        for tick in self.x.ticks:
+            x, _ = self.position(tick, self.y.ticks[0])
+            parts += [line(x, TOP, x, bottom), element("text", _tick(tick), x=x, y=bottom + 16, text_anchor="middle")]
+        for tick in self.y.ticks:
+            _, y = self.position(self.x.ticks[0], tick)
+            parts += [line(LEFT, y, right, y), element("text", _tick(tick), x=LEFT - 7, y=y + 4, text_anchor="end")]
+        parts += [
+            line(LEFT, bottom, right, bottom, style="axis"),
+            element("text", self.x.label, x=(LEFT + right) / 2, y=HEIGHT - 8, text_anchor="middle"),
             element("text", self.y.label, transform=f"translate(12 {middle:g}) rotate(-90)", text_anchor="middle"),
-            class_="grid",
-        )
+        ]
+        return element("g", *parts, class_="grid")
 
 
 def chart_svg(title: str, description: str, *parts: Markup) -> Markup:

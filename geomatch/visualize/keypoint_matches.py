@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -100,13 +102,7 @@ class _Markers:
         x, y = (point + 0.5) * self.scale - 0.5
         return float(x) + self.left, float(y) + MARGIN * _PIXEL
 
-    def _circle(
-        self,
-        centre: NDArray[np.float64],
-        radius: float,
-        fill: Colour | None = None,
-        outline: Colour | None = None,
-        width: int = 1,
-    ) -> None:
+    def _circle(self, centre: NDArray[np.float64], radius: float, **style: Any) -> None:
+        """style: of the ellipse that Pillow draws."""
         x, y = self._position(centre)
-        self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=outline, width=width)
+        self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), **style)

@@ -62,11 +62,13 @@ def transfer(
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
 
     from geomatch.batch.match_record import settings_record
+    from geomatch.io.annotations.files import open_output
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
-    from geomatch.transfer.outputs import TransferOutputs, open_files, open_review
+    from geomatch.transfer.outputs import TransferOutputs
     from geomatch.transfer.reference import Reference
+    from geomatch.transfer.review import open_review
     from geomatch.transfer.transfer import InstanceTransfer
     from geomatch.transfer.transfer_many import name_targets, transfer_many
 
@@ -74,7 +76,10 @@ def transfer(
     marked = Reference.read(reference, file, kind)
     written = format or marked.annotations.format
     targets = share.part(name_targets(expand_names(images, null=null)))
-    files = open_files(output, written, marked, targets, share, existing) if output else None
+    files = None
+    if output:
+        annotations = marked.annotations
+        files = open_output(output, written, kind, annotations, targets, existing=existing, processes=share.count)
     pictures = open_review(review, marked, targets, share, existing) if review else None
 
     assign_gpu()

@@ -6,7 +6,7 @@ first pixel: half a pixel is subtracted on reading and added on writing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def read_coco(
             category = categories.get(annotation["category_id"])
             if category is None:
                 raise ValueError(f"its category {annotation['category_id']!r} is not among the document's")
-            instances.append(Instance(category.name, len(instances) + 1, _SHAPES[kind](annotation, category, size)))
+            instances.append(Instance(category.name, len(instances) + 1, _read_shape(kind, annotation, category, size)))
     return Annotations(instances, AnnotationFormat.coco, list(categories.values()))
 
 
@@ -165,7 +165,20 @@ def _write_category(category: Category) -> dict[str, Any]:
     return fields
 
 
-def _read_keypoints(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Keypoints:  # noqa: ARG001
+def _read_shape(
+    kind: AnnotationKind, annotation: Mapping[str, Any], category: Category, size: tuple[int, int]
+) -> Keypoints | Region | Box:
+    match kind:
+        case AnnotationKind.keypoints:
+            return _read_keypoints(annotation, category)
+        case AnnotationKind.masks:
+            return _read_region(annotation["segmentation"], size)
+        case AnnotationKind.boxes:
+            left, top, width, height = (position(value) for value in annotation["bbox"])
+            return left - HALF, top - HALF, left + width - HALF, top + height - HALF
+
+
+def _read_keypoints(annotation: Mapping[str, Any], category: Category) -> Keypoints:
     values = annotation["keypoints"]
     if len(values) % 3:
         raise ValueError("its keypoints are not triples x, y, visibility")
@@ -178,8 +191,7 @@ def _read_keypoints(annotation: Mapping[str, Any], category: Category, size: tup
     return Keypoints(names, points[:, :2].copy(), points[:, 2].astype(np.int64))
 
 
-def _read_region(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Region:  # noqa: ARG001
-    written = annotation["segmentation"]
+def _read_region(written: Any, size: tuple[int, int]) -> Region:
     if isinstance(written, dict):
         if written["size"] != list(size):
             raise ValueError(f"its mask is of size {written['size']}, the image has height and width {list(size)}")
@@ -198,19 +210,6 @@ def _read_corners(values: Sequence[object]) -> Points:
     if len(values) > 2 * MAX_CORNERS:
         raise ValueError(f"a polygon has more than {MAX_CORNERS} corners")
     return np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 2)
-
-
-def _read_box(annotation: Mapping[str, Any], category: Category, size: tuple[int, int]) -> Box:  # noqa: ARG001
-    left, top, width, height = (position(value) for value in annotation["bbox"])
-    return left - HALF, top - HALF, left + width - HALF, top + height - HALF
-
-
-_Shape = Callable[[Mapping[str, Any], Category, tuple[int, int]], Keypoints | Region | Box]
-_SHAPES: Mapping[AnnotationKind, _Shape] = {
-    AnnotationKind.keypoints: _read_keypoints,
-    AnnotationKind.masks: _read_region,
-    AnnotationKind.boxes: _read_box,
-}
 
 
 def _keypoint_fields(keypoints: Keypoints, names: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from geomatch.io.annotations.label_image import encode_label_image, read_label_i
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.atomic import check_new_file, check_new_folder, clear_unfinished, write_atomically
 from geomatch.io.json_text import read_json
-from geomatch.options import AnnotationFormat, AnnotationKind, Existing
+from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
 HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
     AnnotationFormat.coco: frozenset(AnnotationKind),
@@ -95,48 +94,9 @@ def _checked(path: Path, instance: Instance, image: Path, size: tuple[int, int])
             return replace(instance, shape=cut)
 
 
-class AnnotationOutput(ABC):
-    """Files that annotations are written to, from several threads at once. Each appears whole or not at all."""
+class AnnotationDocument:
+    """One file for all images, written when it is closed. Several threads may use it."""
 
-    @abstractmethod
-    def file(self, target: Target) -> Path:
-        """The file that an image's annotations are, or will be, in."""
-
-    @abstractmethod
-    def add(self, target: Target, found: AnnotatedImage) -> None:
-        """Take the annotations of an image. Raises InputError."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Write what is not written yet. Raises InputError."""
-
-
-def open_output(
-    path: Path,
-    format: AnnotationFormat,
-    kind: AnnotationKind,
-    reference: Annotations,
-    targets: Sequence[Target],
-    *,
-    existing: Existing,
-) -> AnnotationOutput:
-    """One document for all images, or, for a format of `FOLDER_FORMATS`, a folder with a file for each of ``targets``.
-
-    Raises InputError, before any work, if it cannot be written, or if a file exists and is not to be replaced.
-    """
-    _check_holds(path, format, kind)
-    match format:
-        case AnnotationFormat.coco:
-            return _Document(path, CocoDocument(reference), existing)
-        case AnnotationFormat.csv:
-            return _Document(path, AnnotationTable(kind), existing)
-        case AnnotationFormat.labelme:
-            return _Folder(path, ".json", lambda image: encode_labelme(image, path), targets, existing)
-        case AnnotationFormat.png:
-            return _Folder(path, ".png", lambda image: encode_label_image(image, reference), targets, existing)
-
-
-class _Document(AnnotationOutput):
     def __init__(self, path: Path, document: CocoDocument | AnnotationTable, existing: Existing) -> None:
         if existing is Existing.kept:
             raise InputError(
@@ -148,16 +108,21 @@ class _Document(AnnotationOutput):
         self._path, self._document = path, document
 
     def file(self, target: Target) -> Path:  # noqa: ARG002
+        """The file that an image's annotations are, or will be, in."""
         return self._path
 
     def add(self, target: Target, found: AnnotatedImage) -> None:
+        """Take the annotations of an image."""
         self._document.add(target.number, found)
 
     def close(self) -> None:
+        """Write the file. Raises InputError."""
         write_atomically(self._path, self._document.content())
 
 
-class _Folder(AnnotationOutput):
+class AnnotationFolder:
+    """A folder with a file for each image, written at once. Several threads may use it."""
+
     def __init__(
         self,
         folder: Path,
@@ -177,11 +142,49 @@ class _Folder(AnnotationOutput):
         clear_unfinished(folder, {file.name for file in files}.__contains__)
 
     def file(self, target: Target) -> Path:
+        """The file that an image's annotations are, or will be, in."""
         return self._folder / f"{target.stem}{self._suffix}"
 
     def add(self, target: Target, found: AnnotatedImage) -> None:
+        """Write the annotations of an image. Raises InputError."""
         content = self._encode(found)
         self._folder.mkdir(exist_ok=True)
         write_atomically(self.file(target), content)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing: every file is written already."""
+
+
+AnnotationOutput = AnnotationDocument | AnnotationFolder
+
+
+def open_output(
+    path: Path,
+    format: AnnotationFormat,
+    kind: AnnotationKind,
+    reference: Annotations,
+    targets: Sequence[Target],
+    *,
+    existing: Existing,
+    processes: int = 1,
+) -> AnnotationOutput:
+    """A folder for ``targets`` if ``format`` is one of `FOLDER_FORMATS`, otherwise one document.
+
+    processes: how many share the work. Raises InputError, before any work, if the format cannot hold ``kind`` or be
+    written by several processes, if the path cannot be written, or if a file exists and is not to be replaced.
+    """
+    _check_holds(path, format, kind)
+    if processes > 1 and format not in FOLDER_FORMATS:
+        raise InputError(
+            f"-o {path}: {processes} processes cannot write one file; "
+            "give a folder with --format labelme or png, or leave out -o and take the lines"
+        )
+    match format:
+        case AnnotationFormat.coco:
+            return AnnotationDocument(path, CocoDocument(reference), existing)
+        case AnnotationFormat.csv:
+            return AnnotationDocument(path, AnnotationTable(kind), existing)
+        case AnnotationFormat.labelme:
+            return AnnotationFolder(path, ".json", lambda image: encode_labelme(image, path), targets, existing)
+        case AnnotationFormat.png:
+            return AnnotationFolder(path, ".png", lambda image: encode_label_image(image, reference), targets, existing)

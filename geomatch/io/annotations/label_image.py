@@ -10,8 +10,8 @@ from PIL import Image
 
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, LabelColours, Region, categories_of
 from geomatch.errors import InputError
-from geomatch.io.images import png_bytes
-from geomatch.io.parsing import check_masks, reading
+from geomatch.io.images import open_picture, png_bytes
+from geomatch.io.parsing import check_masks, opening, reading
 from geomatch.options import AnnotationFormat, MaskEncoding
 
 _MODES = ("1", "L", "P", "I;16", "I")
@@ -22,19 +22,14 @@ def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
 
     size: (height, width) of the annotated image, which the label image must have. Raises InputError.
     """
-    try:
-        with Image.open(path) as picture:
-            if (picture.height, picture.width) != size:
-                own = f"{picture.width}x{picture.height}"
-                raise InputError(f"{path}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
-            if picture.mode not in _MODES:
-                raise InputError(f"{path}: not a label image; it is {picture.mode}, not grey or a palette")
-            colours = LabelColours(picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ())
-            values = np.asarray(picture).astype(np.int64)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged or not an image ({error})") from error
+    with opening(path), path.open("rb") as file, open_picture(file, str(path)) as picture:
+        if (picture.height, picture.width) != size:
+            own = f"{picture.width}x{picture.height}"
+            raise InputError(f"{path}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
+        if picture.mode not in _MODES:
+            raise InputError(f"{path}: not a label image; it is {picture.mode}, not grey or a palette")
+        colours = LabelColours(picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ())
+        values = np.asarray(picture).astype(np.int64)
     labels = [int(value) for value in np.unique(values) if value]
     with reading(str(path)):
         check_masks(len(labels), size)

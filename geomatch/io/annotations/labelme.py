@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -73,7 +73,7 @@ def read_labelme(
                 shapes.append(_read_shape(shape, number, size))
     with reading(str(path)):
         instances = [
-            Instance(label, number, shape) for number, (label, shape) in enumerate(_ASSEMBLERS[kind](shapes, size), 1)
+            Instance(label, number, shape) for number, (label, shape) in enumerate(_assemble(kind, shapes, size), 1)
         ]
     return Annotations(instances, AnnotationFormat.labelme, categories_of(instances))
 
@@ -136,7 +136,20 @@ def _unpack_mask(packed: str, corner: NDArray[np.float64], size: tuple[int, int]
     return mask
 
 
-def _assemble_keypoints(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterator[tuple[str, Keypoints]]:  # noqa: ARG001
+def _assemble(
+    kind: AnnotationKind, shapes: Sequence[_Shape], size: tuple[int, int]
+) -> Iterator[tuple[str, Keypoints | Region | Box]]:
+    """The label and the shape of each instance."""
+    match kind:
+        case AnnotationKind.keypoints:
+            return _assemble_keypoints(shapes)
+        case AnnotationKind.masks:
+            return _assemble_regions(shapes, size)
+        case AnnotationKind.boxes:
+            return _assemble_boxes(shapes)
+
+
+def _assemble_keypoints(shapes: Sequence[_Shape]) -> Iterator[tuple[str, Keypoints]]:
     """Points of one group, or without a group, are one instance."""
     groups: dict[object, list[_Shape]] = {}
     for shape in shapes:
@@ -159,18 +172,10 @@ def _assemble_regions(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterat
         yield members[0].label, Region(mask)
 
 
-def _assemble_boxes(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterator[tuple[str, Box]]:  # noqa: ARG001
+def _assemble_boxes(shapes: Sequence[_Shape]) -> Iterator[tuple[str, Box]]:
     for shape in shapes:
         (left, top), (right, bottom) = shape.marked.min(axis=0).tolist(), shape.marked.max(axis=0).tolist()
         yield shape.label, (left, top, right, bottom)
-
-
-_Assembler = Callable[[Sequence[_Shape], tuple[int, int]], Iterator[tuple[str, Keypoints | Region | Box]]]
-_ASSEMBLERS: Mapping[AnnotationKind, _Assembler] = {
-    AnnotationKind.keypoints: _assemble_keypoints,
-    AnnotationKind.masks: _assemble_regions,
-    AnnotationKind.boxes: _assemble_boxes,
-}
 
 
 def _write_instance(instance: Instance) -> Iterator[dict[str, Any]]:
