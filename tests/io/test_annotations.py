@@ -256,7 +256,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.csv", "x,y,visibility\n1,2,9\n", KEYPOINTS, "should be 0, 1 or 2"),
         ("marked.csv", "x,y\n1,2\n", MASKS, "format csv holds no masks: coco, labelme, png do"),
         ("marked.png", "text", KEYPOINTS, "format png holds no keypoints"),
-        ("marked.png", "text", MASKS, "damaged or not an image"),
+        ("marked.png", "text", MASKS, "not an image file"),
     ],
 )
 def test_read_annotations_names_what_is_wrong(
