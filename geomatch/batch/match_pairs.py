@@ -23,7 +23,7 @@ from geomatch.batch.match_record import (
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
-from geomatch.io.atomic import check_writable, clear_unfinished
+from geomatch.io.atomic import check_new_folder, clear_unfinished
 from geomatch.io.images import InputImage, read_image
 from geomatch.io.names import unique_names
 from geomatch.pipeline import Pipeline
@@ -77,12 +77,8 @@ def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool
     Only the pairs' own folders are looked at, since other processes may be at work beside them. Raises InputError if
     ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        advice = "; make the folder above it first" if isinstance(error, FileNotFoundError) else ""
-        raise InputError(f"{folder}: cannot be made ({error.strerror}){advice}") from error
-    check_writable(folder / "pair")
+    check_new_folder(folder, overwrite=True)
+    folder.mkdir(exist_ok=True)
     names = {pair.folder.name for pair in pairs}
     if not overwrite and (taken := sorted({entry.name for entry in folder.iterdir()} & names)):
         raise InputError(

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli import completion
 from geomatch.errors import InputError
 from geomatch.options import PRESETS, Device, Preset
-from geomatch.registry import FEATURES, MATCHERS
+from geomatch.registry import FEATURES, MATCHERS, Registry
 
 if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
@@ -44,11 +43,16 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
     return given
 
 
+def names_in(registry: Registry) -> Callable[[str], list[str]]:
+    """Completes a name of a registry, in the shell."""
+    return lambda incomplete: [name for name in registry.names() if name.startswith(incomplete)]
+
+
 Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        autocompletion=completion.features,
+        autocompletion=names_in(FEATURES),
         help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, combined:1+0.8 or "
         "hypercolumn:2+3; by default those of the weights given, or the preset's.",
     ),
@@ -57,7 +61,7 @@ MatcherName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        autocompletion=completion.matchers,
+        autocompletion=names_in(MATCHERS),
         help=f"{', '.join(MATCHERS.entries)}; by default the preset's.",
     ),
 ]
@@ -76,6 +80,10 @@ MinConfidence = Annotated[
 CacheFolder = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder to keep features in from one run to the next, in half precision."),
+]
+DatasetFolder = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -131,27 +139,31 @@ DEFAULTS = PipelineOptions()
 
 def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its parameter ``pipeline: PipelineOptions``, the options of these names."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = {name: parameter for name, parameter in _parameters_of(PipelineOptions).items() if name in names}
-        parameters: list[inspect.Parameter] = []
-        for name, parameter in _parameters_of(command).items():
-            parameters += options.values() if name == "pipeline" else [parameter]
-
-        @functools.wraps(command)
-        def with_options(**given: Any) -> None:
-            chosen = {name: given.pop(name) for name in options}
-            command(**given, pipeline=PipelineOptions(**chosen))
-
-        del with_options.__wrapped__
-        with_options.__annotations__ = {}
-        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-        )
-        return with_options
-
-    return decorate
+    options = {name: parameter for name, parameter in parameters_of(PipelineOptions).items() if name in names}
+    return lambda command: replace_parameter(command, "pipeline", options, PipelineOptions)
 
 
-def _parameters_of(callable_: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(callable_, eval_str=True).parameters
+def replace_parameter(
+    command: Callable[..., None], name: str, options: Mapping[str, inspect.Parameter], make: Callable[..., object]
+) -> Callable[..., None]:
+    """The command with ``options`` in place of its parameter ``name``, whose value ``make`` makes from theirs."""
+    parameters: list[inspect.Parameter] = []
+    for each, parameter in parameters_of(command).items():
+        parameters += options.values() if each == name else [parameter]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        values = {option: given.pop(option) for option in options}
+        command(**given, **{name: make(**values)})
+
+    del with_options.__wrapped__
+    with_options.__annotations__ = {}
+    with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    return with_options
+
+
+def parameters_of(function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function by name, their annotations evaluated."""
+    return inspect.signature(function, eval_str=True).parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from geomatch.cli.console import notify
-from geomatch.cli.options import DeviceChoice, Quiet, parse_assignments
+from geomatch.cli.options import DeviceChoice, Quiet, parameters_of, parse_assignments, replace_parameter
 from geomatch.options import Device, Precision, Recipe
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from geomatch.training.trainer import Optimisation, TrainingRun
 
     AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
-
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def _of_preset(about: str, **more: Any) -> Any:
@@ -146,29 +143,18 @@ ANCHORNET = SettingNames(
 
 
 def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of its first parameter, the options of `TrainingOptions` and the old ones, hidden."""
+    """Give a command, in place of its parameter ``training``, the options of `TrainingOptions`, and hidden the old."""
     about = f"Another setting; repeatable. One of {', '.join(settings.names.split())}."
+    options = dict(parameters_of(TrainingOptions))
+    texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]
+    options["settings"] = options["settings"].replace(annotation=texts)
+    hidden = Annotated[str | None, typer.Option(hidden=True)]
+    for old in settings.old_options:
+        options[old] = inspect.Parameter(old, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden)
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        shared = dict(inspect.signature(TrainingOptions, eval_str=True).parameters)
-        texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]
-        shared["settings"] = shared["settings"].replace(annotation=texts)
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        hidden = Annotated[str | None, typer.Option(hidden=True)]
-        old = [inspect.Parameter(each, _KEYWORD, default=None, annotation=hidden) for each in settings.old_options]
+    def make(**given: Any) -> TrainingOptions:
+        old = {setting: given.pop(option) for option, setting in settings.old_options.items()}
+        texts = [f"{setting}={text}" for setting, text in old.items() if text is not None]
+        return TrainingOptions(**given | {"settings": [*texts, *(given["settings"] or ())]})
 
-        @functools.wraps(command)
-        def with_options(**given: Any) -> None:
-            values = {name: given.pop(option) for option, name in settings.old_options.items()}
-            texts = [f"{name}={text}" for name, text in values.items() if text is not None]
-            chosen = {name: given.pop(name) for name in shared}
-            command(TrainingOptions(**chosen | {"settings": [*texts, *(chosen["settings"] or ())]}), **given)
-
-        del with_options.__wrapped__
-        with_options.__annotations__ = {}
-        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter.replace(kind=_KEYWORD) for parameter in (*shared.values(), *own, *old)]
-        )
-        return with_options
-
-    return decorate
+    return lambda command: replace_parameter(command, "training", options, make)

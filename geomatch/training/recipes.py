@@ -1,4 +1,7 @@
-"""Recipes by name, as `--preset` of `geomatch train introspection` and `anchornet` offers them, and changes to them."""
+"""Recipes by name, as `--preset` of `geomatch train introspection` and `anchornet` offers them, and changes to them.
+
+A recipe states only what differs from the defaults of its dataclasses.
+"""
 
 from __future__ import annotations
 
@@ -23,43 +26,21 @@ AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
 
 SHIPPED = (
     IntrospectionRecipe(
-        network=IntrospectionConfig(trunk="resnet50v2", stage=3, descriptor_size=256),
         view_size=225,  # one more than a multiple of the stride: cells lie from edge to edge
-        batch_size=4,
-        batches=Batches.one_class,
-        classes=(),
         similarity_weight=200.0,
     ),
-    Optimisation(
-        steps=1100,
-        batches_per_step=1,
-        ema_decay=0.0,
-        wise_ft_alpha=0.7,
-        warmup_steps=50,
-        trunk_learning_rate=5e-5,
-        head_learning_rate=2e-4,
-    ),
+    Optimisation(steps=1100, wise_ft_alpha=0.7, warmup_steps=50, trunk_learning_rate=5e-5, head_learning_rate=2e-4),
 )
 """How the shipped weights are made: all our choice, except for the paper's loss."""
 
 PAPER = (
     IntrospectionRecipe(
         network=IntrospectionConfig(trunk="resnet50", stage=4, descriptor_size=2048),
-        view_size=224,
-        batch_size=4,
         batches=Batches.mixed,
         classes=RIGID_CLASSES,
         similarity_weight=0.0,
     ),
-    Optimisation(
-        steps=2400,
-        batches_per_step=1,
-        ema_decay=0.0,
-        wise_ft_alpha=1.0,
-        warmup_steps=100,
-        trunk_learning_rate=3e-5,
-        head_learning_rate=1e-4,
-    ),
+    Optimisation(),
 )
 """The paper's network (ResNet-50, its last stage dilated at stride 16, 2048 numbers a descriptor), views of 224 x 224,
 loss and 12 rigid classes, of photographs drawn together whatever they show.
@@ -69,36 +50,22 @@ activation, the ranges of warps and colours, the head's start from principal com
 """
 
 SHIPPED_ANCHORS = (
-    AnchorRecipe(
-        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 2, 3), tap_size=128, stride=8, filters=64, code_size=256),
-        view_size=225,
-        batch_size=8,
-        discriminability=Discriminability.bounded,
-        auxiliary=0.3,
-        filter_diversity=1.0,
-        response_diversity=1.0,
-        code_steps=100,
-        code_learning_rate=1e-4,
-        held_out=0.05,
-    ),
-    Optimisation(steps=1200, batches_per_step=1, warmup_steps=20, trunk_learning_rate=0.0, head_learning_rate=1e-2),
+    AnchorRecipe(network=AnchorConfig(classes=VOC_CLASSES, filters=64)),
+    Optimisation(steps=1200, warmup_steps=20, trunk_learning_rate=0.0, head_learning_rate=1e-2),
 )
 """How the shipped anchors are made: on the frozen trunk of the shipped introspection weights."""
 
 PAPER_ANCHORS = (
     AnchorRecipe(
-        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 3, 4), tap_size=256, stride=4, filters=200, code_size=256),
+        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 3, 4), tap_size=256, stride=4, filters=200),
         view_size=224,
         batch_size=4,
         discriminability=Discriminability.printed,
         auxiliary=1.0,
-        filter_diversity=1.0,
-        response_diversity=1.0,
         code_steps=2000,
-        code_learning_rate=1e-4,
         held_out=0.0,
     ),
-    Optimisation(steps=10_000, batches_per_step=1, warmup_steps=100, trunk_learning_rate=1e-5, head_learning_rate=1e-4),
+    Optimisation(steps=10_000, trunk_learning_rate=1e-5),
 )
 """The paper's network (ResNet-50, taps res2c, res4 and res5c, 56 x 56 cells, 20 banks of 200 filters) and losses.
 

@@ -10,6 +10,7 @@ import typer
 
 from geomatch.cli.console import stderr_console
 from geomatch.cli.options import DEFAULTS, PipelineOptions, pipeline_options
+from geomatch.cli.output import print_record
 from geomatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def at(
     centres at integers; confidence; valid; and what other columns the points came with.
     """
     from geomatch.io.images import load_image
-    from geomatch.io.json_text import json_text
 
     rows = _rows(point or [], points)
     with stderr_console().status("reading") as status:
@@ -55,12 +55,10 @@ def at(
     others = [{name: text for name, text in row.fields.items() if name not in COLUMNS} for row in rows]
     results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
     for other, (x, y), (to_x, to_y), confidence, valid in zip(others, *(r.tolist() for r in results), strict=True):
-        if sys.stdout.isatty():
-            note = "" if valid else ", not valid"
-            typer.echo(f"{x:g}, {y:g}  ->  {to_x:.1f}, {to_y:.1f}   confidence {confidence:.2f}{note}")
-        else:
-            record = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "confidence": confidence, "valid": valid}
-            typer.echo(json_text(other | record))
+        record = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "confidence": confidence, "valid": valid}
+        note = "" if valid else ", not valid"
+        summary = f"{x:g}, {y:g}  ->  {to_x:.1f}, {to_y:.1f}   confidence {confidence:.2f}{note}"
+        print_record(other | record, summary)
 
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:

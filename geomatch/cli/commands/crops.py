@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import notify, stderr_console
+from geomatch.cli.console import counting_bar, notify
 from geomatch.cli.options import DeviceChoice, Quiet, WeightsFile
+from geomatch.cli.output import print_table
 from geomatch.options import Device
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ def crops(
     upright image, pixel centres at integers: a whole image is -0.5, -0.5, width - 0.5, height - 0.5. If the label table
     has true boxes, CorLoc is printed: the share of the images of a label with IoU >= .5.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from geomatch.datasets.crops import read_true_boxes, write_crops
     from geomatch.datasets.image_folder import ImageReader, by_label, find_images
     from geomatch.features.load import load_features
@@ -60,12 +59,10 @@ def crops(
     on = find_device(device)
     extractor = load_features("introspection", working_size=WORKING_SIZE, device=on, weights=weights)
     reader = ImageReader(len(images), max_unreadable)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=stderr_console(quiet=quiet)) as bar:
-        labelled = sum(bool(by_label([image])) for image in images)
-        task = bar.add_task("extracting", total=labelled)
-        cells = extract_descriptors(images, extractor, reader, on, lambda count: bar.advance(task, count))
-        bar.update(task, description="finding")
+    labelled = sum(bool(by_label([image])) for image in images)
+    with counting_bar("extracting", labelled, quiet=quiet) as advance:
+        cells = extract_descriptors(images, extractor, reader, on, advance)
+        advance(0, doing="finding")
         found = find_crops(cells)
     write_crops(out, found)
     if reader.unreadable:
@@ -114,17 +111,11 @@ def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) ->
 
 
 def _print_table(scores: Scores) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from geomatch.evaluation.metrics.localisation import mean_corloc
 
-    table = Table(title="CorLoc", title_justify="left")
-    table.add_column("label")
-    for column in ("photographs", *scores):
-        table.add_column(column, justify="right")
-    for label, score in scores["found"].items():
-        table.add_row(label, f"{score.photographs:,}", *(f"{labels[label].share:.3f}" for labels in scores.values()))
-    table.add_section()
-    table.add_row("mean over labels", "", *(f"{mean_corloc(labels):.3f}" for labels in scores.values()))
-    Console().print(table)
+    rows = [
+        (label, f"{score.photographs:,}", *(f"{labels[label].share:.3f}" for labels in scores.values()))
+        for label, score in scores["found"].items()
+    ]
+    means = ("mean over labels", "", *(f"{mean_corloc(labels):.3f}" for labels in scores.values()))
+    print_table("CorLoc", ["label", "photographs", *scores], rows, text=["label"], totals=[means])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from geomatch.doctor import Finding
+
+
+COLOURS = {"ok": "green", "absent": "yellow", "failed": "red"}
 
 
 def doctor(
@@ -34,11 +36,12 @@ def doctor(
     failed = [f"{finding.area} {finding.name}" for finding in findings if finding.state is State.failed]
     if json:
         _print_json(findings, healthy=not failed)
-    elif sys.stdout.isatty():
-        _print_table(findings)
     else:
         for finding in findings:
-            typer.echo(f"{finding.state:<8}{finding.area:<11}{finding.name:<15}{finding.detail}")
+            state = typer.style(
+                f"{finding.state:<8}", fg=COLOURS[finding.state]
+            )  # plain where stdout is not a terminal
+            typer.echo(f"{state}{finding.area:<11}{finding.name:<15}{finding.detail}")
     if failed:
         raise GeomatchError(f"checks failed: {', '.join(failed)}")
 
@@ -51,17 +54,3 @@ def _print_json(findings: Sequence[Finding], *, healthy: bool) -> None:
         for finding in findings
     ]
     typer.echo(json_text({"healthy": healthy, "findings": records}))
-
-
-def _print_table(findings: Sequence[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    colours = {"ok": "green", "absent": "yellow", "failed": "bold red"}
-    table = Table.grid(padding=(0, 2))
-    for last, finding in zip([None, *findings], findings, strict=False):
-        area = "" if last is not None and last.area == finding.area else finding.area
-        state = Text(finding.state, style=colours[finding.state])
-        table.add_row(Text(area, style="bold"), Text(finding.name), state, Text(finding.detail, overflow="fold"))
-    Console().print(table)

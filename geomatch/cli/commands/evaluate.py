@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli import completion
 from geomatch.cli.console import counting_bar, notify, stderr_console
-from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import DEFAULTS, DatasetFolder, PipelineOptions, Quiet, names_in, pipeline_options
 from geomatch.errors import InputError
+from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from geomatch.evaluation.runner import Outcome
     from geomatch.pipeline import Pipeline
 
-DatasetFolder = Annotated[
-    Path | None,
-    typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
-]
-
 
 @pipeline_options("parameters", "preset", "weights", "device", "max_memory")
 def evaluate(
@@ -34,7 +29,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            autocompletion=completion.datasets,
+            autocompletion=names_in(DATASETS),
             help="Name as listed by `geomatch datasets`.",
             show_default=False,
         ),
@@ -45,13 +40,13 @@ def evaluate(
     ] = None,
     features: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", autocompletion=completion.features, help="As in `geomatch match`; repeatable."),
+        typer.Option(metavar="NAME", autocompletion=names_in(FEATURES), help="As in `geomatch match`; repeatable."),
     ] = None,
     matcher: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            autocompletion=completion.matchers,
+            autocompletion=names_in(MATCHERS),
             help="As in `geomatch match`; repeatable; by default the preset's.",
         ),
     ] = None,
@@ -60,7 +55,7 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME",
-            autocompletion=completion.protocols,
+            autocompletion=names_in(PROTOCOLS),
             help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.",
         ),
     ] = ["geomatch"],  # noqa: B006

@@ -54,7 +54,7 @@ def extract(
     if there and not overwrite:
         raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
     loaded = pipeline.build()
-    _make_folder(output)
+    output.mkdir(exist_ok=True)
 
     def extract_one(path: Path, file: Path) -> Finished:
         record: Record = {"image": str(path)}
@@ -65,13 +65,6 @@ def extract(
 
     report = ItemReport("extracting", "image", lambda record: record["image"], lambda record: record["output"])
     report_items(map(extract_one, paths, files), report, len(paths), Shard(), quiet=quiet)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
 def _extract(path: Path, file: Path, format: FeatureFormat, pipeline: Pipeline, *, precision: str) -> Record:

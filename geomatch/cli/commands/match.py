@@ -12,6 +12,7 @@ import typer
 from geomatch.cli.console import stderr_console
 from geomatch.cli.inputs import PathPair, choose_pairs
 from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.options import FlowFormat
@@ -158,7 +159,6 @@ def _match_one(
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.io.atomic import check_new_folder
     from geomatch.io.flow import FILE_NAMES
-    from geomatch.io.json_text import json_text
     from geomatch.runtime.timer import Timer
 
     pair = ImagePair(source, target, output or Path(f"{source.stem}--{target.stem}"))
@@ -174,12 +174,9 @@ def _match_one(
         finished = matcher(pair)
     if finished.error:
         raise finished.error
-    if quiet:
-        return
-    if sys.stdout.isatty():
-        typer.echo(f"{outcome(finished.record)}, {sum(finished.record['seconds'].values()):.1f} s")
-    else:
-        typer.echo(json_text(finished.record))
+    if not quiet:
+        seconds = sum(finished.record["seconds"].values())
+        print_record(finished.record, f"{outcome(finished.record)}, {seconds:.1f} s")
 
 
 def outcome(record: Mapping[str, Any]) -> str:

@@ -11,8 +11,9 @@ import typer
 
 from geomatch.cli.console import stderr_console
 from geomatch.cli.options import DeviceChoice, PresetChoice, Quiet, WeightsFile
+from geomatch.cli.output import print_table
 from geomatch.errors import InputError
-from geomatch.options import PRESETS, Device, Preset
+from geomatch.options import Device, Preset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +61,9 @@ def confidence(
             features = pipeline.extract(pixels)
             assert features.inverse_confidence is not None, "introspection has sigma"
             tiles.append(sigma_tile(path.name, pixels, features))
-            records.append({"image": str(path), **_statistics(features.inverse_confidence), "output": str(output)})
+            sigma = features.inverse_confidence
+            extremes = {name: round(float(getattr(sigma, name)()), 4) for name in ("min", "mean", "max")}
+            records.append({"image": str(path), **extremes, "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
     if not quiet:
         _print_records(records, f"{output}: sigma of {_count(images)}")
@@ -93,15 +96,17 @@ def responses(
     import torch
 
     from geomatch.evaluation.metrics.anchors import strongest_channels
+    from geomatch.features.anchornet import AnchorFeatures
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
-    from geomatch.pipeline import explain_out_of_memory
+    from geomatch.pipeline import Pipeline, explain_out_of_memory
     from geomatch.visualize.responses import PICTURE, draw_response_sheet
     from geomatch.visualize.sheet import Tile
 
     _check_output(output, images)
     with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
-        extractor = _load_anchornet(preset, weights, device)
+        extractor = Pipeline(features="anchornet", preset=preset, weights=weights, device=device).extractor
+        assert isinstance(extractor, AnchorFeatures), "those are the features asked for"
         config = extractor.network.config
         if only:
             config.bank(only)  # refuses an unknown class before the work
@@ -160,17 +165,6 @@ def _load_images(images: Sequence[Path], status: Status) -> Iterator[tuple[Path,
         yield path, load_image(path)
 
 
-def _load_anchornet(preset: Preset, weights: Path | None, device: Device) -> AnchorFeatures:
-    from geomatch.features.anchornet import AnchorFeatures
-    from geomatch.features.load import load_features
-    from geomatch.runtime.device import find_device
-
-    size = PRESETS[preset].working_size
-    extractor = load_features("anchornet", working_size=size, device=find_device(device), weights=weights)
-    assert isinstance(extractor, AnchorFeatures)
-    return extractor
-
-
 def _check_output(output: Path, images: list[Path]) -> None:
     """Raises InputError if the picture cannot be written to ``output``."""
     from geomatch.io.atomic import check_writable
@@ -184,10 +178,6 @@ def _check_output(output: Path, images: list[Path]) -> None:
 
 def _count(images: Sequence[Path]) -> str:
     return f"{len(images)} photograph{'s' if len(images) > 1 else ''}"
-
-
-def _statistics(sigma: Tensor) -> dict[str, float]:
-    return {name: round(float(getattr(sigma, name)()), 4) for name in ("min", "mean", "max")}
 
 
 def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
@@ -221,16 +211,11 @@ def _print_records(records: Sequence[dict[str, Any]], summary: str) -> None:
 def _print_means(name: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
     from statistics import mean
 
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{name}, mean over photographs", title_justify="left")
-    for column in ("filter", "strongest response", "sparsity"):
-        table.add_column(column, justify="right")
+    rows = []
     for index, number in enumerate(drawn):
-        row = (mean(record["filters"][index][what] for record in records) for what in ("response", "sparsity"))
-        table.add_row(str(number), *(f"{each:.2f}" for each in row))
-    Console().print(table)
+        means = (mean(record["filters"][index][what] for record in records) for what in ("response", "sparsity"))
+        rows.append((str(number), *(f"{each:.2f}" for each in means)))
+    print_table(f"{name}, mean over photographs", ["filter", "strongest response", "sparsity"], rows)
     diversities = [record["diversity"] for record in records if record["diversity"] is not None]
     if diversities:
         typer.echo(f"diversity of all its filters {mean(diversities):.2f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from geomatch.cli.console import stderr_console
 from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.output import print_record
 from geomatch.errors import InputError
 
 
@@ -34,7 +34,6 @@ def view(
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.batch.match_record import Outputs, match_outcome
     from geomatch.io.atomic import write_atomically
-    from geomatch.io.json_text import json_text
     from geomatch.runtime.timer import Timer
     from geomatch.visualize.pair_view.page import view_page
 
@@ -59,12 +58,9 @@ def view(
                 _facts(record),
             ).encode(errors="replace")  # file names need not be text
         write_atomically(page_file, page)
-    if quiet:
-        return
-    if sys.stdout.isatty():
-        typer.echo(f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
-    else:
-        typer.echo(json_text(record | {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}))
+    if not quiet:
+        record |= {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}
+        print_record(record, f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
 
 
 def _check_output(page: Path, *, overwrite: bool) -> None:
