@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from geomatch.batch.match_record import (
+    HashedFile,
     Outputs,
     Record,
     complete_record,
@@ -50,10 +51,9 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class ExtractedImage:
-    """The features of an image file, and its SHA-256."""
+    """An image file and its features."""
 
-    path: Path
-    sha256: str
+    file: HashedFile
     features: FeatureMap
 
     @property
@@ -145,8 +145,7 @@ class PairMatcher:
             if self.outputs.pictures:
                 pixels = [self.images.get(image).pixels for image in pair.images]
                 files |= picture_files(pixels[0], pixels[1], found)
-        inputs = (source.path, source.sha256), (target.path, target.sha256)
-        record = match_record(*inputs, self.pipeline, found, pair.folder, files)
+        record = match_record(source.file, target.file, self.pipeline, found, pair.folder, files)
         return record | ({"seconds": self.timer.record()} if self._timed else {}), files
 
     def extract(self, pair: ImagePair) -> tuple[ExtractedImage, ExtractedImage]:
@@ -163,7 +162,7 @@ class PairMatcher:
     def _extract(self, path: Path) -> ExtractedImage:
         image, pipeline = self.images.get(path), self.pipeline
         with self.timer.stage("features"):
-            return ExtractedImage(path, image.sha256, pipeline.extract(image.pixels))
+            return ExtractedImage((path, image.sha256), pipeline.extract(image.pixels))
 
     def _complete(self, pair: ImagePair) -> Record | None:
         try:

@@ -31,9 +31,8 @@ _REGIONS = "regions.json"
 
 Record = dict[str, Any]
 
-
-Input = tuple[Path, str]
-"""An image file and its SHA-256."""
+HashedFile = tuple[Path, str]
+"""The path of an image, and the SHA-256 of its file."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def region_record(regions: RegionMatches) -> list[Record]:
     ]
 
 
-def match_outcome(source: Input, target: Input, pipeline: Pipeline, correspondence: Correspondence) -> Record:
+def match_outcome(source: HashedFile, target: HashedFile, pipeline: Pipeline, correspondence: Correspondence) -> Record:
     """Inputs, settings and outcome of a match, ready for JSON."""
     return {
         "source": _input_record(source, correspondence.source_size),
@@ -88,8 +87,8 @@ def match_outcome(source: Input, target: Input, pipeline: Pipeline, corresponden
 
 
 def match_record(
-    source: Input,
-    target: Input,
+    source: HashedFile,
+    target: HashedFile,
     pipeline: Pipeline,
     correspondence: Correspondence,
     folder: Path,
@@ -103,7 +102,9 @@ def match_record(
     }
 
 
-def complete_record(folder: Path, source: Input, target: Input, pipeline: Pipeline, outputs: Outputs) -> Record | None:
+def complete_record(
+    folder: Path, source: HashedFile, target: HashedFile, pipeline: Pipeline, outputs: Outputs
+) -> Record | None:
     """The record in ``folder``, if a match would write just the files that are there, or None.
 
     They are those that are wanted, as they were written, of the same images (path and SHA-256), settings and program.
@@ -153,11 +154,11 @@ def _unharmed_files(folder: Path, record: Record) -> set[str]:
     return set()
 
 
-def _is_input(entry: object, image: Input) -> bool:
+def _is_input(entry: object, image: HashedFile) -> bool:
     path, sha256 = image
     return isinstance(entry, dict) and (entry.get("path"), entry.get("sha256")) == (str(path), sha256)
 
 
-def _input_record(image: Input, size: tuple[int, int]) -> Record:
+def _input_record(image: HashedFile, size: tuple[int, int]) -> Record:
     path, sha256 = image
     return {"path": str(path), "sha256": sha256, "width": size[1], "height": size[0]}

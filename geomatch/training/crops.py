@@ -146,9 +146,9 @@ class CandidateBoxes:
         With it goes the share of the map's positive evidence that lies in the box; 0 if it has none.
         """
         lengths = interval_lengths(self.intervals, evidence.shape[-1])
-        chosen = torch.cat(
-            [_box_sums(chunk, lengths).flatten(1).argmax(dim=1) for chunk in torch.split(evidence, _CHUNK)]
-        )
+        # Integrals over all boxes, (N, K, K): vertical times horizontal intervals.
+        sums = (lengths @ chunk @ lengths.mT for chunk in torch.split(evidence, _CHUNK))
+        chosen = torch.cat([chunk.flatten(1).argmax(dim=1) for chunk in sums])
         rows, columns = chosen // len(lengths), chosen % len(lengths)
         positive = evidence.clamp(min=0)
         held = torch.einsum("ns,nst,nt->n", lengths[rows], positive, lengths[columns])
@@ -166,12 +166,6 @@ def interval_lengths(intervals: Tensor, cells: int) -> Tensor:
     edges = torch.linspace(0, 1, cells + 1, dtype=torch.float64)
     overlap = torch.minimum(intervals[:, 1:], edges[1:]) - torch.maximum(intervals[:, :1], edges[:-1])
     return overlap.clamp(min=0).float()
-
-
-def _box_sums(maps: Tensor, lengths: Tensor) -> Tensor:
-    """Integrals of maps (N, S, S) over all boxes: (N, K, K), of vertical and horizontal intervals."""
-    sums: Tensor = lengths @ maps @ lengths.mT
-    return sums
 
 
 def _extract_one(pixels: Tensor, extractor: FeatureExtractor, device: torch.device) -> Tensor:

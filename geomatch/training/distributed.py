@@ -50,9 +50,8 @@ class ProcessGroup:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         self._add(flat)
-        for gradient, total in zip(
-            gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True
-        ):
+        totals = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, total in zip(gradients, totals, strict=True):
             gradient.copy_(total.view_as(gradient))
 
     def gather(self, names: list[str]) -> list[str]:

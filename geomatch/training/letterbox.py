@@ -35,7 +35,7 @@ class Letterbox:
     def cells(self, stride: int) -> tuple[Tensor, Tensor]:
         """The centres of a trunk's cells, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
         side = self.image.shape[-1]
-        centres = stride * pixel_grid(-(-side // stride), -(-side // stride))
+        centres = cell_centres(side, stride)
         on_photograph = apply_homography(letterbox_homography(self.photograph_size, side), centres)
         return centres, inside(on_photograph, self.photograph_size)
 
@@ -52,6 +52,12 @@ def draw_letterboxes(
     order = np.random.default_rng((seed, 0, 3)).permutation(len(photographs))
     chosen = (photographs[index] for index in order)
     return [Letterbox.of(pixels, size, device) for pixels in reader.read(chosen, count)]
+
+
+def cell_centres(side: int, stride: int) -> Tensor:
+    """The centres of a trunk's cells, (N, 2) float64 pixels of a square of ``side`` pixels, row by row."""
+    cells = -(-side // stride)
+    return stride * pixel_grid(cells, cells)
 
 
 def letterbox_homography(photograph_size: tuple[int, int], size: int) -> Tensor:

@@ -125,7 +125,11 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
         if number in log.curves
     ]
     plot = Plot(Axis.from_zero("steps", max(run.steps[-1] for run in runs)), _vertical(style, runs))
-    layers = (_points,) if style.points else (_faint, _curve)
+    if style.points:
+        curves = [_points(plot, run) for run in runs]
+    else:
+        curves = [_line(plot, run, run.values, "raw") for run in runs]
+        curves += [_line(plot, run, run.smooth, "curve") for run in runs]
     summaries = [(run, _summary(style, run)) for run in runs]
     return element(
         "figure",
@@ -134,7 +138,7 @@ def _figure(number: str, logs: Mapping[str, TrainingLog]) -> Markup:
             f"{style.title} over steps",
             "; ".join(f"{run.name}: {words}" for run, words in summaries),
             plot.grid(),
-            *(draw(plot, run) for draw in layers for run in runs),
+            *curves,
         ),
         element(
             "figcaption",
@@ -164,14 +168,6 @@ def _vertical(style: CurveStyle, runs: Sequence[Run]) -> Axis:
     low, high = np.quantile(values, [0.01, 0.99])
     low, high = min(low, np.nanmin(curves)), max(high, np.nanmax(curves))
     return Axis.from_zero("", high) if style.from_zero else Axis.spanning("", low, high)
-
-
-def _faint(plot: Plot, run: Run) -> Markup:
-    return _line(plot, run, run.values, "raw")
-
-
-def _curve(plot: Plot, run: Run) -> Markup:
-    return _line(plot, run, run.smooth, "curve")
 
 
 def _line(plot: Plot, run: Run, values: NDArray[np.float64], style: str) -> Markup:

@@ -139,7 +139,6 @@ class Progress:
     steps: int
     report: dict[str, float]
     images_per_second: float
-    seconds_left: float
     line: Mapping[str, object]
 
 
@@ -296,9 +295,7 @@ class _Loop:
         line = {"step": step, **report, **others}
         append(self.files.log, line)
         pace = (time.monotonic() - self.started) / max(1, self.state.step - self.first_step)
-        steps = self.optimisation.steps
-        left = pace * (steps - self.state.step)
-        self.on_progress(Progress(self.state.step, steps, report, images / pace, left, line))
+        self.on_progress(Progress(self.state.step, self.optimisation.steps, report, images / pace, line))
 
 
 def _initial_state(network: nn.Module, optimisation: Optimisation) -> TrainingState:

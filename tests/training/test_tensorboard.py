@@ -12,7 +12,7 @@ PACKAGE = "torch.utils.tensorboard"
 
 
 def progress(line: dict[str, object]) -> Progress:
-    return Progress(step=1, steps=9, report={}, images_per_second=1.0, seconds_left=1.0, line=line)
+    return Progress(step=1, steps=9, report={}, images_per_second=1.0, line=line)
 
 
 class Writer:

@@ -52,13 +52,13 @@ def at(
         loaded = pipeline.build()
         status.update("matching")
         mapped = loaded.match(*images).map_points(places)
-    others = [{name: text for name, text in row.fields.items() if name not in COLUMNS} for row in rows]
     results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
-    for other, (x, y), (to_x, to_y), confidence, valid in zip(others, *(r.tolist() for r in results), strict=True):
+    for row, (x, y), (to_x, to_y), confidence, valid in zip(rows, *(each.tolist() for each in results), strict=True):
+        others = {name: text for name, text in row.fields.items() if name not in COLUMNS}
         record = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "confidence": confidence, "valid": valid}
         note = "" if valid else ", not valid"
         summary = f"{x:g}, {y:g}  ->  {to_x:.1f}, {to_y:.1f}   confidence {confidence:.2f}{note}"
-        print_record(other | record, summary)
+        print_record(others | record, summary)
 
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:
@@ -66,10 +66,9 @@ def _rows(point: list[str], points: Path | None) -> list[Row]:
     from geomatch.io.tables import parse_table, read_table
 
     rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, header_optional=True)]
-    if points is not None and str(points) == "-":
-        rows += parse_table(
-            sys.stdin.buffer.read().decode("utf-8-sig", errors="replace"), "stdin", COLUMNS, header_optional=True
-        )
+    if str(points) == "-":
+        text = sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
+        rows += parse_table(text, "stdin", COLUMNS, header_optional=True)
     elif points is not None:
         rows += read_table(points, COLUMNS, header_optional=True)
     if not rows:

@@ -101,10 +101,11 @@ def evaluate(
         _write_csv(csv, outcomes)
     if report:
         _write_report(report, pairs, outcomes, protocols)
+    evaluations = [outcome.evaluation for outcome in outcomes]
     if json:
-        scores.print_json([outcome.evaluation for outcome in outcomes])
+        scores.print_json(evaluations)
     else:
-        scores.print_tables([outcome.evaluation for outcome in outcomes])
+        scores.print_tables(evaluations)
 
 
 def _compare(first: Path, second: Path, *, json: bool) -> None:

@@ -43,12 +43,11 @@ def view(
         timer = Timer(on_stage=status.update)
         pair = ImagePair(source, target, page_file)
         matcher = PairMatcher([pair], pipeline.build, Outputs((), pictures=True), timer=timer)
-        extracted = matcher.extract(pair)
-        features = [each.features for each in extracted]
+        first, second = matcher.extract(pair)
+        features = first.features, second.features
         with timer.stage("matching"):
             both_ways = matcher.pipeline.match_both_ways(*features)
-        inputs = [(each.path, each.sha256) for each in extracted]
-        record = match_outcome(inputs[0], inputs[1], matcher.pipeline, both_ways[0])
+        record = match_outcome(first.file, second.file, matcher.pipeline, both_ways[0])
         with timer.stage("drawing"):
             page = view_page(
                 [source.name, target.name],

@@ -12,14 +12,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from geomatch.datasets.image_folder import (
-    BACKGROUND,
-    ImageReader,
-    LabelledImage,
-    by_label,
-    find_images,
-    hold_out,
-)
+from geomatch.datasets.image_folder import BACKGROUND, ImageReader, LabelledImage, by_label, find_images, hold_out
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorNet
 from geomatch.features.load import pretrained_trunk
@@ -92,7 +85,10 @@ def train_anchornet(
         learn("banks", lambda views: BankTask(network, views, tune_trunk=tune_trunk), optimisation)
         with autocast(device, optimisation.precision):
             fit_code(network, examples)
-        learn("code", lambda views: CodeTask(network, views), _of_code(recipe, optimisation))
+        of_code = replace(
+            optimisation, steps=recipe.code_steps, head_learning_rate=recipe.code_learning_rate, warmup_steps=0
+        )
+        learn("code", lambda views: CodeTask(network, views), of_code)
         with autocast(device, optimisation.precision):
             fit_means(network, examples)
         if processes.is_main:
@@ -133,8 +129,3 @@ def _check_memory(recipe: AnchorRecipe, device: torch.device) -> None:
             f"{needed / 2**30:.1f} GiB to learn and there are {memory / 2**30:.1f}: "
             "reduce --batch, --classes or --set filters=K"
         )
-
-
-def _of_code(recipe: AnchorRecipe, optimisation: Optimisation) -> Optimisation:
-    """How the code is learnt, when the banks are learnt as given."""
-    return replace(optimisation, steps=recipe.code_steps, head_learning_rate=recipe.code_learning_rate, warmup_steps=0)

@@ -18,12 +18,12 @@ from torch import Tensor
 from geomatch.datasets.image_folder import ImageBatch, ImageReader, LabelledImage
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.geometry.grid import read_cells
-from geomatch.geometry.homography import apply_homography, pixel_grid
+from geomatch.geometry.homography import apply_homography
 from geomatch.training.augmentation import ViewPairs, draw_view_pairs
 from geomatch.training.introspection.loss import introspection_loss, label_pairs, similarity_loss
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.introspection.teacher import Teacher
-from geomatch.training.letterbox import inside, letterbox_homography
+from geomatch.training.letterbox import cell_centres, inside, letterbox_homography
 from geomatch.training.sampler import BatchLoader, BatchSampler
 from geomatch.training.trainer import StepLoss
 
@@ -93,7 +93,8 @@ class IntrospectionTask:
         pairs = draw_view_pairs(images.pixels, recipe.view_size, recipe.points, recipe.warps, recipe.colours, generator)
         sizes = [(pixels.shape[1], pixels.shape[2]) for pixels in images.pixels]
         letterbox = torch.stack([letterbox_homography(size, recipe.teacher_size) for size in sizes])
-        cells = apply_homography(pairs.homographies, self._cell_centres()).flatten(1, 2)
+        centres = cell_centres(recipe.view_size, self.network.stride)
+        cells = apply_homography(pairs.homographies, centres).flatten(1, 2)
         on_photograph = torch.stack([inside(points, size) for points, size in zip(cells, sizes, strict=True)])
         in_square = apply_homography(torch.linalg.inv(letterbox), cells)
         return _Batch(**vars(pairs), letterbox=letterbox[:, None], cells=in_square, on_photograph=on_photograph)
@@ -102,11 +103,6 @@ class IntrospectionTask:
         """The whole photographs (B, 3, T, T), as the teacher sees them."""
         photographs = pairs.warp(pairs.letterbox, self.recipe.teacher_size)[:, 0]
         return photographs.contiguous(memory_format=torch.channels_last)
-
-    def _cell_centres(self) -> Tensor:
-        """The centres of a view's cells, (N, 2) float64 pixels, row by row."""
-        cells = -(-self.recipe.view_size // self.network.stride)
-        return self.network.stride * pixel_grid(cells, cells)
 
     def _features_at(self, points: Tensor, phi: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, K, C) of unit length and sigmas (B, K) at pixels (B, K, 2) of the views."""

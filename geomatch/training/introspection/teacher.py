@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +24,29 @@ from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.letterbox import Letterbox
 
 
-@dataclass(frozen=True)
-class TeacherPart:
-    """One stage of a trunk; its features have unit length before they are weighted."""
+class TeacherPart(nn.Module):
+    """One stage of a frozen trunk: images, and positions on them, to descriptors of length ``weight``."""
 
-    trunk: Trunk
-    stage: int
-    weight: float
+    def __init__(self, trunk: Trunk, stage: int, weight: float) -> None:
+        super().__init__()
+        self.trunk, self.stage, self.stride, self.weight = trunk, stage, trunk.strides[stage], weight
+        self.mean: Tensor = nn.Buffer(torch.zeros(trunk.channels[stage]))
+
+    def fit_mean(self, examples: Sequence[Letterbox]) -> None:
+        """Take the mean that features are centred with over the cells that lie on photographs."""
+        columns = [self._features(each.image)[0].flatten(1)[:, each.cells(self.stride)[1]] for each in examples]
+        self.mean = torch.cat(columns, dim=1).mean(dim=1)
+
+    def forward(self, images: Tensor, positions: Tensor) -> Tensor:
+        """Descriptors (B, C, N) at pixels (B, N, 2) of images (B, 3, H, W) in [0, 1]."""
+        columns = F.normalize(read_cells(self._features(images), positions / self.stride), dim=1)
+        return self.weight * F.normalize(columns - self.mean[:, None], dim=1)
+
+    @torch.no_grad()
+    def _features(self, images: Tensor) -> Tensor:
+        """Features (B, C, h, w) of images, float32, of unit length in every cell."""
+        features: Tensor = self.trunk(images, [self.stage])[self.stage]
+        return F.normalize(features.float(), dim=1)
 
 
 class Teacher(nn.Module):
@@ -43,40 +57,15 @@ class Teacher(nn.Module):
 
     def __init__(self, parts: Sequence[TeacherPart], examples: Sequence[Letterbox]) -> None:
         super().__init__()
-        self.trunks = nn.ModuleList(part.trunk for part in parts)
-        self.stages = [part.stage for part in parts]
-        self.weights = [part.weight for part in parts]
-        self.means = nn.ParameterList()
+        self.parts = nn.ModuleList(parts)
+        self.norm = math.hypot(*(part.weight for part in parts))
         self.eval().requires_grad_(False)
-        columns = [self._on_photograph(example) for example in examples]
-        for of_part in zip(*columns, strict=True):
-            self.means.append(nn.Parameter(torch.cat(of_part, dim=1).mean(dim=1), requires_grad=False))
+        for part in parts:
+            part.fit_mean(examples)
 
     def forward(self, images: Tensor, positions: Tensor) -> Tensor:
         """Descriptors (B, N, C) at pixels (B, N, 2) of images (B, 3, H, W) in [0, 1]."""
-        weighted = []
-        for index, features in enumerate(self._features(images)):
-            column = (
-                F.normalize(read_cells(features, positions / self._stride(index)), dim=1) - self.means[index][:, None]
-            )
-            weighted.append(self.weights[index] * F.normalize(column, dim=1))
-        return torch.cat(weighted, dim=1).mT / math.hypot(*self.weights)
-
-    def _stride(self, index: int) -> int:
-        return cast("Trunk", self.trunks[index]).strides[self.stages[index]]
-
-    def _on_photograph(self, example: Letterbox) -> list[Tensor]:
-        """Each trunk's features (C, N) of the cells that lie on the photograph, of unit length."""
-        found = enumerate(self._features(example.image))
-        return [features[0].flatten(1)[:, example.cells(self._stride(index))[1]] for index, features in found]
-
-    @torch.no_grad()
-    def _features(self, images: Tensor) -> list[Tensor]:
-        """Each trunk's features (B, C, h, w) of images, float32, of unit length in every cell."""
-        return [
-            F.normalize(trunk(images, [stage])[stage].float(), dim=1)
-            for trunk, stage in zip(self.trunks, self.stages, strict=True)
-        ]
+        return torch.cat([part(images, positions) for part in self.parts], dim=1).mT / self.norm
 
 
 def build_teacher(
