@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 class Visibility(IntEnum):
-    """COCO's values: absent; there, but a guess (hidden, or without a valid match); or seen."""
+    """COCO's values: absent; guessed, that is, hidden or without a valid match; seen."""
 
     absent = 0
     guessed = 1
@@ -32,7 +32,7 @@ class Visibility(IntEnum):
 class Keypoints:
     """Named points of one instance, in the order of its category.
 
-    points: (K, 2); of a point that is absent they mean nothing. visibility: (K,) of `Visibility`.
+    points: (K, 2), arbitrary where a point is absent. visibility: (K,) of `Visibility`.
     confidence: (K,) in [0, 1], None for points marked by hand.
     """
 
@@ -54,7 +54,7 @@ class Keypoints:
 
 @dataclass(frozen=True)
 class Region:
-    """The mask (H, W) bool of an instance, and how to write it in files that know several ways."""
+    """The mask (H, W) bool of an instance, and its encoding in formats that have several."""
 
     mask: NDArray[np.bool_]
     encoding: MaskEncoding = MaskEncoding.polygons
@@ -127,7 +127,7 @@ class LabelColours:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The instances that a file marks on one image, and what a file of its format needs besides.
+    """The instances on one image, and what else is needed to write a file of the same format.
 
     instances: numbered from 1. categories: COCO's, or one for each label. colours: of a label image.
     """

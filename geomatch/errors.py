@@ -21,12 +21,12 @@ class WeightsError(InputError):
 
 
 class OutOfMemoryError(GeomatchError):
-    """Memory does not suffice; the message names the options that need less."""
+    """There is not enough memory; the message names the options that need less."""
 
 
 class TrainingError(GeomatchError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class GeomatchWarning(UserWarning):
-    """A warning for the user: the work goes on, but not exactly as asked."""
+    """A warning for the user: the work continues, but not exactly as asked."""

@@ -30,8 +30,8 @@ Made = TypeVar("Made")
 class Registry:
     """All choices of one kind, by name.
 
-    kind: what they are, for messages. entries: "module:attribute" by name; "" if a choice is only a name. aliases: old
-    names, and the names of today. group: the entry points by which other packages add choices; "" if they cannot.
+    kind: what they are, for messages. entries: "module:attribute" by name; "" if a choice is only a name. aliases:
+    current names by old names. group: the entry points by which other packages add choices; "" if they cannot.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Registry:
         return [*self.entries, *(plugin_names(self.group) if self.group else ())]
 
     def canonical(self, name: str) -> str:
-        """The name of today for a name or an alias. Raises InputError, with a similar name, for an unknown one."""
+        """The current name for a name or an alias. Raises InputError, with a similar name, for an unknown one."""
         name = self.aliases.get(name, name)
         known = self.names()
         if name not in known:

@@ -98,11 +98,7 @@ class AnchorNet(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = build_trunk(config.trunk, dilated=True)
-        unknown = [stage for stage in config.stages if stage not in self.trunk.channels]
-        if unknown:
-            raise InputError(
-                f"{config.trunk} has no stage {unknown[0]}: it has {', '.join(map(str, self.trunk.channels))}"
-            )
+        self.trunk.check_stages(config.trunk, config.stages)
         self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in config.stages)
         self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1, bias=False)
         self.thresholds = nn.Parameter(torch.zeros(config.responses))

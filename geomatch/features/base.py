@@ -33,7 +33,7 @@ class FeatureExtractor(ABC):
 
 
 def check_no_argument(feature: str, argument: str) -> None:
-    """Raises InputError if features that take no argument got one, as in ``sift:3``."""
+    """Raise InputError if features that take no argument were given one, as in ``sift:3``."""
     if argument:
         raise InputError(f"{feature} takes no argument; '{argument}' was given")
 

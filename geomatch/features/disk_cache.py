@@ -54,14 +54,8 @@ class CachedFeatures(FeatureExtractor):
         return self._on_device(decode_features_npz(content))
 
     def _key(self, image: Tensor) -> str:
-        settings = (
-            self.name,
-            self.weights_sha256,
-            self.working_size,
-            self.device.type,
-            self.source_sha256,
-            image.shape,
-        )
+        weights, code = self.weights_sha256, self.source_sha256
+        settings = (self.name, weights, self.working_size, self.device.type, code, image.shape)
         digest = hashlib.sha256(json.dumps(settings).encode())
         digest.update(image.cpu().contiguous().numpy().data)
         return digest.hexdigest()

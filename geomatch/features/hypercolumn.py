@@ -24,12 +24,7 @@ class HypercolumnFeatures(FeatureExtractor):
     def __init__(
         self, trunk: Trunk, stages: Sequence[int], working_size: int, weights_sha256: str | None = None
     ) -> None:
-        unknown = [stage for stage in stages if stage not in trunk.channels]
-        if unknown or not stages:
-            raise InputError(
-                f"hypercolumn: this trunk has no stage {unknown[0] if unknown else ''}: "
-                f"choose among {', '.join(map(str, trunk.channels))}, joined by '+'"
-            )
+        trunk.check_stages("hypercolumn: this trunk", stages)
         self.name = "hypercolumn:" + "+".join(map(str, stages))
         self.trunk = trunk.eval()
         self.stages = tuple(stages)

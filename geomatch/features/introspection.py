@@ -48,10 +48,7 @@ class IntrospectionNet(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = build_trunk(config.trunk, dilated=True)
-        if config.stage not in self.trunk.channels:
-            raise InputError(
-                f"{config.trunk} has no stage {config.stage}: it has {', '.join(map(str, self.trunk.channels))}"
-            )
+        self.trunk.check_stages(config.trunk, [config.stage])
         channels = self.trunk.channels[config.stage]
         if config.descriptor_size > channels:
             raise InputError(f"stage {config.stage} has {channels} channels: descriptors cannot be longer than that")

@@ -110,7 +110,7 @@ def load_network(
 def rebuild_network(
     weights: Weights, feature: str, config: type[Config], network: Callable[[Config], Network]
 ) -> Network:
-    """The network that a weights file describes, with its weights. Raises WeightsError if it is another feature's."""
+    """The network of a weights file, with its weights. Raises WeightsError if the file is another feature's."""
     if weights.feature != feature:
         raise WeightsError(f"{weights.path}: weights of '{weights.feature}', not of {feature}")
     hints = get_type_hints(config)
@@ -123,11 +123,11 @@ def rebuild_network(
             if not has_type(value, hints[name]) or (isinstance(value, int | float) and not math.isfinite(value)):
                 raise ValueError(f"{name} is {value!r}")
         with torch.device("meta"):  # takes no memory; a damaged setting could ask for any amount
-            described = network(config(**settings)).state_dict()
+            expected = network(config(**settings)).state_dict()
     except Exception as error:  # settings that make no sense fail wherever they are first used
         reason = str(error).partition("\n")[0]  # torch goes on with its own stack
         raise WeightsError(f"{weights.path}: describes no network that can be built ({reason})") from error
-    if {name: tensor.shape for name, tensor in described.items()} != {n: t.shape for n, t in weights.state.items()}:
+    if {name: tensor.shape for name, tensor in expected.items()} != {n: t.shape for n, t in weights.state.items()}:
         raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes")
     made = network(config(**settings))
     made.load_state_dict(weights.state)

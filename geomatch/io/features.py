@@ -35,7 +35,6 @@ def encode_features_npz(features: FeatureMap, about: Mapping[str, object], *, pr
 def encode_features_safetensors(
     features: FeatureMap, about: Mapping[str, object], *, precision: str = "float32"
 ) -> bytes:
-    """The features as a safetensors file."""
     return save(_arrays(features, precision), {"geomatch": json.dumps(about, sort_keys=True)})
 
 

@@ -44,7 +44,6 @@ class InputImage:
 
     @property
     def nbytes(self) -> int:
-        """The memory that its pixels take."""
         return self.pixels.nbytes
 
 

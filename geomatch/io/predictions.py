@@ -52,7 +52,6 @@ class PredictionStore:
             self._database.close()
 
     def keys(self) -> set[str]:
-        """The keys that have arrays."""
         with self._using():
             return {key for (key,) in self._database.execute("SELECT key FROM predictions")}
 

@@ -27,7 +27,6 @@ class Row:
 
     @cached_property
     def fields(self) -> dict[str, str]:
-        """The values by the names of their columns."""
         return dict(zip(self.columns, self.values, strict=False))
 
     def take(self, *columns: str) -> list[str]:

@@ -29,8 +29,8 @@ class FeatureCache(Generic[Key, Value]):
     A value that the schedule does not need again is dropped at once. If the others exceed ``max_bytes``, the one that
     is needed last is dropped first: this choice needs the fewest computations (Belady, 1966).
 
-    Threads may share a cache and keep to its schedule approximately. If two threads need one value, the first computes
-    it and the second waits. An exception of ``compute`` is raised wherever its key is asked for.
+    Threads may share a cache, and need to follow its schedule only approximately. If two threads need one value, the
+    first computes it and the second waits. An exception of ``compute`` is raised wherever its key is asked for.
 
     schedule: the keys in the order in which they will be asked for, each as often as it will be.
     """
@@ -67,7 +67,7 @@ class FeatureCache(Generic[Key, Value]):
         return value.result()
 
     def release(self, key: Key) -> None:
-        """End the key's next turn in the schedule, whether its value was used or not."""
+        """Mark the key's next use in the schedule as done, whether its value was used or not."""
         with self._lock:
             self._uses[key].popleft()
             if not self._uses[key]:

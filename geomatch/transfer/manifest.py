@@ -1,4 +1,4 @@
-"""What the files of a folder were made of, so that a run that was stopped can go on."""
+"""Records how each file of a folder was made, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FOLDER = ".geomatch"
 
 @dataclass(frozen=True)
 class Manifest:
-    """The entries of a folder's files: of each the image it is of, what else decided its content, and its record.
+    """An entry for each file of a folder: its image, its origin and its record.
 
-    origin: what else decides. existing: what to do about a file that exists when it is to be written.
+    origin: everything else that affects a file's content. existing: what to do about a file that exists.
 
-    A file is entered before it is written, so geomatch wrote none that has no entry. Its content is not checked, since
-    a user may have corrected it.
+    A file is entered before it is written; a file without an entry is not geomatch's. The content of files is not
+    checked, since a user may have corrected it.
     """
 
     origin: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Manifest:
     def enter(self, file: Path, image: InputImage, record: Record) -> None:
         """Enter a file that is about to be written. Raises InputError.
 
-        A file that exists is deleted first: if the run stopped in between, it would pass for the new one.
+        A file that exists is deleted first. Otherwise it would be taken for the new one if the run stopped here.
         """
         file.unlink(missing_ok=True)
         entry = {"image": [str(image.path), image.sha256], "origin": self.origin, "told": record}

@@ -54,7 +54,7 @@ class TransferOutputs:
         return record
 
     def close(self, *, empty: bool) -> None:
-        """Write what holds several images. empty: no image could be used. Raises InputError."""
+        """Write the files that hold several images. empty: no image could be used. Raises InputError."""
         if self.files and not empty:
             self.files.close()
         if self.review:

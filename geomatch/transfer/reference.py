@@ -1,4 +1,4 @@
-"""The image whose annotations are transferred, and what is marked on it."""
+"""The image whose annotations are transferred, and the annotations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geomatch.options import AnnotationKind
 
 @dataclass(frozen=True)
 class Reference:
-    """An image and one kind of what an annotation file marks on it."""
+    """An image and its annotations of one kind, with the file they come from."""
 
     image: InputImage
     file: Path
@@ -30,5 +30,5 @@ class Reference:
         return cls(pixels, file, kind, read_annotations(file, kind, image, pixels.size))
 
     def record(self) -> Mapping[str, Any]:
-        """All of it that decides what is found, ready for JSON."""
+        """Everything in it that affects the result, ready for JSON."""
         return {"reference_sha256": self.image.sha256, "marks_sha256": sha256_of(self.file), "marks": self.kind.value}

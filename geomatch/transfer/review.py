@@ -44,7 +44,7 @@ class Review:
         return self.folder / name
 
     def keep(self, record: Mapping[str, Any]) -> bool:
-        """Show the picture that an earlier run's record names, too, if it is still in this folder. Returns if it is."""
+        """Also show the picture that an earlier run's record names. Returns whether it is still in this folder."""
         picture = Path(record.get("review", ""))
         if picture.parent != self.folder or not picture.is_file():
             return False

@@ -32,8 +32,8 @@ def transfer_keypoints(
 ) -> list[Instance]:
     """Instances marked by `Keypoints` on the source of ``forward``, transferred to its target.
 
-    A point stays as visible as it was if its match is valid, and is a guess otherwise. It is absent if it lies outside
-    the target or its confidence is below ``min_confidence``. Instances without a point left are left out.
+    A point keeps its visibility if its match is valid; otherwise it is guessed. It is absent if it lies outside the
+    target or its confidence is below ``min_confidence``. Instances that have no points left are dropped.
     """
     found = (_transfer_points(instance, forward, min_confidence) for instance in instances)
     return [instance for instance in found if instance is not None]
@@ -45,8 +45,8 @@ def transfer_regions(
     """Instances marked by a `Region` or a box on the target of ``backward``, transferred to its source.
 
     The confidence of an instance is the mean over its pixels: those of the mask, or those matched to the box's inside.
-    It is a guess if fewer than half of them are validly matched. It is left out if there are none, or if its confidence
-    is below ``min_confidence``.
+    An instance is guessed if fewer than half of its pixels have a valid match. It is dropped if it has no pixels, or if
+    its confidence is below ``min_confidence``.
     """
     flow, confidence, valid = (each.cpu().numpy() for each in (backward.flow, backward.confidence, backward.valid))
     found = []
@@ -137,7 +137,7 @@ def _inner_range(values: NDArray[np.float64], weight: NDArray[np.float64]) -> tu
 
 @dataclass(frozen=True)
 class InstanceTransfer:
-    """Finds the instances of a reference image again on other images.
+    """Finds the instances of a reference image on other images.
 
     reference: its features. instances: what is marked on it, all of one ``kind``.
     """

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage, Target
-from geomatch.batch.match_record import Record
 from geomatch.features.weights import sha256_of
 from geomatch.io.images import read_image
 from geomatch.io.names import unique_names
@@ -29,40 +28,31 @@ def transfer_many(
 ) -> Iterator[Finished]:
     """Transfer annotations to images. Yields each image's record, in the order of the list.
 
-    An image that fails, for whatever reason, yields a record that says so, and the others go on. Reading, extracting,
-    matching and writing of different images overlap, without effect on the result. Files that hold several images are
-    written at the end.
+    An image that fails yields a record with the error, and the work continues with the others. Images are read, matched
+    and written in parallel, which does not change the result. Files that hold several images are written at the end.
 
-    resume: leave files alone that the manifest knows to be of the same image, annotations and settings.
-    Raises InputError if what is written at the end cannot be.
+    resume: skip images whose file an earlier run made from the same image, annotations and settings.
+    Raises InputError if a file that holds several images cannot be written.
     """
     empty = True
-    for finished in map_in_order(_TransferJob(transfer, outputs, resume), targets):
+    transfer_one = partial(_transfer_one, transfer, outputs, resume=resume)
+    for finished in map_in_order(transfer_one, targets):
         empty = empty and finished.failed
         yield finished
     outputs.close(empty=empty)
 
 
-@dataclass(frozen=True)
-class _TransferJob:
-    """What is done with one image, from reading to writing; called from several threads at once."""
-
-    transfer: InstanceTransfer
-    outputs: TransferOutputs
-    resume: bool
-
-    def __call__(self, target: Target) -> Finished:
-        try:
-            if self.resume and (record := self._find(target)) is not None:
-                return Finished(record, reused=True)
-            image = read_image(target.image)
-            self.outputs.check(target)
-            found = AnnotatedImage(str(target.image), image.size, self.transfer(image.pixels))
-            return Finished(self.outputs.write(target, image, found))
-        except Exception as error:
-            return Finished({"image": str(target.image), "error": error_message(error)})
-
-    def _find(self, target: Target) -> Record | None:
-        with suppress(OSError):  # which reading the image will name
-            return self.outputs.find(target, sha256_of(target.image))
-        return None
+def _transfer_one(transfer: InstanceTransfer, outputs: TransferOutputs, target: Target, *, resume: bool) -> Finished:
+    """Process one image, from reading to writing; called from several threads at once."""
+    try:
+        if resume:
+            with suppress(OSError):  # reading the image reports it
+                record = outputs.find(target, sha256_of(target.image))
+                if record is not None:
+                    return Finished(record, reused=True)
+        image = read_image(target.image)
+        outputs.check(target)
+        found = AnnotatedImage(str(target.image), image.size, transfer(image.pixels))
+        return Finished(outputs.write(target, image, found))
+    except Exception as error:
+        return Finished({"image": str(target.image), "error": error_message(error)})

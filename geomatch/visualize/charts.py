@@ -84,7 +84,6 @@ class Plot:
         return "".join(commands)
 
     def dot(self, x: float, y: float, radius: float, tooltip: str, style: str | None = None) -> Markup:
-        """A point with a tooltip."""
         across, down = self.position(x, y)
         return element("circle", element("title", tooltip), cx=across, cy=down, r=round(radius, 2), class_=style)
 
@@ -119,7 +118,6 @@ def chart_svg(title: str, description: str, *parts: Markup) -> Markup:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str | None = None) -> Markup:
-    """A straight line in SVG units."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=style)
 
 

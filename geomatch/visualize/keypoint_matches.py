@@ -103,6 +103,5 @@ class _Markers:
         return float(x) + self.left, float(y) + MARGIN * _PIXEL
 
     def _circle(self, centre: NDArray[np.float64], radius: float, **style: Any) -> None:
-        """style: of the ellipse that Pillow draws."""
         x, y = self._position(centre)
         self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), **style)

@@ -28,7 +28,6 @@ def size_at_height(size: tuple[int, int], height: int) -> tuple[int, int]:
 
 
 def fit_height(picture: Image.Image, height: int) -> Image.Image:
-    """A picture scaled to a height."""
     return picture.resize(size_at_height(picture.size, height), Image.Resampling.LANCZOS)
 
 
@@ -82,5 +81,4 @@ def truncate_name(draw: ImageDraw.ImageDraw, name: str, width: int) -> str:
 
 
 def caption_font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of captions."""
     return ImageFont.load_default(size=size)

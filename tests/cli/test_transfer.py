@@ -292,14 +292,14 @@ def test_transfer_quiet_writes_files_only(folder: Path) -> None:
     ("arguments", "said"),
     [
         (["--keypoints", "none.json"], ["none.json: no such file"]),
-        (["--keypoints", "ref.png"], ["format png holds no keypoints"]),
-        (["--mask", "ref.csv"], ["format csv holds no masks"]),
+        (["--keypoints", "ref.png"], ["format png cannot hold keypoints"]),
+        (["--mask", "ref.csv"], ["format csv cannot hold masks"]),
         (["--mask", "other.png"], ["64x64 pixels, the image it should annotate 160x120"]),
         (["--keypoints", "far.csv"], ["'nose' (300, 40) lies outside ref.png, which is 160x120 pixels"]),
         (["--keypoints", "ref.json", "--boxes", "ref.json"], ["give one of --keypoints"]),
         ([], ["give one of --keypoints FILE, --mask FILE and --boxes FILE"]),
         (["--boxes", "ref.json", "--format", "csv"], ["give -o, too"]),
-        (["--boxes", "ref.json", "--format", "png", "-o", "out"], ["format png holds no boxes"]),
+        (["--boxes", "ref.json", "--format", "png", "-o", "out"], ["format png cannot hold boxes"]),
         (["--boxes", "ref.json", "--format", "xml", "-o", "out"], ["xml", "labelme"]),
         (["--boxes", "ref.json", "-o", "ref.json"], ["ref.json: exists already", "--overwrite"]),
         (["--boxes", "ref.json", "-o", "no/such/out.json"], ["no/such: no such folder"]),
@@ -331,7 +331,7 @@ def test_transfer_refuses_what_processes_cannot_share(arguments: list[str], said
 
 def test_transfer_refuses_annotations_of_another_image(folder: Path) -> None:
     done = geomatch("transfer", "moved.png", "ref.png", "--keypoints", "ref.json", cwd=folder)
-    assert_refused(done, "ref.json: knows no image of the name moved.png", folder=folder)
+    assert_refused(done, "ref.json: has no image named moved.png", folder=folder)
 
 
 def test_transfer_refuses_an_empty_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

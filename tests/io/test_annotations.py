@@ -192,7 +192,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
             "marked.json",
             coco({"keypoints": [1, 1, 2, 1, 1, 2]}, file_name="b.jpg"),
             KEYPOINTS,
-            "no image of the name ref",
+            "no image named ref",
         ),
         (
             "marked.json",
@@ -225,7 +225,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.json", coco({"segmentation": {"size": [20, 30]}}), MASKS, "lacks 'counts'"),
         ("marked.json", {"images": [3], "annotations": []}, MASKS, "images"),
         ("marked.json", {**coco(), "annotations": 3}, MASKS, "annotations"),
-        ("marked.json", {**coco(), "categories": [CAT, CAT]}, MASKS, "one id or one name"),
+        ("marked.json", {**coco(), "categories": [CAT, CAT]}, MASKS, "the same id or name"),
         ("marked.json", labelme(imagePath="C:\\photos\\b.jpg"), BOXES, "annotates 'b.jpg', not ref.jpg"),
         ("marked.json", labelme(imageWidth=31), BOXES, "31x20"),
         (
@@ -254,8 +254,8 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.csv", "x,y\n1,2\n3\n", KEYPOINTS, "line 3, column 'y'"),
         ("marked.csv", "x,y\n1,nan\n", KEYPOINTS, "line 2, column 'y'"),
         ("marked.csv", "x,y,visibility\n1,2,9\n", KEYPOINTS, "should be 0, 1 or 2"),
-        ("marked.csv", "x,y\n1,2\n", MASKS, "format csv holds no masks: coco, labelme, png do"),
-        ("marked.png", "text", KEYPOINTS, "format png holds no keypoints"),
+        ("marked.csv", "x,y\n1,2\n", MASKS, "format csv cannot hold masks; choose coco, labelme, png"),
+        ("marked.png", "text", KEYPOINTS, "format png cannot hold keypoints"),
         ("marked.png", "text", MASKS, "not an image file"),
     ],
 )

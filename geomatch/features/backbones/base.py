@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geomatch.errors import InputError
+
 
 class Trunk(nn.Module, ABC):
     """A convolutional network read at several stages.
@@ -25,6 +27,11 @@ class Trunk(nn.Module, ABC):
 
     channels: Mapping[int, int]
     strides: Mapping[int, int]
+
+    def check_stages(self, name: str, stages: Sequence[int]) -> None:
+        """Raise InputError, which begins with ``name``, if the trunk lacks one of the stages."""
+        if unknown := [stage for stage in stages if stage not in self.channels]:
+            raise InputError(f"{name} has no stage {unknown[0]}: it has {', '.join(map(str, self.channels))}")
 
     @abstractmethod
     def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:

@@ -67,7 +67,7 @@ def read_coco(
     with reading(f"{path}, categories"):
         categories = {each.id: each for each in map(_read_category, document["categories"])}
         if len({each.name for each in categories.values()}) < len(document["categories"]):
-            raise ValueError("two of them have one id or one name")
+            raise ValueError("two of them have the same id or name")
     instances: list[Instance] = []
     with reading(f"{path}, annotations"):
         marks = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
@@ -144,7 +144,7 @@ def _entry_of(path: Path, entries: Sequence[Any], image: Path) -> Mapping[str, A
     closest = [entry for file, entry in named if whole[-len(file.parts) :] == file.parts] or [e for _, e in named]
     if len(closest) != 1:
         many = "several images" if closest else "no image"
-        raise InputError(f"{path}: knows {many} of the name {image.name}; it should be annotated there, once")
+        raise InputError(f"{path}: has {many} named {image.name}; it should have one")
     return closest[0]  # type: ignore[no-any-return]
 
 
@@ -152,7 +152,7 @@ def _read_category(entry: Mapping[str, Any]) -> Category:
     names = tuple(str(name) for name in entry.get("keypoints") or ())
     skeleton = tuple((whole_number(start), whole_number(end)) for start, end in entry.get("skeleton") or ())
     if len(set(names)) < len(names):
-        raise ValueError(f"category {entry['name']!r} has two keypoints of one name")
+        raise ValueError(f"category {entry['name']!r} has two keypoints of the same name")
     if not all(1 <= end <= len(names) for line in skeleton for end in line):
         raise ValueError(f"the skeleton of category {entry['name']!r} joins keypoints that it lacks")
     return Category(whole_number(entry["id"]), str(entry["name"]), names, skeleton)

@@ -34,7 +34,7 @@ COLUMNS = {
 
 
 def read_annotation_table(path: Path, kind: AnnotationKind, image: Path) -> Annotations:
-    """The annotations in an image's rows; all rows are, if there is no column `image`.
+    """The annotations of an image: those in its rows, or in all rows if there is no column `image`.
 
     Keypoints need the columns x and y, and name to have names; boxes left, top, right and bottom. Points with the same
     `object` and `label` are one instance. Raises InputError.

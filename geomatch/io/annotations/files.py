@@ -65,7 +65,7 @@ def _read(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) 
 def _check_holds(path: Path, format: AnnotationFormat, kind: AnnotationKind) -> None:
     if kind not in HOLDS[format]:
         able = ", ".join(each for each in AnnotationFormat if kind in HOLDS[each])
-        raise InputError(f"{path}: the format {format} holds no {kind}: {able} do")
+        raise InputError(f"{path}: the format {format} cannot hold {kind}; choose {able}")
 
 
 def _checked(path: Path, instance: Instance, image: Path, size: tuple[int, int]) -> Instance:

@@ -97,7 +97,7 @@ def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
 class _Shape:
     """A shape of a file.
 
-    group: shapes of one instance have the same; of a shape that is ``grouped`` with no other it is unique.
+    group: the same for all shapes of an instance. grouped: whether the file gives the group; if not, it is unique.
     marked: corners (N, 2), or a mask (H, W).
     """
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE_RGB = 2
 _BYTES_PER_PIXEL = 6
-_MAX_SIDE = 1 << 16  # longer than any image's; undoing filters takes a step for each pixel of it
+_MAX_SIDE = 1 << 16  # longer than any image's; undoing filters takes a step for each row and column
 
 
 def encode_rgb16(pixels: NDArray[np.uint16]) -> bytes:

@@ -70,11 +70,7 @@ def compact_descriptors(*images: FeatureMap) -> list[Compact]:
     axes = torch.linalg.eigh(together.mT @ together).eigenvectors.flip(1)[:, :channels]
     scales = ((together @ axes).abs().amax(dim=0) / 127).clamp(min=1e-9)
     return [
-        {
-            "grid": asdict(image.grid),
-            "scales": scales.tolist(),
-            "values": _encode(_to_int8(each @ axes / scales)),
-        }
+        {"grid": asdict(image.grid), "scales": scales.tolist(), "values": _encode(_to_int8(each @ axes / scales))}
         for image, each in zip(images, cells, strict=True)
     ]
 
