@@ -107,17 +107,8 @@ class PipelineOptions:
         """Load the pipeline. Raises GeomatchError."""
         from geomatch.pipeline import Pipeline
 
-        return Pipeline(
-            features=self.features,
-            matcher=self.matcher,
-            parameters=self.typed_parameters(self.matcher),
-            preset=self.preset,
-            weights=self.weights,
-            device=self.device,
-            max_memory=parse_size(self.max_memory),
-            min_confidence=self.min_confidence,
-            cache=self.cache,
-        )
+        read = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
+        return Pipeline(**vars(self) | read)
 
     def typed_parameters(self, matcher: str | None) -> dict[str, object]:
         """What ``--set`` gave, of the types of a matcher's parameters; None for the preset's matcher."""

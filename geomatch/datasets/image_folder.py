@@ -144,10 +144,12 @@ def by_label(images: Iterable[LabelledImage]) -> dict[str, list[LabelledImage]]:
     return dict(sorted(groups.items()))
 
 
-def with_labels(images: Sequence[LabelledImage], labels: Sequence[str]) -> list[LabelledImage]:
+def with_labels(
+    images: Sequence[LabelledImage], labels: Sequence[str], *, optional: Sequence[str] = ()
+) -> list[LabelledImage]:
     """The images that have at least one of the labels, with their other labels removed.
 
-    Raises InputError naming the labels that no image has.
+    Raises InputError naming the labels that no image has; the ``optional`` ones may be missing.
     """
     present = by_label(images)
     if missing := [label for label in labels if label not in present]:
@@ -155,7 +157,7 @@ def with_labels(images: Sequence[LabelledImage], labels: Sequence[str]) -> list[
             f"no photograph is labelled {', '.join(missing)}: "
             + (f"the labels are {', '.join(present)}" if present else "none has a label")
         )
-    selected = ((image, tuple(label for label in image.labels if label in labels)) for image in images)
+    selected = ((image, tuple(label for label in image.labels if label in (*labels, *optional))) for image in images)
     return [replace(image, labels=shared) for image, shared in selected if shared]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,12 +10,6 @@ from geomatch.cli.console import stderr_console
 from geomatch.cli.options import DeviceChoice
 from geomatch.errors import GeomatchError
 from geomatch.options import Device
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from geomatch.doctor import Finding
-
 
 COLOURS = {"ok": "green", "absent": "yellow", "failed": "red"}
 
@@ -30,27 +24,21 @@ def doctor(
     packages may be absent.
     """
     from geomatch.doctor import State, check_installation
+    from geomatch.io.json_text import json_text
 
     with stderr_console().status("checking"):
         findings = list(check_installation(device))
     failed = [f"{finding.area} {finding.name}" for finding in findings if finding.state is State.failed]
     if json:
-        _print_json(findings, healthy=not failed)
+        records = [
+            {"about": finding.area, "name": finding.name, "state": finding.state, "said": finding.detail}
+            for finding in findings
+        ]
+        typer.echo(json_text({"healthy": not failed, "findings": records}))
     else:
         for finding in findings:
-            state = typer.style(
-                f"{finding.state:<8}", fg=COLOURS[finding.state]
-            )  # plain where stdout is not a terminal
+            # Typer drops the colours where stdout is not a terminal.
+            state = typer.style(f"{finding.state:<8}", fg=COLOURS[finding.state])
             typer.echo(f"{state}{finding.area:<11}{finding.name:<15}{finding.detail}")
     if failed:
         raise GeomatchError(f"checks failed: {', '.join(failed)}")
-
-
-def _print_json(findings: Sequence[Finding], *, healthy: bool) -> None:
-    from geomatch.io.json_text import json_text
-
-    records = [
-        {"about": finding.area, "name": finding.name, "state": finding.state, "said": finding.detail}
-        for finding in findings
-    ]
-    typer.echo(json_text({"healthy": healthy, "findings": records}))

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.commands.train_anchornet import anchornet
 from geomatch.cli.console import training_bar
-from geomatch.cli.training_options import INTROSPECTION, TrainingOptions, training_options
+from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, TrainingOptions, training_options
 from geomatch.errors import InputError
 
 if TYPE_CHECKING:
     from geomatch.datasets.pairs import PairDataset
 
 app = typer.Typer(help="Train weights from photographs.", no_args_is_help=True)
-app.command()(anchornet)
 
 
 @app.callback(invoke_without_command=True)
@@ -38,6 +36,22 @@ def _group(
         _draw(plot, output)
     elif plot or output:
         raise InputError("--plot and --output draw logs; give them without training")
+
+
+@app.command()
+@training_options(ANCHORNET)
+def anchornet(training: TrainingOptions) -> None:
+    """AnchorNet: sparse, diverse anchors of each class from image labels alone, and their class-agnostic code.
+
+    First the banks are learnt, then the code of their responses. Beside OUT go the checkpoint and the log of each:
+    OUT.banks.checkpoint, OUT.code.log.jsonl and so on. Under torchrun the processes share the work.
+    """
+    from geomatch.training.anchornet.train import train_anchornet
+    from geomatch.training.recipes import ANCHOR_RECIPES
+
+    recipe, optimisation = training.recipe(ANCHOR_RECIPES)
+    with training_bar(quiet=training.quiet) as show, training.resumable("banks"):
+        train_anchornet(training.run(), recipe, optimisation, on_progress=show)
 
 
 @app.command()

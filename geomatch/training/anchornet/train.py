@@ -12,7 +12,15 @@ from dataclasses import asdict, replace
 
 import torch
 
-from geomatch.datasets.image_folder import BACKGROUND, ImageReader, LabelledImage, by_label, find_images, hold_out
+from geomatch.datasets.image_folder import (
+    BACKGROUND,
+    ImageReader,
+    LabelledImage,
+    by_label,
+    find_images,
+    hold_out,
+    with_labels,
+)
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorNet
 from geomatch.features.load import pretrained_trunk
@@ -101,23 +109,15 @@ def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[st
     Others are left out, since it is not known what they show. Warns of classes with fewer photographs than `FEW`, and
     raises InputError naming those that no photograph shows.
     """
-    present = by_label(photographs)
-    if missing := [name for name in classes if name not in present]:
-        raise InputError(
-            f"no photograph is labelled {', '.join(missing)}: "
-            + (f"the labels are {', '.join(present)}" if present else "none has a label but the background's")
-        )
-    kept = [
-        replace(photograph, labels=tuple(label for label in photograph.labels if label in (*classes, BACKGROUND)))
-        for photograph in photographs
-    ]
-    if thin := [f"{name} ({len(present[name])})" for name in classes if len(present[name]) < FEW]:
+    kept = with_labels(photographs, classes, optional=[BACKGROUND])
+    counts = {name: len(group) for name, group in by_label(kept).items()}
+    if thin := [f"{name} ({counts[name]})" for name in classes if counts[name] < FEW]:
         warnings.warn(
             f"few photographs of {', '.join(thin)}: their anchors will know little; --classes can leave them out",
             GeomatchWarning,
             stacklevel=2,
         )
-    return [photograph for photograph in kept if photograph.labels]
+    return kept
 
 
 def _check_memory(recipe: AnchorRecipe, device: torch.device) -> None:
