@@ -14,7 +14,7 @@ from tests.conftest import random_features
 from tests.stub import match_features
 
 
-def test_matched_regions_are_written_best_first_and_those_without_a_match_are_not() -> None:
+def test_regions_are_written_best_first() -> None:
     regions = RegionMatches(
         torch.tensor([[-0.5, 1.25, 9.5, 20.123], [3.0, 4, 5, 6], [0.0, 0, 1, 1]]),
         torch.tensor([[2.0, 3, 14.5, 39.5], [7.0, 8, 9, 10], [5.0, 5, 6, 6]]),
@@ -43,14 +43,14 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_match_written_anew_leaves_only_its_own_files(tmp_path: Path) -> None:
+def test_write_match_again_leaves_only_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "a--b"
     written(folder, "flow.flo", "flow.npz", "warped.png", "regions.json")
     written(folder, "flow.npy", "flow.npz")
     assert names_in(folder) == {"flow.npy", "flow.npz", "match.json"}
 
 
-def test_what_somebody_put_or_changed_in_the_folder_of_a_match_stays(tmp_path: Path) -> None:
+def test_write_match_keeps_files_of_others(tmp_path: Path) -> None:
     folder = tmp_path / "a--b"
     written(folder, "flow.flo", "flow.npz", "flow.npy", "warped.png")
     (folder / "warped.png").write_bytes(b"retouched")

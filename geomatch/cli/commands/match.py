@@ -182,8 +182,8 @@ def _match_one(
 def outcome(record: Mapping[str, Any]) -> str:
     """The outcome of a match, for a terminal."""
     confidence = record["mean_confidence"]
-    doubt = " (low: are the objects of one kind?)" if confidence < LOW_CONFIDENCE else ""
+    note = " (low: are the objects of one kind?)" if confidence < LOW_CONFIDENCE else ""
     return (
         f"{record['output']}: {record['valid_share']:.0%} of the pixels matched validly, "
-        f"mean confidence {confidence:.2f}{doubt}"
+        f"mean confidence {confidence:.2f}{note}"
     )
