@@ -91,7 +91,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """The options that make a pipeline, as the commands that match images share them; see `pipeline_options`."""
+    """The options of a pipeline, shared by the commands that match images; see `pipeline_options`."""
 
     features: Features = None
     matcher: MatcherName = None
@@ -129,7 +129,7 @@ DEFAULTS = PipelineOptions()
 
 
 def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of its parameter ``pipeline: PipelineOptions``, the options of these names."""
+    """Give a command the options of these names in place of its parameter ``pipeline: PipelineOptions``."""
     options = {name: parameter for name, parameter in parameters_of(PipelineOptions).items() if name in names}
     return lambda command: replace_parameter(command, "pipeline", options, PipelineOptions)
 
@@ -137,7 +137,7 @@ def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..
 def replace_parameter(
     command: Callable[..., None], name: str, options: Mapping[str, inspect.Parameter], make: Callable[..., object]
 ) -> Callable[..., None]:
-    """The command with ``options`` in place of its parameter ``name``, whose value ``make`` makes from theirs."""
+    """The command with ``options`` in place of its parameter ``name``; ``make`` turns their values into its value."""
     parameters: list[inspect.Parameter] = []
     for each, parameter in parameters_of(command).items():
         parameters += options.values() if each == name else [parameter]

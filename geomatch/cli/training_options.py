@@ -30,10 +30,7 @@ def _of_preset(about: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The values of the options that both training commands have.
-
-    settings: texts NAME=VALUE.
-    """
+    """The values of the options that both training commands have. settings: texts NAME=VALUE."""
 
     data: Annotated[
         list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
@@ -96,7 +93,7 @@ class TrainingOptions:
 
     @contextmanager
     def resumable(self, part: str = "") -> Iterator[None]:
-        """Mention ``--resume`` if the training inside is interrupted and has left the checkpoint of a part."""
+        """Mention ``--resume`` if the training inside is interrupted and the checkpoint of ``part`` exists."""
         try:
             yield
         except KeyboardInterrupt:
@@ -108,10 +105,10 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class SettingNames:
-    """The settings that a training command takes by ``--set``: those that have no option of their own.
+    """The settings that a training command takes by ``--set``: those without an option of their own.
 
-    names: fields of the recipe, its parts and the optimisation, separated by spaces. old: options of version 0.1 that
-    still work, but are hidden: the option's name, and the setting's after a colon if it is another.
+    names: fields of the recipe, its parts and the optimisation, separated by spaces. old: hidden options of version 0.1
+    that still work, as OPTION:SETTING, or OPTION if both have one name.
     """
 
     names: str
@@ -143,7 +140,7 @@ ANCHORNET = SettingNames(
 
 
 def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of its parameter ``training``, the options of `TrainingOptions`, and hidden the old."""
+    """Give a command the options of `TrainingOptions`, and the old ones, in place of its parameter ``training``."""
     about = f"Another setting; repeatable. One of {', '.join(settings.names.split())}."
     options = dict(parameters_of(TrainingOptions))
     texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]
