@@ -54,7 +54,7 @@ Features = Annotated[
         metavar="NAME",
         autocompletion=names_in(FEATURES),
         help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, combined:1+0.8 or "
-        "hypercolumn:2+3; by default those of the weights given, or the preset's.",
+        "hypercolumn:2+3; by default those that the weights belong to, or the preset's.",
     ),
 ]
 MatcherName = Annotated[
@@ -68,7 +68,7 @@ MatcherName = Annotated[
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.")
 ]
-PresetChoice = Annotated[Preset, typer.Option(help="How much work a match is worth.")]
+PresetChoice = Annotated[Preset, typer.Option(help="Trade-off between speed and precision.")]
 WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.")
 ]
@@ -79,14 +79,14 @@ MinConfidence = Annotated[
 ]
 CacheFolder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder to keep features in from one run to the next, in half precision."),
+    typer.Option(metavar="DIR", help="Folder that stores features for later runs, in half precision."),
 ]
 DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
 @dataclass(frozen=True)

@@ -41,20 +41,20 @@ class TrainingOptions:
     out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
     preset: Annotated[
         Recipe,
-        typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
+        typer.Option(help="Settings of the shipped weights, or of the paper; options change them."),
     ] = Recipe.shipped
     classes: Annotated[
         str | None,
         _of_preset(
             "Labels to learn from, separated by commas or one on each line of a file; rigid: the paper's 12; "
-            "voc20: VOC's; all: no choice.",
+            "voc20: VOC's; all: no selection.",
             metavar="NAMES|FILE",
         ),
     ] = None
-    steps: Annotated[int | None, _of_preset("Steps to train for; of anchornet, the banks.", min=1)] = None
+    steps: Annotated[int | None, _of_preset("Steps to train for; for anchornet, those of the banks.", min=1)] = None
     batch: Annotated[int | None, _of_preset("Photographs a batch; each gives two views.", min=1)] = None
     accumulate: Annotated[
-        int | None, _of_preset("Batches whose gradients make one step; shared out among torchrun's processes.", min=1)
+        int | None, _of_preset("Batches whose gradients make one step; divided among torchrun's processes.", min=1)
     ] = None
     size: Annotated[int | None, _of_preset("Side of the square views, in pixels.", min=64)] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0
@@ -64,7 +64,7 @@ class TrainingOptions:
     max_unreadable: Annotated[
         float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
     ] = 0.01
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's checkpoint.")] = False
     quiet: Quiet = False
     settings: list[str] | None = None
 
