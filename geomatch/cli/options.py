@@ -107,11 +107,11 @@ class PipelineOptions:
         """Load the pipeline. Raises GeomatchError."""
         from geomatch.pipeline import Pipeline
 
-        read = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
-        return Pipeline(**vars(self) | read)
+        parsed = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
+        return Pipeline(**vars(self) | parsed)
 
     def typed_parameters(self, matcher: str | None) -> dict[str, object]:
-        """What ``--set`` gave, of the types of a matcher's parameters; None for the preset's matcher."""
+        """The values of ``--set``, of the types of the parameters of a matcher, by default the preset's."""
         if not self.parameters:
             return {}
         assignments = parse_assignments(self.parameters)

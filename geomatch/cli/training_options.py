@@ -40,8 +40,7 @@ class TrainingOptions:
     ]
     out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
     preset: Annotated[
-        Recipe,
-        typer.Option(help="Settings of the shipped weights, or of the paper; options change them."),
+        Recipe, typer.Option(help="Settings of the shipped weights, or of the paper; options change them.")
     ] = Recipe.shipped
     classes: Annotated[
         str | None,
@@ -117,7 +116,8 @@ class SettingNames:
     @property
     def old_options(self) -> dict[str, str]:
         """The settings by the names of the old options, both with underscores."""
-        return {option: setting or option for option, _, setting in (each.partition(":") for each in self.old.split())}
+        parts = (each.partition(":") for each in self.old.split())
+        return {option: setting or option for option, _, setting in parts}
 
 
 _SHARED = (
