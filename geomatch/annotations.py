@@ -19,6 +19,9 @@ from geomatch.options import AnnotationFormat, MaskEncoding
 Points = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
+UNNAMED = "object"
+"""Label of an instance for which a file has none, as labelme files for points."""
+
 
 class Visibility(IntEnum):
     """COCO's values: absent; guessed, that is, hidden or without a valid match; seen."""

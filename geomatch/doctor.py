@@ -1,6 +1,6 @@
 """Check the installation: versions, devices, weights, optional packages, plug-ins, and one small match.
 
-Heavy packages are imported by their own check, so that a broken one is a finding and does not end the checks.
+Each check imports the packages that it needs, so a broken package is one finding and the other checks go on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: its area (version, device, weights, …), the name of what was checked, its state, and details."""
+    """The outcome of one check. area: version, device, weights, …; name: what was checked."""
 
     area: str
     name: str

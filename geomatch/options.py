@@ -109,10 +109,10 @@ class FeatureFormat(StrEnum):
 
 @dataclass(frozen=True)
 class PresetSettings:
-    """The settings behind a preset's name.
+    """The settings of a preset.
 
-    features, matcher: the defaults, by name. working_size: the longer side, in pixels, that images are resized to for
-    the features. cells: about how many cells, at least, the matched grid has along the longer side.
+    features, matcher: names. working_size: the longer side, in pixels, of images for the features. cells: least number
+    of cells, approximately, along the longer side of the matched grid.
     """
 
     features: str = "combined"

@@ -38,7 +38,7 @@ def parse_parameters(kind: type[DataclassInstance], texts: Mapping[str, str], ow
         kind: the dataclass. Its fields are int, float, bool, str, a StrEnum, a tuple of one of these (written with
             commas), or one of these or None (written ``none``).
         texts: values by field name, as the user wrote them.
-        owner: what has the parameters, for messages, as "matcher dsp".
+        owner: what has the parameters, for messages, such as "matcher dsp".
 
     Raises:
         InputError: for a name that is not a field, or a text that does not fit its type.
@@ -117,11 +117,7 @@ def _in_words(wanted: Any) -> str:
 
 
 def check_limits(settings: DataclassInstance, owner: str, names: str, least: float = 0, most: float = math.inf) -> None:
-    """Check that fields, their names separated by spaces, lie between ``least`` and ``most``.
-
-    Raises:
-        InputError: for the first that does not.
-    """
+    """Raise InputError unless the fields ``names``, separated by spaces, lie between ``least`` and ``most``."""
     bounds = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
     for name in names.split():
         if not least <= getattr(settings, name) <= most:

@@ -1,7 +1,6 @@
 """Match pairs of image files, from reading to writing: one pair, or many side by side.
 
-Each image is read and extracted once. Reading, extracting, matching and writing of different pairs overlap; the results
-do not depend on how.
+Each image is read and extracted once. The work on different pairs overlaps, which does not change the results.
 """
 
 from __future__ import annotations
@@ -72,10 +71,9 @@ def assign_folders(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Ima
 
 
 def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool) -> None:
-    """Make ``folder``, and clear away what a batch that was killed left half-written there.
+    """Make ``folder``, and delete unfinished results of these pairs there; other processes may write other pairs.
 
-    Only the pairs' own folders are looked at, since other processes may be at work beside them. Raises InputError if
-    ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
+    Raises InputError if ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
     """
     check_new_folder(folder, overwrite=True)
     folder.mkdir(exist_ok=True)
@@ -89,9 +87,9 @@ def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool
 
 
 class PairMatcher:
-    """Matches the pairs of a list; may be called from several threads at once.
+    """Matches the pairs of a list; may be called from several threads.
 
-    pipeline: loaded when the first image has been read, so that a file that cannot be read is named at once.
+    pipeline: loaded after the first pair has been read, so that an unreadable file is reported at once.
     """
 
     def __init__(
@@ -108,7 +106,7 @@ class PairMatcher:
         self.outputs, self.resume, self.timer, self._build = outputs, resume, timer or Timer(), build
         self._timed = timer is not None
         schedule = [image for pair in pairs for image in pair.images]
-        # Pixels are needed again for the pictures only, and are sooner read again than extracted again.
+        # Pixels are needed again for the pictures only, and reading them again is quicker than extracting again.
         self.images = FeatureCache(self._read, schedule, IMAGE_BYTES if outputs.pictures else 0)
         self.features = FeatureCache(self._extract, schedule)
         self._sha256_of = cache(sha256_of)
@@ -119,7 +117,7 @@ class PairMatcher:
             return self._build()
 
     def __call__(self, pair: ImagePair) -> Finished:
-        """Match a pair and write the results into its folder; a pair that fails, for whatever reason, is said to."""
+        """Match a pair and write the results into its folder; any exception becomes the pair's error."""
         try:
             if self.resume and (record := self._complete(pair)):
                 return Finished(record, reused=True)

@@ -1,4 +1,4 @@
-"""What `geomatch match` writes of a match: its files, and the record of how they came about."""
+"""What `geomatch match` writes: the files of a match, and a record of inputs, settings and outcome."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ HashedFile = tuple[Path, str]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written of a match besides its record: the flow in each of ``formats``, and, if ``pictures``, warp,
-    confidence and overview."""
+    """What is written besides the record: flow in ``formats``, and with ``pictures`` warp, confidence and overview."""
 
     formats: Sequence[str]
     pictures: bool
@@ -105,10 +104,7 @@ def match_record(
 def complete_record(
     folder: Path, source: HashedFile, target: HashedFile, pipeline: Pipeline, outputs: Outputs
 ) -> Record | None:
-    """The record in ``folder``, if a match would write just the files that are there, or None.
-
-    They are those that are wanted, as they were written, of the same images (path and SHA-256), settings and program.
-    """
+    """The record in ``folder`` if it is of the same images, settings and version, and its files are those wanted."""
     record = read_json_object(folder / RECORD_FILE)
     expected = json.loads(json_text({**settings_record(pipeline), "output": str(folder)}))  # tuples become lists
     same = (
@@ -136,7 +132,7 @@ def settings_record(pipeline: Pipeline) -> Record:
 def write_match(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:
     """Write a match's files and its record into ``folder``, all or none. Raises InputError if it cannot be written.
 
-    Files that an earlier match wrote there and this one does not are deleted; files that others added or changed stay.
+    Unchanged files of an earlier match that this one does not write are deleted; all others stay.
     """
     content = {**files, RECORD_FILE: json_text(record, indent=2).encode() + b"\n"}
     before = _unharmed_files(folder, read_json_object(folder / RECORD_FILE))

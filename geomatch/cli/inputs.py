@@ -14,10 +14,7 @@ PathPair = tuple[Path, Path]
 def choose_pairs(
     images: list[Path], *, pairs: Path | None, against: Path | None, all_pairs: Path | None
 ) -> list[PathPair] | None:
-    """The pairs that one of the three options names, None without any of them.
-
-    Raises InputError for options that contradict each other, and for a list that names no pair.
-    """
+    """The pairs that one of the three options names, or None. Raises InputError if they conflict, or name no pair."""
     check_stdin([*images, *([pairs] if pairs else [])], "write the list into a file, and give it with --pairs")
     given = {"--pairs": pairs, "--against": against, "--all-pairs": all_pairs}
     names = [name for name, value in given.items() if value is not None]
@@ -41,7 +38,7 @@ def choose_pairs(
 
 
 def check_stdin(files: Iterable[Path], instead: str) -> None:
-    """Raise InputError, saying what to do instead, if one of the files is stdin and there are several processes."""
+    """Raise InputError with the advice ``instead`` if one of the files is stdin and there are several processes."""
     if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in files:
         raise InputError(f"several processes cannot read one stdin: {instead}")
 

@@ -54,7 +54,7 @@ Features = Annotated[
         metavar="NAME",
         autocompletion=names_in(FEATURES),
         help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, combined:1+0.8 or "
-        "hypercolumn:2+3; by default those of the weights given, or the preset's.",
+        "hypercolumn:2+3; by default those that the weights belong to, or the preset's.",
     ),
 ]
 MatcherName = Annotated[
@@ -68,7 +68,7 @@ MatcherName = Annotated[
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.")
 ]
-PresetChoice = Annotated[Preset, typer.Option(help="How much work a match is worth.")]
+PresetChoice = Annotated[Preset, typer.Option(help="Trade-off between speed and precision.")]
 WeightsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.")
 ]
@@ -79,19 +79,19 @@ MinConfidence = Annotated[
 ]
 CacheFolder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder to keep features in from one run to the next, in half precision."),
+    typer.Option(metavar="DIR", help="Folder that stores features for later runs, in half precision."),
 ]
 DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """The options that make a pipeline, as the commands that match images share them; see `pipeline_options`."""
+    """The options of a pipeline, shared by the commands that match images; see `pipeline_options`."""
 
     features: Features = None
     matcher: MatcherName = None
@@ -107,11 +107,11 @@ class PipelineOptions:
         """Load the pipeline. Raises GeomatchError."""
         from geomatch.pipeline import Pipeline
 
-        read = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
-        return Pipeline(**vars(self) | read)
+        parsed = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
+        return Pipeline(**vars(self) | parsed)
 
     def typed_parameters(self, matcher: str | None) -> dict[str, object]:
-        """What ``--set`` gave, of the types of a matcher's parameters; None for the preset's matcher."""
+        """The values of ``--set``, of the types of the parameters of a matcher, by default the preset's."""
         if not self.parameters:
             return {}
         assignments = parse_assignments(self.parameters)
@@ -129,7 +129,7 @@ DEFAULTS = PipelineOptions()
 
 
 def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of its parameter ``pipeline: PipelineOptions``, the options of these names."""
+    """Give a command the options of these names in place of its parameter ``pipeline: PipelineOptions``."""
     options = {name: parameter for name, parameter in parameters_of(PipelineOptions).items() if name in names}
     return lambda command: replace_parameter(command, "pipeline", options, PipelineOptions)
 
@@ -137,7 +137,7 @@ def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..
 def replace_parameter(
     command: Callable[..., None], name: str, options: Mapping[str, inspect.Parameter], make: Callable[..., object]
 ) -> Callable[..., None]:
-    """The command with ``options`` in place of its parameter ``name``, whose value ``make`` makes from theirs."""
+    """The command with ``options`` in place of its parameter ``name``; ``make`` turns their values into its value."""
     parameters: list[inspect.Parameter] = []
     for each, parameter in parameters_of(command).items():
         parameters += options.values() if each == name else [parameter]

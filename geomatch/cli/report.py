@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 class ItemReport:
     """How items are reported.
 
-    doing: text of the progress bar. item: the word for one of them. name, outcome: from a record, which item it is,
-    and its outcome for a terminal.
+    doing: text of the progress bar. item: the word for one. name, outcome: of an item's record, for a terminal.
     """
 
     doing: str

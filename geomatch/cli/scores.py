@@ -38,12 +38,9 @@ def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Compar
     better = {"first": "A", "second": "B", "undecided": "undecided"}
     rows = []
     for each in comparisons:
-        value, low, high = (
-            _number(side, "+") for side in (each.difference.value, each.difference.low, each.difference.high)
-        )
-        rows.append(
-            (each.score, _number(each.first), _number(each.second), value, f"{low} to {high}", better[each.better])
-        )
+        value = _number(each.difference.value, "+")
+        interval = f"{_number(each.difference.low, '+')} to {_number(each.difference.high, '+')}"
+        rows.append((each.score, _number(each.first), _number(each.second), value, interval, better[each.better]))
     print_table(
         f"{first.dataset}, {len(first.pairs)} pairs\nA: {first.label}\nB: {second.label}",
         ["score", "A", "B", "B - A", "95 %", "better"],

@@ -30,10 +30,7 @@ def _of_preset(about: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The values of the options that both training commands have.
-
-    settings: texts NAME=VALUE.
-    """
+    """The values of the options that both training commands have. settings: texts NAME=VALUE."""
 
     data: Annotated[
         list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
@@ -43,21 +40,20 @@ class TrainingOptions:
     ]
     out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
     preset: Annotated[
-        Recipe,
-        typer.Option(help="Settings to start from: those of the shipped weights or of the paper; options change them."),
+        Recipe, typer.Option(help="Settings of the shipped weights, or of the paper; options change them.")
     ] = Recipe.shipped
     classes: Annotated[
         str | None,
         _of_preset(
             "Labels to learn from, separated by commas or one on each line of a file; rigid: the paper's 12; "
-            "voc20: VOC's; all: no choice.",
+            "voc20: VOC's; all: no selection.",
             metavar="NAMES|FILE",
         ),
     ] = None
-    steps: Annotated[int | None, _of_preset("Steps to train for; of anchornet, the banks.", min=1)] = None
+    steps: Annotated[int | None, _of_preset("Steps to train for; for anchornet, those of the banks.", min=1)] = None
     batch: Annotated[int | None, _of_preset("Photographs a batch; each gives two views.", min=1)] = None
     accumulate: Annotated[
-        int | None, _of_preset("Batches whose gradients make one step; shared out among torchrun's processes.", min=1)
+        int | None, _of_preset("Batches whose gradients make one step; divided among torchrun's processes.", min=1)
     ] = None
     size: Annotated[int | None, _of_preset("Side of the square views, in pixels.", min=64)] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0
@@ -67,7 +63,7 @@ class TrainingOptions:
     max_unreadable: Annotated[
         float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
     ] = 0.01
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's checkpoint.")] = False
     quiet: Quiet = False
     settings: list[str] | None = None
 
@@ -96,7 +92,7 @@ class TrainingOptions:
 
     @contextmanager
     def resumable(self, part: str = "") -> Iterator[None]:
-        """Mention ``--resume`` if the training inside is interrupted and has left the checkpoint of a part."""
+        """Mention ``--resume`` if the training inside is interrupted and the checkpoint of ``part`` exists."""
         try:
             yield
         except KeyboardInterrupt:
@@ -108,10 +104,10 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class SettingNames:
-    """The settings that a training command takes by ``--set``: those that have no option of their own.
+    """The settings that a training command takes by ``--set``: those without an option of their own.
 
-    names: fields of the recipe, its parts and the optimisation, separated by spaces. old: options of version 0.1 that
-    still work, but are hidden: the option's name, and the setting's after a colon if it is another.
+    names: fields of the recipe, its parts and the optimisation, separated by spaces. old: hidden options of version 0.1
+    that still work, as OPTION:SETTING, or OPTION if both have one name.
     """
 
     names: str
@@ -120,7 +116,8 @@ class SettingNames:
     @property
     def old_options(self) -> dict[str, str]:
         """The settings by the names of the old options, both with underscores."""
-        return {option: setting or option for option, _, setting in (each.partition(":") for each in self.old.split())}
+        parts = (each.partition(":") for each in self.old.split())
+        return {option: setting or option for option, _, setting in parts}
 
 
 _SHARED = (
@@ -143,7 +140,7 @@ ANCHORNET = SettingNames(
 
 
 def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of its parameter ``training``, the options of `TrainingOptions`, and hidden the old."""
+    """Give a command the options of `TrainingOptions`, and the old ones, in place of its parameter ``training``."""
     about = f"Another setting; repeatable. One of {', '.join(settings.names.split())}."
     options = dict(parameters_of(TrainingOptions))
     texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]

@@ -16,9 +16,9 @@ from geomatch.geometry.canvas import Canvas
 class FeatureExtractor(ABC):
     """Extracts the features of an image.
 
-    name: with its argument. working_size: the longer side, in pixels, that images are resized to first.
-    weights_sha256: of the weights file; None for features without weights. precision: of the descriptors, which are
-    float32 but may have been rounded. calibration: the confidence model, which the extractor puts on every map.
+    name: that of the features, with its argument. working_size: the longer side, in pixels, that images are resized to
+    first. weights_sha256: of the weights file; None for features without weights. precision: of the descriptors, which
+    are float32 but may have been rounded. calibration: the confidence model, which the extractor puts on every map.
     """
 
     name: str

@@ -82,7 +82,7 @@ def load_weights(path: Path) -> Weights:
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{path}: tensor '{name}' holds NaN or infinity; the weights are unusable")
+            raise WeightsError(f"{path}: tensor {name!r} holds NaN or infinity; the weights are unusable")
     return Weights(feature, config, state, sha256_of(path), path)
 
 
@@ -112,10 +112,10 @@ def rebuild_network(
 ) -> Network:
     """The network of a weights file, with its weights. Raises WeightsError if the file is another feature's."""
     if weights.feature != feature:
-        raise WeightsError(f"{weights.path}: weights of '{weights.feature}', not of {feature}")
+        raise WeightsError(f"{weights.path}: weights of {weights.feature!r}, not of {feature}")
     hints = get_type_hints(config)
     if unknown := set(weights.config) - set(hints):
-        raise WeightsError(f"{weights.path}: made by another version of geomatch (unknown setting '{min(unknown)}')")
+        raise WeightsError(f"{weights.path}: made by another version of geomatch (unknown setting {min(unknown)!r})")
     # JSON has lists only, settings have tuples only.
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in weights.config.items()}
     try:

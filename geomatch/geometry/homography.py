@@ -63,9 +63,8 @@ def random_view(photograph_size: tuple[int, int], size: int, ranges: WarpRanges,
     zoom = math.exp(middle_zoom + uniform(math.log(ranges.largest_view / ranges.smallest_view) / 2))
     angle = math.radians(uniform(ranges.rotation_degrees))
     stretch = math.exp(uniform(ranges.aspect) / 2)
-    rotation = torch.tensor(
-        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
-    )
+    cos, sin = math.cos(angle), math.sin(angle)
+    rotation = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
     shape = torch.tensor([[stretch, uniform(ranges.shear)], [0, 1 / stretch]], dtype=torch.float64)
     square = square_corners(2) - 0.5  # unit square about the origin
     jitter = torch.tensor([[uniform(ranges.perspective) for _ in range(2)] for _ in range(4)], dtype=torch.float64)
@@ -77,9 +76,8 @@ def random_view(photograph_size: tuple[int, int], size: int, ranges: WarpRanges,
 
 def pixel_grid(height: int, width: int) -> Tensor:
     """Every pixel's (x, y) in row-major order: (height * width, 2) float64."""
-    y, x = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
-    )
+    axes = (torch.arange(length, dtype=torch.float64) for length in (height, width))
+    y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y), dim=-1).reshape(-1, 2)
 
 

@@ -47,7 +47,7 @@ FEATURE_ENCODERS: Mapping[str, Callable[..., bytes]] = {
 def decode_features_npz(content: bytes) -> FeatureMap:
     """The features that `encode_features_npz` wrote, in float32 on the CPU.
 
-    Descriptors of half precision are scaled to unit length. Raises ValueError if the content is damaged or another.
+    Descriptors of half precision are scaled to unit length. Raises ValueError if the content is not such a file.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:

@@ -79,10 +79,7 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
 
 @contextmanager
 def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
-    """The Pillow picture in an open file, for reading only.
-
-    Raises InputError, which begins with ``name``, for whatever Pillow finds wrong until the picture has been read.
-    """
+    """Open a picture with Pillow. Raises InputError, which begins with ``name``, also for errors while it is read."""
     try:
         # Pillow only warns of a decompression bomb; MAX_PIXELS is checked before any pixel is decoded.
         with _WARNING_FILTERS, warnings.catch_warnings():

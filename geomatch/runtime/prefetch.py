@@ -14,8 +14,8 @@ class Prefetch(Generic[Value]):
     """A function of batch numbers that computes the next values while the current one is used.
 
     compute: makes the value of a number. It must depend on the number alone and be thread-safe; its exception is raised
-    when that number is asked for. stride: from one number to the next; any other is computed on demand. depth: how many
-    values are computed ahead.
+    when that number is asked for. stride: from one number to the next; other numbers are computed on demand. depth: how
+    many values are computed ahead.
 
     As a context manager it stops its threads on leaving, also after an exception, and drops values not asked for.
     """

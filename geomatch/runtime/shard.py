@@ -44,7 +44,7 @@ class Shard:
     def wait_for_others(self) -> None:
         """Wait until all shards are done, if torchrun has started the processes.
 
-        torchrun stops all others as soon as one exits with a status other than 0, so that one must exit last.
+        torchrun stops all others as soon as one exits with a status other than 0, so none may exit early.
         """
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or self.count == 1:
             return

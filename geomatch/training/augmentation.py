@@ -1,11 +1,9 @@
 """Two random views of each photograph of a batch, with the exact map between them.
 
 As in Probabilistic Introspection (section 4): the photograph is mirrored beyond its borders, *both* views are warped
-(else the network would learn to tell the warped side), and the transforms zoom in more often than out. The paper does
-not give the ranges; `geomatch.geometry.homography.WarpRanges` and `ColourRanges` are ours.
-
-Random numbers are drawn on the CPU (`draw_view_pairs`), so that they are the same on every device. The pixels are then
-computed on the device of the training (`ViewPairs.render`), for the whole batch at once.
+(else the network would learn which is warped), and the transforms zoom in more often than out. The paper does not give
+the ranges; those of `WarpRanges` and `ColourRanges` are ours. Random numbers are drawn on the CPU (`draw_view_pairs`),
+so they are the same for every device; pixels are computed on the device of the training (`ViewPairs.render`).
 """
 
 from __future__ import annotations
@@ -59,8 +57,7 @@ class ViewPairs:
         return rounded._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def warp(self, homographies: Tensor, side: int) -> Tensor:
-        """The photographs through homographies (B, V, 3, 3): (B, V, 3, side, side), float32 in [0, 1], colours as
-        they are."""
+        """The photographs through homographies (B, V, 3, 3): (B, V, 3, side, side), float32 in [0, 1]."""
         return warp_images(self.stack.float() / 255, self.sizes, homographies, side)
 
     def render(self, side: int) -> Tensor:
@@ -128,10 +125,9 @@ def change_colours(views: Tensor, mixing: Tensor, contrast: Tensor, shading: Ten
 def corresponding_points(
     first: Tensor, second: Tensor, size: int, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw points of the first view that the second sees, too, and their positions there: two (count, 2) float64.
+    """Draw points of the first view that the second shows, too, and their positions there: two (count, 2) float64.
 
-    ``first`` and ``second`` are homographies from view to photograph. Points are drawn uniformly over the shared area,
-    at most eight times; views that share very little give repeated points.
+    ``first`` and ``second`` are homographies from view to photograph. Views that share little give repeated points.
     """
     between = torch.linalg.solve(second, first)
     kept: list[Tensor] = []

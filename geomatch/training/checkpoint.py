@@ -23,10 +23,7 @@ CHECKPOINT_FORMAT = "geomatch-checkpoint-3"
 
 @dataclass
 class TrainingState:
-    """All that changes during a training.
-
-    initial: the weights it began with. best: the best validation score so far.
-    """
+    """All that changes during a training. initial: the weights it began with. best: the best validation score."""
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
@@ -90,7 +87,7 @@ def save_checkpoint(path: Path, state: TrainingState, settings: Mapping[str, obj
 
 
 def check_checkpoint(path: Path, settings: Mapping[str, object]) -> None:
-    """Raise InputError now, rather than once there is a network, if training could not resume from ``path``."""
+    """Raise InputError, before the network is loaded, if training cannot resume from ``path``."""
     with _opened(path, settings):
         pass
 

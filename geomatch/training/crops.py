@@ -1,12 +1,10 @@
 """Find labelled objects on photographs from image labels alone: a weakly supervised detector.
 
-The object that a photograph is labelled with tends to lie in its middle. So the cells of all photographs of a label are
-split into those of a centred box and the rest. A cell's evidence for the label is how much closer its descriptor is to
-the mean of the former than to that of the latter, and the object is the box with the largest sum of evidence. Since
-evidence can be negative, whole objects win, not small distinctive parts.
-
-Descriptors are extracted on ``CELLS`` x ``CELLS`` cells of each photograph's own width and height, so the candidate
-boxes, products of intervals, are the same for all photographs.
+A labelled object tends to lie in the middle of its photograph. So the cells of all photographs of a label are split
+into those inside and outside a centred box. A cell's evidence for the label is how much closer its descriptor is to the
+mean inside than to the mean outside. The object is the box with the largest sum of evidence; evidence can be negative,
+so whole objects win, not small distinctive parts. Each photograph is divided into ``CELLS`` x ``CELLS`` cells, so the
+candidate boxes are the same for all.
 """
 
 from __future__ import annotations
@@ -54,9 +52,9 @@ def extract_descriptors(
 ) -> CellDescriptors:
     """Extract the descriptors of the labelled photographs that can be read.
 
-    device: where the extractor computes. on_progress: called from time to time with how many more are done.
+    on_progress: called with how many more photographs are done.
 
-    Raises InputError if none has a label besides the background, two have one name, or too many cannot be read.
+    Raises InputError if no photograph has a label besides the background, two have one name, or too many are damaged.
     """
     wanted = [photograph for photograph in photographs if by_label([photograph])]
     if not wanted:
@@ -81,9 +79,9 @@ def extract_descriptors(
 
 
 def find_crops(cells: CellDescriptors) -> list[Crop]:
-    """The box with the largest evidence, of each photograph for each of its labels, ordered by file and label.
+    """The box with the largest sum of evidence, of each photograph for each of its labels, ordered by file and label.
 
-    A crop's score is the share of the evidence for its label on the photograph that the box holds, in [0, 1].
+    A crop's score is the share of the photograph's positive evidence that the box holds, in [0, 1]; 0 if there is none.
     """
     boxes = CandidateBoxes.of_unit_square()
     crops = []
@@ -141,10 +139,7 @@ class CandidateBoxes:
         return cls(torch.cat([torch.stack((s, s + side), dim=1) for s, side in zip(starts, SIDES, strict=True)]))
 
     def best(self, evidence: Tensor) -> list[tuple[Box, float]]:
-        """For each map (N, S, S) the box (left, top, right, bottom) with the largest sum; of equals the first.
-
-        With it goes the share of the map's positive evidence that lies in the box; 0 if it has none.
-        """
+        """The box (left, top, right, bottom) with the largest sum in each map (N, S, S), and its score as a crop."""
         lengths = interval_lengths(self.intervals, evidence.shape[-1])
         # Integrals over all boxes, (N, K, K): vertical times horizontal intervals.
         sums = (lengths @ chunk @ lengths.mT for chunk in torch.split(evidence, _CHUNK))

@@ -1,7 +1,7 @@
 """Training with several processes, which ``torchrun`` starts on one machine or several.
 
-The batches of all steps are numbered in one sequence, and each of n processes takes every n-th. So the sum of their
-gradients, and with it the training, is the same for one process as for many, but for rounding.
+The batches of all steps are numbered in one sequence, and each of n processes takes every n-th. So the training is the
+same for one process as for many, except for rounding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whole photographs in the middle of a square, for what is fitted before training begins and for teachers."""
+"""Whole photographs in the middle of a square, as teachers and the fits before a training see them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The log of a training: a line of JSON for each step and each validation, with what is known after ``step`` steps.
+"""The log of a training: a line of JSON for each step and each validation.
 
-A line holds ``step`` and either the report of that step (``loss``, the task's own numbers, ``seconds``, and names of
-photographs found ``unreadable``) or the score of a ``validation``.
+A line holds ``step`` and either the step's report (``loss``, the task's own numbers, ``seconds``, names of photographs
+found ``unreadable``) or the score of a ``validation``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MOST_STEPS = 1 << 53
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """A log as it was read.
+    """A log that was read.
 
-    curves: for every number in the log, in the order in which they first appear, the steps at which it is known and
-    its values there, NaN where they are not finite. unreadable: names of photographs that could not be used.
+    curves: steps and values of every number, in the order of the log; values that are not finite are NaN.
+    unreadable: names of photographs that could not be used.
     """
 
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
@@ -50,10 +50,7 @@ def append(log: Path, line: Mapping[str, object]) -> None:
 
 
 def read_log(path: Path) -> TrainingLog:
-    """Read a log, also one that is still being written: an incomplete last line is left out.
-
-    Raises InputError if there is no log, no step in it yet, or the file is not a log.
-    """
+    """Read a log; an incomplete last line is left out. Raises InputError if there is none, or no step in it."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:

@@ -42,11 +42,9 @@ PAPER = (
     ),
     Optimisation(),
 )
-"""The paper's network (ResNet-50, its last stage dilated at stride 16, 2048 numbers a descriptor), views of 224 x 224,
-loss and 12 rigid classes, of photographs drawn together whatever they show.
-
-Its sources leave open, and these are ours: photographs a batch, optimiser, learning rates and schedule, sigma's
-activation, the ranges of warps and colours, the head's start from principal components.
+"""The paper's network (ResNet-50, its last stage dilated at stride 16, descriptors of 2048 numbers), views, loss and 12
+rigid classes, mixed in a batch. What the paper leaves open is ours: photographs a batch, optimiser, learning rates,
+schedule, sigma's activation, ranges of warps and colours, and the head's start from principal components.
 """
 
 SHIPPED_ANCHORS = (
@@ -67,9 +65,8 @@ PAPER_ANCHORS = (
     ),
     Optimisation(steps=10_000, trunk_learning_rate=1e-5),
 )
-"""The paper's network (ResNet-50, taps res2c, res4 and res5c, 56 x 56 cells, 20 banks of 200 filters) and losses.
-
-Its sources leave open, and these are ours: the weights of the losses, photographs a batch, optimiser, rates, steps.
+"""The paper's network (ResNet-50, taps res2c, res4 and res5c, 56 x 56 cells, 20 banks of 200 filters) and losses. What
+the paper leaves open is ours: the weights of the losses, photographs a batch, optimiser, learning rates and steps.
 """
 
 RECIPES: Mapping[Recipe, tuple[IntrospectionRecipe, Optimisation]] = {Recipe.shipped: SHIPPED, Recipe.paper: PAPER}
@@ -85,8 +82,8 @@ def with_settings(
 ) -> tuple[AnyRecipe, Optimisation]:
     """A recipe and an optimisation with other values for some settings.
 
-    A setting is a field of the recipe, of one of its parts (``network``, ``warps``, ``colours``) or of the
-    optimisation; its name is that of the field, with or without the part: ``stage`` or ``network.stage``.
+    A setting is a field of the recipe, its parts (``network``, ``warps``, ``colours``) or the optimisation. Its name is
+    the field's, with or without the part: ``stage`` or ``network.stage``.
 
     Args:
         texts: values by name, as ``--set`` takes them.

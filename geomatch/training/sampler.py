@@ -49,8 +49,7 @@ class BatchSampler:
         self.chances = weights / weights.sum()
 
     def draw(self, batch: int) -> tuple[Iterator[LabelledImage], int, torch.Generator]:
-        """Photographs in the order in which to try them, how many of them make the batch (further ones replace those
-        that cannot be read), and the generator of all other random numbers of the batch."""
+        """Photographs to try in order, how many readable ones make the batch, and a generator for the batch's views."""
         random = np.random.default_rng((self.seed, batch))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         if self.kind is Batches.balanced:

@@ -28,10 +28,9 @@ from geomatch.training.log import append, keep_before
 
 @dataclass(frozen=True)
 class StepLoss:
-    """A batch's scalar loss, the numbers to report with it, and how many images went through the network.
+    """A batch's scalar loss, the numbers to report with it, and how many images the network has seen.
 
-    report: may hold tensors on their device; they are read when the step's work is under way.
-    unreadable: names of photographs that were to be used and could not be.
+    report: may hold tensors on their device. unreadable: names of photographs that could not be used.
     """
 
     loss: Tensor
@@ -47,7 +46,7 @@ class Task(Protocol):
     def network(self) -> nn.Module: ...
 
     def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
-        """The loss of a batch; the network's forward pass belongs inside ``autocast``, the loss itself outside."""
+        """The loss of a batch; the forward pass belongs inside ``autocast``, the loss itself outside."""
         ...
 
 
@@ -55,10 +54,9 @@ class Task(Protocol):
 class Optimisation:
     """How long and how fast to learn.
 
-    batches_per_step: whose gradients are averaged before the weights move, one after the other or shared out among
-    processes. ema_decay: of the moving average of the weights, a step; 0: the last weights count.
-    wise_ft_alpha: the final weights lie at this share of the way from the initial ones to the trained ones. Weights on
-    that way often do better on other data than those at its end (Wortsman et al., WiSE-FT, CVPR 2022).
+    batches_per_step: batches whose gradients are averaged for one step. ema_decay: decay per step of the moving average
+    of the weights; 0: no average. wise_ft_alpha: the final weights are initial + alpha (trained - initial), which often
+    do better on other data than the trained ones (Wortsman et al., WiSE-FT, CVPR 2022).
     """
 
     steps: int = 2400
@@ -84,11 +82,10 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training reads and where its results go.
+    """What a training reads and writes.
 
-    data: photographs, as for `find_images`. init: pretrained weights (safetensors). out: weights file to write;
-    beside it go a checkpoint and a log. resume: whether to go on from that checkpoint. max_unreadable: share of the
-    photographs that may be damaged.
+    data: photographs, as for `find_images`. init: pretrained weights (safetensors). out: weights file to write, with
+    checkpoint and log beside it. max_unreadable: share of the photographs that may be damaged.
     """
 
     data: Sequence[Path]
@@ -118,7 +115,7 @@ class TrainingFiles:
 
 @dataclass(frozen=True)
 class Validation:
-    """Every ``every`` steps and at the end, ``score`` rates the network; ``keep`` saves it if the score is the best."""
+    """Every ``every`` steps and at the end, ``score`` rates the network and ``keep`` saves it if it is the best."""
 
     every: int
     score: Callable[[], float]
@@ -130,10 +127,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after a step or a validation.
-
-    report: the loss and the numbers that the task reports, or the score. line: the report as the log has it.
-    """
+    """How far training is. report: the loss and the task's numbers, or the score. line: the report in the log."""
 
     step: int
     steps: int
@@ -171,17 +165,17 @@ def train(
     validation: Validation | None = None,
     processes: ProcessGroup | None = None,
 ) -> None:
-    """Train ``task.network`` in place; afterwards it holds the final weights, averaged and interpolated as asked for.
+    """Train ``task.network`` in place; it then holds the final weights, averaged and interpolated.
 
-    Every ``checkpoint_minutes``, at the end and when interrupted, the state goes to the checkpoint; every step and
-    validation adds a line of JSON to the log. Of several processes only the main one writes, validates and reports.
+    The checkpoint is saved every ``checkpoint_minutes``, at the end and on interruption. Every step and validation adds
+    a line of JSON to the log. Of several processes only the main one writes, validates and reports.
 
     Args:
-        recipe: settings that a checkpoint must have been made with to be resumed, beside the optimisation.
+        recipe: settings besides the optimisation; a checkpoint is resumed only if it was made with the same.
         on_progress: called after every step and validation.
 
     Raises:
-        TrainingError: if the loss or its gradient is not finite any more, or another process has stopped.
+        TrainingError: if the loss or its gradient is not finite, or another process has stopped.
         InputError: if the checkpoint cannot be resumed, a file cannot be written, or the batches of a step cannot be
             shared out evenly.
     """
@@ -239,7 +233,7 @@ class _Loop:
                 self._report(step, report, images, seconds=round(time.monotonic() - began, 4), **named)
 
     def validate_if_due(self) -> None:
-        """Score the weights that training would end with here, in the main process, and keep the best."""
+        """Score the weights that training would end with now, in the main process, and keep the best."""
         validation, state = self.validation, self.state
         if not validation or not self.processes.is_main or not validation.is_due(state.step, self.optimisation.steps):
             return
@@ -261,10 +255,7 @@ class _Loop:
             save_checkpoint(self.files.checkpoint, self.state, _settings(self.recipe, self.optimisation))
 
     def _find_gradients(self) -> tuple[dict[str, float], int, list[str]]:
-        """Compute a step's gradients.
-
-        Returns the mean report, the number of images seen and the names of those unreadable, over all processes.
-        """
+        """Compute a step's gradients; return the mean report, images seen and names unreadable, of all processes."""
         state, optimisation, processes = self.state, self.optimisation, self.processes
         for group in state.optimiser.param_groups:
             group["lr"] = group["peak_learning_rate"] * learning_rate_at(state.step, optimisation)

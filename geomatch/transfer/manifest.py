@@ -48,7 +48,7 @@ class Manifest:
             raise InputError(f"{file}: is the image itself and would be written over; give another folder with -o")
         if self.existing is not Existing.replaced:
             raise InputError(
-                f"{file}: is there already, and not known to be of this image, these marks and settings; "
+                f"{file}: exists already, but was not made from this image, these marks and settings; "
                 "move it away, or do all again with --overwrite"
             )
 

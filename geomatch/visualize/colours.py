@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +25,12 @@ def colour_wheel() -> NDArray[np.uint8]:
 
     Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, IJCV 2011.
     """
-    corners = np.array(_WHEEL_CORNERS, dtype=np.float64)
+    corners = pairwise(np.array(_WHEEL_CORNERS, dtype=np.float64))
     arcs = [
-        corners[k] + np.arange(steps)[:, None] / steps * (corners[k + 1] - corners[k])
-        for k, steps in enumerate(_WHEEL_STEPS)
+        start + np.arange(steps)[:, None] / steps * (end - start)
+        for steps, (start, end) in zip(_WHEEL_STEPS, corners, strict=True)
     ]
-    wheel: NDArray[np.float64] = np.concatenate(arcs)
-    return wheel.astype(np.uint8)
+    return np.concatenate(arcs).astype(np.uint8)
 
 
 def colour_flow(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:

@@ -105,9 +105,7 @@ def test_match_teapot_parts_match_where_confident(matched: tuple[Path, dict[str,
     assert medians[0] < 0.5 * medians[3]
 
 
-def test_match_again_gives_same_bytes(
-    matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
-) -> None:
+def test_match_again_gives_same_bytes(matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path) -> None:
     done = geomatch("match", teapots / "a.png", teapots / "b.png", "-o", "again", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name in ("flow.flo", "warped.png", "confidence.png", "overview.png"):

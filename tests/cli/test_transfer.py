@@ -251,7 +251,7 @@ def test_transfer_resume_keeps_corrected_and_unknown_files(folder: Path) -> None
     assert resumed.returncode == 1
     errors = [record.get("error", "") for record in lines(resumed.stdout)]
     assert [bool(error) for error in errors] == [False, True, True, False]
-    assert all("not known to be of this image, these marks and settings" in error for error in errors[1:3])
+    assert all("not made from this image, these marks and settings" in error for error in errors[1:3])
     assert files_of(folder / "out") == before
     other = geomatch(*command, "--resume", "--min-confidence", "0.01", cwd=folder)
     assert ["error" in record for record in lines(other.stdout)] == [True] * 4

@@ -24,8 +24,8 @@ COLUMNS = ("x", "y")
 
 @pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory"])
 def at(
-    source: Annotated[Path, typer.Argument(help="The image the points lie on.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help="The image they are looked up in.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="The image with the points.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="The image in which to find them.", show_default=False)],
     point: Annotated[
         list[str] | None, typer.Option("--point", metavar="X,Y", help="A point of SOURCE, in pixels; repeatable.")
     ] = None,
@@ -39,8 +39,8 @@ def at(
 ) -> None:
     """Print where points of SOURCE lie in TARGET, with confidence and validity.
 
-    One line of JSON a point, in the order given: x and y in SOURCE, to_x and to_y in TARGET, both in pixels with pixel
-    centres at integers; confidence; valid; and what other columns the points came with.
+    Prints one line of JSON per point, in the order given: x and y in SOURCE, to_x and to_y in TARGET, in pixels with
+    pixel centres at integers; confidence; valid; and the other columns of the points' table.
     """
     from geomatch.io.images import load_image
 
@@ -62,7 +62,7 @@ def at(
 
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:
-    """The points as they were written. Raises InputError."""
+    """The points as rows of text. Raises InputError."""
     from geomatch.io.tables import parse_table, read_table
 
     rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, header_optional=True)]
@@ -77,7 +77,7 @@ def _rows(point: list[str], points: Path | None) -> list[Row]:
 
 
 def _places(rows: list[Row], source: Path, size: tuple[int, int]) -> NDArray[np.float64]:
-    """The points (K, 2). Raises InputError for one that is no point, or lies outside an image of (height, width)."""
+    """The points (K, 2). Raises InputError for one that is not a point, or outside an image of (height, width)."""
     import numpy as np
 
     height, width = size

@@ -129,10 +129,9 @@ def _check_outputs(csv: Path | None, report: Path | None) -> None:
 def _load(
     name: str, root: Path | None, split: str | None, *, limit: int | None, skip_bad: bool, quiet: bool
 ) -> PairDataset:
-    from geomatch.datasets.load import find_benchmark, find_root, load_dataset, without_unreadable
+    from geomatch.datasets.load import load_dataset, without_unreadable
 
     with stderr_console(quiet=quiet).status(f"reading {name}"):
-        find_root(find_benchmark(name), root)
         pairs = load_dataset(name, root, split=split, skip_bad=skip_bad)
         if skip_bad:
             pairs = without_unreadable(pairs)

@@ -35,11 +35,11 @@ def extract(
 ) -> None:
     """Write each image's features into a file, DIR/NAME.npz, for programs of your own.
 
-    It holds descriptors (C, h, w) of unit length; with features that know it inverse_confidence (h, w), small where
-    they are to be trusted; image_size, height and width; origin and pitch, x and y: the centre of the cell in row i and
-    column j is the pixel origin + pitch * (j, i). Images of the same name in different folders get a number.
+    It holds descriptors (C, h, w) of unit length; inverse_confidence (h, w), if the features have it, small where they
+    are reliable; image_size, height and width; origin and pitch, x and y: the centre of the cell in row i and column j
+    is the pixel origin + pitch * (j, i). Images of the same name in different folders get a number.
 
-    Prints for each image one line of JSON, also of those that fail; the exit status is 1 if any failed.
+    Prints one line of JSON per image, also for those that fail; the exit status is 1 if any failed.
     """
     from geomatch.io.atomic import check_new_folder
     from geomatch.io.names import unique_names

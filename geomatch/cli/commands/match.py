@@ -34,7 +34,7 @@ def match(
         list[Path] | None,
         typer.Argument(
             metavar="SOURCE TARGET",
-            help="The image whose every pixel is looked up, and the one it is looked up in. With --against any number "
+            help="The image whose pixels are matched, and the image they are matched with. With --against any number "
             "of targets, or - to read their names from stdin.",
             show_default=False,
         ),
@@ -45,8 +45,8 @@ def match(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder to write, by default SOURCE--TARGET; of many pairs, the folder for theirs. - sends a single "
-            "pair's flow, and nothing else, to stdout.",
+            help="Folder to write, by default SOURCE--TARGET; for many pairs, the folder of their folders. - sends the "
+            "flow of a single pair, and nothing else, to stdout.",
         ),
     ] = None,
     pipeline: PipelineOptions = DEFAULTS,
@@ -78,13 +78,13 @@ def match(
         bool, typer.Option("--resume", help="Skip pairs whose result is there and valid.", rich_help_panel=_MANY)
     ] = False,
 ) -> None:
-    """Find for every pixel of SOURCE the place in TARGET that means the same.
+    """Find the corresponding position in TARGET for every pixel of SOURCE.
 
     Writes flow.flo, warped.png, confidence.png, overview.png and match.json, and regions.json with a matcher of boxes;
     prints the record as one line of JSON, or a summary on a terminal.
 
-    Of many pairs it prints one line as each is finished, also of those that fail, and goes on; the exit status is 1 if
-    any failed. Under torchrun each process takes its part of the list.
+    For many pairs it prints one line per pair, also for those that fail; the exit status is 1 if any failed. Under
+    torchrun each process takes its part of the list.
     """
     many = choose_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs)
     if many is None and len(images or []) != 2:
@@ -95,10 +95,10 @@ def match(
 
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], pictures)
     if many is not None:
-        assert output is not None, "that was checked"
+        assert output is not None, "_check_output refuses many pairs without a folder"
         _match_many(many, pipeline, outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
     else:
-        assert images is not None, "so was this"
+        assert images is not None, "there are two"
         _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
 
 

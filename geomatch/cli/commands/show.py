@@ -45,8 +45,8 @@ def confidence(
 ) -> None:
     """Draw each photograph beside its sigma, the inverse confidence that introspection has learnt.
 
-    All photographs share one scale: pale is confident, dark is not. Prints for each image one line of JSON with the
-    smallest, mean and largest sigma, or on a terminal a summary.
+    All photographs share one scale: pale is confident, dark is not. Prints one line of JSON per image with the
+    smallest, mean and largest sigma, or a summary on a terminal.
     """
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
@@ -59,9 +59,9 @@ def confidence(
         pipeline = Pipeline(features="introspection", preset=preset, weights=weights, device=device)
         for path, pixels in _load_images(images, status):
             features = pipeline.extract(pixels)
-            assert features.inverse_confidence is not None, "introspection has sigma"
-            tiles.append(sigma_tile(path.name, pixels, features))
             sigma = features.inverse_confidence
+            assert sigma is not None, "introspection has sigma"
+            tiles.append(sigma_tile(path.name, pixels, features))
             extremes = {name: round(float(getattr(sigma, name)()), 4) for name in ("min", "mean", "max")}
             records.append({"image": str(path), **extremes, "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
@@ -89,7 +89,7 @@ def responses(
     average. Without --class the class with the largest sum of scores is drawn. Of its filters those are drawn whose
     strongest response, averaged over photographs, is largest.
 
-    Prints for each image one line of JSON: class and score, diversity of all filters of the class (mean cosine of two
+    Prints one line of JSON per image: class and score, diversity of all filters of the class (mean cosine of two
     maps; less is more diverse), and for each filter that is drawn its strongest response, the position of that in
     pixels, and its sparsity (share of the squared response in the best 5 % of cells). On a terminal, a table of means.
     """
@@ -109,7 +109,7 @@ def responses(
         assert isinstance(extractor, AnchorFeatures), "those are the features asked for"
         config = extractor.network.config
         if only:
-            config.bank(only)  # refuses an unknown class before the work
+            config.bank(only)  # raises InputError for an unknown class
         photographs = [_respond(extractor, path, pixels) for path, pixels in _load_images(images, status)]
         name = only or config.classes[int(torch.stack([each.scores for each in photographs]).sum(dim=0).argmax())]
         bank = config.bank(name)
@@ -181,7 +181,7 @@ def _count(images: Sequence[Path]) -> str:
 
 
 def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
-    """The record's measures of a bank (K, h, w) on one image, and of those of its filters that are drawn."""
+    """The measures of a bank (K, h, w) on one image, and of its filters that are drawn, for the record."""
     from geomatch.evaluation.metrics.anchors import diversity, peaks, sparsity
 
     peak = grid.centres()[peaks(maps)].tolist()

@@ -23,11 +23,11 @@ def _group(
     context: typer.Context,
     plot: Annotated[
         list[Path] | None,
-        typer.Option(metavar="LOG", help="Draw the log of a training, running or done, instead; repeatable."),
+        typer.Option(metavar="LOG", help="Draw the log of a training, running or finished; repeatable."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PAGE.html", help="Where the drawing goes.", show_default="LOG.html"),
+        typer.Option("--output", "-o", metavar="PAGE.html", help="Page to write.", show_default="LOG.html"),
     ] = None,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -60,10 +60,10 @@ def introspection(
     training: TrainingOptions,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names) whose similarities are kept, too."),
+        typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names), a second teacher of similarities."),
     ] = None,
     crops: Annotated[
-        Path | None, typer.Option(help="Table that `geomatch crops` wrote: learn from what lies in its boxes.")
+        Path | None, typer.Option(help="Table of `geomatch crops`: learn only from the boxes in it.")
     ] = None,
     val: Annotated[
         list[str] | None,
@@ -71,7 +71,7 @@ def introspection(
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 400,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Log for TensorBoard, too, if that is installed.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard, which must be installed.")
     ] = None,
 ) -> None:
     """Probabilistic Introspection: geometrically stable descriptors, and how reliable each one is.

@@ -53,9 +53,9 @@ def transfer(
 ) -> None:
     """Transfer the keypoints, masks or boxes annotated on REF to other IMAGES, each with its confidence.
 
-    Prints for each image one line of JSON with all that was found, or why there is nothing; -o writes files in the
-    format that was read. An image that cannot be used does not stop the others; the exit status is then 1. Under
-    torchrun each process takes its part of the images.
+    Prints one line of JSON per image: what was found, or why nothing was. -o writes files in the format that was read.
+    An image that cannot be used does not stop the others; the exit status is then 1. Under torchrun each process takes
+    its part of the images.
     """
     kind, file = _annotation_file(keypoints, mask, boxes)
     check_stdin(images, "name the images")

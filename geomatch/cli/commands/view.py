@@ -25,7 +25,7 @@ def view(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page on which a place in either picture shows its match in the other.
+    """Write a page that shows the match of any position in either picture.
 
     One HTML file that loads nothing: hover, tap or use the arrow keys; see similarity, confidence, validity and flow in
     colours; morph the source into the warped target. Prints the record of the match as one line of JSON, or a summary
@@ -72,7 +72,7 @@ def _check_output(page: Path, *, overwrite: bool) -> None:
 
 
 def _facts(record: dict[str, object]) -> list[str]:
-    """What the page says of the match in its head."""
+    """The facts about the match in the head of the page."""
     return [
         f"{record['valid_share']:.0%} of the source matched validly",
         f"mean confidence {record['mean_confidence']:.2f}",

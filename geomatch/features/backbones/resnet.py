@@ -148,7 +148,7 @@ def build_trunk(name: str, *, dilated: bool = False) -> Trunk:
         return ResNet50V2()
     if name in TRUNKS:
         return TorchvisionResNet(name, dilated=dilated)
-    raise InputError(f"unknown trunk '{name}': the known ones are {', '.join(TRUNKS)}")
+    raise InputError(f"unknown trunk {name!r}: the known ones are {', '.join(TRUNKS)}")
 
 
 def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> None:

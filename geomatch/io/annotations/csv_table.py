@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from geomatch.annotations import (
+    UNNAMED,
     AnnotatedImage,
     Annotations,
     Box,
@@ -24,8 +25,6 @@ from geomatch.io.parsing import reading
 from geomatch.io.tables import Row, read_table
 from geomatch.options import AnnotationFormat, AnnotationKind
 
-UNNAMED = "object"
-"""Label of an instance that has none."""
 SIDES = ("left", "top", "right", "bottom")
 COLUMNS = {
     AnnotationKind.keypoints: ("image", "object", "label", "name", "x", "y", "visibility", "confidence"),

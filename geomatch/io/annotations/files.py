@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target
@@ -142,7 +143,6 @@ class AnnotationFolder:
         clear_unfinished(folder, {file.name for file in files}.__contains__)
 
     def file(self, target: Target) -> Path:
-        """The file that an image's annotations are, or will be, in."""
         return self._folder / f"{target.stem}{self._suffix}"
 
     def add(self, target: Target, found: AnnotatedImage) -> None:
@@ -185,6 +185,6 @@ def open_output(
         case AnnotationFormat.csv:
             return AnnotationDocument(path, AnnotationTable(kind), existing)
         case AnnotationFormat.labelme:
-            return AnnotationFolder(path, ".json", lambda image: encode_labelme(image, path), targets, existing)
+            return AnnotationFolder(path, ".json", partial(encode_labelme, folder=path), targets, existing)
         case AnnotationFormat.png:
-            return AnnotationFolder(path, ".png", lambda image: encode_label_image(image, reference), targets, existing)
+            return AnnotationFolder(path, ".png", partial(encode_label_image, reference=reference), targets, existing)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.annotations import (
+    UNNAMED,
     AnnotatedImage,
     Annotations,
     Box,
@@ -35,8 +36,6 @@ from geomatch.options import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
 """From a pixel's corner, where labelme has its origin, to its centre."""
-UNNAMED = "object"
-"""Label of an instance marked by points, for which labelme files have none."""
 
 _VERSION = "5.5.0"  # of labelme, whose file format this is
 _SHAPE_TYPES: Mapping[AnnotationKind, tuple[str, ...]] = {

@@ -42,7 +42,7 @@ ByteOrder = Literal["<", ">"]
 
 
 def read_variables(content: bytes, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Those of the named variables that a .mat file has, as `scipy.io.loadmat` gives them.
+    """The named variables of a .mat file, as `scipy.io.loadmat` gives them; those that it lacks are left out.
 
     Raises ValueError, saying why, if the content is damaged or not of such a file.
     """

@@ -11,10 +11,10 @@ from geomatch.options import Discriminability
 def discriminability_loss(activations: Tensor, labels: Tensor, thresholds: Tensor, form: Discriminability) -> Tensor:
     """Equation (1): each filter's strongest response must say whether an image shows its class. (B, N).
 
-    activations: (B, N, K, h, w), F_k * Phi. labels: (B, N), 1 where the image shows the class and -1 where not.
-    thresholds: (N, K), b.
+    activations: (B, N, K, h, w), F_k * Phi. labels: (B, N), 1 where the image shows the class, else -1. thresholds:
+    (N, K), b.
 
-    As printed, - y sum_k gmax psi_k with psi = softplus, which a positive can lower without end; bounded, ours:
+    As printed: -y sum_k gmax psi_k with psi = softplus, which has no lower bound. Ours, with one:
     sum_k softplus(-y (gmax F_k * Phi - b_k)).
     """
     highest = activations.amax(dim=(3, 4))
@@ -32,19 +32,13 @@ def auxiliary_loss(activations: Tensor) -> Tensor:
 
 
 def filter_diversity_loss(filters: Tensor) -> Tensor:
-    """Equation (3), of each bank (N, K, C, 3, 3): sum over i != j of |sum_p cos(F_i^p, F_j^p)|.
-
-    p: the kernel's positions. Returns (N,).
-    """
+    """Equation (3), of banks (N, K, C, 3, 3), p in the kernel: sum over i != j of |sum_p cos(F_i^p, F_j^p)|: (N,)."""
     unit = F.normalize(filters, dim=2).flatten(2)
     return _sum_beside_the_diagonal((unit @ unit.mT).abs())
 
 
 def response_diversity_loss(responses: Tensor) -> Tensor:
-    """Equation (4): sum over i != j of cos(psi_i, psi_j)^2, whole maps as vectors.
-
-    responses: (..., K, h, w), psi; returns (...).
-    """
+    """Equation (4), of responses psi (..., K, h, w): sum over i != j of cos(psi_i, psi_j)^2 of whole maps: (...)."""
     unit = F.normalize(responses.flatten(-2), dim=-1)
     return _sum_beside_the_diagonal((unit @ unit.mT).square())
 

@@ -16,11 +16,10 @@ class AnchorRecipe:
     """All that decides what is learnt from given photographs and initial weights, but for the optimiser.
 
     view_size: side of the square views, in pixels. batch_size: photographs of a batch, of which each gives two views.
-    auxiliary, filter_diversity, response_diversity: weights of the losses (2), (3) and (4). They are ours, the paper
-    has none; they multiply means over filters and pairs of filters, so that they do not depend on K.
-    dropout: share of the channels that the auto-encoder must do without. code_steps, code_learning_rate: of the
-    auto-encoder. held_out: share of the photographs that is kept back, for measuring. example_size: side of the square,
-    in pixels, in which `fit_taps` and `fit_code` see whole photographs.
+    auxiliary, filter_diversity, response_diversity: weights of the losses (2), (3) and (4), ours; they multiply means
+    over filters and pairs of filters, so they do not depend on K. dropout, code_steps, code_learning_rate: of the
+    auto-encoder, the first the share of channels left out. held_out: share of the photographs kept for measuring.
+    example_size: side of the square, in pixels, in which `fit_taps` and `fit_code` see whole photographs.
     """
 
     network: AnchorConfig
@@ -54,7 +53,7 @@ class AnchorRecipe:
 
     @property
     def bytes_needed(self) -> int:
-        """A rough estimate of the memory that training the banks takes, beside the trunk's."""
+        """A rough estimate of the memory that training the banks takes, without the trunk's."""
         config = self.network
         cells = (-(-self.view_size // config.stride)) ** 2
         weights = config.responses * (9 * config.column_size + config.code_size)

@@ -1,4 +1,4 @@
-"""What of an AnchorNet is fitted or drawn, not learnt: taps, the banks' start, the code's start, and means."""
+"""The parts of an AnchorNet that are fitted or drawn: taps, means, and where the banks and the code start."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from geomatch.training.pca import principal_components, set_projection
 
 @torch.no_grad()
 def draw_banks(network: AnchorNet, seed: int) -> None:
-    """Draw random filters, small enough that training decides what they respond to, not the draw.
-
-    Their strongest activations on hypercolumns are about equal to the thresholds at first.
-    """
+    """Draw random filters, so small that their strongest activations are about equal to the thresholds at first."""
     generator = torch.Generator().manual_seed(seed)
     network.banks.weight.normal_(0, 0.02, generator=generator)
     network.thresholds.fill_(0.3)
@@ -37,10 +34,9 @@ def fit_taps(network: AnchorNet, examples: Sequence[Letterbox]) -> None:
 
 @torch.no_grad()
 def fit_code(network: AnchorNet, examples: Sequence[Letterbox]) -> None:
-    """Set the mean responses, and the code to their principal components, where an auto-encoder without noise ends.
+    """Set the mean responses, and the code to their principal components, the optimum of an auto-encoder without noise.
 
-    The paper keeps a running mean while the code is learnt. The banks do not change by then, so we take the mean once.
-    It is then the same for any number of processes.
+    The paper keeps a running mean while the code is learnt; the banks no longer change by then, so one mean suffices.
     """
 
     def responses(example: Letterbox) -> Tensor:

@@ -35,7 +35,7 @@ class _LabelledPairs(ViewPairs):
 
 
 class LabelledViews:
-    """Batches of random views of photographs, and which classes they show; photographs are drawn by balanced labels."""
+    """Batches of random views, and which classes they show; photographs are drawn by balanced labels."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class LabelledViews:
 
 
 class BankTask:
-    """The banks, learnt from labels. tune_trunk: whether trunk and principal components learn, too."""
+    """The banks, learnt from labels. tune_trunk: whether the trunk and the taps learn, too."""
 
     def __init__(self, network: AnchorNet, views: LabelledViews, *, tune_trunk: bool) -> None:
         self.network, self.views, self.recipe = network, views, views.recipe

@@ -47,14 +47,15 @@ def train_anchornet(
 ) -> None:
     """Train banks and code on labelled photographs, from a trained trunk, and write the weights to ``run.out``.
 
-    ``run.init`` holds weights of geomatch or a pretrained trunk; the recipe's trunk becomes the one in it. The trunk
-    learns, too, if its learning rate is not 0. Banks and code have a checkpoint and a log each.
+    ``run.init`` holds weights of geomatch or a pretrained trunk, which replaces the recipe's. The trunk learns, too, if
+    its learning rate is not 0. Banks and code have a checkpoint and a log each.
 
     Args:
         on_progress: called with what is learnt, ``banks`` or ``code``, and how far it is.
 
     Raises:
-        InputError, TrainingError: for what the user gave; if a loss diverges.
+        InputError: if data, weights or settings cannot be used.
+        TrainingError: if a loss diverges.
     """
     check_writable(run.out)
     trunk_name, trunk = pretrained_trunk(run.init)

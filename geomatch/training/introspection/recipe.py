@@ -17,10 +17,9 @@ class IntrospectionRecipe:
 
     view_size: side of the square views, in pixels. batch_size: photographs of a batch, of which each gives two views.
     classes: labels to learn from; empty: all photographs. points: corresponding points of a view pair. hardest: second
-    points of a pair whose negatives count. positive_radius, negative_radius: pixels of the view. similarity_weight: of
-    our loss (`similarity_loss`); 0 is the paper's loss alone. similarity_cells: cells that it compares.
-    teacher_size: side of the square, in pixels, in which the teacher sees whole photographs. classifier_block,
-    classifier_weight: of the MobileNet, where one teaches, too.
+    points of a pair whose negatives count. positive_radius, negative_radius: pixels of the view. similarity_weight,
+    similarity_cells: of our loss (`similarity_loss`); weight 0 is the paper's loss alone. teacher_size: side of the
+    square, in pixels, in which the teacher sees whole photographs. classifier_block, classifier_weight: of MobileNet.
     """
 
     network: IntrospectionConfig = field(default_factory=IntrospectionConfig)

@@ -49,9 +49,8 @@ def start_from_teacher(
 ) -> None:
     """Set the descriptor head to the best linear prediction of the teacher's descriptors from the trunk's features.
 
-    Ridge regression from a cell's column x to the teacher's descriptor t, over the cells that lie on a photograph;
-    the head gives the principal components of the prediction B (x - mean), up to scale. Its cosine similarities are as
-    close to the teacher's as those of a head of its size can be.
+    Ridge regression from a cell's column x to the teacher's descriptor t, over the cells that lie on a photograph; the
+    head gives the principal components of the prediction B (x - mean), up to scale.
     """
 
     def moments(example: Letterbox) -> Tensor:

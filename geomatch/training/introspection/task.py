@@ -33,8 +33,7 @@ class _Batch(ViewPairs):
     """The view pairs of B photographs before they are rendered, and what the teacher sees.
 
     letterbox: (B, 1, 3, 3) float64, from the teacher's square to the photograph. cells: (B, 2N, 2), pixels of that
-    square at the centres of the cells of the first, then of the second view. on_photograph: (B, 2N) bool, which cells
-    lie on the photograph itself, not on what is mirrored around it.
+    square: the centres of the cells of both views. on_photograph: (B, 2N) bool, which cells lie on the photograph.
     """
 
     letterbox: Tensor

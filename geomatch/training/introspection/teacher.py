@@ -1,9 +1,8 @@
 """The frozen teacher, whose similarities between cells training is to keep. Ours, not the paper's.
 
-Two views of one photograph teach "this spot of this car" and unlearn "this part of any car". A loss therefore keeps the
-network close to the teacher's similarities between all cells of a batch, also of different photographs. The teacher is
-the trunk that training starts from and, if one is given, a block of an ImageNet classifier, which knows more about
-categories and less about places.
+Two views of one photograph teach "this spot of this car" and unlearn "this part of any car". So a loss keeps the
+network close to the teacher's similarities between all cells of a batch. The teacher is the initial trunk and, if
+given, a block of an ImageNet classifier, which knows more about categories and less about positions.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def train_introspection(
             ``validate_every`` steps and at the end.
 
     Raises:
-        InputError: for what the user gave.
+        InputError: if data, weights or settings cannot be used.
         TrainingError: if the loss diverges.
     """
     check_writable(run.out)
@@ -94,7 +94,7 @@ def _start(
     recipe: IntrospectionRecipe,
     classifier: Path | None,
 ) -> Teacher | None:
-    """Fit the descriptor head of a network with its pretrained trunk; return the teacher if there is to be one."""
+    """Fit the descriptor head of a network with a pretrained trunk; return the teacher, if the recipe has one."""
     if recipe.similarity_weight == 0:
         start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
         return None

@@ -32,8 +32,8 @@ def compact_match(correspondence: Correspondence) -> Compact:
     along a side. They are to be read bilinearly, as `Correspondence.map_points` reads.
 
     ``grid``: as `Grid`, in pixels of the source. ``flow``: uint16 (2, h, w), multiples of ``step`` above ``low`` (both
-    in pixels, for x and y), stored as differences to the number before, modulo 65,536, which deflates best. The error
-    is at most half a step, 1/131,070 of the flow's range. ``confidence``: uint8 (h, w), 255 is 1. ``valid``: uint8
+    in pixels, for x and y), stored as differences from the previous number, modulo 65,536, which deflates best. The
+    error is at most half a step, 1/131,070 of the range. ``confidence``: uint8 (h, w), 255 is 1. ``valid``: uint8
     (h, w), that of the nearest pixel.
     """
     size = correspondence.source_size
