@@ -23,7 +23,7 @@ from geomatch.parameters import check_limits
 from geomatch.training.checkpoint import TrainingState, check_checkpoint, load_checkpoint, save_checkpoint
 from geomatch.training.distributed import ProcessGroup, ProcessLostError
 from geomatch.training.interrupts import Interrupts
-from geomatch.training.log import append, keep_before
+from geomatch.training.monitoring.log import append, keep_before
 
 
 @dataclass(frozen=True)

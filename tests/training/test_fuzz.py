@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomatch.training.log import read_log
-from geomatch.training.plot import training_page
+from geomatch.training.monitoring.log import read_log
+from geomatch.training.monitoring.plot import training_page
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
 
 LINES: list[dict[str, object]] = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.training.log import append, keep_before, read_log
+from geomatch.training.monitoring.log import append, keep_before, read_log
 
 WHOLE = '{"step": 0, "loss": 2.5, "seconds": 0.1}\n{"step": 1, "loss": 2, "seconds": 0.2, "unreadable": ["a.png"]}\n'
 

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from geomatch.training.log import TrainingLog
-from geomatch.training.plot import COLUMNS, training_page
+from geomatch.training.monitoring.log import TrainingLog
+from geomatch.training.monitoring.plot import COLUMNS, training_page
 
 STEPS = list(range(50))
 LOG = TrainingLog(

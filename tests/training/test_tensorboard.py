@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.training.tensorboard import TensorBoard
+from geomatch.training.monitoring.tensorboard import TensorBoard
 from geomatch.training.trainer import Progress
 
 PACKAGE = "torch.utils.tensorboard"

@@ -81,8 +81,8 @@ def introspection(
     """
     from geomatch.evaluation.validation import validation_score
     from geomatch.training.introspection.train import train_introspection
+    from geomatch.training.monitoring.tensorboard import TensorBoard
     from geomatch.training.recipes import RECIPES
-    from geomatch.training.tensorboard import TensorBoard
     from geomatch.training.trainer import Progress
 
     benchmarks = [_validation_pairs(text) for text in val or ()]
@@ -109,8 +109,8 @@ def introspection(
 
 def _draw(logs: list[Path], output: Path | None) -> None:
     from geomatch.io.atomic import write_atomically
-    from geomatch.training.log import read_log
-    from geomatch.training.plot import training_page
+    from geomatch.training.monitoring.log import read_log
+    from geomatch.training.monitoring.plot import training_page
 
     output = output or logs[0].with_suffix(".html")
     if output.suffix != ".html":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from geomatch.training.log import TrainingLog
+from geomatch.training.monitoring.log import TrainingLog
 from geomatch.visualize.charts import (
     BOTTOM,
     HEIGHT,
