@@ -63,8 +63,8 @@ def train_anchornet(
     if run.resume:
         run.files("banks").check_resumable(asdict(recipe), optimisation)
     _check_memory(recipe, find_device(run.device))
-    photographs, _ = hold_out(find_images(run.data), recipe.held_out)
-    photographs = with_known_labels(photographs, recipe.network.classes)
+    learnt_from, _ = hold_out(find_images(run.data), recipe.held_out)
+    photographs = with_known_labels(learnt_from, recipe.network.classes)
     reader = ImageReader(len(photographs), run.max_unreadable)
     network = AnchorNet(recipe.network)
     draw_banks(network, recipe.seed)
@@ -94,10 +94,7 @@ def train_anchornet(
         learn("banks", lambda views: BankTask(network, views, tune_trunk=tune_trunk), optimisation)
         with autocast(device, optimisation.precision):
             fit_code(network, examples)
-        of_code = replace(
-            optimisation, steps=recipe.code_steps, head_learning_rate=recipe.code_learning_rate, warmup_steps=0
-        )
-        learn("code", lambda views: CodeTask(network, views), of_code)
+        learn("code", lambda views: CodeTask(network, views), _for_code(optimisation, recipe))
         with autocast(device, optimisation.precision):
             fit_means(network, examples)
         if processes.is_main:
@@ -119,6 +116,12 @@ def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[st
             stacklevel=2,
         )
     return kept
+
+
+def _for_code(optimisation: Optimisation, recipe: AnchorRecipe) -> Optimisation:
+    """How the code is learnt: as the banks, but for its own steps and learning rate, without warm-up."""
+    own = {"steps": recipe.code_steps, "head_learning_rate": recipe.code_learning_rate, "warmup_steps": 0}
+    return replace(optimisation, **own)  # type: ignore[arg-type]
 
 
 def _check_memory(recipe: AnchorRecipe, device: torch.device) -> None:
