@@ -70,8 +70,7 @@ def train_anchornet(
     draw_banks(network, recipe.seed)
     network.trunk.load_state_dict(trunk.state_dict())
     with torchrun_processes(find_device(run.device)) as processes:
-        device = processes.device
-        network.to(device)
+        network.to(device := processes.device)
         examples = draw_letterboxes(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed, device)
 
         def learn(part: str, task_of: Callable[[LabelledViews], Task], optimisation: Optimisation) -> None:
