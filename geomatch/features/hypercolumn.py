@@ -22,7 +22,7 @@ class HypercolumnFeatures(FeatureExtractor):
     """Stages read bilinearly at the cells of the finest one, each L2-normalised, concatenated, L2-normalised."""
 
     def __init__(
-        self, trunk: Trunk, stages: Sequence[int], working_size: int, weights_sha256: str | None = None
+        self, trunk: Trunk, stages: Sequence[int | str], working_size: int, weights_sha256: str | None = None
     ) -> None:
         trunk.check_stages("hypercolumn: this trunk", stages)
         self.name = "hypercolumn:" + "+".join(map(str, stages))
@@ -35,21 +35,24 @@ class HypercolumnFeatures(FeatureExtractor):
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
         taps = self.trunk(pixels, self.stages)
-        grid = canvas.grid(min(self.trunk.strides[stage] for stage in self.stages))
+        grid = canvas.grid(min(self.trunk.strides[stage] for stage in self.stages), self.trunk.offset)
         centres = grid.centres(pixels.device)
         columns = []
         for stage in self.stages:
-            cells = canvas.to_cells(centres, self.trunk.strides[stage])
+            cells = canvas.to_cells(centres, self.trunk.strides[stage], self.trunk.offset)
             columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
         descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
         return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> HypercolumnFeatures:
-    try:
-        stages = [int(stage) for stage in (argument or "2+3").split("+")]
-    except ValueError:
-        raise InputError(f"hypercolumn:{argument}: give stages as numbers joined by '+', as hypercolumn:2+3") from None
+    names = (argument or "2+3").split("+")
+    if not all(name.removesuffix("k").isdecimal() for name in names):
+        raise InputError(
+            f"hypercolumn:{argument}: give stages joined by '+', as hypercolumn:2+3; a transformer's are its blocks, "
+            "as 7 for tokens and 7k for keys"
+        )
+    stages = [int(name) if name.isdecimal() else name for name in names]
     path = weights or shipped_weights("introspection")
     trunk = pretrained_trunk(path)[1].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))

@@ -12,6 +12,7 @@ from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.backbones.base import Trunk
 from geomatch.features.backbones.resnet import build_trunk, load_pretrained
+from geomatch.features.backbones.vit import load_vit
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_weights, read_safetensors, rebuild_network
@@ -52,6 +53,8 @@ def pretrained_trunk(path: Path) -> tuple[str, Trunk]:
         else:
             network = rebuild_network(weights, "introspection", IntrospectionConfig, IntrospectionNet)
         return network.config.trunk, network.trunk
+    if "patch_embed.proj.weight" in state:
+        return "vit", load_vit(state, str(path))
     name = _recognise(state, path)
     trunk = build_trunk(name)
     load_pretrained(trunk, state, str(path))
@@ -64,4 +67,6 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> str:
         return "resnet50v2"
     if "layer3.0.conv1.weight" in state:
         return "resnet101" if "layer3.22.conv1.weight" in state else "resnet50"
-    raise WeightsError(f"{path}: holds no trunk geomatch knows (resnet50v2, or torchvision's resnet50 or resnet101)")
+    raise WeightsError(
+        f"{path}: holds no trunk geomatch knows (resnet50v2, torchvision's resnet50 or resnet101, or timm's vit)"
+    )

@@ -66,9 +66,9 @@ class Canvas:
             pitch.append(stride * full / working)
         return Grid(counts[0], counts[1], origin=(origin[1], origin[0]), pitch=(pitch[1], pitch[0]))
 
-    def to_cells(self, positions: Tensor, stride: int) -> Tensor:
+    def to_cells(self, positions: Tensor, stride: int, offset: float = 0.0) -> Tensor:
         """Coordinates, in cells of a trunk's whole output, of positions (..., 2) in pixels of the image."""
-        return self.grid(stride).to_cells(positions) + self.first_cell(stride)
+        return self.grid(stride, offset).to_cells(positions) + self.first_cell(stride, offset)
 
     def crop(self, cells: Tensor, stride: int) -> Tensor:
         """A trunk's output (..., h, w) without the cells whose centres lie on the margin."""

@@ -141,7 +141,7 @@ def test_shipped_weights_differ_from_the_initial_ones(feature: str, real_data: P
     ("name", "reason"),
     [
         ("surf", "introspection, anchornet, combined, hypercolumn"),
-        ("hypercolumn:a", "numbers joined"),
+        ("hypercolumn:a", "give stages joined"),
         ("combined:1+2", "from 0.1 to 1"),
         ("joined:1+", "as combined:1"),
         ("hypercolumn:7", "no stage 7"),

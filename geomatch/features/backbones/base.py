@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,24 +19,24 @@ from geomatch.errors import InputError
 
 
 class Trunk(nn.Module, ABC):
-    """A convolutional network read at several stages.
+    """A network read at several stages.
 
-    channels, strides: of each stage, by its number (1 is the finest).
-
-    Every convolution is centred, so that the receptive field of cell ``k`` is centred on input pixel ``stride * k``.
+    channels, strides: of each stage, by its name: of a convolutional trunk a number, 1 being the finest.
+    offset: cell ``k`` is centred on input pixel ``offset + stride * k``; 0 where every convolution is centred.
     """
 
-    channels: Mapping[int, int]
-    strides: Mapping[int, int]
+    channels: Mapping[Any, int]
+    strides: Mapping[Any, int]
+    offset: float = 0.0
 
-    def check_stages(self, name: str, stages: Sequence[int]) -> None:
+    def check_stages(self, name: str, stages: Sequence[Any]) -> None:
         """Raise InputError, which begins with ``name``, if the trunk lacks one of the stages."""
         if unknown := [stage for stage in stages if stage not in self.channels]:
             raise InputError(f"{name} has no stage {unknown[0]}: it has {', '.join(map(str, self.channels))}")
 
     @abstractmethod
-    def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
-        """Images (B, 3, H, W), RGB in [0, 1], to {stage: (B, channels, ceil(H/stride), ceil(W/stride)), >= 0}."""
+    def forward(self, images: Tensor, stages: Sequence[Any]) -> dict[Any, Tensor]:
+        """Images (B, 3, H, W), RGB in [0, 1], to {stage: (B, channels, ceil(H/stride), ceil(W/stride))}."""
 
 
 class ChannelAffine(nn.Module):
