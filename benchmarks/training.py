@@ -17,7 +17,6 @@ import resource
 import statistics
 import tempfile
 import time
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from multiprocessing.connection import Connection
@@ -32,7 +31,7 @@ from subprocess_measurement import measure_in_subprocess
 from torch import Tensor
 
 from geomatch.datasets.image_folder import ImageReader, find_images
-from geomatch.features.backbones.resnet import load_pretrained
+from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_safetensors
 from geomatch.options import Batches, Device, Precision
@@ -109,7 +108,7 @@ class Bench:
         teacher = None
         if settings.similarity_weight:
             examples = draw_letterboxes(photographs, reader, self.recipe.teacher_size, 4, self.recipe.seed)
-            teacher = build_teacher(deepcopy(self.network.trunk), None, self.recipe, examples)
+            teacher = build_teacher(self.network, (), self.recipe, examples)
         self.task = IntrospectionTask(self.recipe, self.network, photographs, reader, self.device, teacher)
         self.views: list[Tensor] = []
         self.taught: list[tuple[Tensor, ...]] = []
@@ -146,12 +145,12 @@ class Bench:
 
     def bare(self, views: Tensor, taught: tuple[Tensor, ...] | None = None) -> None:
         """The trunk forward and backward, and the teacher forward, each timed."""
-        stage = self.recipe.network.stage
         began = self.now()
         with autocast(self.device, Precision.auto):
-            features = self.network.trunk(views, [stage])[stage]
+            taps = self.network.trunk(views, self.network.stages)
         parameters = list(self.network.trunk.parameters())
-        torch.autograd.grad(features, parameters, torch.ones_like(features), allow_unused=True)
+        maps = list(taps.values())
+        torch.autograd.grad(maps, parameters, [torch.ones_like(each) for each in maps], allow_unused=True)
         self.seconds["trunk"].append(self.now() - began)
         if self.task.teacher is not None and taught is not None:
             began = self.now()

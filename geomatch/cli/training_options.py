@@ -36,7 +36,10 @@ class TrainingOptions:
         list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
     ]
     init: Annotated[
-        Path, typer.Option(help="Pretrained trunk to start from (safetensors); for anchornet also weights of geomatch.")
+        list[Path],
+        typer.Option(
+            help="Pretrained trunk to start from (safetensors), given once for each part of it; or weights of geomatch."
+        ),
     ]
     out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
     preset: Annotated[
@@ -126,9 +129,10 @@ _SHARED = (
     "brightness contrast saturation tint shading grey_probability"
 )
 INTROSPECTION = SettingNames(
-    names="trunk stage descriptor_size sigma_floor sigma_ceiling batches points hardest positive_radius "
-    "negative_radius similarity_weight similarity_cells teacher_size classifier_block classifier_weight " + _SHARED,
-    old="trunk stage descriptor_size batches warm_up:warmup_steps average:ema_decay share_kept:wise_ft_alpha "
+    names="trunk stages descriptor_size sigma_floor sigma_ceiling batches points hardest positive_radius "
+    "negative_radius similarity_weight similarity_cells teacher_size teacher_weight classifier_block "
+    "transformer_stages " + _SHARED,
+    old="trunk stage:stages descriptor_size batches warm_up:warmup_steps average:ema_decay share_kept:wise_ft_alpha "
     "trunk_rate:trunk_learning_rate head_rate:head_learning_rate keep_similarity:similarity_weight",
 )
 ANCHORNET = SettingNames(

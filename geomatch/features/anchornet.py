@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
-from geomatch.features.backbones.resnet import build_trunk
+from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.weights import load_network
 from geomatch.geometry.grid import Grid, read_cells
@@ -97,8 +97,7 @@ class AnchorNet(nn.Module):
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = build_trunk(config.trunk, dilated=True)
-        self.trunk.check_stages(config.trunk, config.stages)
+        self.trunk = build_trunk(config.trunk, config.stages, dilated=True)
         self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in config.stages)
         self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1, bias=False)
         self.thresholds = nn.Parameter(torch.zeros(config.responses))
@@ -149,7 +148,7 @@ class AnchorNet(nn.Module):
         pixels = self.config.stride * pixel_grid(height, width).to(images)
         columns = []
         for stage, project in zip(self.config.stages, self.taps, strict=True):
-            cells = (pixels / self.trunk.strides[stage]).expand(len(images), -1, -1)
+            cells = self.trunk.to_cells(stage, pixels).expand(len(images), -1, -1)
             columns.append(F.normalize(read_cells(project(taps[stage]).float(), cells), dim=1))
         return torch.cat(columns, dim=1).reshape(len(images), -1, height, width)
 

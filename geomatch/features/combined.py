@@ -45,9 +45,9 @@ class CombinedFeatures(FeatureExtractor):
     def __call__(self, image: Tensor) -> FeatureMap:
         trunk, config = self.introspection.trunk, self.anchors.config
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        taps = trunk(pixels, sorted({self.introspection.config.stage, *config.stages}))
+        taps = trunk(pixels, list(dict.fromkeys((*self.introspection.stages, *config.stages))))
         grid = canvas.grid(config.stride)
-        cells = canvas.to_cells(grid.centres(pixels.device), self.introspection.stride)
+        cells = canvas.to_cells(grid.centres(pixels.device), self.introspection.stride, self.introspection.offset)
         phi, sigma = (
             read_cells(maps, cells[None])[0].reshape(-1, *grid.shape) for maps in self.introspection.heads(taps)
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
-from geomatch.features.backbones.base import Trunk
+from geomatch.features.backbones.base import Trunk, parse_stage
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.load import pretrained_trunk
 from geomatch.features.weights import sha256_of, shipped_weights
@@ -35,11 +35,12 @@ class HypercolumnFeatures(FeatureExtractor):
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
         taps = self.trunk(pixels, self.stages)
-        grid = canvas.grid(min(self.trunk.strides[stage] for stage in self.stages), self.trunk.offset)
+        finest = min(self.stages, key=self.trunk.strides.__getitem__)
+        grid = canvas.grid(self.trunk.strides[finest], self.trunk.offsets[finest])
         centres = grid.centres(pixels.device)
         columns = []
         for stage in self.stages:
-            cells = canvas.to_cells(centres, self.trunk.strides[stage], self.trunk.offset)
+            cells = canvas.to_cells(centres, self.trunk.strides[stage], self.trunk.offsets[stage])
             columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
         descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
         return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration)
@@ -47,12 +48,12 @@ class HypercolumnFeatures(FeatureExtractor):
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> HypercolumnFeatures:
     names = (argument or "2+3").split("+")
-    if not all(name.removesuffix("k").isdecimal() for name in names):
+    if not all(name.removeprefix("vit").removesuffix("k").isdecimal() for name in names):
         raise InputError(
             f"hypercolumn:{argument}: give stages joined by '+', as hypercolumn:2+3; a transformer's are its blocks, "
             "as 7 for tokens and 7k for keys"
         )
-    stages = [int(name) if name.isdecimal() else name for name in names]
+    stages = [parse_stage(name) for name in names]
     path = weights or shipped_weights("introspection")
     trunk = pretrained_trunk(path)[1].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))

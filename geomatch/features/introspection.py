@@ -1,7 +1,8 @@
 """Probabilistic Introspection (Novotny, Albanie, Larlus, Vedaldi, CVPR 2018, arXiv 1804.01552): the network.
 
-Two 1x1 heads on a trunk: phi, a descriptor of unit length, and sigma, its inverse confidence, which grows with the
-error that the network expects of its own matches at a cell. `geomatch.training.introspection` trains them.
+Two 1x1 heads on one or several stages of a trunk: phi, a descriptor of unit length, and sigma, its inverse confidence,
+which grows with the error that the network expects of its own matches at a cell. `geomatch.training.introspection`
+trains them.
 """
 
 from __future__ import annotations
@@ -17,26 +18,33 @@ from torch import Tensor, nn
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
-from geomatch.features.backbones.resnet import build_trunk
+from geomatch.features.backbones.base import parse_stage
+from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, check_no_argument, draw_on_canvas
 from geomatch.features.weights import load_network
+from geomatch.geometry.grid import read_cells
+from geomatch.geometry.homography import pixel_grid
 
 
 @dataclass(frozen=True)
 class IntrospectionConfig:
     """The settings of an introspection network.
 
+    stages: of the trunk, which the heads read at the cells of the finest one. The paper has one, the last.
+
     The paper leaves sigma's activation open. Ours is smooth and bounded, floor + (ceiling - floor) sigmoid(z): the
     likelihood has no finite optimum for a match whose loss is above one half, and a clamp would stop its gradient.
     """
 
     trunk: str = "resnet50v2"
-    stage: int = 3
+    stages: tuple[str, ...] = ("3",)
     descriptor_size: int = 256
     sigma_floor: float = 0.05
     sigma_ceiling: float = 2.0
 
     def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError("introspection needs at least one stage of its trunk")
         if not 0 < self.sigma_floor < self.sigma_ceiling:
             raise InputError(f"sigma cannot lie between {self.sigma_floor:g} and {self.sigma_ceiling:g}")
 
@@ -47,11 +55,13 @@ class IntrospectionNet(nn.Module):
     def __init__(self, config: IntrospectionConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = build_trunk(config.trunk, dilated=True)
-        self.trunk.check_stages(config.trunk, [config.stage])
-        channels = self.trunk.channels[config.stage]
+        self.stages = tuple(map(parse_stage, config.stages))
+        self.trunk = build_trunk(config.trunk, self.stages, dilated=True)
+        channels = sum(self.trunk.channels[stage] for stage in self.stages)
         if config.descriptor_size > channels:
-            raise InputError(f"stage {config.stage} has {channels} channels: descriptors cannot be longer than that")
+            read = "stage " + config.stages[0] if len(self.stages) == 1 else "stages " + "+".join(config.stages)
+            raise InputError(f"{read} has {channels} channels: descriptors cannot be longer than that")
+        self._finest = min(self.stages, key=self.trunk.strides.__getitem__)
         self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1)
         self.sigma = nn.Conv2d(channels, 1, 1)
         # At first sigma is the same everywhere, about 0.28.
@@ -61,25 +71,40 @@ class IntrospectionNet(nn.Module):
 
     @property
     def stride(self) -> int:
-        return self.trunk.strides[self.config.stage]
+        """Input pixels from one cell to the next."""
+        return self.trunk.strides[self._finest]
+
+    @property
+    def offset(self) -> float:
+        """The input pixel that cell 0 is centred on, along either axis."""
+        return self.trunk.offsets[self._finest]
 
     def columns(self, images: Tensor) -> Tensor:
-        """The input of the heads: the trunk's features (B, C, h, w), of root mean square 1 at every cell."""
-        return self._columns_of(self.trunk(images, [self.config.stage]))
+        """The input of the heads: the stages (B, C, h, w), each of root mean square 1 at every cell."""
+        return self._columns_of(self.trunk(images, self.stages))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.heads(self.trunk(images, [self.config.stage]))
+        return self.heads(self.trunk(images, self.stages))
 
-    def heads(self, taps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+    def heads(self, taps: Mapping[int | str, Tensor]) -> tuple[Tensor, Tensor]:
         """The same as `forward`, from stages that the trunk has computed already."""
         x = self._columns_of(taps)
         low, high = self.config.sigma_floor, self.config.sigma_ceiling
         sigma = low + (high - low) * torch.sigmoid(self.sigma(x).float())
         return F.normalize(self.descriptor(x).float(), dim=1), sigma
 
-    def _columns_of(self, taps: Mapping[int, Tensor]) -> Tensor:
-        x = taps[self.config.stage].float()
-        return F.normalize(x, dim=1) * math.sqrt(x.shape[1])
+    def _columns_of(self, taps: Mapping[int | str, Tensor]) -> Tensor:
+        columns = [self._on_finest(stage, taps) for stage in self.stages]
+        return torch.cat([F.normalize(x, dim=1) * math.sqrt(x.shape[1]) for x in columns], dim=1)
+
+    def _on_finest(self, stage: int | str, taps: Mapping[int | str, Tensor]) -> Tensor:
+        """A stage (B, C, h, w) float32, read bilinearly at the cells of the finest one."""
+        values, shape = taps[stage].float(), taps[self._finest].shape[2:]
+        if self.trunk.strides[stage] == self.stride and self.trunk.offsets[stage] == self.offset:
+            return values
+        pixels = self.offset + self.stride * pixel_grid(*shape).to(values)
+        cells = self.trunk.to_cells(stage, pixels).expand(len(values), -1, -1)
+        return read_cells(values, cells).unflatten(2, shape)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class IntrospectionFeatures(FeatureExtractor):
@@ -94,9 +119,9 @@ class IntrospectionFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
-        stride = self.network.stride
-        phi, sigma = (canvas.crop(maps[0], stride) for maps in self.network(pixels))
-        grid, sigma = canvas.grid(stride), sigma[0].contiguous()
+        lattice = self.network.stride, self.network.offset
+        phi, sigma = (canvas.crop(maps[0], *lattice) for maps in self.network(pixels))
+        grid, sigma = canvas.grid(*lattice), sigma[0].contiguous()
         return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration)
 
 

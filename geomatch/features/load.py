@@ -11,7 +11,7 @@ from torch import Tensor
 from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.backbones.base import Trunk
-from geomatch.features.backbones.resnet import build_trunk, load_pretrained
+from geomatch.features.backbones.build import build_trunk, load_pretrained
 from geomatch.features.backbones.vit import load_vit
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet

@@ -79,6 +79,8 @@ def load_weights(path: Path) -> Weights:
     feature, config = about.get("feature"), about.get("config")
     if not isinstance(feature, str) or not isinstance(config, dict):
         raise WeightsError(f"{path}: does not say which features it is of and the settings of their network")
+    if "stage" in config:  # until version 0.2 introspection read one stage
+        config["stages"] = [str(config.pop("stage"))]
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():

@@ -70,7 +70,7 @@ class Canvas:
         """Coordinates, in cells of a trunk's whole output, of positions (..., 2) in pixels of the image."""
         return self.grid(stride, offset).to_cells(positions) + self.first_cell(stride, offset)
 
-    def crop(self, cells: Tensor, stride: int) -> Tensor:
+    def crop(self, cells: Tensor, stride: int, offset: float = 0.0) -> Tensor:
         """A trunk's output (..., h, w) without the cells whose centres lie on the margin."""
-        first, grid = self.first_cell(stride), self.grid(stride)
+        first, grid = self.first_cell(stride, offset), self.grid(stride, offset)
         return cells[..., first : first + grid.height, first : first + grid.width]

@@ -32,10 +32,10 @@ class Letterbox:
         image = warp_image(photograph.float() / 255, letterbox_homography(photograph_size, size), (size, size))[None]
         return cls(image.to(device, memory_format=torch.channels_last), photograph_size)
 
-    def cells(self, stride: int) -> tuple[Tensor, Tensor]:
+    def cells(self, stride: int, offset: float = 0.0) -> tuple[Tensor, Tensor]:
         """The centres of a trunk's cells, pixels (N, 2) of the square, and which lie on the photograph, (N,) bool."""
         side = self.image.shape[-1]
-        centres = cell_centres(side, stride)
+        centres = cell_centres(side, stride, offset)
         on_photograph = apply_homography(letterbox_homography(self.photograph_size, side), centres)
         return centres, inside(on_photograph, self.photograph_size)
 
@@ -54,10 +54,10 @@ def draw_letterboxes(
     return [Letterbox.of(pixels, size, device) for pixels in reader.read(chosen, count)]
 
 
-def cell_centres(side: int, stride: int) -> Tensor:
-    """The centres of a trunk's cells, (N, 2) float64 pixels of a square of ``side`` pixels, row by row."""
+def cell_centres(side: int, stride: int, offset: float = 0.0) -> Tensor:
+    """The centres ``offset + stride k`` of a trunk's cells, (N, 2) float64 pixels of a square, row by row."""
     cells = -(-side // stride)
-    return stride * pixel_grid(cells, cells)
+    return offset + stride * pixel_grid(cells, cells)
 
 
 def letterbox_homography(photograph_size: tuple[int, int], size: int) -> Tensor:

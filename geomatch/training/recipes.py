@@ -35,7 +35,7 @@ SHIPPED = (
 
 PAPER = (
     IntrospectionRecipe(
-        network=IntrospectionConfig(trunk="resnet50", stage=4, descriptor_size=2048),
+        network=IntrospectionConfig(trunk="resnet50", stages=("4",), descriptor_size=2048),
         batches=Batches.mixed,
         classes=RIGID_CLASSES,
         similarity_weight=0.0,

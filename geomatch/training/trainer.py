@@ -84,16 +84,23 @@ class Optimisation:
 class TrainingRun:
     """What a training reads and writes.
 
-    data: photographs, as for `find_images`. init: pretrained weights (safetensors). out: weights file to write, with
-    checkpoint and log beside it. max_unreadable: share of the photographs that may be damaged.
+    data: photographs, as for `find_images`. init: pretrained weights (safetensors), of a joint trunk those of both.
+    out: weights file to write, with checkpoint and log beside it. max_unreadable: share of the photographs that may be
+    damaged.
     """
 
     data: Sequence[Path]
-    init: Path
+    init: Sequence[Path]
     out: Path
     device: Device = Device.auto
     resume: bool = False
     max_unreadable: float = 0.01
+
+    def only_init(self) -> Path:
+        """The one file to start from. Raises InputError if there are several."""
+        if len(self.init) > 1:
+            raise InputError(f"this training starts from one file of weights, not {len(self.init)}: give --init once")
+        return self.init[0]
 
     def files(self, part: str = "") -> TrainingFiles:
         """The checkpoint and the log of a part of the training: OUT.checkpoint, or OUT.PART.checkpoint."""

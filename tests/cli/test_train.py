@@ -382,7 +382,7 @@ def test_train_help_lists_every_setting(learner: str) -> None:
     ("setting", "said"),
     [
         ("learning_rate=1", "training introspection has no setting 'learning_rate'"),
-        ("stage=two", "parameter stage of training introspection: 'two' is not a whole number"),
+        ("points=two", "parameter points of training introspection: 'two' is not a whole number"),
         ("wise_ft_alpha=2", "parameter wise_ft_alpha of training is 2.0: it must be between 0 and 1"),
         ("descriptor_size=0", "parameter descriptor_size of training introspection is 0: it must be at least 1"),
         ("stage", "--set stage: write it as NAME=VALUE"),

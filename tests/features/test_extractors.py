@@ -7,7 +7,7 @@ from PIL import Image
 
 from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
-from geomatch.features.backbones.resnet import build_trunk
+from geomatch.features.backbones.build import build_trunk
 from geomatch.features.combined import CombinedFeatures
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet

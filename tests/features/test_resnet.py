@@ -4,14 +4,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.errors import InputError
-from geomatch.features.backbones.resnet import (
-    BATCH_NORM_EPSILON,
-    ChannelAffine,
-    Trunk,
-    build_trunk,
-    fold_batch_norm,
-    load_pretrained,
-)
+from geomatch.features.backbones.base import ChannelAffine, Trunk
+from geomatch.features.backbones.build import build_trunk, load_pretrained
+from geomatch.features.backbones.resnet import BATCH_NORM_EPSILON, fold_batch_norm
 from geomatch.features.backbones.torchvision import import_torchvision_models
 
 UNITS = {1: 3, 2: 4, 3: 6}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.errors import InputError
-from geomatch.features.backbones.vit import VisionTransformer, load_vit
+from geomatch.features.backbones.vit import VisionTransformer, load_vit, vit_state
 
 
 def random_vit(stride: int = 8) -> VisionTransformer:
@@ -60,21 +60,54 @@ def test_vit_equals_a_slow_computation() -> None:
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_vit_patch_is_centred_on_its_cell(stride: int) -> None:
-    """The gradient of a patch's embedding is spread over its pixels alone."""
-    trunk = VisionTransformer(64, 1, stride=stride)
+    """With no block between, the gradient of a cell's keys is spread over its patch alone."""
+    trunk = VisionTransformer(64, 1, stride=stride, stages=["0k"]).requires_grad_(requires_grad=False)
     torch.nn.init.ones_(trunk.patch_embed["proj"].weight)
     images = torch.zeros(1, 3, 96, 112, requires_grad=True)
-    tokens, (height, width) = trunk.embed(images)
+    trunk.pos_embed.normal_()  # else layer normalisation has no slope
+    keys = trunk(images, ["0k"])["0k"]
+    height, width = keys.shape[2:]
     assert (height, width) == (96 // stride, 112 // stride)
-    row, column = height // 2, width // 2
-    tokens[0, 1 + row * width + column, 0].backward()
+    row, column = height // 2, width // 2 + 1
+    keys[0, :, row, column].sum().backward()
     assert images.grad is not None
     weight = images.grad[0].sum(dim=0)
-    assert int((weight > 0).sum()) == 16 * 16
+    assert int((weight != 0).sum()) == 16 * 16
     for axis, index in ((1, row), (0, column)):
         along = weight.sum(dim=axis)
         centre = float((along * torch.arange(len(along))).sum() / along.sum())
-        assert centre == pytest.approx(trunk.offset + stride * index, abs=1e-4)
+        assert centre == pytest.approx(trunk.offsets["0k"] + stride * index, abs=1e-3)
+
+
+def test_vit_overlapping_patches_are_plain_vits_side_by_side() -> None:
+    """Each lattice of patches equals the ViT without overlap on the image shifted by the lattice's first patch."""
+    overlapping, plain = random_vit(stride=8), random_vit(stride=16)
+    for trunk in (overlapping, plain):
+        trunk.pos_embed.zero_()  # positions are interpolated to different lattices
+    image = torch.rand(1, 3, 64, 96)
+    found = overlapping(image, [2])[2]
+    assert found.shape == (1, 128, 8, 12)
+    mirrored = F.pad(image, (8, 0, 8, 0), mode="reflect")
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        shifted = mirrored[:, :, 8 * row : 8 * row + 64, 8 * column : 8 * column + 96]
+        torch.testing.assert_close(found[:, :, row::2, column::2], plain(shifted, [2])[2], atol=1e-4, rtol=1e-4)
+
+
+def test_vit_built_for_stages_has_only_what_they_need() -> None:
+    """The same features as of the whole network, and of the last block the keys alone."""
+    whole = random_vit()
+    trunk = VisionTransformer(128, 3, positions=4, stages=[0, "1k"])
+    known = vit_state(whole.state_dict())
+    trunk.load_state_dict({name: known[name] for name in trunk.state_dict()})
+    names = {name for name in trunk.state_dict() if name.startswith("blocks.1.")}
+    assert names == {f"blocks.1.{part}" for part in ("norm1.weight", "norm1.bias", "attn.k.weight", "attn.k.bias")}
+    assert list(trunk.channels) == [0, "0k", "1k"]
+    image = torch.rand(1, 3, 40, 56)
+    expected = whole(image, [0, "1k"])
+    for stage, values in trunk(image, [0, "1k"]).items():
+        torch.testing.assert_close(values, expected[stage])
+    with pytest.raises(InputError, match="the transformer has no stage 3k"):
+        VisionTransformer(128, 3, stages=["3k"])
 
 
 def test_vit_runs_only_the_blocks_that_are_read() -> None:
@@ -96,6 +129,7 @@ def test_vit_weights_without_a_part_are_refused() -> None:
         load_vit(state, "w.safetensors")
 
 
-def test_vit_stride_beyond_the_patch_is_refused() -> None:
-    with pytest.raises(InputError, match="between 1 and 16, got 17"):
-        VisionTransformer(64, 1, stride=17)
+def test_vit_stride_that_does_not_divide_the_patch_is_refused() -> None:
+    for stride in (17, 12, 0):
+        with pytest.raises(InputError, match=f"must divide their side, 16, and is {stride}"):
+            VisionTransformer(64, 1, stride=stride)

@@ -19,22 +19,28 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     path = tmp_path / "some.safetensors"
-    save_weights(path, "introspection", {"stage": 2}, {"a.weight": torch.rand(3, 4), "a.bias": torch.rand(3)})
+    save_weights(path, "introspection", {"stages": ["2"]}, {"a.weight": torch.rand(3, 4), "a.bias": torch.rand(3)})
     return path
 
 
 def test_save_weights_rounds_kernels_alone(written: Path) -> None:
     weights = load_weights(written)
     assert weights.feature == "introspection"
-    assert weights.config == {"stage": 2}
+    assert weights.config == {"stages": ["2"]}
     assert weights.sha256 == sha256_of(written)
     kernel, bias = weights.state["a.weight"], weights.state["a.bias"]
     assert torch.equal(kernel, kernel.half().float())
     assert not torch.equal(bias, bias.half().float())
 
 
+def test_load_weights_reads_the_one_stage_of_older_files(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_weights(path, "introspection", {"trunk": "resnet50v2", "stage": 3}, {"a.bias": torch.rand(3)})
+    assert load_weights(path).config == {"trunk": "resnet50v2", "stages": ["3"]}
+
+
 def test_load_features_rebuilds_the_network(tmp_path: Path) -> None:
-    config = IntrospectionConfig(stage=2, descriptor_size=16)
+    config = IntrospectionConfig(stages=("2",), descriptor_size=16)
     network = IntrospectionNet(config)
     save_weights(tmp_path / "w.safetensors", "introspection", asdict(config), network.state_dict())
     image = torch.randint(0, 256, (3, 100, 140), dtype=torch.uint8)
@@ -124,7 +130,7 @@ def test_shipped_weights_are_small_and_have_a_card(feature: str) -> None:
 def test_shipped_weights_differ_from_the_initial_ones(feature: str, real_data: Path) -> None:
     from safetensors.torch import load_file
 
-    from geomatch.features.backbones.resnet import build_trunk, load_pretrained
+    from geomatch.features.backbones.build import build_trunk, load_pretrained
 
     initial_file = real_data.parent / "weights-init" / "resnet50v2-imagenet-stages123.safetensors"
     if not initial_file.is_file():
@@ -156,8 +162,8 @@ def test_load_features_refuses_unknown_names_and_arguments(name: str, reason: st
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (IntrospectionConfig(stage=4), "resnet50v2 has no stage 4: it has 1, 2, 3"),
-        (IntrospectionConfig(stage=1, descriptor_size=512), "256 channels"),
+        (IntrospectionConfig(stages=("4",)), "resnet50v2 has no stage 4: it has 1, 2, 3"),
+        (IntrospectionConfig(stages=("1",), descriptor_size=512), "256 channels"),
     ],
 )
 def test_introspection_refuses_heads_that_do_not_fit(config: IntrospectionConfig, reason: str) -> None:

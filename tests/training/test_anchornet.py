@@ -216,7 +216,7 @@ def learn(
 
     rates = {"head_learning_rate": 1e-2, "trunk_learning_rate": trunk_learning_rate}
     optimisation = Optimisation(steps=steps, warmup_steps=1, precision=Precision.fp32, **rates)
-    run = TrainingRun([data], start, out, Device.cpu, resume=resume)
+    run = TrainingRun([data], [start], out, Device.cpu, resume=resume)
     train_anchornet(run, recipe, optimisation, on_progress=on_progress)
     return reported
 

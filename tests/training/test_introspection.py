@@ -126,9 +126,9 @@ def test_start_from_teacher_matches_least_squares() -> None:
     """A teacher that is itself linear in the trunk's columns, up to their mean and its length, is found again; and the
     head's dot products are, up to scale, those of an independent least-squares fit."""
     torch.manual_seed(0)
-    network = IntrospectionNet(IntrospectionConfig(stage=1, descriptor_size=256))
+    network = IntrospectionNet(IntrospectionConfig(stages=("1",), descriptor_size=256))
     examples = [Letterbox(torch.rand(1, 3, 97, 97), (97, 50)) for _ in range(6)]
-    teacher = Teacher([TeacherPart(deepcopy(network.trunk), 1, 1.0)], examples)
+    teacher = Teacher([TeacherPart(deepcopy(network.trunk), {1: 1.0})], examples)
     start_from_teacher(network, teacher, examples, ridge=1e-9)
     with torch.no_grad():
         # The photographs, 50 pixels wide, fill the columns 23.5 to 72.5 of 97, that is, the cells 6 to 18 of stride 4.

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from geomatch.datasets.image_folder import BACKGROUND, ImageReader, LabelledImage, find_images, with_labels
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, named_classes, synset_classes
 from geomatch.errors import InputError
-from geomatch.features.backbones.resnet import load_pretrained
+from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.backbones.torchvision import import_torchvision_models
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_safetensors
@@ -82,14 +82,14 @@ def test_with_labels_selects_images_and_labels() -> None:
 
 
 def test_with_settings_changes_every_part() -> None:
-    texts = {"stage": "2", "warps.shear": "0", "tint": ".5", "batches": "mixed", "optimisation.ema_decay": ".9"}
+    texts = {"stages": "2,3", "warps.shear": "0", "tint": ".5", "batches": "mixed", "optimisation.ema_decay": ".9"}
     recipe, optimisation = with_settings(*SHIPPED, texts, steps=7, seed=3, view_size=None)
-    assert (recipe.network.stage, recipe.warps.shear, recipe.colours.tint) == (2, 0, 0.5)
+    assert (recipe.network.stages, recipe.warps.shear, recipe.colours.tint) == (("2", "3"), 0, 0.5)
     assert (recipe.batches, recipe.seed, recipe.view_size) == (Batches.mixed, 3, SHIPPED[0].view_size)
     assert optimisation == replace(SHIPPED[1], ema_decay=0.9, steps=7)
 
 
-@pytest.mark.parametrize("name", ["unknown", "warps.stage", "network", "shear.warps", ""])
+@pytest.mark.parametrize("name", ["unknown", "warps.stages", "network", "shear.warps", ""])
 def test_with_settings_unknown_name(name: str) -> None:
     with pytest.raises(InputError, match=f"training introspection has no setting '{name}'"):
         with_settings(*SHIPPED, {name: "1"})

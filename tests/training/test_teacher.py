@@ -19,7 +19,7 @@ def test_teacher_similarity_is_weighted_mean_of_parts() -> None:
     network = load_mobilenet(keras_state(), "file").eval()
     photographs = [torch.randint(0, 256, (3, 50, 81)), torch.randint(0, 256, (3, 90, 60))]
     examples = [Letterbox.of(photograph.to(torch.uint8), 65) for photograph in photographs]
-    teacher = Teacher([TeacherPart(network, 3, 1.0), TeacherPart(network, 5, 0.5)], examples)
+    teacher = Teacher([TeacherPart(network, {3: 1.0}), TeacherPart(network, {5: 0.5})], examples)
     seen = images(2)
     cells = torch.tensor([[[0, 0], [3, 2], [4, 4]], [[1, 3], [2, 2], [0, 4]]])
     # Stride 4 at block 3 and 8 at block 5: cells of the coarser one lie on every other of the finer one's.
@@ -45,6 +45,6 @@ def test_teacher_similarity_is_weighted_mean_of_parts() -> None:
 
 
 def test_teacher_is_frozen() -> None:
-    teacher = Teacher([TeacherPart(load_mobilenet(keras_state(), "file"), 1, 1.0)], [whole(0)])
+    teacher = Teacher([TeacherPart(load_mobilenet(keras_state(), "file"), {1: 1.0})], [whole(0)])
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not teacher(images(1), torch.zeros(2, 1, 2)).requires_grad

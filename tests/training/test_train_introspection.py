@@ -22,7 +22,7 @@ from geomatch.training.introspection.train import train_introspection
 from geomatch.training.trainer import Optimisation, Progress, TrainingRun
 
 RECIPE = IntrospectionRecipe(
-    network=IntrospectionConfig(stage=1, descriptor_size=16),
+    network=IntrospectionConfig(stages=("1",), descriptor_size=16),
     view_size=64,
     batch_size=2,
     points=40,
@@ -50,7 +50,7 @@ def run(
             raise KeyboardInterrupt
 
     optimisation = Optimisation(steps=steps, warmup_steps=1, trunk_learning_rate=1e-3, precision=Precision.fp32)
-    training = TrainingRun([data], init, out, Device.cpu, resume=resume)
+    training = TrainingRun([data], [init], out, Device.cpu, resume=resume)
     train_introspection(training, recipe, optimisation, on_progress=on_progress)
     return reported
 
@@ -194,3 +194,17 @@ def test_synset_classes_published_231() -> None:
     assert len(classes) == 231
     assert len(set(classes.values())) == 20
     assert all(is_synset(name) for name in classes)
+
+
+def test_train_introspection_goes_on_from_its_own_weights(
+    trained: tuple[Path, list[Progress]], shards: Path, tmp_path: Path
+) -> None:
+    """Without a step the weights stay as they are: neither trunk nor head is fitted again."""
+    out = tmp_path / "finer.safetensors"
+    other = replace(RECIPE, network=IntrospectionConfig(stages=("2",), descriptor_size=32))
+    optimisation = Optimisation(steps=1, wise_ft_alpha=0.0, precision=Precision.fp32)
+    training = TrainingRun([shards], [trained[0]], out, Device.cpu)
+    train_introspection(training, other, optimisation, on_progress=lambda _: None)
+    before, after = (load_weights(path) for path in (trained[0], out))
+    assert after.config == before.config
+    assert [name for name in before.state if not torch.equal(before.state[name], after.state[name])] == []

@@ -58,9 +58,14 @@ def anchornet(training: TrainingOptions) -> None:
 @training_options(INTROSPECTION)
 def introspection(
     training: TrainingOptions,
-    classifier: Annotated[
-        Path | None,
-        typer.Option(help="ImageNet MobileNet v1 (safetensors, Keras' names), a second teacher of similarities."),
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--teacher",
+            "--classifier",
+            help="A teacher of similarities beside the initial trunk (safetensors): ImageNet MobileNet v1 (Keras' "
+            "names) or a vision transformer (timm's); repeatable.",
+        ),
     ] = None,
     crops: Annotated[
         Path | None, typer.Option(help="Table of `geomatch crops`: learn only from the boxes in it.")
@@ -99,7 +104,7 @@ def introspection(
             training.run(),
             recipe,
             optimisation,
-            classifier=classifier,
+            teachers=teacher or (),
             crops=crops,
             on_progress=show,
             validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,

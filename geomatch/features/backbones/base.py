@@ -21,13 +21,17 @@ from geomatch.errors import InputError
 class Trunk(nn.Module, ABC):
     """A network read at several stages.
 
-    channels, strides: of each stage, by its name: of a convolutional trunk a number, 1 being the finest.
-    offset: cell ``k`` is centred on input pixel ``offset + stride * k``; 0 where every convolution is centred.
+    channels, strides, offsets: of each stage, by its name: of a convolutional trunk a number, 1 being the finest. Cell
+    ``k`` is centred on input pixel ``offset + stride * k``; the offset is 0 where every convolution is centred.
     """
 
     channels: Mapping[Any, int]
     strides: Mapping[Any, int]
-    offset: float = 0.0
+    offsets: Mapping[Any, float]
+
+    def to_cells(self, stage: Any, pixels: Tensor) -> Tensor:
+        """Coordinates, in cells of a stage, of input pixels (..., 2)."""
+        return (pixels - self.offsets[stage]) / self.strides[stage]
 
     def check_stages(self, name: str, stages: Sequence[Any]) -> None:
         """Raise InputError, which begins with ``name``, if the trunk lacks one of the stages."""
@@ -37,6 +41,11 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor, stages: Sequence[Any]) -> dict[Any, Tensor]:
         """Images (B, 3, H, W), RGB in [0, 1], to {stage: (B, channels, ceil(H/stride), ceil(W/stride))}."""
+
+
+def parse_stage(name: str) -> int | str:
+    """A stage as trunks name it, from text: a number, or a transformer's keys as ``8k``."""
+    return int(name) if name.isdecimal() else name
 
 
 class ChannelAffine(nn.Module):

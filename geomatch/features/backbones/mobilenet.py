@@ -38,6 +38,7 @@ class MobileNet(Trunk):
             )
         self.channels = dict(enumerate(widths[1:], start=1))
         self.strides = strides
+        self.offsets = dict.fromkeys(self.strides, 0.0)
 
     def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
         x = self.stem(2 * images - 1)

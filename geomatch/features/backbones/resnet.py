@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.errors import InputError
 from geomatch.features.backbones.base import ChannelAffine, Trunk
 from geomatch.features.backbones.torchvision import import_torchvision_models
 
@@ -71,6 +70,7 @@ class ResNet50V2(Trunk):
         super().__init__()
         self.channels = {1: 256, 2: 512, 3: 1024}
         self.strides = {1: 4, 2: 8, 3: 16}
+        self.offsets = dict.fromkeys(self.strides, 0.0)
         self.stem = nn.ModuleDict(
             {
                 "input_bn": ChannelAffine(3),
@@ -126,6 +126,7 @@ class TorchvisionResNet(Trunk):
         del network.fc, network.avgpool
         self.channels = {1: 256, 2: 512, 3: 1024, 4: 2048}
         self.strides = {1: 4, 2: 8, 3: 16, 4: 16 if dilated else 32}
+        self.offsets = dict.fromkeys(self.strides, 0.0)
         self.network = network
 
     def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
@@ -137,38 +138,3 @@ class TorchvisionResNet(Trunk):
             if stage in stages:
                 taps[stage] = x
         return taps
-
-
-TRUNKS = ("resnet50v2", "resnet50", "resnet101")
-
-
-def build_trunk(name: str, *, dilated: bool = False) -> Trunk:
-    """A trunk by name, with random weights. ``dilated`` keeps the fourth stage, if there is one, at stride 16."""
-    if name == "resnet50v2":
-        return ResNet50V2()
-    if name in TRUNKS:
-        return TorchvisionResNet(name, dilated=dilated)
-    raise InputError(f"unknown trunk {name!r}: the known ones are {', '.join(TRUNKS)}")
-
-
-def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load published weights, with batch-norm statistics, into a trunk.
-
-    state: as torchvision's state dictionaries or GluonCV's resnet50_v2; layers after the last stage are ignored.
-    Raises InputError, naming ``origin`` and the first missing or misshapen tensor.
-    """
-    if isinstance(trunk, ResNet50V2):
-        state = {name.replace("stages.4.0.bn1", "final_bn"): tensor for name, tensor in state.items()}
-        target: nn.Module = trunk
-    else:
-        assert isinstance(trunk, TorchvisionResNet)
-        target = trunk.network
-    folded = fold_batch_norm(state)
-    wanted = target.state_dict()
-    for name, tensor in wanted.items():
-        if name not in folded or folded[name].shape != tensor.shape:
-            found = tuple(folded[name].shape) if name in folded else "absent"
-            raise InputError(
-                f"{origin}: does not fit the trunk: '{name}' should be {tuple(tensor.shape)} and is {found}"
-            )
-    target.load_state_dict({name: folded[name] for name in wanted})

@@ -26,8 +26,8 @@ def draw_banks(network: AnchorNet, seed: int) -> None:
 def fit_taps(network: AnchorNet, examples: Sequence[Letterbox]) -> None:
     """Set each tap to the centred principal components of its stage, over the cells that lie on photographs."""
     for stage, tap in zip(network.config.stages, network.taps, strict=True):
-        stride = network.trunk.strides[stage]
-        columns = (network.trunk(e.image, [stage])[stage][0].flatten(1)[:, e.cells(stride)[1]] for e in examples)
+        lattice = network.trunk.strides[stage], network.trunk.offsets[stage]
+        columns = (network.trunk(e.image, [stage])[stage][0].flatten(1)[:, e.cells(*lattice)[1]] for e in examples)
         directions, mean = principal_components(columns, network.config.tap_size)
         set_projection(cast("nn.Conv2d", tap), directions, mean)
 

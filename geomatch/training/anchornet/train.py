@@ -58,7 +58,7 @@ def train_anchornet(
         TrainingError: if a loss diverges.
     """
     check_writable(run.out)
-    trunk_name, trunk = pretrained_trunk(run.init)
+    trunk_name, trunk = pretrained_trunk(run.only_init())
     recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
     if run.resume:
         run.files("banks").check_resumable(asdict(recipe), optimisation)

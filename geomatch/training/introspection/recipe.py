@@ -19,7 +19,9 @@ class IntrospectionRecipe:
     classes: labels to learn from; empty: all photographs. points: corresponding points of a view pair. hardest: second
     points of a pair whose negatives count. positive_radius, negative_radius: pixels of the view. similarity_weight,
     similarity_cells: of our loss (`similarity_loss`); weight 0 is the paper's loss alone. teacher_size: side of the
-    square, in pixels, in which the teacher sees whole photographs. classifier_block, classifier_weight: of MobileNet.
+    square, in pixels, in which the teacher sees whole photographs. teacher_weight: length of its descriptors of all
+    stages but the trunk's first, whose are of length 1. classifier_block, transformer_stages: where further teachers
+    are read, a MobileNet and a vision transformer.
     """
 
     network: IntrospectionConfig = field(default_factory=IntrospectionConfig)
@@ -34,8 +36,9 @@ class IntrospectionRecipe:
     similarity_weight: float = 100.0
     similarity_cells: int = 1400
     teacher_size: int = 321
+    teacher_weight: float = 0.7
     classifier_block: int = 12
-    classifier_weight: float = 0.7
+    transformer_stages: tuple[str, ...] = ("7", "8k")
     warps: WarpRanges = field(default_factory=WarpRanges)
     colours: ColourRanges = field(default_factory=ColourRanges)
     seed: int = 0
@@ -43,7 +46,7 @@ class IntrospectionRecipe:
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
         owner = "training introspection"
-        check_limits(self, owner, "positive_radius negative_radius similarity_weight classifier_weight seed")
+        check_limits(self, owner, "positive_radius negative_radius similarity_weight teacher_weight seed")
         check_limits(self, owner, "batch_size points hardest similarity_cells", 1)
         check_limits(self, owner, "view_size teacher_size", 64)
         check_limits(self.network, owner, "descriptor_size", 1)

@@ -55,7 +55,7 @@ def start_from_teacher(
 
     def moments(example: Letterbox) -> Tensor:
         """(x, 1) times (x, 1, t), summed over the cells."""
-        positions, on_photograph = example.cells(network.stride)
+        positions, on_photograph = example.cells(network.stride, network.offset)
         x = F.pad(in_double(network.columns(example.image)[0].flatten(1)[:, on_photograph]), (0, 0, 0, 1), value=1.0)
         target = teacher(example.image, positions[on_photograph].float()[None].to(example.image.device))[0]
         return x @ torch.cat((x.mT, in_double(target)), dim=1)

@@ -92,7 +92,7 @@ class IntrospectionTask:
         pairs = draw_view_pairs(images.pixels, recipe.view_size, recipe.points, recipe.warps, recipe.colours, generator)
         sizes = [(pixels.shape[1], pixels.shape[2]) for pixels in images.pixels]
         letterbox = torch.stack([letterbox_homography(size, recipe.teacher_size) for size in sizes])
-        centres = cell_centres(recipe.view_size, self.network.stride)
+        centres = cell_centres(recipe.view_size, self.network.stride, self.network.offset)
         cells = apply_homography(pairs.homographies, centres).flatten(1, 2)
         on_photograph = torch.stack([inside(points, size) for points, size in zip(cells, sizes, strict=True)])
         in_square = apply_homography(torch.linalg.inv(letterbox), cells)
@@ -105,7 +105,7 @@ class IntrospectionTask:
 
     def _features_at(self, points: Tensor, phi: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors (B, K, C) of unit length and sigmas (B, K) at pixels (B, K, 2) of the views."""
-        cells = points / self.network.stride  # where the trunk centres them
+        cells = (points - self.network.offset) / self.network.stride
         return F.normalize(read_cells(phi, cells), dim=1).mT, read_cells(sigma, cells)[:, 0]
 
     def _choose_cells(self, on_photograph: Tensor, batch: int) -> Tensor:

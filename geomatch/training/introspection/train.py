@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+
+import torch
 
 from geomatch.datasets.crops import read_crops, with_crops
 from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images, with_labels
-from geomatch.features.backbones.resnet import load_pretrained
-from geomatch.features.introspection import IntrospectionNet
-from geomatch.features.weights import read_safetensors, save_weights, sha256_of
+from geomatch.features.backbones.build import load_pretrained
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.weights import FORMAT, load_network, read_safetensors, save_weights, sha256_of
 from geomatch.io.atomic import check_writable
 from geomatch.runtime.device import find_device
 from geomatch.training.distributed import torchrun_processes
@@ -22,7 +23,7 @@ from geomatch.training.introspection.teacher import Teacher, build_teacher
 from geomatch.training.letterbox import draw_letterboxes
 from geomatch.training.trainer import Optimisation, Progress, TrainingRun, Validation, autocast, train
 
-EXAMPLES = 300  # photographs that the head's start is fitted on
+EXAMPLES = 150  # photographs that the start of the head is fitted on
 
 
 def train_introspection(
@@ -30,18 +31,19 @@ def train_introspection(
     recipe: IntrospectionRecipe,
     optimisation: Optimisation,
     *,
-    classifier: Path | None = None,
+    teachers: Sequence[Path] = (),
     crops: Path | None = None,
     on_progress: Callable[[Progress], None],
     validate: Callable[[IntrospectionNet], float] | None = None,
     validate_every: int = 200,
 ) -> None:
-    """Train a network on photographs, from a pretrained trunk, and write its weights to ``run.out``.
+    """Train a network on photographs, from pretrained trunks or earlier weights, and write its weights to ``run.out``.
 
     Under ``torchrun`` the processes share the batches of a step; they need the same files.
 
     Args:
-        classifier: an ImageNet MobileNet v1 (safetensors) that teaches beside the initial trunk.
+        teachers: published networks (safetensors) that teach beside the initial trunk: Keras' MobileNet v1, or timm's
+            vision transformers.
         crops: a table of boxes (`geomatch crops`); only what lies in them is then seen.
         validate: scores a network. The weights written are then those of the best score, taken every
             ``validate_every`` steps and at the end.
@@ -51,16 +53,12 @@ def train_introspection(
         TrainingError: if the loss diverges.
     """
     check_writable(run.out)
-    photographs = find_images(run.data)
-    if crops is not None:
-        photographs = with_crops(photographs, read_crops(crops))
-    if recipe.classes:
-        photographs = with_labels(photographs, recipe.classes)
+    photographs = _photographs(run.data, recipe.classes, crops)
     reader = ImageReader(len(photographs), run.max_unreadable)
-    network = IntrospectionNet(recipe.network)
-    load_pretrained(network.trunk, read_safetensors(run.init)[0], str(run.init))
+    network = initial_network(run.init, recipe.network)
+    recipe = replace(recipe, network=network.config)
     files = run.files()
-    settings = {**asdict(recipe), "classifier": _fingerprint(classifier), "crops": _fingerprint(crops)}
+    settings = {**asdict(recipe), "teachers": list(map(sha256_of, teachers)), "crops": crops and sha256_of(crops)}
     if run.resume:
         files.check_resumable(settings, optimisation)
 
@@ -70,7 +68,7 @@ def train_introspection(
     with torchrun_processes(find_device(run.device)) as processes:
         network.to(processes.device)
         with autocast(processes.device, optimisation.precision):
-            teacher = _start(network, photographs, reader, recipe, classifier)
+            teacher = _start(network, photographs, reader, recipe, teachers, fit_head=not is_trained(run.init))
         task = IntrospectionTask(recipe, network, photographs, reader, processes.device, teacher, processes.size)
         with task.load.upcoming:
             train(
@@ -87,23 +85,49 @@ def train_introspection(
             save()
 
 
+def _photographs(data: Sequence[Path], classes: Sequence[str], crops: Path | None) -> list[LabelledImage]:
+    photographs = find_images(data)
+    if crops is not None:
+        photographs = with_crops(photographs, read_crops(crops))
+    return with_labels(photographs, classes) if classes else photographs
+
+
+def initial_network(init: Sequence[Path], config: IntrospectionConfig) -> IntrospectionNet:
+    """The network that training starts from.
+
+    init: published weights of a trunk, for a joint one of both; or weights of introspection, whose settings then
+    replace ``config``. Raises InputError or WeightsError for files that do not fit.
+    """
+    if is_trained(init):
+        return load_network(init[0], "introspection", IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
+    network = IntrospectionNet(config)
+    pretrained = {name: tensor for path in init for name, tensor in read_safetensors(path)[0].items()}
+    load_pretrained(network.trunk, pretrained, ", ".join(map(str, init)))
+    return network
+
+
+def is_trained(init: Sequence[Path]) -> bool:
+    """Whether training starts from weights of geomatch."""
+    return len(init) == 1 and read_safetensors(init[0])[1].get("format") == FORMAT
+
+
 def _start(
     network: IntrospectionNet,
     photographs: Sequence[LabelledImage],
     reader: ImageReader,
     recipe: IntrospectionRecipe,
-    classifier: Path | None,
+    teachers: Sequence[Path],
+    *,
+    fit_head: bool,
 ) -> Teacher | None:
-    """Fit the descriptor head of a network with a pretrained trunk; return the teacher, if the recipe has one."""
+    """Fit the descriptor head, unless it has been trained; return the teacher, if the recipe has one."""
     if recipe.similarity_weight == 0:
-        start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
+        if fit_head:
+            start_from_principal_components(network, photographs, reader, recipe.view_size, recipe.seed)
         return None
     device = network.descriptor.weight.device
     examples = draw_letterboxes(photographs, reader, recipe.teacher_size, EXAMPLES, recipe.seed, device)
-    teacher = build_teacher(deepcopy(network.trunk), classifier, recipe, examples)
-    start_from_teacher(network, teacher, examples)
+    teacher = build_teacher(network, teachers, recipe, examples)
+    if fit_head:
+        start_from_teacher(network, teacher, examples)
     return teacher
-
-
-def _fingerprint(file: Path | None) -> str | None:
-    return None if file is None else sha256_of(file)
