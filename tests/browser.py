@@ -62,6 +62,26 @@ class Tab:
         message, _, self._unread = self._unread.partition(b"\0")
         return dict(json.loads(message))
 
+    def visit(self, address: str, *, width: int = 1280, height: int = 800) -> None:
+        """Open an address in a window of the given size; returns once everything on the page is loaded and drawn."""
+        self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self("Page.navigate", url=address)
+        self.run("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+        self.settle()
+
+    def complaints(self) -> list[str]:
+        """What pages have reported since `events` was cleared: errors and warnings of the console, exceptions."""
+        found = []
+        for event in self.events:
+            match event:
+                case {"method": "Log.entryAdded", "params": {"entry": {"level": "error" | "warning", "text": text}}}:
+                    found.append(str(text))
+                case {"method": "Runtime.exceptionThrown", "params": {"exceptionDetails": {"text": text}}}:
+                    found.append(str(text))
+                case {"method": "Runtime.consoleAPICalled", "params": {"type": "error" | "warning" | "assert"}}:
+                    found.append(str(event["params"]["args"]))
+        return found
+
     def open(
         self, page: Path, *, width: int = 1280, height: int = 800, phone: bool = False, theme: str = "light"
     ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.console import Console
 
 from geomatch.errors import GeomatchError, GeomatchWarning, InputError
+from geomatch.io.names import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -114,11 +115,6 @@ def notify(message: str) -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     if issubclass(category, GeomatchWarning):
         notify(str(message))
-
-
-def printable(text: str) -> str:
-    """Text with line breaks and control characters escaped; file names can hold them."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _print_line(kind: str, message: str) -> None:

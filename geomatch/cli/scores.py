@@ -8,11 +8,11 @@ from itertools import groupby
 
 import typer
 
-from geomatch.cli.console import printable
 from geomatch.cli.output import print_table
 from geomatch.evaluation.compare import Comparison, Scored
 from geomatch.evaluation.results import Evaluation, Measure, Result, plain, to_record
 from geomatch.io.json_text import json_text
+from geomatch.io.names import printable
 
 
 def print_json(evaluations: Sequence[Evaluation]) -> None:

@@ -1,4 +1,4 @@
-"""File names that never collide."""
+"""File names: those that never collide, and how any name is shown."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def unique_names(names: Iterable[str]) -> Iterator[str]:
             unique = f"{short}-{numbers[plain]}"
         taken.add(_folded(unique))
         yield unique
+
+
+def printable(text: str) -> str:
+    """Text with line breaks and control characters escaped; file names can hold them."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _folded(name: str) -> str:

@@ -55,7 +55,7 @@ class Review:
     def close(self) -> None:
         """Write the page that shows all pictures. Raises InputError."""
         if self._pictures:
-            page = review_page(sorted(self._pictures.items()))
+            page = review_page(sorted(self._pictures.items()), self.reference[1].instances)
             write_atomically(self.folder / self.page, page.encode(errors="replace"))
 
 

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: they load nothing, follow the light or dark theme, and fit wide and narrow screens."""
+"""HTML pages: they load nothing from elsewhere, follow the light or dark theme, and fit wide and narrow screens."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ THEME = files("geomatch.visualize").joinpath("theme.css").read_text("utf-8").str
 """The style sheet of all pages."""
 
 
-def html_page(title: str, *content: Markup, style: str = "", script: str = "") -> str:
+def html_page(title: str, *content: Markup, style: str = "", script: str = "", linked_pictures: bool = False) -> str:
     """An HTML page of ``content`` with `THEME`, the style sheet ``style`` and the JavaScript module ``script``.
 
-    Its content security policy forbids loading anything and running any other script.
+    Its content security policy forbids running any other script, and loading anything but, with ``linked_pictures``,
+    pictures that lie beside the page.
     """
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(script, linked_pictures=linked_pictures)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("link", rel="icon", href="data:,"),  # without it browsers ask the server for one
@@ -52,10 +53,11 @@ def data_uri(picture: Image.Image, limit: int, qualities: Sequence[int] = QUALIT
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def _policy(script: str) -> str:
+def _policy(script: str, *, linked_pictures: bool) -> str:
     digest = b64encode(sha256(script.encode()).digest()).decode()
     scripts = f"'sha256-{digest}'" if script else "'none'"
+    pictures = "data: 'self' file:" if linked_pictures else "data:"  # from a disk 'self' need not match
     return (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; "
+        f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'; script-src {scripts}; "
         "base-uri 'none'; form-action 'none'"
     )

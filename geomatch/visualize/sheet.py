@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from geomatch.geometry.grid import Grid, read_cells, rescale_position
+from geomatch.io.names import printable
 
 MARGIN = 16
 PAPER, INK, FAINT = (255, 255, 255), (40, 44, 52), (120, 126, 136)
@@ -73,8 +74,8 @@ def side_by_side(panels: Sequence[Image.Image], caption_height: int) -> tuple[Im
 
 
 def truncate_name(draw: ImageDraw.ImageDraw, name: str, width: int) -> str:
-    """A name, cut at its beginning if it is longer than ``width`` pixels."""
-    cut = name
+    """A name on one line, cut at its beginning if it is longer than ``width`` pixels."""
+    cut = name = printable(name)
     while len(cut) > 1 and draw.textlength(cut if cut == name else "..." + cut, font=caption_font()) > width:
         cut = cut[1:]
     return cut if cut == name else "..." + cut

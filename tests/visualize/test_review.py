@@ -76,5 +76,5 @@ def test_review_guessed_box_has_broken_outline() -> None:
 
 def test_review_page_keeps_order_and_escapes_names() -> None:
     page = review_page([("0.1-a.jpg", "a.jpg: confidence 0.10"), ("0.2-<b>.jpg", "<b>.jpg: confidence 0.20")])
-    assert page.index('src="0.1-a.jpg"') < page.index('src="0.2-&lt;b&gt;.jpg"')
+    assert page.index('src="0.1-a.jpg"') < page.index('src="0.2-%3Cb%3E.jpg"')
     assert "<b>" not in page
