@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence
@@ -12,6 +13,8 @@ from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+
+_PIXELS_AT_ONCE = 1 << 18  # 30 MiB
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints
     start = forward.grid.centres(forward.positions.device)
     cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / max(source.image_size)
     to_pixels = PixelInterpolation.over(forward.grid, source.image_size, start.device)
-    flow = to_pixels(forward.displacements())
+    flow = interpolate_displacements(forward.displacements(), forward.grid, source.image_size)
     valid = _is_inside(flow, target.image_size) & (to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance)
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
@@ -83,6 +86,40 @@ class PixelInterpolation:
         """Values (h * w, C) of cells in row-major order to (C, H, W) of pixels."""
         maps = cell_values.mT.reshape(-1, self.rows.shape[1], self.columns.shape[1])
         return self.rows @ (maps @ self.columns.mT)
+
+
+def interpolate_displacements(displacements: Tensor, grid: Grid, image_size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of displacements (h * w, 2) to a flow (2, H, W), but never between different matches.
+
+    The mean of two matches that lie far apart is a match of neither. So each pixel takes the side of one of the four
+    cells around it, and only cells that agree with that one count: with a_ij = 1 if the displacements of the cells i
+    and j differ by at most two cells, 0 from four on, and linear between, the pixel takes the side of the cell i of
+    greatest sum_j w_j a_ij, w being the bilinear weights, and cell j then has the weight w_j a_ij. Where all four
+    agree, this is plain bilinear interpolation.
+    """
+    device = displacements.device
+    flow = PixelInterpolation.over(grid, image_size, device)(displacements)
+    top, down = _neighbours(image_size[0], grid.height, grid.origin[1], grid.pitch[1], device)
+    left, right = _neighbours(image_size[1], grid.width, grid.origin[0], grid.pitch[0], device)
+    field = F.pad(displacements.mT.reshape(1, 2, *grid.shape), (0, 1, 0, 1), mode="replicate")[0]
+    corners = torch.stack([field[:, dy:, dx:][:, : grid.height, : grid.width] for dy in (0, 1) for dx in (0, 1)])
+    difference = torch.linalg.vector_norm(corners[:, None] - corners, dim=2) / max(grid.pitch)
+    agreement = (2 - difference / 2).clamp_(0, 1)  # (4, 4, h, w) of every four neighbouring cells
+    torn = (agreement < 1).flatten(0, 1).any(dim=0)
+    for pixels in torn[top[:, None], left].nonzero().split(_PIXELS_AT_ONCE):
+        y, x = pixels.unbind(dim=1)
+        shares = torch.stack([b * a for b in (1 - down[y], down[y]) for a in (1 - right[x], right[x])])
+        agreeing = shares * agreement[:, :, top[y], left[x]]
+        best = agreeing.sum(dim=1).argmax(dim=0)
+        weights = agreeing.take_along_dim(best[None, None], dim=0)[0]
+        flow[:, y, x] = torch.einsum("in,icn->cn", weights / weights.sum(dim=0), corners[:, :, top[y], left[x]])
+    return flow
+
+
+def _neighbours(length: int, cells: int, origin: float, pitch: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The cell (length,) before each pixel along an axis, and the share (length,) of the way to the next one."""
+    position = ((torch.arange(length, dtype=torch.float64) - origin) / pitch).clamp(0, cells - 1)
+    return position.floor().long().to(device), position.frac().float().to(device)
 
 
 def _axis_weights(length: int, cells: int, origin: float, pitch: float) -> Tensor:

@@ -9,7 +9,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.densify import Densification, PixelInterpolation, densify
+from geomatch.matching.densify import Densification, PixelInterpolation, densify, interpolate_displacements
 from tests.conftest import random_features
 from tests.stub import match_features
 
@@ -32,6 +32,43 @@ def test_pixel_interpolation_equals_scipy() -> None:
     y, x = np.mgrid[0:31, 0:45]
     expected = map_coordinates(values, [(y - 2.1) / 8.2, (x - 5.3) / 9.7], order=1, mode="nearest")
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-5)
+
+
+def test_displacements_that_agree_are_interpolated_bilinearly() -> None:
+    """A zoom by 2.4: diagonal neighbours differ by almost two cells."""
+    grid = Grid(4, 5, origin=(3.0, 4.0), pitch=(8.0, 8.0))
+    displacements = 1.4 * grid.centres() - 10
+    found = interpolate_displacements(displacements, grid, (33, 41))
+    plain = PixelInterpolation.over(grid, (33, 41), torch.device("cpu"))(displacements)
+    torch.testing.assert_close(found, plain, atol=1e-5, rtol=0)
+
+
+def test_displacements_of_different_matches_are_not_mixed() -> None:
+    """Every pixel takes its nearest column's match, up to the row's end; the last row and column go on."""
+    grid = Grid(2, 2, origin=(2.0, 2.0), pitch=(4.0, 4.0))
+    displacements = torch.tensor([[0.0, 0.0], [40.0, 0.0], [0.0, 4.0], [40.0, 4.0]])
+    flow = interpolate_displacements(displacements, grid, (9, 9))
+    x, y = torch.arange(9.0), ((torch.arange(9.0) - 2) / 4).clamp(0, 1)
+    torch.testing.assert_close(flow[0], torch.where(x <= 4, 0.0, 40.0).expand(9, 9))
+    torch.testing.assert_close(flow[1], (4 * y)[:, None].expand(9, 9))
+
+
+def test_interpolate_displacements_equals_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geomatch.matching.densify._PIXELS_AT_ONCE", 100)
+    grid = Grid(3, 4, origin=(5.3, 2.1), pitch=(9.7, 8.2))
+    displacements = torch.from_numpy(np.random.default_rng(3).normal(size=(12, 2)) * 20).float()
+    found = interpolate_displacements(displacements, grid, (31, 45))
+    field = displacements.numpy().reshape(3, 4, 2)
+    for row in range(31):
+        for column in range(45):
+            y, x = min(max((row - 2.1) / 8.2, 0), 2), min(max((column - 5.3) / 9.7, 0), 3)
+            cells = [(min(int(y) + dy, 2), min(int(x) + dx, 3)) for dy in (0, 1) for dx in (0, 1)]
+            shares = [a * b for a in (1 - y % 1, y % 1) for b in (1 - x % 1, x % 1)]
+            apart = [[float(np.linalg.norm(field[i] - field[j])) / 9.7 for j in cells] for i in cells]
+            sides = [[w * min(max(2 - d / 2, 0), 1) for w, d in zip(shares, line, strict=True)] for line in apart]
+            side = np.array(sides[int(np.argmax(np.sum(sides, axis=1)))])
+            expected = (side / side.sum()) @ np.array([field[cell] for cell in cells])
+            np.testing.assert_allclose(found[:, row, column].numpy(), expected, atol=1e-3)
 
 
 def test_densify_confidence_at_cells_is_match_probability() -> None:
