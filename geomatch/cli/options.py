@@ -53,7 +53,7 @@ Features = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=names_in(FEATURES),
-        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, combined:1+0.8 or "
+        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, introspection:1+0.8 or "
         "hypercolumn:2+3; by default those that the weights belong to, or the preset's.",
     ),
 ]

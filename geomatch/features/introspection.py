@@ -20,7 +20,8 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
-from geomatch.features.base import FeatureExtractor, check_no_argument, draw_on_canvas
+from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
 from geomatch.geometry.grid import read_cells
 from geomatch.geometry.homography import pixel_grid
@@ -125,7 +126,6 @@ class IntrospectionFeatures(FeatureExtractor):
         return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration)
 
 
-def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> IntrospectionFeatures:
-    check_no_argument("introspection", argument)
+def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:
     network, sha256 = load_network(weights, "introspection", IntrospectionConfig, IntrospectionNet, device)
-    return IntrospectionFeatures(network, working_size, sha256)
+    return at_scales("introspection", argument, working_size, lambda size: IntrospectionFeatures(network, size, sha256))

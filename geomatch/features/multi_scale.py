@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
+from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
 
 
@@ -33,3 +34,23 @@ class MultiScaleFeatures(FeatureExtractor):
             descriptors=torch.cat([each.descriptors for each in maps]) / len(maps) ** 0.5,
             inverse_confidence=torch.stack(sigmas).mean(dim=0) if sigmas else None,
         )
+
+
+def at_scales(
+    name: str, argument: str, working_size: int, extractor: Callable[[int], FeatureExtractor]
+) -> FeatureExtractor:
+    """An extractor at the scales of an argument such as ``1+0.8``, shares of the working size; "" is one scale.
+
+    extractor: makes one for a working size. Raises InputError for another argument.
+    """
+    if not argument:
+        return extractor(working_size)
+    try:
+        shares = sorted((float(share) for share in argument.split("+")), reverse=True)
+    except ValueError:
+        shares = []
+    if not shares or not all(0.1 <= share <= 1 for share in shares):
+        raise InputError(
+            f"{name}:{argument}: give shares of the working size, from 0.1 to 1, joined by '+', as {name}:1+0.8"
+        )
+    return MultiScaleFeatures(f"{name}:{argument}", [extractor(round(share * working_size)) for share in shares])

@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.backbones.build import build_trunk
 from geomatch.features.combined import CombinedFeatures
@@ -106,11 +105,3 @@ def test_multi_scale_cosine_is_the_mean_over_scales(
     sigmas = read_cells(small.inverse_confidence[None, None], coarse[None])[0, 0]
     for (y, x), sigma in zip(cells, sigmas, strict=True):
         torch.testing.assert_close(several.inverse_confidence[y, x], (large.inverse_confidence[y, x] + sigma) / 2)
-
-
-def test_combined_refuses_different_trunks(networks: tuple[IntrospectionNet, AnchorNet]) -> None:
-    introspection, anchors = networks
-    with torch.no_grad():
-        next(anchors.trunk.parameters())[0] += 1
-    with pytest.raises(WeightsError, match="different trunks"):
-        CombinedFeatures(introspection, anchors, working_size=128)

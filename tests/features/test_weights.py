@@ -151,7 +151,7 @@ def test_shipped_weights_differ_from_the_initial_ones(feature: str, real_data: P
         ("combined:1+2", "from 0.1 to 1"),
         ("joined:1+", "as combined:1"),
         ("hypercolumn:7", "no stage 7"),
-        ("introspection:x", "takes no argument"),
+        ("introspection:x", "as introspection:1"),
     ],
 )
 def test_load_features_refuses_unknown_names_and_arguments(name: str, reason: str) -> None:
