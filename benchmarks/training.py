@@ -35,12 +35,12 @@ from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_safetensors
 from geomatch.options import Batches, Device, Precision
-from geomatch.runtime.device import find_device
+from geomatch.runtime.device import autocast, find_device
 from geomatch.training.introspection.task import IntrospectionTask
 from geomatch.training.introspection.teacher import build_teacher
 from geomatch.training.letterbox import draw_letterboxes
 from geomatch.training.recipes import SHIPPED
-from geomatch.training.trainer import Optimisation, Progress, TrainingFiles, autocast, train
+from geomatch.training.trainer import Optimisation, Progress, TrainingFiles, train
 
 WARM_UP = 3
 RECIPES = {"the paper's loss alone": 0.0, "shipped, with its teacher": SHIPPED[0].similarity_weight}

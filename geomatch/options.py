@@ -17,11 +17,11 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic of training. ``auto`` takes bf16 if the hardware is faster with it."""
+    """Arithmetic of networks. ``auto`` takes bfloat16 where the hardware multiplies it natively, else float32."""
 
     auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 class Batches(StrEnum):

@@ -28,7 +28,7 @@ from geomatch.io.images import checked_size, load_image, to_pixels
 from geomatch.matching.base import MatchContext, Matcher, TargetPoints
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.load import load_matcher
-from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Preset, PresetSettings
+from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Precision, Preset, PresetSettings
 from geomatch.registry import MATCHERS
 from geomatch.runtime.device import find_device
 
@@ -75,6 +75,7 @@ class Pipeline:
         max_memory: int = DEFAULT_MAX_MEMORY,
         min_confidence: float = 0.0,
         cache: str | os.PathLike[str] | None = None,
+        precision: str = Precision.auto,
     ) -> None:
         """Load features and matcher.
 
@@ -89,6 +90,8 @@ class Pipeline:
             max_memory: bytes that matching may take, features and result excluded.
             min_confidence: the confidence, in [0, 1], that a match needs to be valid.
             cache: a folder that stores features in half precision for later runs.
+            precision: arithmetic of the networks, "float32", "bfloat16", or "auto": bfloat16 where the hardware
+                multiplies it natively. An extractor that is given keeps its own.
 
         Raises:
             GeomatchError: if a name or a value is unknown, or if the weights or the folder cannot be used.
@@ -102,7 +105,13 @@ class Pipeline:
         if not isinstance(features, FeatureExtractor):
             path = None if weights is None else Path(weights)
             name = features or (features_of(path) if path else settings.features)
-            features = load_features(name, working_size=settings.working_size, device=self.device, weights=path)
+            features = load_features(
+                name,
+                working_size=settings.working_size,
+                device=self.device,
+                weights=path,
+                precision=_choice(Precision, "precision", precision),
+            )
         self.extractor = CachedFeatures(features, Path(cache), self.device) if cache is not None else features
         self._extracting, self._matching = Lock(), Lock()
 
@@ -197,6 +206,7 @@ class Pipeline:
         return {
             "working_size": self.extractor.working_size,
             "precision": self.extractor.precision,
+            "arithmetic": self.extractor.arithmetic,
             "name": self.matcher_name,
             "method": asdict(self.matcher),  # type: ignore[call-overload]
             "cells": self.cells,
@@ -231,6 +241,7 @@ def match(
     max_memory: int = DEFAULT_MAX_MEMORY,
     min_confidence: float = 0.0,
     cache: str | os.PathLike[str] | None = None,
+    precision: str = Precision.auto,
 ) -> Correspondence:
     """Match two images with a `Pipeline` that is made for this one call.
 
@@ -255,6 +266,7 @@ def match(
         max_memory=max_memory,
         min_confidence=min_confidence,
         cache=cache,
+        precision=precision,
     )
     return pipeline.match(source, target)
 

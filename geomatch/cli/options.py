@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.errors import InputError
-from geomatch.options import PRESETS, Device, Preset
+from geomatch.options import PRESETS, Device, Precision, Preset
 from geomatch.registry import FEATURES, MATCHERS, Registry
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder that stores features for later runs, in half precision."),
 ]
+PrecisionChoice = Annotated[
+    Precision, typer.Option(help="Arithmetic of the networks; auto: bfloat16 where the hardware has it natively.")
+]
 DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
@@ -102,6 +105,7 @@ class PipelineOptions:
     max_memory: MaxMemory = "2GiB"
     min_confidence: MinConfidence = 0.0
     cache: CacheFolder = None
+    precision: PrecisionChoice = Precision.auto
 
     def build(self) -> Pipeline:
         """Load the pipeline. Raises GeomatchError."""

@@ -185,7 +185,8 @@ class AnchorFeatures(FeatureExtractor):
         """The responses of all anchors to an image (3, H, W) uint8."""
         canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
         stride = self.network.config.stride
-        maps = canvas.crop(F.softplus(self.network(pixels)[0]), stride)
+        taps = self.network.trunk.read(pixels, self.network.config.stages, self.arithmetic)
+        maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), stride)
         return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride))
 
     @torch.inference_mode()

@@ -11,6 +11,7 @@ from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk
 from geomatch.geometry.canvas import Canvas
+from geomatch.options import Precision
 
 
 class FeatureExtractor(ABC):
@@ -18,14 +19,20 @@ class FeatureExtractor(ABC):
 
     name: that of the features, with its argument. working_size: the longer side, in pixels, that images are resized to
     first. weights_sha256: of the weights file; None for features without weights. precision: of the descriptors, which
-    are float32 but may have been rounded. calibration: the confidence model, which the extractor puts on every map.
+    are float32 but may have been rounded. arithmetic: of the trunks, if there are any; heads and matching are
+    float32. calibration: the confidence model, which the extractor puts on every map.
     """
 
     name: str
     working_size: int
     weights_sha256: str | None = None
     precision: str = "float32"
+    arithmetic: Precision = Precision.float32
     calibration: ConfidenceModel = ConfidenceModel()
+
+    def compute_in(self, arithmetic: Precision) -> None:
+        """Set the arithmetic of the trunks."""
+        self.arithmetic = arithmetic
 
     @abstractmethod
     def __call__(self, image: Tensor) -> FeatureMap:

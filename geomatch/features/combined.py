@@ -19,6 +19,7 @@ from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
+from geomatch.options import Precision
 
 
 class CombinedFeatures(FeatureExtractor):
@@ -35,6 +36,11 @@ class CombinedFeatures(FeatureExtractor):
         self.anchors = AnchorFeatures(anchors, working_size)
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
+
+    def compute_in(self, arithmetic: Precision) -> None:
+        super().compute_in(arithmetic)
+        self.introspection.compute_in(arithmetic)
+        self.anchors.compute_in(arithmetic)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:

@@ -34,7 +34,7 @@ class HypercolumnFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
-        taps = self.trunk(pixels, self.stages)
+        taps = self.trunk.read(pixels, self.stages, self.arithmetic)
         finest = min(self.stages, key=self.trunk.strides.__getitem__)
         grid = canvas.grid(self.trunk.strides[finest], self.trunk.offsets[finest])
         centres = grid.centres(pixels.device)

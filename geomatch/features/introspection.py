@@ -121,7 +121,8 @@ class IntrospectionFeatures(FeatureExtractor):
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
         lattice = self.network.stride, self.network.offset
-        phi, sigma = (canvas.crop(maps[0], *lattice) for maps in self.network(pixels))
+        taps = self.network.trunk.read(pixels, self.network.stages, self.arithmetic)
+        phi, sigma = (canvas.crop(maps[0], *lattice) for maps in self.network.heads(taps))
         grid, sigma = canvas.grid(*lattice), sigma[0].contiguous()
         return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration)
 

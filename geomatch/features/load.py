@@ -16,11 +16,18 @@ from geomatch.features.backbones.vit import load_vit
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_weights, read_safetensors, rebuild_network
+from geomatch.options import Precision
 from geomatch.registry import FEATURES
+from geomatch.runtime.device import find_precision
 
 
 def load_features(
-    name: str, *, working_size: int, device: torch.device, weights: Path | None = None
+    name: str,
+    *,
+    working_size: int,
+    device: torch.device,
+    weights: Path | None = None,
+    precision: Precision = Precision.float32,
 ) -> FeatureExtractor:
     """Make an extractor that is ready to use.
 
@@ -34,13 +41,17 @@ def load_features(
         working_size: the longer side, in pixels, that images are resized to.
         device: where to compute.
         weights: a weights file of geomatch, or for hypercolumns of any known trunk; None takes the shipped one.
+        precision: of the trunks' arithmetic.
 
     Raises:
         InputError: for an unknown name or argument, weights for features that have none, or a missing library.
         WeightsError: for weights that cannot be used.
     """
     kind, _, argument = name.partition(":")
-    return FEATURES.make(kind, FeatureExtractor, argument, working_size, device, weights)  # type: ignore[type-abstract]
+    extractor = FEATURES.make(kind, FeatureExtractor, argument, working_size, device, weights)  # type: ignore[type-abstract]
+    native = find_precision(precision, device) == torch.bfloat16
+    extractor.compute_in(Precision.bfloat16 if native else Precision.float32)
+    return extractor
 
 
 def pretrained_trunk(path: Path) -> tuple[str, Trunk]:

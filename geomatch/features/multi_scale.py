@@ -11,6 +11,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
+from geomatch.options import Precision
 
 
 class MultiScaleFeatures(FeatureExtractor):
@@ -24,6 +25,11 @@ class MultiScaleFeatures(FeatureExtractor):
         self.extractors = tuple(extractors)
         self.working_size = extractors[0].working_size
         self.weights_sha256, self.calibration = extractors[0].weights_sha256, extractors[0].calibration
+
+    def compute_in(self, arithmetic: Precision) -> None:
+        super().compute_in(arithmetic)
+        for extractor in self.extractors:
+            extractor.compute_in(arithmetic)
 
     def __call__(self, image: Tensor) -> FeatureMap:
         first, *others = (extract(image) for extract in self.extractors)

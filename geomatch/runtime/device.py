@@ -1,13 +1,14 @@
-"""The device that computes."""
+"""The device that computes, and in what precision."""
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from geomatch.errors import InputError
-from geomatch.options import Device
+from geomatch.options import Device, Precision
 
 
 def find_device(choice: Device) -> torch.device:
@@ -18,6 +19,24 @@ def find_device(choice: Device) -> torch.device:
     if not present.get(choice, True):
         raise InputError(f"--device {choice}: this machine has no such device; use --device cpu or auto")
     return torch.device(choice.value)
+
+
+def find_precision(choice: Precision, device: torch.device) -> torch.dtype:
+    """The arithmetic of networks on a device; ``auto`` asks torch whether the hardware multiplies bfloat16 natively."""
+    if choice is not Precision.auto:
+        return torch.bfloat16 if choice is Precision.bfloat16 else torch.float32
+    able = torch.cpu.get_capabilities()
+    native = {
+        "cpu": able.get("amx_bf16", False) or able.get("avx512_bf16", False),
+        "cuda": device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
+    }
+    return torch.bfloat16 if native.get(device.type, False) else torch.float32
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Matrix products and convolutions inside are computed with this precision."""
+    dtype = find_precision(precision, device)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -23,8 +23,6 @@ from geomatch.datasets.image_folder import ImageReader, LabelledImage, by_label
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid, read_cells
-from geomatch.options import Precision
-from geomatch.training.trainer import autocast
 
 CELLS = 14
 CENTRE = (0.15, 0.85)  # the centred box, along either axis
@@ -47,7 +45,6 @@ def extract_descriptors(
     photographs: Sequence[LabelledImage],
     extractor: FeatureExtractor,
     reader: ImageReader,
-    device: torch.device,
     on_progress: Callable[[int], object],
 ) -> CellDescriptors:
     """Extract the descriptors of the labelled photographs that can be read.
@@ -72,7 +69,7 @@ def extract_descriptors(
         batch = wanted[start : start + _READ_AT_ONCE]
         for pixels in reader.read(batch, len(batch)):
             sizes.append((pixels.shape[1], pixels.shape[2]))
-            descriptors.append(_extract_one(pixels, extractor, device))
+            descriptors.append(_extract_one(pixels, extractor))
         kept += [photograph for photograph in batch if photograph.name not in reader.unreadable]
         on_progress(len(batch))
     return CellDescriptors(kept, sizes, torch.stack(descriptors))
@@ -163,10 +160,9 @@ def interval_lengths(intervals: Tensor, cells: int) -> Tensor:
     return overlap.clamp(min=0).float()
 
 
-def _extract_one(pixels: Tensor, extractor: FeatureExtractor, device: torch.device) -> Tensor:
+def _extract_one(pixels: Tensor, extractor: FeatureExtractor) -> Tensor:
     """Descriptors (C, CELLS, CELLS) float16, on the CPU, of a photograph (3, H, W) uint8."""
-    with autocast(device, Precision.auto):
-        found = extractor(pixels)
+    found = extractor(pixels)
     centres = Grid.over(found.image_size, CELLS, CELLS).centres(found.descriptors.device)
     cells = read_cells(found.descriptors.float()[None], found.grid.to_cells(centres)[None])[0]
     return cells.reshape(-1, CELLS, CELLS).half().cpu()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, SupportsFloat
@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from geomatch.errors import InputError, TrainingError
 from geomatch.options import Device, Precision
 from geomatch.parameters import check_limits
+from geomatch.runtime.device import autocast
 from geomatch.training.checkpoint import TrainingState, check_checkpoint, load_checkpoint, save_checkpoint
 from geomatch.training.distributed import ProcessGroup, ProcessLostError
 from geomatch.training.interrupts import Interrupts
@@ -149,16 +150,6 @@ def learning_rate_at(step: int, optimisation: Optimisation) -> float:
         return (step + 1) / optimisation.warmup_steps
     done = (step - optimisation.warmup_steps) / max(1, optimisation.steps - optimisation.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * done))
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """bf16 autocast if asked for, or if ``auto`` finds hardware that is faster with it; else fp32."""
-    if precision is Precision.auto:
-        able = torch.cpu.get_capabilities()
-        cpu_has_bf16 = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and cpu_has_bf16
-        precision = Precision.bf16 if fast else Precision.fp32
-    return torch.autocast(device.type, torch.bfloat16) if precision is Precision.bf16 else nullcontext()
 
 
 def train(

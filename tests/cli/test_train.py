@@ -30,7 +30,7 @@ from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
 SMALL = ("--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2, "--set", "teacher_size=65",
-         "--device", "cpu", "--precision", "fp32")  # fmt: skip
+         "--device", "cpu", "--precision", "float32")  # fmt: skip
 
 QUICK = ("--preset", "fast", "--matcher", "nn")
 
@@ -216,7 +216,7 @@ def test_train_plot_errors(arguments: list[str], said: str, tmp_path: Path) -> N
 
 
 ANCHORS = ("--classes", "cat", "--filters", 3, "--code-size", 2, "--tap-size", 4, "--size", 64, "--batch", 2,
-           "--steps", 1, "--code-steps", 1, "--set", "example_size=65", "--device", "cpu", "--precision", "fp32",
+           "--steps", 1, "--code-steps", 1, "--set", "example_size=65", "--device", "cpu", "--precision", "float32",
            "--held-out", 0)  # fmt: skip
 
 

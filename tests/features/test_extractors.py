@@ -12,6 +12,7 @@ from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.multi_scale import MultiScaleFeatures
 from geomatch.geometry.grid import read_cells
+from geomatch.options import Precision
 
 
 def photograph(height: int, width: int) -> torch.Tensor:
@@ -105,3 +106,18 @@ def test_multi_scale_cosine_is_the_mean_over_scales(
     sigmas = read_cells(small.inverse_confidence[None, None], coarse[None])[0, 0]
     for (y, x), sigma in zip(cells, sigmas, strict=True):
         torch.testing.assert_close(several.inverse_confidence[y, x], (large.inverse_confidence[y, x] + sigma) / 2)
+
+
+def test_extractors_in_bfloat16_are_close_to_float32(networks: tuple[IntrospectionNet, AnchorNet]) -> None:
+    """Every nested extractor computes its trunk in bfloat16; heads and descriptors stay float32."""
+    image = photograph(90, 130)
+    single = [CombinedFeatures(*networks, working_size=size) for size in (128, 96)]
+    several = MultiScaleFeatures("combined:1+0.75", single)
+    exact = several(image)
+    several.compute_in(Precision.bfloat16)
+    nested = [part for each in single for part in (each, each.introspection, each.anchors)]
+    assert {each.arithmetic for each in [several, *nested]} == {Precision.bfloat16}
+    rounded = several(image)
+    assert rounded.descriptors.dtype == torch.float32
+    assert not torch.equal(rounded.descriptors, exact.descriptors)
+    assert (rounded.descriptors * exact.descriptors).sum(dim=0).min() > 0.99

@@ -215,7 +215,7 @@ def learn(
             raise KeyboardInterrupt
 
     rates = {"head_learning_rate": 1e-2, "trunk_learning_rate": trunk_learning_rate}
-    optimisation = Optimisation(steps=steps, warmup_steps=1, precision=Precision.fp32, **rates)
+    optimisation = Optimisation(steps=steps, warmup_steps=1, precision=Precision.float32, **rates)
     run = TrainingRun([data], [start], out, Device.cpu, resume=resume)
     train_anchornet(run, recipe, optimisation, on_progress=on_progress)
     return reported

@@ -127,7 +127,7 @@ def test_extract_features_any_photograph_shape(tmp_path: Path) -> None:
     labels = {"a.png": ("cat", ""), "b.png": ("cat", ""), "c.png": ("dog", ""), "d.png": ("background", "")}
     write_shard(tmp_path, labels, pixels)
     reader, steps = ImageReader(4, tolerated=0.5), []
-    cells = extract_descriptors(find_images([tmp_path]), Columns(), reader, CPU, steps.append)
+    cells = extract_descriptors(find_images([tmp_path]), Columns(), reader, steps.append)
     assert [photograph.name for photograph in cells.photographs] == ["a.png", "c.png"]
     assert cells.sizes == [(28, 140), (28, 56)]
     assert (reader.unreadable, sum(steps)) == (["b.png"], 3)
@@ -144,8 +144,7 @@ def test_extract_features_refuses_unusable_data() -> None:
             [LabelledImage("a", NOWHERE, ()), LabelledImage("b", NOWHERE, ("background",))],
             Columns(),
             reader,
-            CPU,
             print,
         )
     with pytest.raises(InputError, match="two photographs are called a"):
-        extract_descriptors([LabelledImage("a", NOWHERE, ("cat",))] * 2, Columns(), reader, CPU, print)
+        extract_descriptors([LabelledImage("a", NOWHERE, ("cat",))] * 2, Columns(), reader, print)

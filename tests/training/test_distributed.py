@@ -30,7 +30,7 @@ def learn(folder, processes, batches, on_step=lambda _: None):
     train(
         task,
         Optimisation(steps=12, batches_per_step=batches, warmup_steps=3, trunk_learning_rate=1e-2,
-                     head_learning_rate=1e-2, precision=Precision.fp32),
+                     head_learning_rate=1e-2, precision=Precision.float32),
         TrainingFiles(folder / "checkpoint", folder / "log.jsonl"),
         recipe={"seed": 0}, resume=False, on_progress=lambda _: None, processes=processes,
     )

@@ -49,7 +49,7 @@ def run(
         if progress.step == interrupt_after:
             raise KeyboardInterrupt
 
-    optimisation = Optimisation(steps=steps, warmup_steps=1, trunk_learning_rate=1e-3, precision=Precision.fp32)
+    optimisation = Optimisation(steps=steps, warmup_steps=1, trunk_learning_rate=1e-3, precision=Precision.float32)
     training = TrainingRun([data], [init], out, Device.cpu, resume=resume)
     train_introspection(training, recipe, optimisation, on_progress=on_progress)
     return reported
@@ -202,7 +202,7 @@ def test_train_introspection_goes_on_from_its_own_weights(
     """Without a step the weights stay as they are: neither trunk nor head is fitted again."""
     out = tmp_path / "finer.safetensors"
     other = replace(RECIPE, network=IntrospectionConfig(stages=("2",), descriptor_size=32))
-    optimisation = Optimisation(steps=1, wise_ft_alpha=0.0, precision=Precision.fp32)
+    optimisation = Optimisation(steps=1, wise_ft_alpha=0.0, precision=Precision.float32)
     training = TrainingRun([shards], [trained[0]], out, Device.cpu)
     train_introspection(training, other, optimisation, on_progress=lambda _: None)
     before, after = (load_weights(path) for path in (trained[0], out))

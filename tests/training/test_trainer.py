@@ -61,7 +61,7 @@ def run(
             warmup_steps=3,
             trunk_learning_rate=1e-2,
             head_learning_rate=1e-2,
-            precision=Precision.fp32,
+            precision=Precision.float32,
             checkpoint_minutes=checkpoint_minutes,
         ),
         TrainingFiles(folder / "checkpoint", log),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = ("x", "y")
 
 
-@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory"])
+@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory"])
 def at(
     source: Annotated[Path, typer.Argument(help="The image with the points.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The image in which to find them.", show_default=False)],

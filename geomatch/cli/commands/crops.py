@@ -10,7 +10,7 @@ import typer
 from geomatch.cli.console import counting_bar, notify
 from geomatch.cli.options import DeviceChoice, Quiet, WeightsFile
 from geomatch.cli.output import print_table
-from geomatch.options import Device
+from geomatch.options import Device, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,12 +56,12 @@ def crops(
     check_writable(out)
     images = find_images(data)
     true = read_true_boxes(data)
-    on = find_device(device)
-    extractor = load_features("introspection", working_size=WORKING_SIZE, device=on, weights=weights)
+    on, size = find_device(device), WORKING_SIZE
+    extractor = load_features("introspection", working_size=size, device=on, weights=weights, precision=Precision.auto)
     reader = ImageReader(len(images), max_unreadable)
     labelled = sum(bool(by_label([image])) for image in images)
     with counting_bar("extracting", labelled, quiet=quiet) as advance:
-        cells = extract_descriptors(images, extractor, reader, on, advance)
+        cells = extract_descriptors(images, extractor, reader, advance)
         advance(0, doing="finding")
         found = find_crops(cells)
     write_crops(out, found)

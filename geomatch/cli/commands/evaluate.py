@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("parameters", "preset", "weights", "device", "max_memory")
+@pipeline_options("parameters", "preset", "weights", "device", "precision", "max_memory")
 def evaluate(
     dataset: Annotated[
         str | None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("features", "preset", "weights", "device", "cache")
+@pipeline_options("features", "preset", "weights", "device", "precision", "cache")
 def extract(
     images: Annotated[
         list[Path],

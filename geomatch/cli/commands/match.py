@@ -27,7 +27,8 @@ _MANY = "Many pairs"
 
 
 @pipeline_options(
-    *["features", "matcher", "parameters", "preset", "weights", "device", "max_memory", "min_confidence", "cache"]
+    *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
+    *["max_memory", "min_confidence", "cache"],
 )
 def match(
     images: Annotated[

@@ -14,7 +14,9 @@ from geomatch.errors import InputError
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
 
-@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory", "cache"])
+@pipeline_options(
+    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "cache"]
+)
 def transfer(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The annotated image.", show_default=False)],
     images: Annotated[

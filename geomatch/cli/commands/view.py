@@ -13,7 +13,9 @@ from geomatch.cli.output import print_record
 from geomatch.errors import InputError
 
 
-@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "max_memory", "min_confidence"])
+@pipeline_options(
+    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "min_confidence"]
+)
 def view(
     source: Annotated[Path, typer.Argument(help="The first picture.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The second picture.", show_default=False)],

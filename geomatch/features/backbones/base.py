@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.errors import InputError
+from geomatch.options import Precision
+from geomatch.runtime.device import autocast
 
 
 class Trunk(nn.Module, ABC):
@@ -28,6 +30,12 @@ class Trunk(nn.Module, ABC):
     channels: Mapping[Any, int]
     strides: Mapping[Any, int]
     offsets: Mapping[Any, float]
+
+    def read(self, images: Tensor, stages: Sequence[Any], precision: Precision) -> dict[Any, Tensor]:
+        """The same as `forward`, computed with a precision; the result is float32."""
+        with autocast(images.device, precision):
+            taps = self(images, stages)
+        return {stage: taps[stage].float() for stage in stages}
 
     def to_cells(self, stage: Any, pixels: Tensor) -> Tensor:
         """Coordinates, in cells of a stage, of input pixels (..., 2)."""

@@ -26,13 +26,13 @@ from geomatch.features.anchornet import AnchorNet
 from geomatch.features.load import pretrained_trunk
 from geomatch.features.weights import save_weights
 from geomatch.io.atomic import check_writable
-from geomatch.runtime.device import find_device, memory_bytes
+from geomatch.runtime.device import autocast, find_device, memory_bytes
 from geomatch.training.anchornet.recipe import AnchorRecipe
 from geomatch.training.anchornet.start import draw_banks, fit_code, fit_means, fit_taps
 from geomatch.training.anchornet.task import BankTask, CodeTask, LabelledViews
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.letterbox import draw_letterboxes
-from geomatch.training.trainer import Optimisation, Progress, Task, TrainingRun, autocast, train
+from geomatch.training.trainer import Optimisation, Progress, Task, TrainingRun, train
 
 EXAMPLES = 300  # photographs that the principal components and mean responses are taken from
 FEW = 50  # photographs of a class

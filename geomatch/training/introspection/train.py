@@ -14,14 +14,14 @@ from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_network, read_safetensors, save_weights, sha256_of
 from geomatch.io.atomic import check_writable
-from geomatch.runtime.device import find_device
+from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.introspection.start import start_from_principal_components, start_from_teacher
 from geomatch.training.introspection.task import IntrospectionTask
 from geomatch.training.introspection.teacher import Teacher, build_teacher
 from geomatch.training.letterbox import draw_letterboxes
-from geomatch.training.trainer import Optimisation, Progress, TrainingRun, Validation, autocast, train
+from geomatch.training.trainer import Optimisation, Progress, TrainingRun, Validation, train
 
 EXAMPLES = 150  # photographs that the start of the head is fitted on
 
