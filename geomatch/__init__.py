@@ -3,18 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geomatch.arguments import Image
     from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
     from geomatch.errors import GeomatchError
-    from geomatch.pipeline import Image, Pipeline, match
+    from geomatch.pipeline import Pipeline, match
+    from geomatch.result import Match
 
 __version__ = "0.2.0"
-__all__ = ["Correspondence", "FeatureMap", "GeomatchError", "Image", "Pipeline", "RegionMatches", "match"]
+__all__ = ["Correspondence", "FeatureMap", "GeomatchError", "Image", "Match", "Pipeline", "RegionMatches", "match"]
 
 _MODULES = {
     "Correspondence": "correspondence",
     "FeatureMap": "correspondence",
     "GeomatchError": "errors",
-    "Image": "pipeline",
+    "Image": "arguments",
+    "Match": "result",
     "Pipeline": "pipeline",
     "RegionMatches": "correspondence",
     "match": "pipeline",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,9 +12,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
+from geomatch.geometry.inverse_flow import invert_flow
+from geomatch.runtime.torch_state import standard_torch_state
+from geomatch.tensor_value import TensorValue
+
+Points: TypeAlias = NDArray[Any] | Tensor | Sequence[Sequence[float]]
+Mask: TypeAlias = NDArray[Any] | Tensor | Sequence[Sequence[bool]]
 
 _PIXELS_AT_ONCE = 1 << 20  # that `Correspondence.warp` reads
+_INVERSE_TOLERANCE = 1.0
+"""Pixels of the target: an inverse is valid if the flow takes its position this near to the pixel."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,8 @@ class ConfidenceModel:
     fixed_sigma: float = 0.159
 
 
-@dataclass(frozen=True)
-class FeatureMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureMap(TensorValue):
     """The features of one image, a descriptor for each cell of a grid.
 
     descriptors: (C, h, w) float32, unit length at every cell.
@@ -46,8 +57,9 @@ class FeatureMap:
     inverse_confidence: (h, w) float32, positive, small where the descriptor is reliable (the sigma of Probabilistic
         Introspection); None if the extractor has none.
     calibration: the constants of the confidence model for matches of these features.
+    origin: what extracted them, as `Pipeline.extract` notes it; "" if that is not known.
 
-    Raises ValueError if the descriptors do not fit the grid.
+    Raises InputError if the descriptors do not fit the grid.
 
     >>> features = FeatureMap(torch.ones(1, 2, 3), (20, 30), Grid.over((20, 30), 2, 3))
     >>> features.upsampled(2).descriptors.shape
@@ -59,10 +71,11 @@ class FeatureMap:
     grid: Grid
     inverse_confidence: Tensor | None = None
     calibration: ConfidenceModel = ConfidenceModel()
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:
-            raise ValueError(f"descriptors {tuple(self.descriptors.shape)} do not fit a grid of {self.grid.shape}")
+            raise InputError(f"descriptors {tuple(self.descriptors.shape)} do not fit a grid of {self.grid.shape}")
 
     @property
     def nbytes(self) -> int:
@@ -101,8 +114,8 @@ class FeatureMap:
         )
 
 
-@dataclass(frozen=True)
-class RegionMatches:
+@dataclass(frozen=True, eq=False, repr=False)
+class RegionMatches(TensorValue):
     """Boxes of a source image and the corresponding boxes of a target image, best first.
 
     source, target: (R, 4) float32, left, top, right, bottom in pixels of their own image; sides lie between pixels, so
@@ -121,8 +134,8 @@ class RegionMatches:
         return RegionMatches(self.source[matched], self.target[matched], self.score[matched])
 
 
-@dataclass(frozen=True)
-class MappedPoints:
+@dataclass(frozen=True, eq=False, repr=False)
+class MappedPoints(TensorValue):
     """Where points of a source image lie in a target, as `Correspondence.map_points` finds them.
 
     positions: (K, 2) float64, x then y, in pixels of the target. confidence: (K,) float64 in [0, 1]. valid: (K,) bool.
@@ -133,8 +146,8 @@ class MappedPoints:
     valid: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Correspondence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Correspondence(TensorValue):
     """For every pixel of a source image, the corresponding position in a target image.
 
     flow: (2, H, W) float32, x then y, in pixels: source pixel (x, y) corresponds to the target position
@@ -146,7 +159,7 @@ class Correspondence:
     source_size, target_size: (height, width) in pixels.
     regions: the matched boxes that the flow was computed from, if the matcher matches boxes.
 
-    Raises ValueError if the flow does not fit the source's size.
+    Raises InputError if the flow does not fit the source's size.
     """
 
     flow: Tensor
@@ -158,51 +171,87 @@ class Correspondence:
 
     def __post_init__(self) -> None:
         if self.flow.shape != (2, *self.source_size):
-            raise ValueError(f"flow {tuple(self.flow.shape)} does not fit a source of {self.source_size}")
+            raise InputError(f"flow {tuple(self.flow.shape)} does not fit a source of {self.source_size}")
 
-    def map_points(self, points: NDArray[np.floating] | Tensor) -> MappedPoints:
+    @standard_torch_state()
+    def map_points(self, points: Points) -> MappedPoints:
         """Where points of the source lie in the target.
 
-        Flow and confidence are read bilinearly, validity at the nearest pixel.
+        Flow and confidence are read bilinearly, validity at the nearest pixel. A point outside the source moves as the
+        nearest pixel does, and is not valid; one that is not a number stays so, without confidence.
 
         Args:
-            points: (K, 2), x then y, in pixels of the source; they may lie between pixels.
+            points: (K, 2), x then y, in pixels of the source; they may lie between pixels. An array, a tensor, or a
+                sequence of pairs.
 
         Returns:
             Positions in the target, confidence and validity of each point, as NumPy arrays.
+
+        Raises:
+            InputError: for anything else.
 
         >>> found = Correspondence(torch.ones(2, 4, 6), torch.ones(4, 6), torch.ones(4, 6).bool(), (4, 6), (8, 8))
         >>> found.map_points(np.array([[2.5, 1.0]])).positions
         array([[3.5, 2. ]])
         """
-        at = torch.as_tensor(points).to(self.flow.device, torch.float32)
+        at = _as_points(points).to(self.flow.device)
         height, width = self.source_size
-        x, y = at.round().long().unbind(dim=1)
+        x, y = at.nan_to_num(-1).clamp(-1, max(height, width)).round().long().unbind(dim=1)
+        inside = ((at >= -0.5) & (at <= at.new_tensor([width, height]) - 0.5)).all(dim=1)
         positions = at + read_cells(self.flow[None], at[None])[0].mT
         confidence = read_cells(self.confidence[None, None], at[None])[0, 0]
+        confidence = torch.where(at.isnan().any(dim=1), 0, confidence)
         return MappedPoints(
             positions.double().cpu().numpy(),
             confidence.double().clamp(0, 1).cpu().numpy(),
-            self.valid[y.clamp(0, height - 1), x.clamp(0, width - 1)].cpu().numpy(),
+            (inside & self.valid[y.clamp(0, height - 1), x.clamp(0, width - 1)]).cpu().numpy(),
         )
 
-    def warp_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def inverse(self) -> Correspondence:
+        """The correspondence from the target to the source that follows from this one; regions are left out.
+
+        The target pixels that no source pixel flows to get the position of the nearest that one does, and are not
+        valid. `Pipeline.match_both_ways` instead matches the other way, too, which is better where the two differ.
+
+        >>> found = Correspondence(torch.ones(2, 4, 6), torch.ones(4, 6), torch.ones(4, 6).bool(), (4, 6), (5, 7))
+        >>> found.inverse().flow[:, 2, 3]
+        tensor([-1., -1.])
+        """
+        positions, distance = invert_flow(self.flow.cpu().numpy(), self.confidence.cpu().numpy(), self.target_size)
+        at = np.moveaxis(positions, 0, -1).reshape(-1, 2)
+        mapped = self.map_points(at)
+        row, column = np.indices(self.target_size)
+        device = self.flow.device
+        return Correspondence(
+            torch.from_numpy((positions - (column, row)).astype(np.float32)).to(device),
+            torch.from_numpy(mapped.confidence.reshape(self.target_size).astype(np.float32)).to(device),
+            torch.from_numpy(mapped.valid.reshape(self.target_size) & (distance <= _INVERSE_TOLERANCE)).to(device),
+            self.target_size,
+            self.source_size,
+        )
+
+    def warp_mask(self, mask: Mask) -> NDArray[np.bool_]:
         """A mask of the target in the frame of the source.
 
         Each source pixel reads the target pixel nearest to its match (halves round up).
 
         Args:
-            mask: (..., h, w) bool, a mask or a stack of them, of the target's size.
+            mask: (..., h, w), a mask or a stack of them, of the target's size: an array, a tensor or nested lists.
+                What is not 0 is in the mask.
 
         Returns:
             (..., H, W) bool, False where the match lies outside the target or the flow is not a number. Validity has
             no influence.
 
+        Raises:
+            InputError: for a mask of another size.
+
         >>> found = Correspondence(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(1, 3).bool(), (1, 3), (2, 4))
         >>> found.warp_mask(np.array([[True, True, True, True], [True, False, True, False]]))
         array([[False,  True, False]])
         """
-        height, width = mask.shape[-2:]
+        mask = _as_mask(mask, self.target_size)
+        height, width = self.target_size
         flow = self.flow.cpu().numpy()
         row, column = np.indices(flow.shape[1:])
         x, y = np.floor(column + flow[0] + 0.5), np.floor(row + flow[1] + 0.5)
@@ -211,6 +260,7 @@ class Correspondence:
         warped[..., inside] = mask[..., y[inside].astype(np.intp), x[inside].astype(np.intp)]
         return warped
 
+    @standard_torch_state()
     def warp(self, image: Tensor) -> Tensor:
         """The target image in the frame of the source.
 
@@ -220,12 +270,20 @@ class Correspondence:
         Returns:
             (4, H, W) uint8 RGBA on the CPU. Colours are read bilinearly; pixels without a valid match are transparent.
 
+        Raises:
+            InputError: for an image of another size.
+
         >>> found = Correspondence(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(1, 3).bool(), (1, 3), (2, 4))
         >>> found.warp(torch.arange(8, dtype=torch.uint8).expand(3, 8).reshape(3, 2, 4))[:, 0].tolist()
         [[5, 6, 7], [5, 6, 7], [5, 6, 7], [255, 255, 255]]
         """
         height, width = self.source_size
         target_height, target_width = self.target_size
+        if image.shape != (3, target_height, target_width):
+            raise InputError(
+                f"the image to warp is {image.shape[-1]}x{image.shape[-2]} pixels, the target of this match "
+                f"{target_width}x{target_height}: give the target"
+            )
         flow, valid, colours = self.flow.cpu(), self.valid.cpu(), image.cpu().float()[None]
         warped = torch.empty(4, height, width, dtype=torch.uint8)
         column, row = torch.arange(width), torch.arange(height)[:, None]
@@ -238,3 +296,27 @@ class Correspondence:
             warped[:3, rows] = read.round_().clamp_(0, 255).byte()
         warped[3] = valid.byte() * 255
         return warped
+
+
+def _as_points(points: Points) -> Tensor:
+    """Points (K, 2) float32 of any type that holds them. Raises InputError."""
+    try:
+        at = torch.as_tensor(points if isinstance(points, Tensor) else np.asarray(points, np.float32)).float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"points are pairs of numbers, x and y: {type(points).__name__} has others") from error
+    if at.numel() == 0:
+        return at.reshape(0, 2)
+    if at.ndim != 2 or at.shape[1] != 2:
+        raise InputError(f"points have the shape {tuple(at.shape)}: give (K, 2), x and y of each, as [[x, y]] for one")
+    return at
+
+
+def _as_mask(mask: Mask, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask (..., height, width) bool of any type that holds one. Raises InputError."""
+    try:
+        array = (mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)).astype(np.bool_)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a mask is an array (height, width) of truth values, not {type(mask).__name__}") from error
+    if array.shape[-2:] != size:
+        raise InputError(f"the mask has the shape {array.shape}: give (height, width) = {size}, that of the target")
+    return array

@@ -6,36 +6,36 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from threading import Lock
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image as Pillow
 from torch import Tensor
 
-from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.arguments import (
+    Image,
+    choice_of,
+    described,
+    path_of,
+    pixels_of,
+    refuse_unknown_keywords,
+    whole_number_of,
+)
+from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.disk_cache import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of
-from geomatch.io.images import checked_size, load_image, to_pixels
 from geomatch.matching.base import MatchContext, Matcher, TargetPoints
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.load import load_matcher
 from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Precision, Preset, PresetSettings
 from geomatch.registry import MATCHERS
+from geomatch.result import Match
 from geomatch.runtime.device import find_device
-
-Image: TypeAlias = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8] | Tensor
-"""A path; a Pillow image of any mode; an array (H, W, 3) or (H, W), or a tensor (3, H, W), both uint8, RGB or grey."""
-
-Choice = TypeVar("Choice", bound=StrEnum)
+from geomatch.runtime.torch_state import standard_torch_state
 
 
 class Pipeline:
@@ -43,6 +43,7 @@ class Pipeline:
 
     The network is loaded once. An image that is matched several times needs extracting only once:
 
+    >>> import numpy as np
     >>> pipeline = Pipeline(preset="fast", device="cpu")
     >>> first, second, third = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
     >>> features = pipeline.extract(first)
@@ -50,7 +51,8 @@ class Pipeline:
     [(2, 64, 96), (2, 64, 96)]
 
     Several threads may use a pipeline. They take turns in extracting and in matching, because each uses all cores and
-    up to ``max_memory`` bytes.
+    up to ``max_memory`` bytes. What the caller has set in torch (autocast, default dtype and device, gradients,
+    inference mode) has no influence.
 
     Attributes:
         extractor: extracts the features.
@@ -63,19 +65,20 @@ class Pipeline:
         device: where features and matches are computed.
     """
 
+    @refuse_unknown_keywords
     def __init__(
         self,
         *,
         features: str | FeatureExtractor | None = None,
         matcher: str | Matcher | None = None,
         parameters: Mapping[str, object] | None = None,
-        preset: str | PresetSettings = Preset.default,
+        preset: str | PresetSettings = "default",
         weights: str | os.PathLike[str] | None = None,
-        device: str | torch.device = Device.auto,
+        device: str | torch.device = "auto",
         max_memory: int = DEFAULT_MAX_MEMORY,
         min_confidence: float = 0.0,
         cache: str | os.PathLike[str] | None = None,
-        precision: str = Precision.auto,
+        precision: str = "auto",
     ) -> None:
         """Load features and matcher.
 
@@ -96,24 +99,20 @@ class Pipeline:
         Raises:
             GeomatchError: if a name or a value is unknown, or if the weights or the folder cannot be used.
         """
-        settings = preset if isinstance(preset, PresetSettings) else PRESETS[_choice(Preset, "preset", preset)]
+        settings = preset if isinstance(preset, PresetSettings) else PRESETS[choice_of(Preset, "preset", preset)]
         self.preset = "custom" if isinstance(preset, PresetSettings) else str(preset)
-        self.device = device if isinstance(device, torch.device) else find_device(_choice(Device, "device", device))
-        self.cells, self.max_bytes = settings.cells, max_memory
+        self.device = find_device(device if isinstance(device, torch.device) else choice_of(Device, "device", device))
+        self.cells, self.max_bytes = settings.cells, whole_number_of("max_memory", max_memory)
         self.densification = Densification(min_confidence=min_confidence)
-        self._set_matcher(matcher or settings.matcher, parameters)
-        if not isinstance(features, FeatureExtractor):
-            path = None if weights is None else Path(weights)
-            name = features or (features_of(path) if path else settings.features)
-            features = load_features(
-                name,
-                working_size=settings.working_size,
-                device=self.device,
-                weights=path,
-                precision=_choice(Precision, "precision", precision),
-            )
-        self.extractor = CachedFeatures(features, Path(cache), self.device) if cache is not None else features
+        with standard_torch_state(), torch.random.fork_rng(devices=[]):  # layers draw weights before theirs are read
+            self._set_matcher(matcher or settings.matcher, parameters)
+            extractor = self._load_features(features, settings, weights, choice_of(Precision, "precision", precision))
+        self.extractor = extractor if cache is None else CachedFeatures(extractor, path_of("cache", cache), self.device)
         self._extracting, self._matching = Lock(), Lock()
+
+    def __repr__(self) -> str:
+        names = (self.extractor.name, self.matcher_name, self.preset, str(self.device))
+        return "Pipeline(features={!r}, matcher={!r}, preset={!r}, device={!r})".format(*names)
 
     def with_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None = None) -> Pipeline:
         """A pipeline with the same features and another matcher; the network is shared.
@@ -129,6 +128,7 @@ class Pipeline:
         other._set_matcher(matcher, parameters)
         return other
 
+    @standard_torch_state()
     def extract(self, image: Image) -> FeatureMap:
         """Extract an image's features; pass them to `match` in place of the image.
 
@@ -146,13 +146,14 @@ class Pipeline:
         """
         pixels = pixels_of(image)
         with self._extracting, explain_out_of_memory():
-            return self.prepare(self.extractor(pixels), pixels)
+            return self.prepare(replace(self.extractor(pixels), origin=self._origin), pixels)
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
         """Add what the matcher reads of the image (3, H, W) uint8 itself to features of another matcher's pipeline."""
         return self.matcher.prepare(features, image)
 
-    def match(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Correspondence:
+    @standard_torch_state()
+    def match(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Match:
         """Find the corresponding position in the target for every pixel of the source.
 
         Args:
@@ -163,35 +164,86 @@ class Pipeline:
             tensors are on the pipeline's device.
 
         Raises:
-            GeomatchError: as `extract` does; if features lack what the matcher reads; and if memory runs out.
+            GeomatchError: as `extract` does; if features are not this pipeline's or lack what the matcher reads; and if
+                memory runs out.
         """
-        with self._matched(source, target) as (context, forward, backward):
-            return densify(context, forward, backward, self.densification)
+        with self._matched(source, target) as pair:
+            found = densify(pair.context, pair.forward, pair.backward, self.densification)
+            return Match.of(found, *pair.images)
 
-    def match_both_ways(
-        self, source: Image | FeatureMap, target: Image | FeatureMap
-    ) -> tuple[Correspondence, Correspondence]:
+    @standard_torch_state()
+    def match_both_ways(self, source: Image | FeatureMap, target: Image | FeatureMap) -> tuple[Match, Match]:
         """`match` of the source to the target and of the target to the source, in little more time than one of them."""
-        with self._matched(source, target) as (context, forward, backward):
-            return (
-                densify(context, forward, backward, self.densification),
-                densify(context.reversed, backward, forward, self.densification),
-            )
+        with self._matched(source, target) as pair:
+            found = densify(pair.context, pair.forward, pair.backward, self.densification)
+            back = densify(pair.context.reversed, pair.backward, pair.forward, self.densification)
+            return Match.of(found, *pair.images), Match.of(back, *reversed(pair.images))
 
     @contextmanager
-    def _matched(
-        self, source: Image | FeatureMap, target: Image | FeatureMap
-    ) -> Iterator[tuple[MatchContext, TargetPoints, TargetPoints]]:
+    def _matched(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Iterator[_MatchedPair]:
         """A pair and its target points both ways, while no other thread is matching."""
         with explain_out_of_memory():
-            source, target = (each if isinstance(each, FeatureMap) else self.extract(each) for each in (source, target))
-            context = MatchContext(*self.upsample(source, target), self.max_bytes)
+            (first, source_pixels), (second, target_pixels) = self._read(source), self._read(target)
+            if len(first.descriptors) != len(second.descriptors):
+                raise InputError(
+                    f"features of {len(first.descriptors)} and {len(second.descriptors)} channels cannot be matched: "
+                    "extract both with this pipeline"
+                )
+            context = MatchContext(*self.upsample(first, second), self.max_bytes)
             with self._matching:
-                yield context, *self.matcher(context)
+                yield _MatchedPair(context, *self.matcher(context), (source_pixels, target_pixels))
+
+    def _read(self, image: Image | FeatureMap) -> tuple[FeatureMap, Tensor | None]:
+        """An image's features, and its pixels (3, H, W) uint8, which are not known if the features were given."""
+        if isinstance(image, FeatureMap):
+            self._check_origin(image)
+            return image, None
+        pixels = pixels_of(image)
+        return self.extract(pixels), pixels
+
+    def _check_origin(self, features: FeatureMap) -> None:
+        """Raise InputError if another pipeline extracted the features: other ones, or on another device."""
+        if features.origin and features.origin != self._origin:
+            raise InputError(
+                f"these features are {features.origin}, and this pipeline's are {self._origin}: extract them with it"
+            )
+        if features.descriptors.device.type != self.device.type:
+            raise InputError(
+                f"these features are on the device {features.descriptors.device}, and this pipeline computes on "
+                f"{self.device}: extract them with it"
+            )
+
+    @property
+    def _origin(self) -> str:
+        """What decides an image's features, in words."""
+        extractor = self.extractor
+        weights = f", weights {extractor.weights_sha256[:8]}" if extractor.weights_sha256 else ""
+        return f"{extractor.name} at {extractor.working_size} pixels{weights}"
+
+    def _load_features(
+        self,
+        features: str | FeatureExtractor | None,
+        settings: PresetSettings,
+        weights: str | os.PathLike[str] | None,
+        precision: Precision,
+    ) -> FeatureExtractor:
+        if isinstance(features, FeatureExtractor):
+            return features
+        path = None if weights is None else path_of("weights", weights)
+        name = features or (features_of(path) if path else settings.features)
+        if not isinstance(name, str):
+            raise InputError(f"features is {described(name)}: give a name or a FeatureExtractor")
+        return load_features(
+            name, working_size=settings.working_size, device=self.device, weights=path, precision=precision
+        )
 
     def _set_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None) -> None:
+        if not isinstance(parameters, Mapping | None):
+            raise InputError(f"parameters is {described(parameters)}: give a dictionary of values by name")
         if isinstance(matcher, Matcher):
             self.matcher, self.matcher_name = matcher, type(matcher).__name__
+        elif not isinstance(matcher, str):
+            raise InputError(f"matcher is {described(matcher)}: give a name or a Matcher")
         else:
             self.matcher, self.matcher_name = load_matcher(matcher, parameters), MATCHERS.canonical(matcher)
 
@@ -228,6 +280,17 @@ class Pipeline:
         }
 
 
+@dataclass(frozen=True)
+class _MatchedPair:
+    """A pair, its target points both ways, and its images (3, H, W) uint8 where they were given."""
+
+    context: MatchContext
+    forward: TargetPoints
+    backward: TargetPoints
+    images: tuple[Tensor | None, Tensor | None]
+
+
+@refuse_unknown_keywords
 def match(
     source: Image | FeatureMap,
     target: Image | FeatureMap,
@@ -235,23 +298,38 @@ def match(
     features: str | FeatureExtractor | None = None,
     matcher: str | Matcher | None = None,
     parameters: Mapping[str, object] | None = None,
-    preset: str | PresetSettings = Preset.default,
+    preset: str | PresetSettings = "default",
     weights: str | os.PathLike[str] | None = None,
-    device: str | torch.device = Device.auto,
+    device: str | torch.device = "auto",
     max_memory: int = DEFAULT_MAX_MEMORY,
     min_confidence: float = 0.0,
     cache: str | os.PathLike[str] | None = None,
-    precision: str = Precision.auto,
-) -> Correspondence:
+    precision: str = "auto",
+) -> Match:
     """Match two images with a `Pipeline` that is made for this one call.
 
     Loading the weights takes longer than matching; for more than one pair, make a `Pipeline`.
 
+    >>> import numpy as np
+    >>> found = match(np.zeros((32, 48), np.uint8), np.zeros((32, 40), np.uint8), preset="fast", device="cpu")
+    >>> found.source_size, found.target_size
+    ((32, 48), (32, 40))
+
     Args:
-        source, target: images, see `Image`. The keyword arguments are those of `Pipeline`.
+        source, target: images: paths, Pillow images, arrays (H, W, 3) or (H, W), or tensors (3, H, W) of uint8.
+        features: a name, such as "introspection" or "anchornet:cat"; by default the preset's.
+        matcher: a name, such as "nn" or "hough"; by default the preset's.
+        parameters: values of the matcher's parameters by name.
+        preset: "fast", "default" or "precise".
+        weights: a safetensors file instead of the shipped one.
+        device: "auto", "cpu", "cuda" or "mps", or a torch device.
+        max_memory: bytes that matching may take, features and result excluded.
+        min_confidence: the confidence, in [0, 1], that a match needs to be valid.
+        cache: a folder that stores features for later runs.
+        precision: arithmetic of the networks: "float32", "bfloat16" or "auto".
 
     Returns:
-        For every pixel of the source the corresponding position in the target; see `Correspondence`.
+        For every pixel of the source the corresponding position in the target; see `Correspondence` and `Match`.
 
     Raises:
         GeomatchError: as `Pipeline` and `Pipeline.match` do.
@@ -271,31 +349,6 @@ def match(
     return pipeline.match(source, target)
 
 
-def pixels_of(image: Image) -> Tensor:
-    """An image of any accepted type as (3, H, W) uint8 RGB. Raises InputError if it cannot be matched.
-
-    >>> pixels_of(np.zeros((32, 48), np.uint8)).shape
-    torch.Size([3, 32, 48])
-    """
-    match image:
-        case str() | os.PathLike():
-            return load_image(Path(image))
-        case Pillow.Image():
-            pixels = to_pixels(image)
-        case np.ndarray(dtype=np.uint8, ndim=2):
-            pixels = torch.from_numpy(image.copy()).expand(3, -1, -1)
-        case np.ndarray(dtype=np.uint8, shape=(_, _, 3)):
-            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
-        case Tensor(dtype=torch.uint8, shape=(3, _, _)):
-            pixels = image
-        case _:
-            raise InputError(
-                f"{_described(image)} is not an image: give a path, a Pillow image, an array (H, W, 3) or (H, W) of "
-                f"uint8, or a tensor (3, H, W) of uint8"
-            )
-    return checked_size(pixels, _described(image))
-
-
 @contextmanager
 def explain_out_of_memory() -> Iterator[None]:
     """Turn the errors of torch and Python for missing memory into an OutOfMemoryError that says what to do."""
@@ -311,16 +364,3 @@ def explain_out_of_memory() -> Iterator[None]:
 
 
 _ADVICE = "out of memory: lower --max-memory, choose --preset fast, or make the images smaller"
-
-
-def _choice(kind: type[Choice], name: str, value: str) -> Choice:
-    if value not in list(kind):
-        raise InputError(f"unknown {name} '{value}': the known ones are {', '.join(kind)}")
-    return kind(value)
-
-
-def _described(value: object) -> str:
-    kind = type(value).__name__
-    if isinstance(value, np.ndarray | Tensor):
-        return f"{kind} of shape {tuple(value.shape)} and dtype {str(value.dtype).removeprefix('torch.')}"
-    return f"{kind} of size {value.size}" if isinstance(value, Pillow.Image) else kind

@@ -14,7 +14,7 @@ geomatch.errors.InputError: unknown matcher 'hugh' (did you mean 'hough'?): the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -24,6 +24,18 @@ from geomatch.errors import InputError
 from geomatch.runtime.plugins import make_plugin, plugin_names
 
 Made = TypeVar("Made")
+
+
+def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
+    """The sentence for a name that is not known, with a similar one, upper and lower case aside.
+
+    >>> unknown_name("class", "Cat", ["dog", "cat"])
+    "unknown class 'Cat' (did you mean 'cat'?): the known ones are dog, cat"
+    """
+    folded = {each.casefold(): each for each in reversed(known)}
+    similar = get_close_matches(name.casefold(), folded, n=1)
+    hint = f" (did you mean '{folded[similar[0]]}'?)" if similar else ""
+    return f"unknown {kind} '{name}'{hint}: the known ones are {', '.join(known)}"
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,7 @@ class Registry:
         name = self.aliases.get(name, name)
         known = self.names()
         if name not in known:
-            similar = get_close_matches(name, known, n=1)
-            hint = f" (did you mean '{similar[0]}'?)" if similar else ""
-            raise InputError(f"unknown {self.kind} '{name}'{hint}: the known ones are {', '.join(known)}")
+            raise InputError(unknown_name(self.kind, name, known))
         return name
 
     def load(self, name: str) -> Any:

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from geomatch.correspondence import Correspondence, FeatureMap
+from geomatch.errors import GeomatchError
 from geomatch.geometry.grid import Grid
 from tests.conftest import random_features
 
@@ -45,7 +46,7 @@ def test_warp_mask_reads_nearest_pixel_and_is_false_outside() -> None:
     x_of_match = np.array([[-0.51, -0.5, 0.49, 0.5, 1.49, 1.5, 2.49, 2.5, np.nan, np.inf]])
     flow = np.stack((x_of_match - np.arange(10), np.zeros((1, 10))))
     expected = [[False, True, True, False, False, True, True, False, False, False]]
-    assert flat(flow).warp_mask(mask).tolist() == expected
+    assert flat(flow, (2, 3)).warp_mask(mask).tolist() == expected
 
 
 def test_warp_mask_equals_a_loop_over_pixels() -> None:
@@ -60,8 +61,8 @@ def test_warp_mask_equals_a_loop_over_pixels() -> None:
         }
         _, y, x = min(distances)
         looped[part, i, j] = 0 <= y < 6 and 0 <= x < 8 and masks[part, y, x]
-    assert (flat(flow).warp_mask(masks) == looped).all()
-    assert (flat(flow).warp_mask(masks[0]) == looped[0]).all()
+    assert (flat(flow, (6, 8)).warp_mask(masks) == looped).all()
+    assert (flat(flow, (6, 8)).warp_mask(masks[0]) == looped[0]).all()
 
 
 def test_warp_shows_target_in_source_frame() -> None:
@@ -88,12 +89,12 @@ def test_warp_in_blocks_equals_warp_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_correspondence_refuses_flow_of_another_size() -> None:
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(GeomatchError, match="does not fit"):
         Correspondence(torch.zeros(2, 3, 3), torch.ones(3, 3), torch.ones(3, 3).bool(), (4, 4), (4, 4))
 
 
 def test_feature_map_refuses_grid_of_another_size() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(GeomatchError, match="do not fit"):
         FeatureMap(torch.zeros(8, 3, 3), (30, 30), Grid.over((30, 30), 4, 4))
 
 

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 import geomatch
+from geomatch.arguments import pixels_of
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.io.images import load_image
-from geomatch.pipeline import Pipeline, pixels_of
+from geomatch.pipeline import Pipeline
 from tests.stub import Colours, picture, stub_pipeline
 
 
@@ -123,7 +124,7 @@ def test_pixels_of_refuses_by_shape_and_dtype(image: object, said: str) -> None:
     ("choices", "said"),
     [
         ({"preset": "best"}, "unknown preset 'best': the known ones are fast, default, precise"),
-        ({"device": "tpu"}, "unknown device 'tpu': the known ones are auto, cpu, cuda, mps"),
+        ({"device": "tpu"}, r"unknown device 'tpu' \(did you mean 'cpu'\?\): the known ones are auto, cpu, cuda, mps"),
         ({"matcher": "best"}, "unknown matcher 'best'"),
         ({"parameters": {"windows": 3}}, "has no parameter 'windows'"),
         ({"min_confidence": 50}, "min_confidence is 50: it must be between 0 and 1"),

@@ -15,9 +15,7 @@ from geomatch.batch.match_record import (
     Outputs,
     Record,
     complete_record,
-    flow_files,
     match_record,
-    picture_files,
     write_match,
 )
 from geomatch.correspondence import FeatureMap
@@ -27,6 +25,7 @@ from geomatch.io.atomic import check_new_folder, clear_unfinished
 from geomatch.io.images import InputImage, read_image
 from geomatch.io.names import unique_names
 from geomatch.pipeline import Pipeline
+from geomatch.result import flow_files, picture_files
 from geomatch.runtime.feature_cache import FeatureCache
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.runtime.timer import Timer

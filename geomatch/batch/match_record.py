@@ -10,24 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-
 from geomatch import __version__
-from geomatch.correspondence import Correspondence, RegionMatches
+from geomatch.correspondence import Correspondence
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import write_folder_atomically
-from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
-from geomatch.io.images import png_bytes
+from geomatch.io.flow import FILE_NAMES
 from geomatch.io.json_text import json_text, read_json_object
 from geomatch.pipeline import Pipeline
-from geomatch.visualize.overview import draw_overview
-from geomatch.visualize.sheet import to_picture
+from geomatch.result import PICTURES, REGIONS
 
 RECORD_FILE = "match.json"
-_PICTURES = ("warped.png", "confidence.png", "overview.png")
-_REGIONS = "regions.json"
 
 Record = dict[str, Any]
 
@@ -44,34 +36,7 @@ class Outputs:
 
     def names(self) -> set[str]:
         """The files that every match has."""
-        return {FILE_NAMES[name] for name in self.formats} | set(_PICTURES if self.pictures else ())
-
-
-def flow_files(correspondence: Correspondence, formats: Sequence[str]) -> dict[str, bytes]:
-    """The flow in each of ``formats``, and the regions, if there are any, by the names of their files."""
-    flow = FlowField.of(correspondence)
-    files = {FILE_NAMES[name]: ENCODERS[name](flow) for name in formats}
-    if correspondence.regions is not None:
-        files[_REGIONS] = json_text(region_record(correspondence.regions)).encode() + b"\n"
-    return files
-
-
-def picture_files(source: Tensor, target: Tensor, correspondence: Correspondence) -> dict[str, bytes]:
-    """Warp, confidence and overview by the names of their files. source, target: (3, H, W) uint8."""
-    warped = correspondence.warp(target)
-    confidence = np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)
-    pictures = to_picture(warped), Image.fromarray(confidence), draw_overview(source, target, warped, correspondence)
-    return {name: png_bytes(picture) for name, picture in zip(_PICTURES, pictures, strict=True)}
-
-
-def region_record(regions: RegionMatches) -> list[Record]:
-    """The boxes that have a match, best first: source and target as left, top, right, bottom in pixels, and score."""
-    found = regions.found()
-    boxes = [[[round(side, 2) for side in box] for box in each.tolist()] for each in (found.source, found.target)]
-    return [
-        {"source": source, "target": target, "score": float(f"{score:.6g}")}
-        for source, target, score in zip(*boxes, found.score.tolist(), strict=True)
-    ]
+        return {FILE_NAMES[name] for name in self.formats} | set(PICTURES if self.pictures else ())
 
 
 def match_outcome(source: HashedFile, target: HashedFile, pipeline: Pipeline, correspondence: Correspondence) -> Record:
@@ -111,7 +76,7 @@ def complete_record(
         record.items() >= expected.items()
         and _is_input(record.get("source"), source)
         and _is_input(record.get("target"), target)
-        and (unharmed := _unharmed_files(folder, record)) - {_REGIONS} == outputs.names()
+        and (unharmed := _unharmed_files(folder, record)) - {REGIONS} == outputs.names()
         and unharmed == set(record["files"])
     )
     return record if same else None
@@ -144,7 +109,7 @@ def _unharmed_files(folder: Path, record: Record) -> set[str]:
     listed = record.get("files")
     if not isinstance(listed, dict):
         return set()
-    names = [name for name in (*FILE_NAMES.values(), *_PICTURES, _REGIONS) if (folder / name).is_file()]
+    names = [name for name in (*FILE_NAMES.values(), *PICTURES, REGIONS) if (folder / name).is_file()]
     with suppress(OSError):
         return {name for name in names if sha256_of(folder / name) == listed.get(name)}
     return set()

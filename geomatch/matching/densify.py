@@ -32,7 +32,7 @@ class Densification:
     min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_confidence <= 1:
+        if not (isinstance(self.min_confidence, int | float) and 0 <= self.min_confidence <= 1):
             raise InputError(f"min_confidence is {self.min_confidence}: it must be between 0 and 1")
 
 

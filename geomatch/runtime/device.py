@@ -11,9 +11,13 @@ from geomatch.errors import InputError
 from geomatch.options import Device, Precision
 
 
-def find_device(choice: Device) -> torch.device:
-    """The torch device for a choice. Raises InputError if the machine has no such device."""
+def find_device(choice: Device | torch.device) -> torch.device:
+    """The torch device for a choice, or the same device. Raises InputError if the machine has no such device."""
     present = {Device.cuda: torch.cuda.is_available(), Device.mps: torch.backends.mps.is_available()}
+    if isinstance(choice, torch.device):
+        if not present.get(choice.type, True) or (choice.index or 0) >= max(1, torch.cuda.device_count()):  # type: ignore[call-overload]
+            raise InputError(f"device {choice}: this machine has no such device; use cpu or auto")
+        return choice
     if choice is Device.auto:
         return torch.device(next((name for name, there in present.items() if there), Device.cpu).value)
     if not present.get(choice, True):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from geomatch.batch.match_record import flow_files, write_match
+from geomatch.batch.match_record import write_match
 from geomatch.correspondence import RegionMatches
+from geomatch.result import flow_files
 from tests.conftest import random_features
 from tests.stub import match_features
 

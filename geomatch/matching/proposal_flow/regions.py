@@ -17,7 +17,7 @@ IMAGE_SIDE: Final = 300.0
 _ROUNDING: Final = 1e-4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RegionFeatures(FeatureMap):
     """Features of an image with what Proposal Flow reads of the image itself; `ProposalFlow.prepare` makes them.
 
