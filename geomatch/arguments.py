@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
-from geomatch.errors import InputError
+from geomatch.errors import InputError, unknown_name
 from geomatch.io.images import checked_size, load_image, to_pixels
-from geomatch.registry import unknown_name
 
 Image: TypeAlias = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8] | Tensor
 """A path; a Pillow image of any mode; an array (H, W, 3) or (H, W), or a tensor (3, H, W), both uint8, RGB or grey."""

@@ -1,4 +1,9 @@
-"""The errors that geomatch raises, and its warning."""
+"""The errors that geomatch raises, its warning, and the sentence for names that are not known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
 
 
 class GeomatchError(Exception):
@@ -30,3 +35,19 @@ class TrainingError(GeomatchError):
 
 class GeomatchWarning(UserWarning):
     """A warning for the user: the work continues, but not exactly as asked."""
+
+
+def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
+    """The sentence for a name that is not known, with a similar one.
+
+    >>> unknown_name("class", "Cat", ["dog", "cat"])
+    "unknown class 'Cat' (did you mean 'cat'?): the known ones are dog, cat"
+    """
+    return f"unknown {kind} '{name}'{did_you_mean(name, known)}: the known ones are {', '.join(known)}"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The known name that is similar, upper and lower case aside, in brackets after a space; "" if there is none."""
+    folded = {each.casefold(): each for each in reversed(list(known))}
+    similar = get_close_matches(name.casefold(), folded, n=1)
+    return f" (did you mean '{folded[similar[0]]}'?)" if similar else ""

@@ -21,7 +21,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from geomatch.errors import InputError
+from geomatch.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -85,7 +85,8 @@ def _hints(kind: type[DataclassInstance]) -> dict[str, Any]:
 def _type_of(kind: type[DataclassInstance], name: str, owner: str) -> Any:
     known = _hints(kind)
     if name not in known:
-        raise InputError(f"{owner} has no parameter '{name}': it has {', '.join(known) or 'none'}")
+        hint = did_you_mean(name, known)
+        raise InputError(f"{owner} has no parameter '{name}'{hint}: it has {', '.join(known) or 'none'}")
     return known[name]
 
 

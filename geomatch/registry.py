@@ -14,28 +14,15 @@ geomatch.errors.InputError: unknown matcher 'hugh' (did you mean 'hough'?): the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar
 
-from geomatch.errors import InputError
+from geomatch.errors import InputError, unknown_name
 from geomatch.runtime.plugins import make_plugin, plugin_names
 
 Made = TypeVar("Made")
-
-
-def unknown_name(kind: str, name: str, known: Sequence[str]) -> str:
-    """The sentence for a name that is not known, with a similar one, upper and lower case aside.
-
-    >>> unknown_name("class", "Cat", ["dog", "cat"])
-    "unknown class 'Cat' (did you mean 'cat'?): the known ones are dog, cat"
-    """
-    folded = {each.casefold(): each for each in reversed(known)}
-    similar = get_close_matches(name.casefold(), folded, n=1)
-    hint = f" (did you mean '{folded[similar[0]]}'?)" if similar else ""
-    return f"unknown {kind} '{name}'{hint}: the known ones are {', '.join(known)}"
 
 
 @dataclass(frozen=True)

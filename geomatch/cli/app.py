@@ -18,6 +18,7 @@ from geomatch.cli.commands.match import match
 from geomatch.cli.commands.transfer import transfer
 from geomatch.cli.commands.view import view
 from geomatch.cli.console import run_command
+from geomatch.cli.usage import run_typer
 
 app = typer.Typer(
     name="geomatch",
@@ -55,4 +56,4 @@ def _main(
 
 def main() -> None:
     """Entry point: exit status 2 for usage and bad input, 1 for failure, 130 for Ctrl-C."""
-    sys.exit(run_command(app))
+    sys.exit(run_command(lambda: run_typer(app)))

@@ -7,6 +7,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
@@ -28,21 +31,29 @@ def stderr_console(*, quiet: bool = False) -> Console:
 
 
 @contextmanager
-def training_bar(*, quiet: bool) -> Iterator[Callable[[str, TrainingProgress], None]]:
-    """A bar on stderr for each task that is trained; call the value with a task's name and progress."""
+def training_bar(output: Path, *, quiet: bool) -> Iterator[Callable[[str, TrainingProgress], None]]:
+    """A bar on stderr for each task that is trained; call the value with a task's name and progress.
+
+    At the end, a note says how each task ended, how long all took, and that ``output`` holds the weights.
+    """
+    started = perf_counter()
+    last: dict[str, TrainingProgress] = {}
     with _progress_bars(quiet=quiet) as bars:
         tasks: dict[str, TaskID] = {}
         preparing = bars.add_task("preparing", total=None, note="")
 
         def show(name: str, progress: TrainingProgress) -> None:
             bars.update(preparing, visible=False)
+            last[name] = progress
             if name not in tasks:
                 tasks[name] = bars.add_task(name, note="")
-            numbers = "  ".join(f"{key} {value:.3f}" for key, value in progress.report.items())
-            note = f"{numbers}  {progress.images_per_second:.1f} images/s"
+            note = f"{progress.images_per_second:.1f} images/s  {_numbers(progress)}"
             bars.update(tasks[name], total=progress.steps, completed=progress.step, note=note)
 
         yield show
+    if last and not quiet:
+        ended = "; ".join(f"{name}, {each.step:,} steps, {_numbers(each)}" for name, each in last.items())
+        notify(f"{output}: {ended}; {timedelta(seconds=round(perf_counter() - started))}")
 
 
 class Advance(Protocol):
@@ -65,35 +76,38 @@ def counting_bar(doing: str, total: int, *, quiet: bool) -> Iterator[Advance]:
         yield advance
 
 
+def _numbers(progress: TrainingProgress) -> str:
+    return "  ".join(f"{key} {value:.3f}" for key, value in progress.report.items())
+
+
 def _progress_bars(*, quiet: bool) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=24)),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        # What is left of the line: on a narrow terminal the note is cut, not the bar, the steps or the time.
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        expand=True,
         console=stderr_console(quiet=quiet),
         redirect_stdout=sys.stdout.isatty(),  # elsewhere stdout carries data, which goes out unchanged
     )
 
 
-def run_command(command: Callable[[], object]) -> int:
+def run_command(command: Callable[[], int]) -> int:
     """Run a command and return its exit status; an exception becomes one line on stderr."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", GeomatchWarning)
     try:
-        command()
+        status = command()
     except GeomatchError as error:
         _print_line("error", str(error))
         return error.exit_code
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # Typer turns a Ctrl-C into a silent exit.
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
-            raise
-        print("geomatch: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     except BrokenPipeError:
         # The reader of stdout has gone; flushing the rest on exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -104,7 +118,9 @@ def run_command(command: Callable[[], object]) -> int:
             raise
         _print_line("error", f"{os.fsdecode(error.filename)}: {error.strerror}")
         return InputError.exit_code
-    return 0
+    if status == INTERRUPTED:  # Typer, too, turns a Ctrl-C into this
+        print("geomatch: interrupted", file=sys.stderr)
+    return status
 
 
 def notify(message: str) -> None:

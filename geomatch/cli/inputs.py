@@ -12,7 +12,12 @@ PathPair = tuple[Path, Path]
 
 
 def choose_pairs(
-    images: list[Path], *, pairs: Path | None, against: Path | None, all_pairs: Path | None
+    images: list[Path],
+    *,
+    pairs: Path | None,
+    against: Path | None,
+    all_pairs: Path | None,
+    null: bool = False,
 ) -> list[PathPair] | None:
     """The pairs that one of the three options names, or None. Raises InputError if they conflict, or name no pair."""
     check_stdin([*images, *([pairs] if pairs else [])], "write the list into a file, and give it with --pairs")
@@ -23,7 +28,7 @@ def choose_pairs(
     if len(names) > 1:
         raise InputError(f"{' and '.join(names)}: each names the pairs; give one of them")
     if against is not None:
-        targets = expand_names(images)
+        targets = expand_names(images, null=null)
         if not targets:
             raise InputError(f"--against {against}: name the images to match it with, or - to read them from stdin")
         return [(against, target) for target in targets]
@@ -41,6 +46,14 @@ def check_stdin(files: Iterable[Path], instead: str) -> None:
     """Raise InputError with the advice ``instead`` if one of the files is stdin and there are several processes."""
     if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in files:
         raise InputError(f"several processes cannot read one stdin: {instead}")
+
+
+def check_image(path: Path) -> None:
+    """Raise InputError at once if an image that all others depend on cannot be used. A pipe can be read only later."""
+    from geomatch.io.images import load_image
+
+    if not path.is_fifo():
+        load_image(path)
 
 
 def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:

@@ -48,13 +48,17 @@ def names_in(registry: Registry) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in registry.names() if name.startswith(incomplete)]
 
 
+MATCHING, PERFORMANCE, OUTPUT = "Matching", "Performance", "Output"
+"""Headings of the options in the help."""
+
+PresetChoice = Annotated[Preset, typer.Option(help="Trade-off between speed and precision.", rich_help_panel=MATCHING)]
 Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         autocompletion=names_in(FEATURES),
-        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat, introspection:1+0.8 or "
-        "hypercolumn:2+3; by default those that the weights belong to, or the preset's.",
+        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat.",
+        rich_help_panel=MATCHING,
     ),
 ]
 MatcherName = Annotated[
@@ -62,50 +66,73 @@ MatcherName = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=names_in(MATCHERS),
-        help=f"{', '.join(MATCHERS.entries)}; by default the preset's.",
+        help=f"{', '.join(MATCHERS.entries)}.",
+        rich_help_panel=MATCHING,
     ),
 ]
 Parameters = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A parameter of the matcher; repeatable.", rich_help_panel=MATCHING
+    ),
 ]
-PresetChoice = Annotated[Preset, typer.Option(help="Trade-off between speed and precision.")]
 WeightsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.", rich_help_panel=MATCHING),
 ]
-DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.")]
-MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.")]
 MinConfidence = Annotated[
-    float, typer.Option(min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.")
+    float,
+    typer.Option(
+        min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.", rich_help_panel=MATCHING
+    ),
+]
+DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=PERFORMANCE)]
+PrecisionChoice = Annotated[
+    Precision,
+    typer.Option(
+        help="Arithmetic of the networks; auto: bfloat16 where the hardware has it natively.",
+        rich_help_panel=PERFORMANCE,
+    ),
+]
+MaxMemory = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.", rich_help_panel=PERFORMANCE
+    ),
 ]
 CacheFolder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder that stores features for later runs, in half precision."),
-]
-PrecisionChoice = Annotated[
-    Precision, typer.Option(help="Arithmetic of the networks; auto: bfloat16 where the hardware has it natively.")
+    typer.Option(
+        metavar="DIR",
+        help="Folder that stores features for later runs, in half precision.",
+        rich_help_panel=PERFORMANCE,
+    ),
 ]
 DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write into a folder that exists.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)]
+NullNames = Annotated[bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.")]
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
     """The options of a pipeline, shared by the commands that match images; see `pipeline_options`."""
 
+    preset: PresetChoice = Preset.default
     features: Features = None
     matcher: MatcherName = None
     parameters: Parameters = None
-    preset: PresetChoice = Preset.default
     weights: WeightsFile = None
-    device: DeviceChoice = Device.auto
-    max_memory: MaxMemory = "2GiB"
     min_confidence: MinConfidence = 0.0
-    cache: CacheFolder = None
+    device: DeviceChoice = Device.auto
     precision: PrecisionChoice = Precision.auto
+    max_memory: MaxMemory = "2GiB"
+    cache: CacheFolder = None
 
     def build(self) -> Pipeline:
         """Load the pipeline. Raises GeomatchError."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geomatch.annotations import Box
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
-from geomatch.errors import InputError
+from geomatch.errors import InputError, did_you_mean
 from geomatch.io.images import IMAGE_SUFFIXES, decode_image
 from geomatch.io.tables import read_table
 
@@ -154,7 +154,7 @@ def with_labels(
     present = by_label(images)
     if missing := [label for label in labels if label not in present]:
         raise InputError(
-            f"no photograph is labelled {', '.join(missing)}: "
+            f"no photograph is labelled {', '.join(missing)}{did_you_mean(missing[0], present)}: "
             + (f"the labels are {', '.join(present)}" if present else "none has a label")
         )
     selected = ((image, tuple(label for label in image.labels if label in (*labels, *optional))) for image in images)

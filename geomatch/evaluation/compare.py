@@ -59,8 +59,10 @@ def parse_scored(text: str, name: str) -> Scored:
         raise InputError(f"{name}: has {len(lines)} lines; give the JSON of one selection of features and matcher")
     try:
         return _scored(json.loads(lines[0]))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{name}: not the output of 'geomatch eval --json' ({error!r})") from error
+    except KeyError as error:
+        raise InputError(f"{name}: not the output of 'geomatch eval --json': it lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{name}: not the output of 'geomatch eval --json' ({error})") from error
 
 
 def compare(first: Scored, second: Scored) -> list[Comparison]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomatch.datasets.pairs import AnnotatedPair
-from geomatch.errors import InputError
+from geomatch.errors import InputError, did_you_mean
 from geomatch.evaluation.metrics.pck import box_side, keypoint_extent
 from geomatch.evaluation.prediction import Prediction
 from geomatch.registry import PROTOCOLS
@@ -237,7 +237,8 @@ def find_protocols(dataset: str, names: Sequence[str]) -> list[Protocol]:
     chosen = dict.fromkeys(each for name in names for each in (known if name == EVERY else (name,)))
     for name in chosen:
         if PROTOCOLS.canonical(name) not in known:
-            raise InputError(f"{dataset} has no protocol '{name}'; choose from {', '.join(known)}")
+            hint = did_you_mean(name, known)
+            raise InputError(f"{dataset} has no protocol '{name}'{hint}; choose from {', '.join(known)}")
     return [known[name] for name in chosen]
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
-from geomatch.errors import InputError
+from geomatch.errors import InputError, did_you_mean
 from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.weights import load_network
@@ -69,7 +69,8 @@ class AnchorConfig:
     def bank(self, name: str) -> slice:
         """The filters of a class among those of all banks. Raises InputError for an unknown class."""
         if name not in self.classes:
-            raise InputError(f"no anchors of '{name}' here: the classes are {', '.join(self.classes)}")
+            hint = did_you_mean(name, self.classes)
+            raise InputError(f"no anchors of '{name}'{hint} here: the classes are {', '.join(self.classes)}")
         first = self.classes.index(name) * self.filters
         return slice(first, first + self.filters)
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.io.json_text import json_text, parse_json
 from geomatch.io.parsing import position, read_text, reading
 
 
@@ -58,6 +59,8 @@ def read_table(
 def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_optional: bool = False) -> Iterator[Row]:
     """The rows of a table whose first line names the columns, separated by tabs if it holds one, else by commas.
 
+    A table whose first line begins with a brace is JSON lines: each line is an object, and names its own columns.
+
     Args:
         text: the table.
         name: what messages call it.
@@ -67,6 +70,9 @@ def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_opti
 
     Raises InputError, naming the line where it can.
     """
+    if text.lstrip().startswith("{"):
+        yield from _json_rows(text, name, wanted)
+        return
     lines = split_rows(text, name, "\t" if "\t" in text.lstrip().partition("\n")[0] else ",")
     head = next(lines, None)
     columns = [value.strip() for value in head.values] if head else []
@@ -81,6 +87,15 @@ def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_opti
         raise InputError(f"{name}: its first line should name the columns{names}")
     for row in lines:
         yield Row(row.origin, columns, [value.strip() for value in row.values])
+
+
+def _json_rows(text: str, name: str, wanted: Sequence[str]) -> Iterator[Row]:
+    for row in split_rows(text, name, "\n", quoted=False):
+        entry = parse_json(row.values[0], row.origin)
+        if not isinstance(entry, dict) or not entry.keys() >= set(wanted):
+            raise InputError(f"{row.origin}: is not a JSON object with the entries {', '.join(wanted)}")
+        values = (value if isinstance(value, str) else json_text(value) for value in entry.values())
+        yield Row(row.origin, list(entry), list(values))
 
 
 def split_rows(text: str, name: str, delimiter: str, *, quoted: bool = True) -> Iterator[Row]:

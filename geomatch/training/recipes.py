@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
-from geomatch.errors import InputError
+from geomatch.errors import InputError, did_you_mean
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
 from geomatch.options import Batches, Discriminability, Recipe
@@ -115,8 +115,9 @@ def parts_of(recipe: IntrospectionRecipe | AnchorRecipe) -> dict[str, DataclassI
 def _find(name: str, parts: Mapping[str, DataclassInstance], owner: str) -> tuple[str, str]:
     """The part that has a setting, and the setting's name in it."""
     given, dot, field = name.rpartition(".")
-    for part, settings in parts.items():
-        known = [each.name for each in fields(settings) if each.name not in parts]
-        if field in known and (not dot or part == given):
+    known = {part: [each.name for each in fields(of) if each.name not in parts] for part, of in parts.items()}
+    for part, names in known.items():
+        if field in names and (not dot or part == given):
             return part, field
-    raise InputError(f"{owner} has no setting '{name}': --help lists those there are")
+    hint = did_you_mean(field, [each for names in known.values() for each in names])
+    raise InputError(f"{owner} has no setting '{name}'{hint}: --help lists those there are")

@@ -32,7 +32,7 @@ def at(
     points: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Points of SOURCE, one x,y a line, or a CSV with columns x and y; - reads stdin."
+            metavar="FILE", help="Points of SOURCE, one x,y a line, or a CSV or JSON lines with x and y; - reads stdin."
         ),
     ] = None,
     pipeline: PipelineOptions = DEFAULTS,
@@ -65,7 +65,7 @@ def _rows(point: list[str], points: Path | None) -> list[Row]:
     """The points as rows of text. Raises InputError."""
     from geomatch.io.tables import parse_table, read_table
 
-    rows = [row for text in point for row in parse_table(text, f"--point {text}", COLUMNS, header_optional=True)]
+    rows = [_point_row(text) for text in point]
     if str(points) == "-":
         text = sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
         rows += parse_table(text, "stdin", COLUMNS, header_optional=True)
@@ -74,6 +74,20 @@ def _rows(point: list[str], points: Path | None) -> list[Row]:
     if not rows:
         raise InputError("no points; give --point X,Y, or --points FILE with x,y on each line")
     return rows
+
+
+def _point_row(text: str) -> Row:
+    """The point that ``--point`` gave. Raises InputError for anything but two numbers."""
+    from geomatch.io.tables import Row
+
+    values = [value.strip() for value in text.split(",")]
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(COLUMNS):
+        raise InputError(f"--point {text}: write it as X,Y, two numbers in pixels with a comma, as 12.5,85")
+    return Row(f"--point {text}", COLUMNS, values)
 
 
 def _places(rows: list[Row], source: Path, size: tuple[int, int]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import notify, stderr_console
 from geomatch.cli.options import DatasetFolder, Quiet, names_in
 from geomatch.cli.output import print_table
 from geomatch.errors import InputError
@@ -28,8 +28,11 @@ def list_datasets(context: typer.Context) -> None:
     from geomatch.datasets.load import find_benchmark
 
     columns = ["name", "annotations", "folder"]
-    benchmarks = map(find_benchmark, DATASETS.names())
+    benchmarks = [find_benchmark(name) for name in DATASETS.names()]
     print_table(None, columns, ((each.name, each.about, _state(each)) for each in benchmarks), text=columns)
+    for each in benchmarks:
+        if each.home:  # below the table, which would break it
+            typer.echo(f"{each.name}: {each.home}")
 
 
 @app.command()
@@ -69,8 +72,11 @@ def check(
     columns = ["split", "pairs", "published", "keypoints", "images", "unusable"]
     print_table(f"{name} in {folder}", columns, rows, text=["split"])
     if faults:
-        more = f"\n... and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
-        raise InputError(f"{name} in {folder} is incomplete:\n" + "\n".join(faults[:NAMED_AT_MOST]) + more)
+        for fault in faults[:NAMED_AT_MOST]:
+            notify(fault)
+        named = f"the first {NAMED_AT_MOST} are named above" if len(faults) > NAMED_AT_MOST else "all are named above"
+        faulty = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}, {named}"
+        raise InputError(f"{name} in {folder} is incomplete: {faulty}")
 
 
 def _state(benchmark: Benchmark) -> str:
@@ -79,6 +85,6 @@ def _state(benchmark: Benchmark) -> str:
     places = possible_roots(benchmark)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        return f"not at {places[0]}; {benchmark.home or benchmark.archives}"
+        return f"not at {places[0]}; " + ("its address is below" if benchmark.home else benchmark.archives)
     splits = benchmark.splits(found)
     return f"{found}: {', '.join(splits)}" if splits else f"{found}: incomplete, see geomatch datasets check"

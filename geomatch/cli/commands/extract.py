@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.inputs import expand_names
-from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import GeomatchError, InputError
 from geomatch.options import FeatureFormat
@@ -29,6 +29,7 @@ def extract(
     ),
     format: Annotated[FeatureFormat, typer.Option("--format", help="File format.")] = FeatureFormat.npz,
     half: Annotated[bool, typer.Option("--half", help="Write float16 instead of float32.")] = False,
+    null: NullNames = False,
     pipeline: PipelineOptions = DEFAULTS,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -46,7 +47,7 @@ def extract(
     from geomatch.runtime.parallel_map import Finished
     from geomatch.runtime.shard import Shard
 
-    paths = expand_names(images)
+    paths = expand_names(images, null=null)
     names = unique_names(path.stem for path in paths)
     files = [output / f"{name}.{format.value}" for name in names]
     check_new_folder(output, overwrite=True)

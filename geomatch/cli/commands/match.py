@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.inputs import PathPair, choose_pairs
-from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.inputs import PathPair, check_image, choose_pairs
+from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
@@ -48,17 +48,24 @@ def match(
             metavar="DIR",
             help="Folder to write, by default SOURCE--TARGET; for many pairs, the folder of their folders. - sends the "
             "flow of a single pair, and nothing else, to stdout.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    pipeline: PipelineOptions = DEFAULTS,
-    formats: Annotated[list[FlowFormat], typer.Option("--format", help="Flow file to write; repeatable.")] = [  # noqa: B006 (Typer copies it)
-        FlowFormat.flo
-    ],
+    formats: Annotated[
+        list[FlowFormat],
+        typer.Option(
+            "--format", metavar="|".join(FlowFormat), help="Flow file to write; repeatable.", rich_help_panel=OUTPUT
+        ),
+    ] = [FlowFormat.flo],  # noqa: B006 (Typer copies it)
     pictures: Annotated[
-        bool, typer.Option(help="Write warp, confidence and overview, which take longer than the match.")
+        bool,
+        typer.Option(
+            help="Write warp, confidence and overview, which take longer than the match.", rich_help_panel=OUTPUT
+        ),
     ] = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    pipeline: PipelineOptions = DEFAULTS,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +85,10 @@ def match(
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip pairs whose result is there and valid.", rich_help_panel=_MANY)
     ] = False,
+    null: Annotated[
+        bool,
+        typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.", rich_help_panel=_MANY),
+    ] = False,
 ) -> None:
     """Find the corresponding position in TARGET for every pixel of SOURCE.
 
@@ -87,11 +98,13 @@ def match(
     For many pairs it prints one line per pair, also for those that fail; the exit status is 1 if any failed. Under
     torchrun each process takes its part of the list.
     """
-    many = choose_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs)
+    many = choose_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs, null=null)
     if many is None and len(images or []) != 2:
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
     _check_output(output, formats, many=many is not None, resume=resume, overwrite=overwrite)
     pipeline.check()
+    if against is not None:
+        check_image(against)
     from geomatch.batch.match_record import Outputs
 
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], pictures)

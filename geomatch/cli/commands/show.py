@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.options import DeviceChoice, PresetChoice, Quiet, WeightsFile
+from geomatch.cli.inputs import expand_names
+from geomatch.cli.options import DeviceChoice, NullNames, PresetChoice, Quiet, WeightsFile
 from geomatch.cli.output import print_table
 from geomatch.errors import InputError
 from geomatch.options import Device, Preset
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from geomatch.features.anchornet import AnchorFeatures
     from geomatch.geometry.grid import Grid
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.", show_default=False)]
+Images = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE...", help="Photographs, or - to read their names from stdin.", show_default=False),
+]
 PictureFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")]
 
 app = typer.Typer(help="Draw features of photographs.", no_args_is_help=True)
@@ -41,6 +45,7 @@ def confidence(
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
+    null: NullNames = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw each photograph beside its sigma, the inverse confidence that introspection has learnt.
@@ -53,6 +58,7 @@ def confidence(
     from geomatch.pipeline import Pipeline
     from geomatch.visualize.sigma import draw_sigma_sheet, sigma_tile
 
+    images = expand_names(images, null=null)
     _check_output(output, images)
     records, tiles = [], []
     with stderr_console(quiet=quiet).status("loading weights") as status:
@@ -81,6 +87,7 @@ def responses(
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
+    null: NullNames = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw where AnchorNet's filters for a class respond: rows are photographs, columns are filters.
@@ -103,6 +110,7 @@ def responses(
     from geomatch.visualize.responses import PICTURE, draw_response_sheet
     from geomatch.visualize.sheet import Tile
 
+    images = expand_names(images, null=null)
     _check_output(output, images)
     with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
         extractor = Pipeline(features="anchornet", preset=preset, weights=weights, device=device).extractor

@@ -50,7 +50,7 @@ def anchornet(training: TrainingOptions) -> None:
     from geomatch.training.recipes import ANCHOR_RECIPES
 
     recipe, optimisation = training.recipe(ANCHOR_RECIPES)
-    with training_bar(quiet=training.quiet) as show, training.resumable("banks"):
+    with training_bar(training.out, quiet=training.quiet) as show, training.resumable("banks"):
         train_anchornet(training.run(), recipe, optimisation, on_progress=show)
 
 
@@ -93,7 +93,7 @@ def introspection(
     benchmarks = [_validation_pairs(text) for text in val or ()]
     recipe, optimisation = training.recipe(RECIPES)
     board = TensorBoard(tensorboard) if tensorboard else nullcontext()
-    with board as log_to_board, training_bar(quiet=training.quiet) as show_on_bar, training.resumable():
+    with board as log_to_board, training_bar(training.out, quiet=training.quiet) as show_on_bar, training.resumable():
 
         def show(progress: Progress) -> None:
             show_on_bar("training", progress)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geomatch.cli.inputs import check_stdin, expand_names
-from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import DEFAULTS, NullNames, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
@@ -45,7 +45,7 @@ def transfer(
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, metavar="P", help="Leave out points, masks and boxes of less confidence.")
     ] = 0.0,
-    null: Annotated[bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.")] = False,
+    null: NullNames = False,
     pipeline: PipelineOptions = DEFAULTS,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose file is there; of formats with a file an image.")

@@ -1,0 +1,62 @@
+"""What is wrong with a command line, in the style of all other errors, and help without what says nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+
+from geomatch.errors import InputError, unknown_name
+
+# Typer has no public name for the base of its errors: what a user typed wrongly.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_CHOICE = re.compile(
+    r"Invalid value for '(?P<option>.*?)': .*?'(?P<value>.*)' is not one of (?P<known>'.*')", re.DOTALL
+)
+_OPTIONS = re.compile(r"No such option: (?P<given>.*) \(Possible options: (?P<similar>.*)\)", re.DOTALL)
+
+
+def run_typer(app: typer.Typer) -> int:
+    """Run a Typer application on the command line; its exit status.
+
+    Raises:
+        InputError: for a command line that Typer refuses, in one sentence.
+        KeyboardInterrupt: for Ctrl-C.
+    """
+    command = typer.main.get_command(app)
+    _hide_types(command)
+    try:
+        status = command(prog_name="geomatch", standalone_mode=False)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except _UsageError as error:
+        if not str(error).strip():  # the help was asked for by giving nothing, and is printed
+            return InputError.exit_code
+        raise InputError(_sentence(error)) from error
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: Any) -> str:
+    message = error.format_message().strip().replace("Value error, ", "")
+    if found := _CHOICE.search(message):
+        known = [each.strip(" '.") for each in found["known"].split(",")]
+        message = unknown_name(f"value of {found['option']}", found["value"], known)
+    elif found := _OPTIONS.search(message):
+        message = f"no such option: {found['given']} (did you mean {found['similar']}?)"
+    first, rest = message[:1], message[1:].rstrip(".")
+    where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+    return f"{first.lower()}{rest}{where}"
+
+
+def _hide_types(command: Any) -> None:
+    """Leave the types of arguments and flags out of the help of a command and its subcommands: <list[Path]>, <bool>."""
+    for parameter in command.params:
+        if parameter.param_type_name == "argument" or getattr(parameter, "is_flag", False):
+            parameter.display_type_rich = _nothing
+    for each in getattr(command, "commands", {}).values():
+        _hide_types(each)
+
+
+def _nothing(ctx: object) -> None:  # noqa: ARG001
+    return None
