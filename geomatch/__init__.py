@@ -8,11 +8,23 @@ if TYPE_CHECKING:
     from geomatch.errors import GeomatchError
     from geomatch.pipeline import Pipeline, match
     from geomatch.result import Match
+    from geomatch.transfer.annotation_transfer import AnnotationTransfer
 
 __version__ = "0.2.0"
-__all__ = ["Correspondence", "FeatureMap", "GeomatchError", "Image", "Match", "Pipeline", "RegionMatches", "match"]
+__all__ = [
+    "AnnotationTransfer",
+    "Correspondence",
+    "FeatureMap",
+    "GeomatchError",
+    "Image",
+    "Match",
+    "Pipeline",
+    "RegionMatches",
+    "match",
+]
 
 _MODULES = {
+    "AnnotationTransfer": "transfer.annotation_transfer",
     "Correspondence": "correspondence",
     "FeatureMap": "correspondence",
     "GeomatchError": "errors",

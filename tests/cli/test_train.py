@@ -55,7 +55,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_introspection_weights_match_images(workshop: Path, teapots: Path) -> None:
     places = ("--data", "photographs", "--init", "init.safetensors", "--out", "mine.safetensors")
     done = geomatch("train", "introspection", *places, *SMALL, "--steps", 2, cwd=workshop)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("geomatch: note: mine.safetensors: training, 2 steps, loss ")
+    assert done.stderr.count("\n") == 1
     assert load_weights(workshop / "mine.safetensors").config["descriptor_size"] == 8
     assert len((workshop / "mine.safetensors.log.jsonl").read_text().splitlines()) == 2
     pictures = (teapots / "a.png", teapots / "b.png")
@@ -224,7 +226,10 @@ def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -
     places = ("--data", "photographs", "--init", "init.safetensors", "--out", "anchors.safetensors")
     done = geomatch("train", "anchornet", *places, *ANCHORS, cwd=workshop)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines() == [
+    *notes, summary = done.stderr.splitlines()
+    assert summary.startswith("geomatch: note: anchors.safetensors: banks, 1 steps, loss ")
+    assert "; code, 1 steps, loss " in summary
+    assert notes == [
         "geomatch: note: few photographs of cat (3): their anchors will know little; --classes can leave them out"
     ]
     logs = [workshop / f"anchors.safetensors.{what}.log.jsonl" for what in ("banks", "code")]

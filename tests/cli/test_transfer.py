@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_transfer_review_is_sorted_by_confidence(folder: Path) -> None:
     pictures = sorted(path.name for path in (folder / "see").iterdir() if path.suffix == ".jpg")
     assert [f"see/{name}" for name in pictures] == [record["review"] for record in records]
     page = (folder / "see" / "index.html").read_text()
-    places = [page.index(f'src="{name}"') for name in pictures]
+    places = [page.index(f'src="{quote(name)}"') for name in pictures]
     assert places == sorted(places)
     shown = Image.open(folder / "see" / pictures[0])
     assert shown.width > 2 * shown.height / 2
@@ -372,11 +373,11 @@ def test_at_reads_what_it_prints(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         ([], "no points; give --point X,Y"),
         (
             ["--point", "160,3"],
-            "--point 160,3, line 1: the point (160, 3) lies outside ref.png, which is 160x120 pixels",
+            "--point 160,3: the point (160, 3) lies outside ref.png, which is 160x120 pixels",
         ),
         (["--point", "-1,3"], "the point (-1, 3) lies outside"),
         (["--point", "3"], "--point 3"),
-        (["--point", "x,y"], "no points"),
+        (["--point", "x,y"], "--point x,y: write it as X,Y"),
         (["--point", "3,nan"], "--point 3,nan"),
         (["--points", "none.csv"], "none.csv: no such file"),
         (["--points", "bad.csv"], "bad.csv, line 3, column 'y'"),
