@@ -74,6 +74,8 @@ class FeatureMap(TensorValue):
     origin: str = ""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.descriptors, Tensor) and isinstance(self.grid, Grid)):
+            raise InputError("descriptors must be a tensor (C, h, w), and grid a Grid of h x w cells")
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:
             raise InputError(f"descriptors {tuple(self.descriptors.shape)} do not fit a grid of {self.grid.shape}")
 
@@ -159,7 +161,7 @@ class Correspondence(TensorValue):
     source_size, target_size: (height, width) in pixels.
     regions: the matched boxes that the flow was computed from, if the matcher matches boxes.
 
-    Raises InputError if the flow does not fit the source's size.
+    Raises InputError if flow, confidence or validity do not fit the source's size.
     """
 
     flow: Tensor
@@ -170,8 +172,13 @@ class Correspondence(TensorValue):
     regions: RegionMatches | None = None
 
     def __post_init__(self) -> None:
-        if self.flow.shape != (2, *self.source_size):
-            raise InputError(f"flow {tuple(self.flow.shape)} does not fit a source of {self.source_size}")
+        size = tuple(self.source_size)
+        for name, shape in (("flow", (2, *size)), ("confidence", size), ("valid", size)):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor):
+                raise InputError(f"{name} must be a tensor, not {type(value).__name__}")
+            if value.shape != shape:
+                raise InputError(f"{name} {tuple(value.shape)} does not fit a source of {self.source_size}")
 
     @standard_torch_state()
     def map_points(self, points: Points) -> MappedPoints:

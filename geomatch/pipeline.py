@@ -189,6 +189,12 @@ class Pipeline:
                     f"features of {len(first.descriptors)} and {len(second.descriptors)} channels cannot be matched: "
                     "extract both with this pipeline"
                 )
+            devices = first.descriptors.device, second.descriptors.device
+            if devices[0] != devices[1]:
+                raise InputError(
+                    f"features on the devices {devices[0]} and {devices[1]} cannot be matched: extract both with this "
+                    "pipeline"
+                )
             context = MatchContext(*self.upsample(first, second), self.max_bytes)
             with self._matching:
                 yield _MatchedPair(context, *self.matcher(context), (source_pixels, target_pixels))
@@ -202,15 +208,10 @@ class Pipeline:
         return self.extract(pixels), pixels
 
     def _check_origin(self, features: FeatureMap) -> None:
-        """Raise InputError if another pipeline extracted the features: other ones, or on another device."""
+        """Raise InputError if a pipeline with other features extracted these."""
         if features.origin and features.origin != self._origin:
             raise InputError(
                 f"these features are {features.origin}, and this pipeline's are {self._origin}: extract them with it"
-            )
-        if features.descriptors.device.type != self.device.type:
-            raise InputError(
-                f"these features are on the device {features.descriptors.device}, and this pipeline computes on "
-                f"{self.device}: extract them with it"
             )
 
     @property

@@ -211,7 +211,7 @@ def test_features_of_another_pipeline_are_refused(images: tuple[torch.Tensor, to
     with pytest.raises(geomatch.GeomatchError, match="features of 8 and 4 channels cannot be matched"):
         pipeline.match(wider, features)
     elsewhere = replace(features, descriptors=features.descriptors.to("meta"))
-    with pytest.raises(geomatch.GeomatchError, match="on the device meta, and this pipeline computes on cpu"):
+    with pytest.raises(geomatch.GeomatchError, match="features on the devices meta and cpu cannot be matched"):
         pipeline.match(elsewhere, features)
 
 
@@ -344,3 +344,24 @@ def test_match_of_features_asks_for_its_images(images: tuple[torch.Tensor, torch
 
 def to_array(image: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"flow": np.zeros((2, 4, 6))}, "flow must be a tensor, not ndarray"),
+        ({"confidence": torch.ones(4, 5)}, r"confidence \(4, 5\) does not fit a source of \(4, 6\)"),
+        ({"valid": None}, "valid must be a tensor, not NoneType"),
+        ({"source_size": (4, 7)}, r"flow \(2, 4, 6\) does not fit"),
+    ],
+)
+def test_correspondence_checks_its_parts(changes: dict[str, Any], said: str) -> None:
+    parts = {"flow": torch.zeros(2, 4, 6), "confidence": torch.ones(4, 6), "valid": torch.ones(4, 6).bool()}
+    with pytest.raises(geomatch.GeomatchError, match=said):
+        Correspondence(**{**parts, "source_size": (4, 6), "target_size": (4, 6), **changes})
+
+
+def test_feature_map_checks_its_parts() -> None:
+    for descriptors, grid in ((np.ones((1, 2, 3)), Grid.over((20, 30), 2, 3)), (torch.ones(1, 2, 3), None)):
+        with pytest.raises(geomatch.GeomatchError, match="descriptors must be a tensor"):
+            FeatureMap(descriptors, (20, 30), grid)  # type: ignore[arg-type]
