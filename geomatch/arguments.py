@@ -54,9 +54,9 @@ def pixels_of(image: Image) -> Tensor:
         case Pillow.Image():
             pixels = _pixels_of_picture(image)
         case np.ndarray(dtype=np.uint8, ndim=2):
-            pixels = torch.from_numpy(image.copy()).expand(3, -1, -1)
+            pixels = torch.from_numpy(np.array(image)).expand(3, -1, -1)
         case np.ndarray(dtype=np.uint8, shape=(_, _, 3)):
-            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         case Tensor(dtype=torch.uint8, shape=(3, _, _)):
             pixels = image
         case _:

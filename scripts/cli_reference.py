@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from geomatch.cli.app import app
+from geomatch.cli.usage import hide_types
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 
@@ -26,6 +27,7 @@ Every command and option. `make reference` writes this page from the commands th
 def cli_reference() -> str:
     """The page in Markdown."""
     root = typer.main.get_command(app)
+    hide_types(root)
     commands = list(_commands(typer.Context(root, info_name="geomatch", **root.context_settings)))
     index = (_wrapped(f"* [`{each.command_path}`]({_anchor(each)}): {_summary(each)}") for each in commands)
     return "\n".join([HEAD, *index, *map(_section, commands)]) + "\n"

@@ -33,15 +33,17 @@ class TrainingOptions:
     """The values of the options that both training commands have. settings: texts NAME=VALUE."""
 
     data: Annotated[
-        list[Path], typer.Option(help="Folder of photographs, folder of .tar shards, or one shard; repeatable.")
+        list[Path],
+        typer.Option(metavar="PATH", help="Folder of photographs, folder of .tar shards, or one shard; repeatable."),
     ]
     init: Annotated[
         list[Path],
         typer.Option(
-            help="Pretrained trunk to start from (safetensors), given once for each part of it; or weights of geomatch."
+            metavar="FILE",
+            help="Pretrained trunk to start from (safetensors), given once for each part of it; or geomatch's weights.",
         ),
     ]
-    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")]
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write (safetensors).")]
     preset: Annotated[
         Recipe, typer.Option(help="Settings of the shipped weights, or of the paper; options change them.")
     ] = Recipe.shipped

@@ -25,7 +25,7 @@ def run_typer(app: typer.Typer) -> int:
         KeyboardInterrupt: for Ctrl-C.
     """
     command = typer.main.get_command(app)
-    _hide_types(command)
+    hide_types(command)
     try:
         status = command(prog_name="geomatch", standalone_mode=False)
     except typer.Abort as error:
@@ -49,14 +49,14 @@ def _sentence(error: Any) -> str:
     return f"{first.lower()}{rest}{where}"
 
 
-def _hide_types(command: Any) -> None:
+def hide_types(command: Any) -> None:
     """Leave the types of arguments and flags out of the help of a command and its subcommands: <list[Path]>, <bool>."""
     for parameter in command.params:
         if parameter.param_type_name == "argument" or getattr(parameter, "is_flag", False):
             parameter.display_type_rich = _nothing
     for each in getattr(command, "commands", {}).values():
-        _hide_types(each)
+        hide_types(each)
 
 
-def _nothing(ctx: object) -> None:  # noqa: ARG001
-    return None
+def _nothing(ctx: object) -> str:  # noqa: ARG001
+    return ""

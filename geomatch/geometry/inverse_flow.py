@@ -10,6 +10,7 @@ _STEPS = 3
 _LONGEST_STEP = 2.0  # pixels of the source: near a fold the derivatives of a flow mean nothing further away
 
 
+@np.errstate(all="ignore")  # a flow may hold NaN, and the derivatives at a fold are no help
 def invert_flow(
     flow: NDArray[np.float32], confidence: NDArray[np.float32], target_size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -29,7 +29,11 @@ WHOLE, CENTRED = (0.0, 0.0, 1.0, 1.0), (0.15, 0.15, 0.85, 0.85)
 def crops(
     data: Annotated[
         list[Path],
-        typer.Option(help="Folder of images, folder of .tar shards, or one shard; repeatable.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="Folder of images, folder of .tar shards, or one shard; repeatable.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Table to write (CSV).", show_default=False)],
     weights: WeightsFile = None,

@@ -63,12 +63,13 @@ def introspection(
         typer.Option(
             "--teacher",
             "--classifier",
+            metavar="FILE",
             help="A teacher of similarities beside the initial trunk (safetensors): ImageNet MobileNet v1 (Keras' "
             "names) or a vision transformer (timm's); repeatable.",
         ),
     ] = None,
     crops: Annotated[
-        Path | None, typer.Option(help="Table of `geomatch crops`: learn only from the boxes in it.")
+        Path | None, typer.Option(metavar="FILE", help="Table of `geomatch crops`: learn only from the boxes in it.")
     ] = None,
     val: Annotated[
         list[str] | None,
