@@ -17,11 +17,14 @@ from geomatch.evaluation.metrics.calibration import (
     sparsification,
 )
 from geomatch.evaluation.metrics.regions import REGION_THRESHOLDS, area_under_curve
+from geomatch.evaluation.metrics.side import seen_from_opposite_sides
 from geomatch.evaluation.prediction import LARGEST_K, Prediction, Values
 from geomatch.evaluation.protocols import Average, Protocol, default_protocol
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 CONFIDENCE_ALPHA = 0.1
+SIDES: Mapping[bool | None, str] = {False: "same side", True: "opposite sides"}
+"""Groups of pairs by `seen_from_opposite_sides`."""
 CURVE_ALPHAS = tuple(step / 100 for step in range(31))
 
 
@@ -220,11 +223,14 @@ class Scoreboard:
         return np.array([pair.category for pair in self.pairs])
 
     def _groups(self) -> dict[str, NDArray[np.intp]]:
-        """Indices of the pairs of each category, then of each group."""
+        """Indices of the pairs of each category, of each group, and of either side if there are pairs of both."""
         categories = self._categories()
         groups = np.array([pair.group or "" for pair in self.pairs])
         named = [(name, categories == name) for name in sorted(set(categories.tolist()))]
         named += [(name, groups == name) for name in sorted(set(groups.tolist()) - {""}, reverse=True)]
+        sides = [seen_from_opposite_sides(pair.source_points, pair.target_points) for pair in self.pairs]
+        if {True, False} <= set(sides):
+            named += [(name, np.array([side is opposite for side in sides])) for opposite, name in SIDES.items()]
         return {name: np.flatnonzero(members) for name, members in named}
 
     def _table(self, columns: Sequence[tuple[Values, Values]]) -> RatioTable:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_results_include_groups() -> None:
         "across": 1,
     }
     assert per_image.per_class["across"].pck == 0.5
+
+
+def test_results_include_sides_if_pairs_differ_in_them() -> None:
+    one_side = make_board(*BOARD, ("cat", None, [True, True, False]))
+    assert "same side" not in one_side.results()[0].per_class
+    pairs = [replace(one_side.pairs[1], target_points=CORNERS * [-1, 1]), *one_side.pairs]
+    board = Scoreboard("pf-willow", pairs, one_side.protocols)
+    for pair in pairs:
+        found = pair.target_points
+        board.add(Prediction((100, 200), (100, 200), found, found, np.ones(len(found))))
+    assert {name: score.pairs for name, score in board.results()[0].per_class.items() if "side" in name} == {
+        "same side": 2,  # two of the pairs have only two keypoints
+        "opposite sides": 1,
+    }
 
 
 def test_results_ignore_pairs_without_keypoints() -> None:

@@ -18,7 +18,7 @@ from geomatch.evaluation.results import Evaluation, Measure, Result, Score
 from geomatch.visualize.charts import series_class
 from geomatch.visualize.markup import Markup, element, joined
 
-GROUPS = ("within", "across")
+GROUPS = ("within", "across", "same side", "opposite sides")
 """Keys of ``per_class`` that are groups of classes."""
 _ALL = "all"
 
