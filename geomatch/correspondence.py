@@ -58,6 +58,8 @@ class FeatureMap(TensorValue):
         Introspection); None if the extractor has none.
     calibration: the constants of the confidence model for matches of these features.
     origin: what extracted them, as `Pipeline.extract` notes it; "" if that is not known.
+    mirrored: the features of the image flipped left to right, in the frame of the flipped image; None if they were not
+        extracted.
 
     Raises InputError if the descriptors do not fit the grid.
 
@@ -72,6 +74,7 @@ class FeatureMap(TensorValue):
     inverse_confidence: Tensor | None = None
     calibration: ConfidenceModel = ConfidenceModel()
     origin: str = ""
+    mirrored: FeatureMap | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.descriptors, Tensor) and isinstance(self.grid, Grid)):
@@ -82,10 +85,21 @@ class FeatureMap(TensorValue):
     @property
     def nbytes(self) -> int:
         """The memory that its tensors take, those of a subclass included."""
-        return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor))
+        return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor | FeatureMap))
+
+    def flipped(self) -> FeatureMap:
+        """The same descriptors, without ``mirrored``, where their cells lie on the image flipped left to right."""
+        sigma = self.inverse_confidence
+        return replace(
+            self,
+            descriptors=self.descriptors.flip(-1),
+            grid=self.grid.flipped(self.image_size[1]),
+            inverse_confidence=None if sigma is None else sigma.flip(-1),
+            mirrored=None,
+        )
 
     def read_on(self, grid: Grid) -> FeatureMap:
-        """The features interpolated bilinearly at the cells of another grid over the same image."""
+        """The features, without ``mirrored``, interpolated bilinearly at the cells of another grid over the image."""
         cells = self.grid.to_cells(grid.centres(self.descriptors.device)).reshape(1, *grid.shape, 2)
         sigma = self.inverse_confidence
         return replace(
@@ -93,11 +107,16 @@ class FeatureMap(TensorValue):
             descriptors=F.normalize(read_cells(self.descriptors[None], cells)[0], dim=0),
             grid=grid,
             inverse_confidence=None if sigma is None else read_cells(sigma[None, None], cells)[0, 0],
+            mirrored=None,
         )
 
     def upsampled(self, factor: int) -> FeatureMap:
         """The features interpolated bilinearly onto a grid ``factor`` times finer along either axis."""
-        return self if factor == 1 else self.read_on(self.grid.upsampled(factor))
+        if factor == 1:
+            return self
+        return replace(
+            self.read_on(self.grid.upsampled(factor)), mirrored=self.mirrored and self.mirrored.upsampled(factor)
+        )
 
     def pooled(self, factor: int) -> FeatureMap:
         """The features averaged over ``factor`` x ``factor`` cells, over fewer at the lower and right edge."""
@@ -136,6 +155,17 @@ class RegionMatches(TensorValue):
         return RegionMatches(self.source[matched], self.target[matched], self.score[matched])
 
 
+@dataclass(frozen=True)
+class MirrorChoice:
+    """Whether a pair was matched with its source flipped left to right.
+
+    probability: that this matches better, in [0, 1]; None if it was not asked.
+    """
+
+    mirrored: bool
+    probability: float | None = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class MappedPoints(TensorValue):
     """Where points of a source image lie in a target, as `Correspondence.map_points` finds them.
@@ -160,6 +190,8 @@ class Correspondence(TensorValue):
         confidence is at least the pipeline's minimum.
     source_size, target_size: (height, width) in pixels.
     regions: the matched boxes that the flow was computed from, if the matcher matches boxes.
+    mirror: whether the pair was matched with its source flipped; None if that was ruled out. All of the above is in
+        the frame of the images as given.
 
     Raises InputError if flow, confidence or validity do not fit the source's size.
     """
@@ -170,6 +202,7 @@ class Correspondence(TensorValue):
     source_size: tuple[int, int]
     target_size: tuple[int, int]
     regions: RegionMatches | None = None
+    mirror: MirrorChoice | None = None
 
     def __post_init__(self) -> None:
         size = tuple(self.source_size)
@@ -235,6 +268,7 @@ class Correspondence(TensorValue):
             torch.from_numpy(mapped.valid.reshape(self.target_size) & (distance <= _INVERSE_TOLERANCE)).to(device),
             self.target_size,
             self.source_size,
+            mirror=self.mirror,
         )
 
     def warp_mask(self, mask: Mask) -> NDArray[np.bool_]:

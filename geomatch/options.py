@@ -54,6 +54,14 @@ class Preset(StrEnum):
     precise = "precise"
 
 
+class Mirror(StrEnum):
+    """Whether the source is flipped left to right before it is matched. ``auto`` decides it for each pair."""
+
+    off = "off"
+    auto = "auto"
+    on = "on"
+
+
 class FlowFormat(StrEnum):
     """File formats of a flow field."""
 

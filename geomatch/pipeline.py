@@ -22,7 +22,7 @@ from geomatch.arguments import (
     refuse_unknown_keywords,
     whole_number_of,
 )
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import FeatureMap, MirrorChoice
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.disk_cache import CachedFeatures
@@ -31,7 +31,8 @@ from geomatch.features.weights import features_of
 from geomatch.matching.base import MatchContext, Matcher, TargetPoints
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.load import load_matcher
-from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Precision, Preset, PresetSettings
+from geomatch.matching.mirror import MirrorModel, choose_mirror, flip_source, flip_target
+from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Mirror, Precision, Preset, PresetSettings
 from geomatch.registry import MATCHERS
 from geomatch.result import Match
 from geomatch.runtime.device import find_device
@@ -62,6 +63,7 @@ class Pipeline:
             are interpolated to a whole multiple of their grid.
         max_bytes: bound on the memory that matching takes, features and result excluded.
         densification: how target points become flow.
+        mirror, mirror_model: whether sources are flipped left to right, and the rule by which "auto" decides.
         device: where features and matches are computed.
     """
 
@@ -104,6 +106,7 @@ class Pipeline:
         self.device = find_device(device if isinstance(device, torch.device) else choice_of(Device, "device", device))
         self.cells, self.max_bytes = settings.cells, whole_number_of("max_memory", max_memory)
         self.densification = Densification(min_confidence=min_confidence)
+        self.mirror, self.mirror_model = Mirror.off, MirrorModel()
         with standard_torch_state(), torch.random.fork_rng(devices=[]):  # layers draw weights before theirs are read
             self._set_matcher(matcher or settings.matcher, parameters)
             extractor = self._load_features(features, settings, weights, choice_of(Precision, "precision", precision))
@@ -128,14 +131,31 @@ class Pipeline:
         other._set_matcher(matcher, parameters)
         return other
 
+    def with_mirror(self, mirror: str) -> Pipeline:
+        """A pipeline that may flip the source of a pair left to right for matching; the network is shared.
+
+        Results are in the frame of the images as given.
+
+        Args:
+            mirror: "on" flips every source, "auto" decides it for each pair, "off" flips none.
+
+        Raises:
+            GeomatchError: if the value is unknown.
+        """
+        other = copy(self)
+        other.mirror = choice_of(Mirror, "mirror", mirror)
+        return other
+
     @standard_torch_state()
-    def extract(self, image: Image) -> FeatureMap:
+    def extract(self, image: Image, mirror: str | None = None) -> FeatureMap:
         """Extract an image's features; pass them to `match` in place of the image.
 
         They fit this pipeline, and others with the same features, preset, device and kind of matcher.
 
         Args:
             image: see `Image`.
+            mirror: "off" leaves out the features of the flipped image, which only the source of a pair needs; by
+                default as the pipeline's.
 
         Returns:
             Features on the pipeline's device, with what the matcher reads of the image itself.
@@ -146,11 +166,17 @@ class Pipeline:
         """
         pixels = pixels_of(image)
         with self._extracting, explain_out_of_memory():
-            return self.prepare(replace(self.extractor(pixels), origin=self._origin), pixels)
+            features = replace(self.extractor(pixels), origin=self._origin)
+            if choice_of(Mirror, "mirror", mirror or self.mirror) is not Mirror.off:
+                features = replace(features, mirrored=self.extractor(pixels.flip(-1)))
+            return self.prepare(features, pixels)
 
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
         """Add what the matcher reads of the image (3, H, W) uint8 itself to features of another matcher's pipeline."""
-        return self.matcher.prepare(features, image)
+        prepared = self.matcher.prepare(features, image)
+        if features.mirrored is None:
+            return prepared
+        return replace(prepared, mirrored=self.matcher.prepare(features.mirrored, image.flip(-1)))
 
     @standard_torch_state()
     def match(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Match:
@@ -169,7 +195,7 @@ class Pipeline:
         """
         with self._matched(source, target) as pair:
             found = densify(pair.context, pair.forward, pair.backward, self.densification)
-            return Match.of(found, *pair.images)
+            return Match.of(flip_source(found, pair.choice), *pair.images)
 
     @standard_torch_state()
     def match_both_ways(self, source: Image | FeatureMap, target: Image | FeatureMap) -> tuple[Match, Match]:
@@ -177,13 +203,14 @@ class Pipeline:
         with self._matched(source, target) as pair:
             found = densify(pair.context, pair.forward, pair.backward, self.densification)
             back = densify(pair.context.reversed, pair.backward, pair.forward, self.densification)
+            found, back = flip_source(found, pair.choice), flip_target(back, pair.choice)
             return Match.of(found, *pair.images), Match.of(back, *reversed(pair.images))
 
     @contextmanager
     def _matched(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Iterator[_MatchedPair]:
         """A pair and its target points both ways, while no other thread is matching."""
         with explain_out_of_memory():
-            (first, source_pixels), (second, target_pixels) = self._read(source), self._read(target)
+            (first, source_pixels), (second, target_pixels) = self._read(source), self._read(target, Mirror.off)
             if len(first.descriptors) != len(second.descriptors):
                 raise InputError(
                     f"features of {len(first.descriptors)} and {len(second.descriptors)} channels cannot be matched: "
@@ -195,17 +222,21 @@ class Pipeline:
                     f"features on the devices {devices[0]} and {devices[1]} cannot be matched: extract both with this "
                     "pipeline"
                 )
-            context = MatchContext(*self.upsample(first, second), self.max_bytes)
+            first, second = self.upsample(first, second)
             with self._matching:
-                yield _MatchedPair(context, *self.matcher(context), (source_pixels, target_pixels))
+                choice = choose_mirror(first, second, self.mirror, self.mirror_model, self.max_bytes)
+                if choice and choice.mirrored and first.mirrored:
+                    first = first.mirrored
+                context = MatchContext(first, second, self.max_bytes)
+                yield _MatchedPair(context, *self.matcher(context), (source_pixels, target_pixels), choice)
 
-    def _read(self, image: Image | FeatureMap) -> tuple[FeatureMap, Tensor | None]:
+    def _read(self, image: Image | FeatureMap, mirror: Mirror | None = None) -> tuple[FeatureMap, Tensor | None]:
         """An image's features, and its pixels (3, H, W) uint8, which are not known if the features were given."""
         if isinstance(image, FeatureMap):
             self._check_origin(image)
             return image, None
         pixels = pixels_of(image)
-        return self.extract(pixels), pixels
+        return self.extract(pixels, mirror), pixels
 
     def _check_origin(self, features: FeatureMap) -> None:
         """Raise InputError if a pipeline with other features extracted these."""
@@ -278,17 +309,20 @@ class Pipeline:
                 "min_confidence": self.densification.min_confidence,
             },
             "device": self.device.type,
+            **({} if self.mirror is Mirror.off else {"mirror": self.mirror, "mirror_model": asdict(self.mirror_model)}),
         }
 
 
 @dataclass(frozen=True)
 class _MatchedPair:
-    """A pair, its target points both ways, and its images (3, H, W) uint8 where they were given."""
+    """A pair, its target points both ways, its images (3, H, W) uint8 where they were given, and whether its source is
+    flipped in the context and the points."""
 
     context: MatchContext
     forward: TargetPoints
     backward: TargetPoints
     images: tuple[Tensor | None, Tensor | None]
+    choice: MirrorChoice | None
 
 
 @refuse_unknown_keywords

@@ -15,7 +15,7 @@ from geomatch.cli.options import PipelineOptions
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid
-from geomatch.options import DEFAULT_MAX_MEMORY, PresetSettings
+from geomatch.options import DEFAULT_MAX_MEMORY, Mirror, PresetSettings
 from geomatch.pipeline import Pipeline
 
 CELL = 4
@@ -34,8 +34,8 @@ class Colours(FeatureExtractor):
         return FeatureMap(F.normalize(torch.cat((angle.cos(), angle.sin())), dim=0), size, grid)
 
 
-def stub_pipeline() -> Pipeline:
-    return Pipeline(features=Colours(), matcher="nn", preset=PresetSettings(cells=1), device="cpu")
+def stub_pipeline(mirror: Mirror = Mirror.off) -> Pipeline:
+    return Pipeline(features=Colours(), matcher="nn", preset=PresetSettings(cells=1), device="cpu").with_mirror(mirror)
 
 
 def match_features(
@@ -85,4 +85,4 @@ def build_stub(options: PipelineOptions) -> Pipeline:
         device="cpu",
         min_confidence=options.min_confidence,
         cache=options.cache,
-    )
+    ).with_mirror(options.mirror)

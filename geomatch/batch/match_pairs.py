@@ -24,6 +24,7 @@ from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import check_new_folder, clear_unfinished
 from geomatch.io.images import InputImage, read_image
 from geomatch.io.names import unique_names
+from geomatch.options import Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.result import flow_files, picture_files
 from geomatch.runtime.feature_cache import FeatureCache
@@ -108,6 +109,7 @@ class PairMatcher:
         # Pixels are needed again for the pictures only, and reading them again is quicker than extracting again.
         self.images = FeatureCache(self._read, schedule, IMAGE_BYTES if outputs.pictures else 0)
         self.features = FeatureCache(self._extract, schedule)
+        self._sources = {pair.source for pair in pairs}
         self._sha256_of = cache(sha256_of)
 
     @cached_property
@@ -159,7 +161,8 @@ class PairMatcher:
     def _extract(self, path: Path) -> ExtractedImage:
         image, pipeline = self.images.get(path), self.pipeline
         with self.timer.stage("features"):
-            return ExtractedImage((path, image.sha256), pipeline.extract(image.pixels))
+            mirror = None if path in self._sources else Mirror.off
+            return ExtractedImage((path, image.sha256), pipeline.extract(image.pixels, mirror))
 
     def _complete(self, pair: ImagePair) -> Record | None:
         try:

@@ -47,7 +47,17 @@ def match_outcome(source: HashedFile, target: HashedFile, pipeline: Pipeline, co
         **settings_record(pipeline),
         "valid_share": round(float(correspondence.valid.float().mean()), 4),
         "mean_confidence": round(float(correspondence.confidence.mean()), 4),
+        **mirror_record(correspondence),
     }
+
+
+def mirror_record(correspondence: Correspondence) -> Record:
+    """Whether the source was flipped, and the probability that this is better; empty if flipping was ruled out."""
+    choice = correspondence.mirror
+    if choice is None:
+        return {}
+    probability = None if choice.probability is None else round(choice.probability, 4)
+    return {"mirrored": choice.mirrored, "mirror_probability": probability}
 
 
 def match_record(

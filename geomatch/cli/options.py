@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.errors import InputError
-from geomatch.options import PRESETS, Device, Precision, Preset
+from geomatch.options import PRESETS, Device, Mirror, Precision, Preset
 from geomatch.registry import FEATURES, MATCHERS, Registry
 
 if TYPE_CHECKING:
@@ -86,6 +86,13 @@ MinConfidence = Annotated[
         min=0, max=1, metavar="P", help="Confidence that a match needs to be valid.", rich_help_panel=MATCHING
     ),
 ]
+MirrorMode = Annotated[
+    Mirror,
+    typer.Option(
+        help="Flip the source left to right for matching; auto decides it for each pair, by confidence.",
+        rich_help_panel=MATCHING,
+    ),
+]
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=PERFORMANCE)]
 PrecisionChoice = Annotated[
     Precision,
@@ -128,6 +135,7 @@ class PipelineOptions:
     matcher: MatcherName = None
     parameters: Parameters = None
     weights: WeightsFile = None
+    mirror: MirrorMode = Mirror.off
     min_confidence: MinConfidence = 0.0
     device: DeviceChoice = Device.auto
     precision: PrecisionChoice = Precision.auto
@@ -139,7 +147,9 @@ class PipelineOptions:
         from geomatch.pipeline import Pipeline
 
         parsed = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
-        return Pipeline(**vars(self) | parsed)
+        options = vars(self) | parsed
+        mirror = options.pop("mirror")
+        return Pipeline(**options).with_mirror(mirror)
 
     def typed_parameters(self, matcher: str | None) -> dict[str, object]:
         """The values of ``--set``, of the types of the parameters of a matcher, by default the preset's."""

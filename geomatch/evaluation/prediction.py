@@ -100,6 +100,9 @@ def predict(
     if pair.parts is not None:
         in_source, in_target = pair.parts()
         measures["part IoU"] = dense.weighted_part_iou(correspondence.warp_mask(in_target), in_source)
+    if correspondence.mirror is not None:
+        measures["mirrored"] = float(correspondence.mirror.mirrored)
+        measures["mirror probability"] = correspondence.mirror.probability or measures["mirrored"]
     if options.regions:
         pcr, miou = _region_curves(pair, correspondence)
     mapped = correspondence.map_points(pair.source_points)

@@ -23,6 +23,7 @@ from geomatch.evaluation.protocols import Direction, Protocol
 from geomatch.evaluation.results import Evaluation
 from geomatch.evaluation.scoreboard import Scoreboard
 from geomatch.io.predictions import PredictionStore
+from geomatch.options import Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.runtime.feature_cache import FeatureCache
 from geomatch.runtime.plugins import source_sha256
@@ -79,7 +80,7 @@ def run(
         for pipeline in pipelines:
             store = _open_store(selection_file(cache, dataset, pipeline), fresh=fresh) if cache else None
             selections.append(_Selection(dataset, pipeline, protocols, options, store))
-        features = _Features(dataset.pairs, selections)
+        features = _Features(dataset.pairs, selections, options)
         for index, pair in enumerate(dataset.pairs):
             maps = features.pair_features(pair) if index in features.missing else None
             for selection in selections:
@@ -98,11 +99,14 @@ def run(
 class _Features:
     """The features of the pairs that at least one selection has no cached prediction of."""
 
-    def __init__(self, pairs: Sequence[AnnotatedPair], selections: Sequence[_Selection]) -> None:
+    def __init__(
+        self, pairs: Sequence[AnnotatedPair], selections: Sequence[_Selection], options: PredictionOptions
+    ) -> None:
         self.watch = Timer()
         self.pipelines = [selection.pipeline for selection in selections]
         self.missing = set[int]().union(*(selection.missing for selection in selections))
         used = [pairs[index] for index in sorted(self.missing)]
+        self.sources = {image for pair in used for image in (pair.source, *((pair.target,) * options.backward))}
         self.cache = FeatureCache(self._extract, [image for pair in used for image in (pair.source, pair.target)])
 
     def pair_features(self, pair: AnnotatedPair) -> tuple[FeatureMap, FeatureMap]:
@@ -112,7 +116,7 @@ class _Features:
         with self.watch.stage("reading"):
             pixels = image.load()
         with self.watch.stage("extraction"):
-            features = self.pipelines[0].extract(pixels)
+            features = self.pipelines[0].extract(pixels, None if image in self.sources else Mirror.off)
             for pipeline in self.pipelines[1:]:
                 features = pipeline.prepare(features, pixels)
             return features

@@ -46,6 +46,8 @@ MEASURES: Mapping[str, MeasureInfo] = {
     "part IoU": MeasureInfo("transferred parts, weighted by the area of their union"),
     "PCR AuC": MeasureInfo("area under the share of regions with 1 - IoU below a threshold, over the threshold"),
     "mIoU@k AuC": MeasureInfo("mean over k to 100 of the IoU of the k most confident regions"),
+    "mirrored": MeasureInfo("pairs matched with the source flipped left to right"),
+    "mirror probability": MeasureInfo("probability that a pair matches better with the source flipped"),
     "AUSE": MeasureInfo("area between the sparsification curve and the best possible one", better="lower"),
     "ECE": MeasureInfo("mean gap between confidence and share correct at alpha = .1", better="lower"),
     "confident half": MeasureInfo("share correct at alpha = .1 among the more confident half"),

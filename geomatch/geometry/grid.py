@@ -82,6 +82,15 @@ class Grid:
             pitch=(self.pitch[0] * factor, self.pitch[1] * factor),
         )
 
+    def flipped(self, width: int) -> Grid:
+        """The same grid on the image, ``width`` pixels wide, flipped left to right.
+
+        >>> Grid(1, 3, origin=(2.0, 0.0), pitch=(4.0, 4.0)).flipped(20).origin  # centres at 2, 6, 10 become 17, 13, 9
+        (9.0, 0.0)
+        """
+        last = self.origin[0] + self.pitch[0] * (self.width - 1)
+        return Grid(self.height, self.width, (width - 1 - last, self.origin[1]), self.pitch)
+
     def cells(self, device: torch.device | str = "cpu") -> Tensor:
         """Coordinates (x, y) of every cell in row-major order: (height * width, 2) float32, in cells."""
         index = torch.arange(self.height * self.width, device=device)

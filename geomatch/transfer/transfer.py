@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geomatch.annotations import Box, Instance, Keypoints, Region, Visibility
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.options import AnnotationKind
+from geomatch.options import AnnotationKind, Mirror
 from geomatch.pipeline import Pipeline
 
 LOW_CONFIDENCE = 0.3
@@ -150,9 +150,8 @@ class InstanceTransfer:
 
     def __call__(self, image: Tensor) -> list[Instance]:
         """The instances found on an image (3, H, W) uint8. Raises OutOfMemoryError."""
-        features = self.pipeline.extract(image)
         if self.kind is AnnotationKind.keypoints:
-            forward = self.pipeline.match(self.reference, features)
+            forward = self.pipeline.match(self.reference, self.pipeline.extract(image, Mirror.off))
             return transfer_keypoints(self.instances, forward, self.min_confidence)
-        backward = self.pipeline.match(features, self.reference)
+        backward = self.pipeline.match(self.pipeline.extract(image), self.reference)
         return transfer_regions(self.instances, backward, self.min_confidence)

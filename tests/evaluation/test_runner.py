@@ -81,6 +81,23 @@ def test_run_extracts_each_image_once(dataset: PairDataset) -> None:
     assert scores(outcomes[1]) == scores(evaluate(dataset, None, "hough", protocol=EVERY)[0])
 
 
+def test_run_mirrored_extracts_flipped_sources_once_and_says_so(dataset: PairDataset, tmp_path: Path) -> None:
+    pairs = PairDataset("pf-willow", "test", [pair for pair in dataset.pairs if pair.source.name == "0.png"])
+    protocols = find_protocols("pf-willow", [DEFAULT])
+    for mirror, calls in (("off", 3), ("auto", 4), ("on", 4)):
+        pipeline = make_pipelines("nn")[0].with_mirror(mirror)
+        (first,), (cached,) = (run(pairs, [pipeline], protocols, cache=tmp_path / "cache") for _ in range(2))
+        assert pipeline.extractor.calls == calls
+        assert scores(first) == scores(cached)
+        measured = {measure.name: measure for measure in first.evaluation.measures}
+        assert ("mirrored" in measured) is ("mirror probability" in measured) is (mirror != "off")
+        if mirror == "on":
+            assert measured["mirrored"].per_pair == measured["mirror probability"].per_pair == [1.0, 1.0]
+        if mirror == "auto":
+            flipped = [probability > 0.5 for probability in measured["mirror probability"].per_pair]
+            assert measured["mirrored"].per_pair == flipped
+
+
 def test_run_reuses_cached_predictions(dataset: PairDataset, tmp_path: Path) -> None:
     first, second = (evaluate(dataset, tmp_path / "cache")[0] for _ in range(2))
     assert (first.evaluation.reused, second.evaluation.reused) == (0, 6)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from geomatch.annotations import Box, Instance, Keypoints, Region, Visibility, named_keypoints
 from geomatch.correspondence import Correspondence
-from geomatch.options import AnnotationKind
+from geomatch.options import AnnotationKind, Mirror
 from geomatch.transfer.transfer import InstanceTransfer, fit_box, match_box, transfer_keypoints, transfer_regions
 from tests.stub import picture, stub_pipeline, to_tensor
 
@@ -177,8 +177,10 @@ INSTANCES = {
 
 
 @pytest.mark.parametrize("kind", AnnotationKind)
-def test_instance_transfer_to_the_reference_itself(kind: AnnotationKind) -> None:
-    pipeline, image = stub_pipeline(), to_tensor(picture(120, 160))
+@pytest.mark.parametrize("mirror", Mirror)
+def test_instance_transfer_to_the_reference_itself(kind: AnnotationKind, mirror: Mirror) -> None:
+    """The stub's features are the same on both sides, so flipping must change nothing."""
+    pipeline, image = stub_pipeline(mirror), to_tensor(picture(120, 160))
     (found,) = InstanceTransfer(pipeline, pipeline.extract(image), [INSTANCES[kind]], kind)(image)
     was = INSTANCES[kind].shape
     if isinstance(was, Keypoints):

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 COLUMNS = ("x", "y")
 
 
-@pipeline_options(*["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory"])
+@pipeline_options(
+    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "mirror"]
+)
 def at(
     source: Annotated[Path, typer.Argument(help="The image with the points.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="The image in which to find them.", show_default=False)],
@@ -42,6 +44,7 @@ def at(
     Prints one line of JSON per point, in the order given: x and y in SOURCE, to_x and to_y in TARGET, in pixels with
     pixel centres at integers; confidence; valid; and the other columns of the points' table.
     """
+    from geomatch.batch.match_record import mirror_record
     from geomatch.io.images import load_image
 
     rows = _rows(point or [], points)
@@ -51,14 +54,15 @@ def at(
         status.update("loading weights")
         loaded = pipeline.build()
         status.update("matching")
-        mapped = loaded.match(*images).map_points(places)
+        found = loaded.match(*images)
+        mapped, mirror = found.map_points(places), mirror_record(found)
     results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
     for row, (x, y), (to_x, to_y), confidence, valid in zip(rows, *(each.tolist() for each in results), strict=True):
         others = {name: text for name, text in row.fields.items() if name not in COLUMNS}
         record = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "confidence": confidence, "valid": valid}
         note = "" if valid else ", not valid"
         summary = f"{x:g}, {y:g}  ->  {to_x:.1f}, {to_y:.1f}   confidence {confidence:.2f}{note}"
-        print_record(others | record, summary)
+        print_record(others | record | mirror, summary)
 
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:

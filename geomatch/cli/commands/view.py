@@ -14,7 +14,8 @@ from geomatch.errors import InputError
 
 
 @pipeline_options(
-    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "min_confidence"]
+    *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
+    *["max_memory", "min_confidence", "mirror"],
 )
 def view(
     source: Annotated[Path, typer.Argument(help="The first picture.", show_default=False)],
@@ -36,6 +37,7 @@ def view(
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.batch.match_record import Outputs, match_outcome
     from geomatch.io.atomic import write_atomically
+    from geomatch.matching.mirror import matched_source
     from geomatch.runtime.timer import Timer
     from geomatch.visualize.pair_view.page import view_page
 
@@ -46,15 +48,14 @@ def view(
         pair = ImagePair(source, target, page_file)
         matcher = PairMatcher([pair], pipeline.build, Outputs((), pictures=True), timer=timer)
         first, second = matcher.extract(pair)
-        features = first.features, second.features
         with timer.stage("matching"):
-            both_ways = matcher.pipeline.match_both_ways(*features)
+            both_ways = matcher.pipeline.match_both_ways(first.features, second.features)
         record = match_outcome(first.file, second.file, matcher.pipeline, both_ways[0])
         with timer.stage("drawing"):
             page = view_page(
                 [source.name, target.name],
                 [matcher.images.get(image).pixels for image in pair.images],
-                matcher.pipeline.upsample(*features),
+                matcher.pipeline.upsample(matched_source(first.features, both_ways[0].mirror), second.features),
                 both_ways,
                 _facts(record),
             ).encode(errors="replace")  # file names need not be text
@@ -78,6 +79,7 @@ def _facts(record: dict[str, object]) -> list[str]:
     return [
         f"{record['valid_share']:.0%} of the source matched validly",
         f"mean confidence {record['mean_confidence']:.2f}",
+        *(["the source was flipped left to right for matching"] if record.get("mirrored") else []),
         f"{record['features']}, {record['matcher']}, {record['preset']}",
         f"geomatch {record['version']}",
     ]
