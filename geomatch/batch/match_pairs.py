@@ -21,7 +21,7 @@ from geomatch.batch.match_record import (
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
-from geomatch.io.atomic import check_new_folder, clear_unfinished
+from geomatch.io.atomic import check_new_folder
 from geomatch.io.images import InputImage, read_image
 from geomatch.io.names import unique_names
 from geomatch.options import Mirror
@@ -71,19 +71,18 @@ def assign_folders(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Ima
 
 
 def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool) -> None:
-    """Make ``folder``, and delete unfinished results of these pairs there; other processes may write other pairs.
+    """Make ``folder``, and delete unfinished results of earlier processes there; others may write other pairs now.
 
     Raises InputError if ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
     """
     check_new_folder(folder, overwrite=True)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = {pair.folder.name for pair in pairs}
     if not overwrite and (taken := sorted({entry.name for entry in folder.iterdir()} & names)):
         raise InputError(
             f"{folder}: holds {taken[0]} already; go on there with --resume, do all again with --overwrite, "
             "or give another folder with -o"
         )
-    clear_unfinished(folder, names.__contains__)
 
 
 class PairMatcher:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
+from geomatch.cli.streams import check_printed, secure_streams
 from geomatch.errors import GeomatchError, GeomatchWarning, InputError
 from geomatch.io.names import printable
 
@@ -98,25 +99,33 @@ def _progress_bars(*, quiet: bool) -> Progress:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command and return its exit status; an exception becomes one line on stderr."""
+    """Run a command and return its exit status; an exception becomes one line on stderr.
+
+    What could not be printed makes the status 1, but stops nothing.
+    """
+    secure_streams()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("always", GeomatchWarning)
+    status = _status_of(command)
+    printed = _status_of(check_printed)
+    return status or printed
+
+
+def _status_of(command: Callable[[], int]) -> int:
     try:
         status = command()
     except GeomatchError as error:
-        _print_line("error", str(error))
+        print_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
-        # The reader of stdout has gone; flushing the rest on exit must not raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1  # the reader of stdout has gone, and needs no message
     except OSError as error:
         # For example a file name that is too long, on which every system call fails.
         if error.filename is None:
             raise
-        _print_line("error", f"{os.fsdecode(error.filename)}: {error.strerror}")
+        print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
         return InputError.exit_code
     if status == INTERRUPTED:  # Typer, too, turns a Ctrl-C into this
         print("geomatch: interrupted", file=sys.stderr)
@@ -124,13 +133,18 @@ def run_command(command: Callable[[], int]) -> int:
 
 
 def notify(message: str) -> None:
-    """Print a note, one line on stderr."""
-    _print_line("note", message)
+    """Print a note, one line on stderr; ``--quiet`` silences it."""
+    warnings.warn(message, GeomatchWarning, stacklevel=2)
+
+
+def print_error(message: str) -> None:
+    """Print an error, one line on stderr."""
+    _print_line("error", message)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     if issubclass(category, GeomatchWarning):
-        notify(str(message))
+        _print_line("note", str(message))
 
 
 def _print_line(kind: str, message: str) -> None:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.options import PRESETS, Device, Mirror, Precision, Preset
 from geomatch.registry import FEATURES, MATCHERS, Registry
 
@@ -119,10 +120,25 @@ DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write into a folder that exists.", rich_help_panel=OUTPUT)
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what exists.", rich_help_panel=OUTPUT)]
+
+
+def _silence_notes(quiet: bool) -> bool:
+    if quiet:
+        warnings.simplefilter("ignore", GeomatchWarning)
+    return quiet
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_silence_notes,
+        help="Print no notes and no progress; data and errors stay.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)]
 NullNames = Annotated[bool, typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.")]
 
 

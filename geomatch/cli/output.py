@@ -7,12 +7,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import typer
 
+from geomatch.cli.streams import utf8_stdout
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON that stdout's encoding can carry, and every reader of JSON understands."""
+    from geomatch.io.json_text import json_text
+
+    print(json_text(value, ascii_only=not utf8_stdout()), flush=True)
+
 
 def print_record(record: Mapping[str, object], summary: str) -> None:
     """Print the summary on a terminal, the record as one line of JSON elsewhere."""
-    from geomatch.io.json_text import json_text
-
-    typer.echo(summary if sys.stdout.isatty() else json_text(record))
+    if sys.stdout.isatty():
+        typer.echo(summary)
+    else:
+        print_json(record)
 
 
 def print_table(

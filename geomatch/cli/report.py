@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from geomatch.cli.console import counting_bar, notify
+from geomatch.cli.console import counting_bar, notify, print_error
+from geomatch.cli.output import print_record
 from geomatch.errors import GeomatchError
 
 if TYPE_CHECKING:
@@ -39,15 +40,14 @@ def report_items(finished: Iterable[Finished], report: ItemReport, count: int, s
 
     Raises GeomatchError at the end if any failed.
     """
-    from geomatch.io.json_text import json_text
-
     started, failed, kept = perf_counter(), 0, 0
     with counting_bar(report.doing, count, quiet=quiet or shard.number > 0) as advance:
         for each in finished:
             failed, kept = failed + each.failed, kept + each.reused
             advance()
-            if not quiet:
-                print(report.line(each) if sys.stdout.isatty() else json_text(each.record), flush=True)
+            print_record(each.record, report.line(each))
+            if each.failed and not sys.stdout.isatty():
+                print_error(report.line(each))
     seconds = perf_counter() - started
     shard.wait_for_others()
     parts = [f"{count} {report.item}{'s' if count != 1 else ''}"]
@@ -57,5 +57,4 @@ def report_items(finished: Iterable[Finished], report: ItemReport, count: int, s
     summary = (f"process {shard.number} of {shard.count}: " if shard.count > 1 else "") + ", ".join(parts)
     if failed:
         raise GeomatchError(summary)
-    if not quiet:
-        notify(summary)
+    notify(summary)

@@ -6,19 +6,16 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-import typer
-
-from geomatch.cli.output import print_table
+from geomatch.cli.output import print_json, print_table
 from geomatch.evaluation.compare import Comparison, Scored
 from geomatch.evaluation.results import Evaluation, Measure, Result, plain, to_record
-from geomatch.io.json_text import json_text
 from geomatch.io.names import printable
 
 
-def print_json(evaluations: Sequence[Evaluation]) -> None:
+def print_json_lines(evaluations: Sequence[Evaluation]) -> None:
     """Print one JSON line per evaluation."""
     for evaluation in evaluations:
-        typer.echo(json_text(to_record(evaluation)))
+        print_json(to_record(evaluation))
 
 
 def print_tables(evaluations: Sequence[Evaluation]) -> None:
@@ -33,7 +30,7 @@ def print_comparison(first: Scored, second: Scored, comparisons: Sequence[Compar
     """Print every score of both evaluations, the interval of their difference, and which is better."""
     if json:
         scores = [plain(comparison) for comparison in comparisons]
-        typer.echo(json_text({"first": first.label, "second": second.label, "scores": scores}))
+        print_json({"first": first.label, "second": second.label, "scores": scores})
         return
     better = {"first": "A", "second": "B", "undecided": "undecided"}
     rows = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from geomatch.cli.console import notify
-from geomatch.cli.options import DeviceChoice, Quiet, parameters_of, parse_assignments, replace_parameter
+from geomatch.cli.options import DeviceChoice, Overwrite, Quiet, parameters_of, parse_assignments, replace_parameter
 from geomatch.options import Device, Precision, Recipe
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class TrainingOptions:
         float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged; they are named in the log.")
     ] = 0.01
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT's checkpoint.")] = False
+    overwrite: Overwrite = False
     quiet: Quiet = False
     settings: list[str] | None = None
 

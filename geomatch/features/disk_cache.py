@@ -14,7 +14,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.base import FeatureExtractor
-from geomatch.io.atomic import check_writable, write_atomically
+from geomatch.io.atomic import check_new_folder, write_atomically
 from geomatch.io.features import decode_features_npz, encode_features_npz
 from geomatch.runtime.plugins import source_sha256
 
@@ -39,10 +39,10 @@ class CachedFeatures(FeatureExtractor):
         self.arithmetic = extractor.arithmetic
         self.source_sha256 = source_sha256(extractor)
         try:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot keep features there ({error.strerror})") from error
-        check_writable(folder / "entry")
+        check_new_folder(folder, overwrite=True)
         self._writable = True
 
     def __call__(self, image: Tensor) -> FeatureMap:

@@ -1,97 +1,269 @@
-"""Output that appears whole or not at all: it is written under a temporary name, then renamed."""
+"""Output files and folders: each appears whole or not at all, and what is there already is respected.
+
+The rules, for every writer:
+
+- A regular file is written under a temporary name and renamed. It keeps the permissions of the one it replaces.
+- A symbolic link is followed: the file or folder that it points to is written, also if it does not exist yet.
+- A device, a FIFO or an open descriptor (/dev/stdout) is written into. A folder is refused where a file should be.
+- Missing parent folders are made, when something is written.
+- Temporary folders are locked while their process lives. The next run with the same output removes those of dead ones.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geomatch.errors import InputError
 
 _PREFIX = ".geomatch-"
-_NAMED = 180  # characters of a name that a temporary name repeats, which must not become too long
+_NAMED = 180  # bytes of a name that a temporary name repeats, which must not become too long
+_RANDOM = "[a-z0-9_]{8}"  # what `tempfile` adds
+_LINKS = 40  # in a chain, as for the kernel
+FILE_SUFFIXES = (".flo", ".npy", ".npz", ".safetensors", ".png", ".jpg", ".jpeg", ".json", ".csv", ".tsv", ".html")
+"""Names of files, which a new folder does not get."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, replacing a file there. Raises InputError if it cannot be written."""
-    with _temporary_folder(path) as folder, _named(path):
-        temporary = folder / path.name
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+    with _named(path):
+        place = _follow(path)
+        if _is_special(place):
+            _write_into(place, content)
+            return
+        with _temporary_folder(place) as folder:
+            temporary = folder / place.name
+            temporary.write_bytes(content)
+            _replace(temporary, place)
 
 
 def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, instead_of: Collection[str] = ()) -> None:
     """Make ``folder`` with all of ``files`` (content by name), or change nothing if that fails.
 
     If the folder exists, the files replace those of the same name, and those named ``instead_of`` are deleted, once all
-    are on the disk. They appear in the order given. Raises InputError if it cannot be written.
+    are on the disk. They appear in the order given. Of several processes that do so one waits for the other.
+    Raises InputError if it cannot be written.
     """
-    with _temporary_folder(folder) as temporary, _named(folder):
-        # mkdir applies the umask; a process can read its own only by setting it.
-        whole = temporary / folder.name
-        whole.mkdir()
-        for name, content in files.items():
-            (whole / name).write_bytes(content)
-        if folder.exists():
-            for name in instead_of:
-                (folder / name).unlink(missing_ok=True)
-            for name in files:
-                os.replace(whole / name, folder / name)
-        else:
-            whole.rename(folder)
+    with _named(folder):
+        folder = _follow(folder)
+        there = folder.is_dir()
+        if there:
+            clear_unfinished(folder)
+        with _temporary_folder(folder / folder.name if there else folder) as temporary:  # always on the same disk
+            # mkdir applies the umask; a process can read its own only by setting it.
+            whole = temporary / folder.name
+            whole.mkdir()
+            for name, content in files.items():
+                (whole / name).write_bytes(content)
+            if there or not _move(whole, folder):
+                with exclusive(folder):
+                    _replace_all(whole, folder, files, instead_of)
 
 
-def clear_unfinished(folder: Path, is_output: Callable[[str], bool]) -> None:
-    """Remove unfinished output in ``folder``, left by killed processes, whose final name ``is_output`` accepts."""
-    for entry in folder.glob(f"{_PREFIX}*-*"):
-        if is_output(entry.name.removeprefix(_PREFIX).rpartition("-")[0]):
-            shutil.rmtree(entry, ignore_errors=True)
+def remove_output(path: Path) -> None:
+    """Delete the regular file that ``path`` is or links to, if it exists; the link stays. Raises OSError."""
+    if path.is_file():
+        _follow(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other threads and processes that ask for the same from changing a folder meanwhile."""
+    with _opened(folder) as descriptor:
+        with suppress(OSError):  # some network file systems cannot lock a folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def clear_unfinished(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary folders in ``folder`` that killed processes have left, of the output ``name`` or of all."""
+    start = re.escape(_shortened(name)) if name is not None else ".*"
+    leftover = re.compile(re.escape(_PREFIX) + start + "-" + _RANDOM, re.DOTALL)
+    with suppress(OSError):
+        for entry in [entry for entry in folder.iterdir() if leftover.fullmatch(entry.name)]:
+            with suppress(OSError), _opened(entry) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the process that made it lives
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether ``path`` is, or links to, a device, a FIFO or an open descriptor.
+    Raises InputError for links that run in circles.
+    """
+    with _named(path):
+        return _is_special(_follow(path))
 
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise InputError, before any work, if ``folder`` cannot take a result."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder with -o")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise InputError(f"{folder}: exists already; give another folder with -o, or --overwrite")
-    _check_can_write(folder if folder.exists() else folder.parent)
+    """Raise InputError, before any work, if ``folder`` cannot take a result. Leftovers there are removed."""
+    with _named(folder):
+        place = _follow(folder)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder")
+    if not place.exists() and place.suffix.lower() in FILE_SUFFIXES:
+        raise InputError(f"{folder}: the output is a folder; give a name that does not end in {place.suffix}")
+    clear_unfinished(place.parent, place.name)
+    clear_unfinished(place)
+    if place.exists() and any(place.iterdir()) and not overwrite:
+        raise InputError(f"{folder}: exists already; give another folder, or --overwrite")
+    _check_can_write(place)
 
 
-def check_writable(path: Path) -> None:
-    """Raise InputError, before any work, if the file ``path`` cannot be written."""
-    if path.is_dir():
+def check_new_file(
+    path: Path, *, overwrite: bool, suffixes: Collection[str] = (), instead: str = "give another file"
+) -> None:
+    """Raise InputError, before any work, if the file ``path`` exists or cannot be written. Leftovers are removed.
+
+    To write into a device or a FIFO is not to overwrite. suffixes: those that a new file's name may have, () for any.
+    instead: what to do about a file that exists, besides --overwrite.
+    """
+    with _named(path):
+        place = _follow(path)
+    if place.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
-    _check_can_write(path.parent)
-
-
-def check_new_file(path: Path, *, overwrite: bool) -> None:
-    """Raise InputError, before any work, if the file ``path`` exists or cannot be written."""
-    check_writable(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; give another file with -o, or --overwrite")
+    if _is_special(place):
+        if not os.access(place, os.W_OK):
+            raise InputError(f"{path}: not writable; check its permissions")
+        return
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: give a name that ends in {' or '.join(suffixes)}")
+    clear_unfinished(place.parent, place.name)
+    if place.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; {instead}, or --overwrite")
+    _check_can_write(place.parent)
 
 
 def _check_can_write(folder: Path) -> None:
+    """Raise InputError unless files can be made in ``folder``, or in the nearest folder that is to hold it."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; make it first")
-    with _temporary_folder(folder / "trial"):
-        pass
+        raise InputError(f"{folder}: is a file, and cannot hold another")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # the only sure test of permissions
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
+
+
+def _follow(path: Path) -> Path:
+    """What a chain of symbolic links leads to, which need not exist; a link to an open descriptor stays as it is."""
+    for _ in range(_LINKS):
+        parent = Path(os.path.realpath(path.parent))
+        path = parent / path.name if path.name not in ("", "..") else Path(os.path.realpath(path))
+        if not path.is_symlink() or _descriptor(path) is not None:
+            return path
+        path = parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of this process's descriptor that a path such as /dev/stdout has led to."""
+    own = path.parent == Path(f"/proc/{os.getpid()}/fd") or path.parent == Path("/dev/fd")
+    return int(path.name) if own and path.name.isdecimal() else None
+
+
+def _is_special(place: Path) -> bool:
+    """Whether it exists, is neither a regular file nor a folder, and so is written into."""
+    try:
+        mode = place.stat().st_mode
+    except OSError:
+        return False
+    return _descriptor(place) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_into(place: Path, content: bytes) -> None:
+    number = _descriptor(place)
+    with open(place if number is None else os.dup(number), "wb") as file:  # noqa: PTH123 (a descriptor)
+        file.write(content)
+
+
+def _replace(temporary: Path, place: Path) -> None:
+    """Rename a file, which gets the permissions of the one it replaces."""
+    with suppress(FileNotFoundError):
+        temporary.chmod(stat.S_IMODE(place.stat().st_mode))
+    try:
+        os.replace(temporary, place)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # as that of a file that is mounted into a container
+            raise
+        place.write_bytes(temporary.read_bytes())
+
+
+def _move(whole: Path, folder: Path) -> bool:
+    """Rename a folder; False if another process has made a folder of its new name meanwhile."""
+    try:
+        whole.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
+
+
+def _replace_all(whole: Path, folder: Path, files: Mapping[str, bytes], instead_of: Collection[str]) -> None:
+    """Move the files of one folder into another, each to where a link of its name leads, or into what is special."""
+    places = {name: _follow(folder / name) for name in files}
+    for place in places.values():
+        if place.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    for name in instead_of:
+        (folder / name).unlink(missing_ok=True)
+    for name, place in places.items():
+        if _is_special(place):
+            _write_into(place, files[name])
+        elif place.parent == folder:
+            _replace(whole / name, place)
+        else:
+            write_atomically(place, files[name])  # it may be on another disk
 
 
 @contextmanager
 def _temporary_folder(beside: Path) -> Iterator[Path]:
-    """A folder that is deleted afterwards. Making it is the only sure test of permissions."""
+    """A folder that is deleted afterwards, and that no other process removes before."""
     try:
-        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{_PREFIX}{beside.name[:_NAMED]}-"))
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        folder, descriptor = _locked_folder(beside)
     except OSError as error:
         raise InputError(f"{beside.parent}: cannot be written to ({error.strerror})") from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked_folder(beside: Path) -> tuple[Path, int]:
+    """A new folder and a descriptor of it that holds its lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{_PREFIX}{_shortened(beside.name)}-"))
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # some network file systems cannot lock a folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():  # another process may have taken it for a leftover just before
+            return folder, descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _shortened(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_NAMED])
 
 
 @contextmanager

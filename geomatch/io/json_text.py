@@ -10,9 +10,12 @@ from geomatch.errors import InputError
 from geomatch.io.parsing import read_text
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
-    """A value as JSON that can be encoded in UTF-8, also if it holds file names that are not valid Unicode."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+def json_text(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """A value as JSON that can be encoded in UTF-8, also if it holds file names that are not valid Unicode.
+
+    ascii_only: for a stream of another encoding; other characters are escaped.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from geomatch.batch.match_record import Record
 from geomatch.errors import InputError
-from geomatch.io.atomic import write_atomically
+from geomatch.io.atomic import clear_unfinished, remove_output, write_atomically
 from geomatch.io.images import InputImage
 from geomatch.io.json_text import json_text, read_json_object
 from geomatch.options import Existing
@@ -31,6 +31,10 @@ class Manifest:
 
     origin: Mapping[str, Any]
     existing: Existing
+
+    def clear_unfinished(self, folder: Path) -> None:
+        """Remove what killed processes have left among the entries of a folder's files."""
+        clear_unfinished(folder / FOLDER)
 
     def find(self, file: Path, image: Path, sha256: str) -> Record | None:
         """The record of a file that exists, if it is of this image (its path and SHA-256) and this origin."""
@@ -57,9 +61,8 @@ class Manifest:
 
         A file that exists is deleted first. Otherwise it would be taken for the new one if the run stopped here.
         """
-        file.unlink(missing_ok=True)
+        remove_output(file)
         entry = {"image": [str(image.path), image.sha256], "origin": self.origin, "told": record}
-        _entry(file).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_entry(file), json_text(entry).encode() + b"\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from geomatch.annotations import AnnotatedImage, Category, Target
-from geomatch.io.atomic import check_new_folder, clear_unfinished, write_atomically
+from geomatch.io.atomic import check_new_folder, write_atomically
 from geomatch.options import Existing
 from geomatch.runtime.shard import Shard
 from geomatch.transfer.reference import Reference
@@ -38,7 +38,6 @@ class Review:
         name = f"{found.confidence:.3f}-{target.stem}.jpg"
         buffer = io.BytesIO()
         draw_review(self.reference, (pixels, found), self.categories, note).save(buffer, "JPEG", quality=90)
-        self.folder.mkdir(exist_ok=True)
         write_atomically(self.folder / name, buffer.getvalue())
         self._pictures[name] = f"{found.name}: {note}"
         return self.folder / name
@@ -59,17 +58,13 @@ class Review:
             write_atomically(self.folder / self.page, page.encode(errors="replace"))
 
 
-def open_review(
-    folder: Path, reference: Reference, targets: Sequence[Target], share: Shard, existing: Existing
-) -> Review:
-    """The pictures of this process's ``targets``, each process with a page of its own.
+def open_review(folder: Path, reference: Reference, share: Shard, existing: Existing) -> Review:
+    """The pictures of this process's targets, each process with a page of its own.
 
     Raises InputError, before any work, if the folder cannot be made, or is not empty and not to be changed.
     """
     page = "index.html" if share.count == 1 else f"index-{share.number + 1}-of-{share.count}.html"
     check_new_folder(folder, overwrite=existing is not Existing.refused or share.count > 1)
-    pictures = {f"{target.stem}.jpg" for target in targets}  # behind a confidence
-    clear_unfinished(folder, lambda name: name == page or name.partition("-")[2] in pictures)
     drawn = AnnotatedImage(str(reference.image.path), reference.image.size, reference.annotations.instances)
     return Review(folder, (reference.image.pixels, drawn), reference.annotations.categories, page)
 

@@ -107,7 +107,7 @@ def test_match_teapot_parts_match_where_confident(matched: tuple[Path, dict[str,
 
 def test_match_again_gives_same_bytes(matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path) -> None:
     done = geomatch("match", teapots / "a.png", teapots / "b.png", "-o", "again", "--quiet", cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, json.loads(done.stdout)["output"], done.stderr) == (0, "again", "")
     for name in ("flow.flo", "warped.png", "confidence.png", "overview.png"):
         assert (tmp_path / "again" / name).read_bytes() == (matched[0] / name).read_bytes(), name
 

@@ -36,7 +36,7 @@ def test_show_confidence_is_deterministic_and_quiet(teapots: Path, tmp_path: Pat
     for name in ("one.png", "two.png"):
         arguments = (teapots / "a.png", "-o", name, "--preset", "fast", "--quiet")
         done = geomatch("show", "confidence", *arguments, cwd=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, json.loads(done.stdout)["output"], done.stderr) == (0, name, "")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
@@ -114,7 +114,7 @@ def test_show_responses_is_deterministic_and_quiet(teapots: Path, anchor_weights
     for name in ("one.png", "two.png"):
         arguments = (teapots / "a.png", "--weights", anchor_weights, "-o", name, "--preset", "fast", "--quiet")
         done = geomatch("show", "responses", *arguments, cwd=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, json.loads(done.stdout)["output"], done.stderr) == (0, name, "")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 

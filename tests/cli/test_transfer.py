@@ -281,9 +281,10 @@ def test_transfer_under_torchrun_does_each_image_once(folder: Path) -> None:
     assert "process 2 of 3: 4 images" in parts[2].stderr
 
 
-def test_transfer_quiet_writes_files_only(folder: Path) -> None:
+def test_transfer_quiet_silences_notes_only(folder: Path) -> None:
     done = geomatch("transfer", "ref.png", "moved.png", "--boxes", "ref.json", "-o", "out.json", "-q", cwd=folder)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["image"] == "moved.png"
     np.testing.assert_allclose(
         json.loads((folder / "out.json").read_text())["annotations"][0]["bbox"], [8, 22, 40, 40], atol=2
     )

@@ -21,7 +21,7 @@ def test_view_page_and_record_are_reproducible(teapots: Path, tmp_path: Path) ->
     page = (tmp_path / "a--b.html").read_text()
     assert f"mean confidence {record['mean_confidence']:.2f}" in page
     again = geomatch(*arguments, "-o", "again.html", "--quiet", cwd=tmp_path)
-    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert (again.returncode, json.loads(again.stdout)["output"], again.stderr) == (0, "again.html", "")
     assert (tmp_path / "again.html").read_text() == page
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import counting_bar, notify
-from geomatch.cli.options import DeviceChoice, Quiet, WeightsFile
-from geomatch.cli.output import print_table
+from geomatch.cli.options import DeviceChoice, Overwrite, Quiet, WeightsFile
+from geomatch.cli.output import print_json, print_table
 from geomatch.options import Device, Precision
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def crops(
     ] = 0.01,
     device: DeviceChoice = Device.auto,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, not a table.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the objects of the labels in images, from image labels alone.
@@ -53,11 +54,11 @@ def crops(
     from geomatch.datasets.crops import read_true_boxes, write_crops
     from geomatch.datasets.image_folder import ImageReader, by_label, find_images
     from geomatch.features.load import load_features
-    from geomatch.io.atomic import check_writable
+    from geomatch.io.atomic import check_new_file
     from geomatch.runtime.device import find_device
     from geomatch.training.crops import extract_descriptors, find_crops
 
-    check_writable(out)
+    check_new_file(out, overwrite=overwrite, suffixes=(".csv",))
     images = find_images(data)
     true = read_true_boxes(data)
     on, size = find_device(device), WORKING_SIZE
@@ -102,7 +103,6 @@ def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) ->
     from dataclasses import asdict
 
     from geomatch.evaluation.metrics.localisation import mean_corloc
-    from geomatch.io.json_text import json_text
 
     record = {
         method: {
@@ -111,7 +111,7 @@ def _print_json(out: Path, count: int, unreadable: list[str], scores: Scores) ->
         }
         for method, labels in scores.items()
     }
-    typer.echo(json_text({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": record}))
+    print_json({"output": str(out), "crops": count, "unreadable": unreadable, "corloc": record})
 
 
 def _print_table(scores: Scores) -> None:

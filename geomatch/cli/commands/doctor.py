@@ -8,6 +8,7 @@ import typer
 
 from geomatch.cli.console import stderr_console
 from geomatch.cli.options import DeviceChoice
+from geomatch.cli.output import print_json
 from geomatch.errors import GeomatchError
 from geomatch.options import Device
 
@@ -24,7 +25,6 @@ def doctor(
     packages may be absent.
     """
     from geomatch.doctor import State, check_installation
-    from geomatch.io.json_text import json_text
 
     with stderr_console().status("checking"):
         findings = list(check_installation(device))
@@ -34,7 +34,7 @@ def doctor(
             {"about": finding.area, "name": finding.name, "state": finding.state, "said": finding.detail}
             for finding in findings
         ]
-        typer.echo(json_text({"healthy": not failed, "findings": records}))
+        print_json({"healthy": not failed, "findings": records})
     else:
         for finding in findings:
             # Typer drops the colours where stdout is not a terminal.

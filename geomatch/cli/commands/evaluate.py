@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import counting_bar, notify, stderr_console
-from geomatch.cli.options import DEFAULTS, DatasetFolder, PipelineOptions, Quiet, names_in, pipeline_options
+from geomatch.cli.options import DEFAULTS, DatasetFolder, Overwrite, PipelineOptions, Quiet, names_in, pipeline_options
 from geomatch.errors import InputError
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
 
@@ -73,6 +73,7 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option(metavar="A.json B.json", help="Compare two outputs of --json instead of evaluating."),
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Score features and matchers on a benchmark, under one protocol or several.
@@ -86,7 +87,7 @@ def evaluate(
         return
     if dataset is None:
         raise InputError("give --dataset NAME, as listed by `geomatch datasets`, or --compare A.json B.json")
-    _check_outputs(csv, report)
+    _check_outputs(csv, report, overwrite=overwrite)
     from geomatch.cli import scores
     from geomatch.evaluation.protocols import find_protocols
 
@@ -103,7 +104,7 @@ def evaluate(
         _write_report(report, pairs, outcomes, protocols)
     evaluations = [outcome.evaluation for outcome in outcomes]
     if json:
-        scores.print_json(evaluations)
+        scores.print_json_lines(evaluations)
     else:
         scores.print_tables(evaluations)
 
@@ -117,13 +118,13 @@ def _compare(first: Path, second: Path, *, json: bool) -> None:
     scores.print_comparison(a, b, compare(a, b), json=json)
 
 
-def _check_outputs(csv: Path | None, report: Path | None) -> None:
-    from geomatch.io.atomic import check_new_folder, check_writable
+def _check_outputs(csv: Path | None, report: Path | None, *, overwrite: bool) -> None:
+    from geomatch.io.atomic import check_new_file, check_new_folder
 
     if csv:
-        check_writable(csv)
+        check_new_file(csv, overwrite=overwrite, suffixes=(".csv",))
     if report:
-        check_new_folder(report, overwrite=True)
+        check_new_folder(report, overwrite=overwrite)
 
 
 def _load(

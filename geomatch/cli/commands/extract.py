@@ -55,7 +55,6 @@ def extract(
     if there and not overwrite:
         raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
     loaded = pipeline.build()
-    output.mkdir(exist_ok=True)
 
     def extract_one(path: Path, file: Path) -> Finished:
         record: Record = {"image": str(path)}

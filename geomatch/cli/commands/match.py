@@ -188,9 +188,8 @@ def _match_one(
         finished = matcher(pair)
     if finished.error:
         raise finished.error
-    if not quiet:
-        seconds = sum(finished.record["seconds"].values())
-        print_record(finished.record, f"{outcome(finished.record)}, {seconds:.1f} s")
+    seconds = sum(finished.record["seconds"].values())
+    print_record(finished.record, f"{outcome(finished.record)}, {seconds:.1f} s")
 
 
 def outcome(record: Mapping[str, Any]) -> str:

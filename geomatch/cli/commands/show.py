@@ -11,8 +11,8 @@ import typer
 
 from geomatch.cli.console import stderr_console
 from geomatch.cli.inputs import expand_names
-from geomatch.cli.options import DeviceChoice, NullNames, PresetChoice, Quiet, WeightsFile
-from geomatch.cli.output import print_table
+from geomatch.cli.options import DeviceChoice, NullNames, Overwrite, PresetChoice, Quiet, WeightsFile
+from geomatch.cli.output import print_record, print_table
 from geomatch.errors import InputError
 from geomatch.options import Device, Preset
 
@@ -46,6 +46,7 @@ def confidence(
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
     null: NullNames = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw each photograph beside its sigma, the inverse confidence that introspection has learnt.
@@ -59,7 +60,7 @@ def confidence(
     from geomatch.visualize.sigma import draw_sigma_sheet, sigma_tile
 
     images = expand_names(images, null=null)
-    _check_output(output, images)
+    _check_output(output, images, overwrite=overwrite)
     records, tiles = [], []
     with stderr_console(quiet=quiet).status("loading weights") as status:
         pipeline = Pipeline(features="introspection", preset=preset, weights=weights, device=device)
@@ -71,8 +72,7 @@ def confidence(
             extremes = {name: round(float(getattr(sigma, name)()), 4) for name in ("min", "mean", "max")}
             records.append({"image": str(path), **extremes, "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
-    if not quiet:
-        _print_records(records, f"{output}: sigma of {_count(images)}")
+    _print_records(records, f"{output}: sigma of {_count(images)}")
 
 
 @app.command()
@@ -88,6 +88,7 @@ def responses(
     weights: WeightsFile = None,
     device: DeviceChoice = Device.auto,
     null: NullNames = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw where AnchorNet's filters for a class respond: rows are photographs, columns are filters.
@@ -111,7 +112,7 @@ def responses(
     from geomatch.visualize.sheet import Tile
 
     images = expand_names(images, null=null)
-    _check_output(output, images)
+    _check_output(output, images, overwrite=overwrite)
     with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
         extractor = Pipeline(features="anchornet", preset=preset, weights=weights, device=device).extractor
         assert isinstance(extractor, AnchorFeatures), "those are the features asked for"
@@ -127,8 +128,6 @@ def responses(
             Tile.read(each.path.name, each.pixels, each.maps[bank][drawn], each.grid, PICTURE) for each in photographs
         ]
         write_atomically(output, png_bytes(draw_response_sheet(name, [f"filter {each}" for each in drawn], rows)))
-    if quiet:
-        return
     records = [
         {
             "image": str(each.path),
@@ -173,15 +172,13 @@ def _load_images(images: Sequence[Path], status: Status) -> Iterator[tuple[Path,
         yield path, load_image(path)
 
 
-def _check_output(output: Path, images: list[Path]) -> None:
+def _check_output(output: Path, images: list[Path], *, overwrite: bool) -> None:
     """Raises InputError if the picture cannot be written to ``output``."""
-    from geomatch.io.atomic import check_writable
+    from geomatch.io.atomic import check_new_file
 
-    if output.suffix.lower() != ".png":
-        raise InputError(f"{output}: the picture is a PNG; give -o a name that ends in .png")
     if any(image.exists() and output.exists() and image.samefile(output) for image in images):
         raise InputError(f"{output}: is one of the photographs; give another name with -o")
-    check_writable(output)
+    check_new_file(output, overwrite=overwrite, suffixes=(".png",))
 
 
 def _count(images: Sequence[Path]) -> str:
@@ -210,10 +207,8 @@ def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
 
 def _print_records(records: Sequence[dict[str, Any]], summary: str) -> None:
     """The summary on a terminal, a line of JSON for each record elsewhere."""
-    from geomatch.io.json_text import json_text
-
-    for line in [summary] if sys.stdout.isatty() else map(json_text, records):
-        typer.echo(line)
+    for record in records[:1] if sys.stdout.isatty() else records:
+        print_record(record, summary)
 
 
 def _print_means(name: str, drawn: list[int], records: list[dict[str, Any]]) -> None:

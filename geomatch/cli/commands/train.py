@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import training_bar
+from geomatch.cli.options import Overwrite
 from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, TrainingOptions, training_options
 from geomatch.errors import InputError
 
@@ -29,13 +30,14 @@ def _group(
         Path | None,
         typer.Option("--output", "-o", metavar="PAGE.html", help="Page to write.", show_default="LOG.html"),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     if context.invoked_subcommand is None:
         if not plot:
             raise InputError("give --plot LOG, or what to train")
-        _draw(plot, output)
-    elif plot or output:
-        raise InputError("--plot and --output draw logs; give them without training")
+        _draw(plot, output, overwrite=overwrite)
+    elif plot or output or overwrite:
+        raise InputError("--plot, --output and --overwrite before what to train draw logs; give them without training")
 
 
 @app.command()
@@ -113,14 +115,13 @@ def introspection(
         )
 
 
-def _draw(logs: list[Path], output: Path | None) -> None:
-    from geomatch.io.atomic import write_atomically
+def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:
+    from geomatch.io.atomic import check_new_file, write_atomically
     from geomatch.training.monitoring.log import read_log
     from geomatch.training.monitoring.plot import training_page
 
     output = output or logs[0].with_suffix(".html")
-    if output.suffix != ".html":
-        raise InputError(f"{output}: the drawing is a page; give a name that ends in .html")
+    check_new_file(output, overwrite=overwrite, suffixes=(".html", ".htm"))
     page = training_page({str(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
     write_atomically(output, page.encode())
     typer.echo(output)

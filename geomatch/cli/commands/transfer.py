@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from geomatch.cli.inputs import check_stdin, expand_names
-from geomatch.cli.options import DEFAULTS, NullNames, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
@@ -34,10 +34,12 @@ def transfer(
     boxes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes on REF: COCO, labelme or CSV.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PATH", help="File (COCO, CSV) or folder (labelme, PNG) to write."),
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="File to write, .json (COCO) or .csv, or a folder (labelme, PNG)."
+        ),
     ] = None,
     format: Annotated[
-        AnnotationFormat | None, typer.Option(help="Format to write.", show_default="that of FILE")
+        AnnotationFormat | None, typer.Option(help="Format to write.", show_default="that of PATH, else of FILE")
     ] = None,
     review: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for pictures to check, least confident first.")
@@ -50,7 +52,7 @@ def transfer(
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose file is there; of formats with a file an image.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over what exists.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Transfer the keypoints, masks or boxes annotated on REF to other IMAGES, each with its confidence.
@@ -64,7 +66,7 @@ def transfer(
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
 
     from geomatch.batch.match_record import settings_record
-    from geomatch.io.annotations.files import open_output
+    from geomatch.io.annotations.files import open_output, output_format
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
@@ -76,18 +78,20 @@ def transfer(
 
     share = Shard.from_environment()
     marked = Reference.read(reference, file, kind)
-    written = format or marked.annotations.format
+    written = output_format(output, format, marked.annotations.format) if output else marked.annotations.format
     targets = share.part(name_targets(expand_names(images, null=null)))
     files = None
     if output:
         annotations = marked.annotations
         files = open_output(output, written, kind, annotations, targets, existing=existing, processes=share.count)
-    pictures = open_review(review, marked, targets, share, existing) if review else None
+    pictures = open_review(review, marked, share, existing) if review else None
 
     assign_gpu()
     loaded = pipeline.build()
     origin = {**marked.record(), "least_confidence": min_confidence, **settings_record(loaded)}
     manifest = Manifest(origin, existing) if written in FOLDER_FORMATS else None
+    if manifest and output:
+        manifest.clear_unfinished(output)
     features_of_reference = loaded.extract(marked.image.pixels)
     transfer = InstanceTransfer(loaded, features_of_reference, marked.annotations.instances, kind, min_confidence)
     finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)

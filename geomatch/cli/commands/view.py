@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.options import DEFAULTS, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_record
-from geomatch.errors import InputError
 
 
 @pipeline_options(
@@ -25,7 +24,7 @@ def view(
         typer.Option("--output", "-o", metavar="FILE.html", help="Page to write; by default SOURCE--TARGET.html."),
     ] = None,
     pipeline: PipelineOptions = DEFAULTS,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that exists.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a page that shows the match of any position in either picture.
@@ -36,13 +35,13 @@ def view(
     """
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.batch.match_record import Outputs, match_outcome
-    from geomatch.io.atomic import write_atomically
+    from geomatch.io.atomic import check_new_file, write_atomically
     from geomatch.matching.mirror import matched_source
     from geomatch.runtime.timer import Timer
     from geomatch.visualize.pair_view.page import view_page
 
     page_file = output or Path(f"{source.stem}--{target.stem}.html")
-    _check_output(page_file, overwrite=overwrite)
+    check_new_file(page_file, overwrite=overwrite, suffixes=(".html", ".htm"))
     with stderr_console(quiet=quiet).status("reading") as status:
         timer = Timer(on_stage=status.update)
         pair = ImagePair(source, target, page_file)
@@ -60,18 +59,8 @@ def view(
                 _facts(record),
             ).encode(errors="replace")  # file names need not be text
         write_atomically(page_file, page)
-    if not quiet:
-        record |= {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}
-        print_record(record, f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
-
-
-def _check_output(page: Path, *, overwrite: bool) -> None:
-    """Raises InputError if the page cannot be written there."""
-    from geomatch.io.atomic import check_new_file
-
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{page}: the page is HTML; give -o a name that ends in .html")
-    check_new_file(page, overwrite=overwrite)
+    record |= {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}
+    print_record(record, f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
 
 
 def _facts(record: dict[str, object]) -> list[str]:

@@ -13,7 +13,7 @@ from geomatch.io.annotations.coco import CocoDocument, is_coco, read_coco
 from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_table
 from geomatch.io.annotations.label_image import encode_label_image, read_label_image
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
-from geomatch.io.atomic import check_new_file, check_new_folder, clear_unfinished, write_atomically
+from geomatch.io.atomic import check_new_file, check_new_folder, is_special, write_atomically
 from geomatch.io.json_text import read_json
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
@@ -27,6 +27,9 @@ HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
 
 MAX_OUTSIDE = 1.0
 """How far beyond the border, in pixels, a point may lie: rounding and 1-based counting put some there."""
+
+_DOCUMENTS = {AnnotationFormat.coco: ".json", AnnotationFormat.csv: ".csv"}
+"""Suffixes of the files that hold several images."""
 
 _LABEL_IMAGES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 _TABLES = frozenset({".csv", ".tsv"})
@@ -105,7 +108,6 @@ class AnnotationDocument:
                 "--resume goes on in a folder (--format labelme or png)"
             )
         check_new_file(path, overwrite=existing is Existing.replaced)
-        clear_unfinished(path.parent, path.name.__eq__)
         self._path, self._document = path, document
 
     def file(self, target: Target) -> Path:  # noqa: ARG002
@@ -140,7 +142,6 @@ class AnnotationFolder:
                 f"{there[0]}: exists already; go on there with --resume, do all again with --overwrite, "
                 "or give another folder with -o"
             )
-        clear_unfinished(folder, {file.name for file in files}.__contains__)
 
     def file(self, target: Target) -> Path:
         return self._folder / f"{target.stem}{self._suffix}"
@@ -148,7 +149,6 @@ class AnnotationFolder:
     def add(self, target: Target, found: AnnotatedImage) -> None:
         """Write the annotations of an image. Raises InputError."""
         content = self._encode(found)
-        self._folder.mkdir(exist_ok=True)
         write_atomically(self.file(target), content)
 
     def close(self) -> None:
@@ -156,6 +156,21 @@ class AnnotationFolder:
 
 
 AnnotationOutput = AnnotationDocument | AnnotationFolder
+
+
+def output_format(path: Path, asked: AnnotationFormat | None, read: AnnotationFormat) -> AnnotationFormat:
+    """The format in which to write ``path``: the one asked for, else its suffix's, else the one that was read.
+
+    Raises InputError if the name does not fit the format. A device or a FIFO may have any name.
+    """
+    suffix = path.suffix.lower()
+    chosen = asked or next((each for each, own in _DOCUMENTS.items() if own == suffix), read)
+    if chosen in _DOCUMENTS and suffix != _DOCUMENTS[chosen] and not is_special(path):
+        raise InputError(
+            f"-o {path}: {chosen} is one file for all images, so give a name that ends in {_DOCUMENTS[chosen]}; "
+            "for a folder with a file an image give --format labelme or png"
+        )
+    return chosen
 
 
 def open_output(
