@@ -76,7 +76,9 @@ class TrainingOptions:
     def run(self) -> TrainingRun:
         from geomatch.training.trainer import TrainingRun
 
-        return TrainingRun(self.data, self.init, self.out, self.device, self.resume, self.max_unreadable)
+        return TrainingRun(
+            self.data, self.init, self.out, self.device, self.resume, self.max_unreadable, self.overwrite
+        )
 
     def recipe(self, recipes: Mapping[Recipe, tuple[AnyRecipe, Optimisation]]) -> tuple[AnyRecipe, Optimisation]:
         """The preset's recipe and optimisation with the values that were given. Raises InputError."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from geomatch.errors import InputError, TrainingError
+from geomatch.io.atomic import check_new_file
 from geomatch.options import Device, Precision
 from geomatch.parameters import check_limits
 from geomatch.runtime.device import autocast
@@ -87,7 +88,7 @@ class TrainingRun:
 
     data: photographs, as for `find_images`. init: pretrained weights (safetensors), of a joint trunk those of both.
     out: weights file to write, with checkpoint and log beside it. max_unreadable: share of the photographs that may be
-    damaged.
+    damaged. overwrite: replace the files of an earlier training.
     """
 
     data: Sequence[Path]
@@ -96,6 +97,17 @@ class TrainingRun:
     device: Device = Device.auto
     resume: bool = False
     max_unreadable: float = 0.01
+    overwrite: bool = False
+
+    def check_outputs(self, *parts: str) -> None:
+        """Raise InputError, before any work, if weights or a part's checkpoint exist or cannot be written.
+
+        A training that resumes, or is to overwrite, may find them.
+        """
+        may, instead = self.overwrite or self.resume, "give another --out, --resume if a training was stopped"
+        check_new_file(self.out, overwrite=may, suffixes=(".safetensors",), instead=instead)
+        for part in parts:
+            check_new_file(self.files(part).checkpoint, overwrite=may, instead=instead)
 
     def only_init(self) -> Path:
         """The one file to start from. Raises InputError if there are several."""

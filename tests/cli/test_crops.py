@@ -67,7 +67,7 @@ def test_crops_without_true_boxes_print_nothing(tmp_path: Path) -> None:
         (("--data", "nowhere"), ["nowhere", "no such folder"]),
         (("--data", "unlabelled"), ["no photograph has a label", "sub-folders"]),
         (("--data", "shard.tar"), ["1 of 5 photographs cannot be read", "--max-unreadable"]),
-        (("--data", "shard.tar", "--out", "no/such/crops.csv"), ["no/such", "make it first"]),
+        (("--data", "shard.tar", "--out", "crops.json"), ["crops.json", "ends in .csv"]),
         (("--data", "shard.tar", "--weights", "labels.csv"), ["labels.csv"]),
     ],
 )

@@ -138,7 +138,7 @@ def test_match_existing_folder_needs_overwrite(teapots: Path, tmp_path: Path) ->
         (["--max-memory", "lots"], ["--max-memory lots", "2GiB"]),
         (["--max-memory", "1KiB"], ["--max-memory", "--preset"]),
         (["--weights", "none.safetensors"], ["none.safetensors", "no such"]),
-        (["-o", "no/such/place"], ["no/such", "make it first"]),
+        (["-o", "flow.flo"], ["flow.flo: the output is a folder", ".flo"]),
     ],
 )
 def test_match_bad_options_are_named(arguments: list[str], said: list[str], teapots: Path, tmp_path: Path) -> None:

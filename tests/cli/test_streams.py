@@ -21,7 +21,7 @@ COMMANDS = {
     "match": ["match", CAT, "b.png", "-o", "out"],
     "pairs": ["match", "--pairs", "list.tsv", "-o", "out", "--no-pictures"],
     "view": ["view", CAT, "b.png", "-o", "page.html"],
-    "transfer": ["transfer", CAT, "b.png", "--keypoints", "marks.csv", "-o", "out.csv", "--review", "look"],
+    "transfer": ["transfer", "b.png", CAT, "--keypoints", "marks.csv", "-o", "out.csv", "--review", "look"],
     "at": ["at", CAT, "b.png", "--point", "20,20"],
     "extract": ["extract", CAT, "b.png", "-o", "out"],
     "eval": ["eval", "--dataset", "animal-parts", "--root", "SPair-71k", "--split", "val", "--csv", "scores.csv"],
@@ -83,7 +83,7 @@ def write_inputs(folder: Path) -> Path:
     for name in (CAT, "b.png", "photographs/cat/a.png"):
         picture.save(folder / name)
     (folder / "list.tsv").write_text(f"{CAT}\tb.png\nb.png\t{CAT}\n", encoding="utf-8")
-    (folder / "marks.csv").write_text(f"image,name,x,y\n{CAT},nose,20,20\n", encoding="utf-8")
+    (folder / "marks.csv").write_text("image,name,x,y\nb.png,nose,20,20\n")
     (folder / f"{CAT}.log.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "loss": 0.5}\n')
     return folder
 

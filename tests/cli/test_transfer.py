@@ -95,7 +95,9 @@ def test_transfer_goes_on_after_a_broken_image(folder: Path) -> None:
     names = "moved.png", "broken.png", "none.png", "ref.png"
     done = geomatch("transfer", "ref.png", *names, "--keypoints", "ref.json", "-o", "out.json", cwd=folder)
     assert done.returncode == 1
-    assert done.stderr.startswith("geomatch: error: 4 images, 2 failed, ")
+    failed = [line.removeprefix("geomatch: error: ") for line in done.stderr.splitlines()]
+    assert [line.partition(":")[0] for line in failed[:2]] == ["broken.png", "none.png"]
+    assert failed[2].startswith("4 images, 2 failed, ")
     records = lines(done.stdout)
     assert [record["image"] for record in records] == list(names)
     assert ["error" in record for record in records] == [False, True, True, False]
@@ -135,14 +137,15 @@ def test_transfer_never_overwrites_photographs(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("marked", "format", "written"),
     [
-        (("--boxes", "ref.json"), "csv", "out"),
-        (("--keypoints", "ref.csv"), "coco", "out"),
+        (("--boxes", "ref.json"), "csv", "out.csv"),
+        (("--keypoints", "ref.csv"), "coco", "out.json"),
         (("--mask", "ref.json"), "png", "out/moved.png"),
         (("--mask", "mask.png"), "labelme", "out/moved.json"),
     ],
 )
 def test_transfer_writes_other_formats(marked: tuple[str, str], format: str, written: str, folder: Path) -> None:
-    done = geomatch("transfer", "ref.png", "moved.png", *marked, "-o", "out", "--format", format, cwd=folder)
+    output = written.partition("/")[0]
+    done = geomatch("transfer", "ref.png", "moved.png", *marked, "-o", output, "--format", format, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout)[0]["output"] == written
     assert (folder / written).stat().st_size > 0
@@ -304,7 +307,11 @@ def test_transfer_quiet_silences_notes_only(folder: Path) -> None:
         (["--boxes", "ref.json", "--format", "png", "-o", "out"], ["format png cannot hold boxes"]),
         (["--boxes", "ref.json", "--format", "xml", "-o", "out"], ["xml", "labelme"]),
         (["--boxes", "ref.json", "-o", "ref.json"], ["ref.json: exists already", "--overwrite"]),
-        (["--boxes", "ref.json", "-o", "no/such/out.json"], ["no/such: no such folder"]),
+        (["--boxes", "ref.json", "-o", "ref.png/out.json"], ["ref.png: is a file"]),
+        (["--boxes", "ref.json", "-o", "out"], ["-o out: coco is one file", ".json", "--format labelme"]),
+        (["--boxes", "ref.json", "-o", "out.txt"], ["-o out.txt", ".json"]),
+        (["--boxes", "ref.json", "-o", "out.csv", "--format", "coco"], ["-o out.csv", ".json"]),
+        (["--boxes", "ref.json", "-o", "out.json", "--format", "labelme"], ["out.json: the output is a folder"]),
         (["--boxes", "ref.json", "--review", "ref.json"], ["ref.json: is a file"]),
         (["--boxes", "ref.json", "--min-confidence", "2"], ["min-confidence"]),
         (["--boxes", "ref.json", "--resume"], ["--resume", "-o DIR"]),

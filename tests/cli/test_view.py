@@ -38,7 +38,6 @@ def test_view_existing_page_needs_overwrite(teapots: Path, tmp_path: Path) -> No
     ("arguments", "said"),
     [
         (["-o", "page.png"], "ends in .html"),
-        (["-o", "no/such/page.html"], "make it first"),
         (["--features", "surf"], "surf"),
         (["--max-memory", "lots"], "2GiB"),
     ],

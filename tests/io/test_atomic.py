@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from geomatch.errors import InputError
-from geomatch.io.atomic import check_new_folder, check_writable, write_atomically, write_folder_atomically
+from geomatch.io.atomic import check_new_file, check_new_folder, write_atomically, write_folder_atomically
 
 
 def names_in(folder: Path) -> list[str]:
@@ -51,11 +51,9 @@ def test_check_new_folder_refuses_a_full_folder(tmp_path: Path) -> None:
         check_new_folder(tmp_path / "a", overwrite=True)
 
 
-def test_check_writable_names_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder"):
-        check_writable(tmp_path / "none" / "a")
+def test_check_new_file_refuses_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
-        check_writable(tmp_path)
+        check_new_file(tmp_path, overwrite=True)
 
 
 def test_write_folder_keeps_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

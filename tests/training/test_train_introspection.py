@@ -126,7 +126,7 @@ def test_train_introspection_unlabelled_needs_mixed_batches(init: Path, tmp_path
     for index in range(3):
         Image.effect_noise((90, 70), 80).save(data / f"{index}.png")
     with pytest.raises(InputError, match="--set batches=mixed"):
-        run(data, init, tmp_path / "out")
+        run(data, init, tmp_path / "out.safetensors")
     paper = IntrospectionRecipe(
         network=RECIPE.network,
         view_size=64,
@@ -136,25 +136,25 @@ def test_train_introspection_unlabelled_needs_mixed_batches(init: Path, tmp_path
         hardest=5,
         similarity_weight=0,
     )
-    reported = run(data, init, tmp_path / "out", paper, steps=1)
+    reported = run(data, init, tmp_path / "out.safetensors", paper, steps=1)
     assert set(reported[0].report) == {"loss", "likelihood", "sigma"}
 
 
 def test_train_introspection_needs_data(init: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photographs"):
-        run(tmp_path, init, tmp_path / "out")
+        run(tmp_path, init, tmp_path / "out.safetensors")
     with pytest.raises(InputError, match="no such folder"):
-        run(tmp_path / "none", init, tmp_path / "out")
+        run(tmp_path / "none", init, tmp_path / "out.safetensors")
     (tmp_path / "bad.tar").write_bytes(b"x" * 2000)
     with pytest.raises(InputError, match=r"bad\.tar: cannot be read"):
-        run(tmp_path / "bad.tar", init, tmp_path / "out")
+        run(tmp_path / "bad.tar", init, tmp_path / "out.safetensors")
 
 
 def test_find_images_label_table_without_columns(shards: Path, init: Path, tmp_path: Path) -> None:
     (tmp_path / "s.tar").write_bytes((shards / "shard-0.tar").read_bytes())
     (tmp_path / "labels.csv").write_text("name,what\n")
     with pytest.raises(InputError, match=r"labels\.csv.*columns file, labels"):
-        run(tmp_path, init, tmp_path / "out")
+        run(tmp_path, init, tmp_path / "out.safetensors")
 
 
 def test_task_damaged_photograph_replaced_and_named(init: Path, tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_task_damaged_photograph_replaced_and_named(init: Path, tmp_path: Path) 
         Image.effect_noise((90, 70), 80).save(data / f"{index}.png")
     (data / "4.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"1 of 5 photographs cannot be read, more than the 1\.0%.*4\.png"):
-        run(data.parent, init, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        run(data.parent, init, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
 
     network = IntrospectionNet(RECIPE.network)
     photographs = find_images([data.parent])

@@ -195,4 +195,4 @@ def _write_report(folder: Path, pairs: PairDataset, outcomes: Sequence[Outcome],
         {protocol.name: protocol.meaning() for protocol in protocols},
         shlex.join(["geomatch", *sys.argv[1:]]),
     )
-    write_folder_atomically(folder, {"index.html": page.encode()})
+    write_folder_atomically(folder, {"index.html": page.encode(errors="replace")})

@@ -123,7 +123,7 @@ def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:
     output = output or logs[0].with_suffix(".html")
     check_new_file(output, overwrite=overwrite, suffixes=(".html", ".htm"))
     page = training_page({str(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
-    write_atomically(output, page.encode())
+    write_atomically(output, page.encode(errors="replace"))  # file names need not be text
     typer.echo(output)
 
 

@@ -25,7 +25,6 @@ from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorNet
 from geomatch.features.load import pretrained_trunk
 from geomatch.features.weights import save_weights
-from geomatch.io.atomic import check_writable
 from geomatch.runtime.device import autocast, find_device, memory_bytes
 from geomatch.training.anchornet.recipe import AnchorRecipe
 from geomatch.training.anchornet.start import draw_banks, fit_code, fit_means, fit_taps
@@ -57,7 +56,7 @@ def train_anchornet(
         InputError: if data, weights or settings cannot be used.
         TrainingError: if a loss diverges.
     """
-    check_writable(run.out)
+    run.check_outputs("banks", "code")
     trunk_name, trunk = pretrained_trunk(run.only_init())
     recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
     if run.resume:

@@ -13,7 +13,6 @@ from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_imag
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_network, read_safetensors, save_weights, sha256_of
-from geomatch.io.atomic import check_writable
 from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.introspection.recipe import IntrospectionRecipe
@@ -52,7 +51,7 @@ def train_introspection(
         InputError: if data, weights or settings cannot be used.
         TrainingError: if the loss diverges.
     """
-    check_writable(run.out)
+    run.check_outputs("")
     photographs = _photographs(run.data, recipe.classes, crops)
     reader = ImageReader(len(photographs), run.max_unreadable)
     network = initial_network(run.init, recipe.network)
