@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("parameters", "preset", "weights", "device", "precision", "max_memory", "mirror")
+@pipeline_options("parameters", "preset", "weights", "refine", "device", "precision", "max_memory", "mirror")
 def evaluate(
     dataset: Annotated[
         str | None,

@@ -15,7 +15,8 @@ from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, E
 
 
 @pipeline_options(
-    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "cache", "mirror"]
+    *["features", "matcher", "parameters", "preset", "weights"],
+    *["refine", "device", "precision", "max_memory", "cache", "mirror"],
 )
 def transfer(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The annotated image.", show_default=False)],

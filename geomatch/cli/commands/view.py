@@ -15,7 +15,7 @@ from geomatch.errors import InputError
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
-    *["max_memory", "min_confidence", "mirror"],
+    *["max_memory", "min_confidence", "refine", "mirror"],
 )
 def view(
     source: Annotated[Path, typer.Argument(help="The first picture.", show_default=False)],
