@@ -50,7 +50,7 @@ def search_fine_maps(context: MatchContext, points: TargetPoints) -> TargetPoint
     is small without texture, along an edge and for patches of other objects (after Moravec's interest operator, 1980).
     `moving_least_squares` of the displacements found, under these weights, is where the next round begins.
 
-    Returns None if the points are to stay: one of the images has no fine map, or the weights say that they show different
+    Returns None if the points are to stay: an image has no fine map, or the weights say that the images show different
     objects (SAME_OBJECT).
 
     Raises:
