@@ -13,7 +13,7 @@ from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.fine_search import search_fine_maps
+from geomatch.matching.refinement.fine_search import search_fine_maps
 from geomatch.options import Refine
 
 _PIXELS_AT_ONCE = 1 << 18  # 30 MiB

@@ -13,7 +13,7 @@ from geomatch.features.fine_map import compress
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.densify import Densification, densify
-from geomatch.matching.fine_search import RADIUS, search_fine_maps, windows_at, windows_in_place
+from geomatch.matching.refinement.fine_search import RADIUS, search_fine_maps, windows_at, windows_in_place
 from geomatch.options import Refine
 
 SIZE = (112, 144)
