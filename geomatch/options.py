@@ -130,7 +130,7 @@ class PresetSettings:
     of cells, approximately, along the longer side of the matched grid. refine: whether matches are refined.
     """
 
-    features: str = "combined"
+    features: str = "introspection"
     working_size: int = 320
     cells: int = 40
     matcher: str = "fusion"
@@ -142,7 +142,7 @@ PRESETS: Mapping[Preset, PresetSettings] = {
         features="introspection", working_size=224, cells=28, matcher="affine", refine=Refine.off
     ),
     Preset.default: PresetSettings(),
-    Preset.precise: PresetSettings(features="combined:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
+    Preset.precise: PresetSettings(features="introspection:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30
