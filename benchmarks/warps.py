@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, warp_image
-from geomatch.io.images import IMAGE_SUFFIXES, load_image
+from geomatch.io.images import image_suffixes, load_image
 from geomatch.options import Preset, Refine
 from geomatch.pipeline import Pipeline
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--presets", type=Preset, nargs="+", default=list(Preset))
     parser.add_argument("--refine", choices=list(Refine), help="by default the preset's choice")
     options = parser.parse_args()
-    files = sorted(p for p in options.photographs.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(p for p in options.photographs.rglob("*") if p.suffix.lower() in image_suffixes())
     chosen = [files[number * len(files) // options.count] for number in range(options.count)]
     table = Table(title=f"end-point error of known warps, {options.count} views of {len(set(chosen))} pictures")
     for column in ("preset", "median, pixels", "median, cells", "90 %, pixels", "valid share of visible"):

@@ -63,6 +63,12 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="N", help="Score N pairs spread over all, not the benchmark.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and count unusable pairs.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse pairs with keypoints outside their source, instead of leaving these out."
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete cached predictions and predict again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per selection, not tables.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all scores as a table.")] = None,
@@ -90,7 +96,7 @@ def evaluate(
     from geomatch.cli import scores
     from geomatch.evaluation.protocols import find_protocols
 
-    pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, quiet=quiet)
+    pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
     pipelines = [
         _pipelines(replace(pipeline, features=name), matcher or [None])
@@ -127,12 +133,19 @@ def _check_outputs(csv: Path | None, report: Path | None) -> None:
 
 
 def _load(
-    name: str, root: Path | None, split: str | None, *, limit: int | None, skip_bad: bool, quiet: bool
+    name: str,
+    root: Path | None,
+    split: str | None,
+    *,
+    limit: int | None,
+    skip_bad: bool,
+    strict: bool,
+    quiet: bool,
 ) -> PairDataset:
     from geomatch.datasets.load import load_dataset, without_unreadable
 
     with stderr_console(quiet=quiet).status(f"reading {name}"):
-        pairs = load_dataset(name, root, split=split, skip_bad=skip_bad)
+        pairs = load_dataset(name, root, split=split, skip_bad=skip_bad, strict=strict)
         if skip_bad:
             pairs = without_unreadable(pairs)
     if pairs.skipped:
