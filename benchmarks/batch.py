@@ -31,7 +31,7 @@ from rich.table import Table
 
 from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
 from geomatch.batch.match_record import Outputs
-from geomatch.io.images import IMAGE_SUFFIXES, load_image
+from geomatch.io.images import image_suffixes, load_image
 from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
 
@@ -51,7 +51,7 @@ class Cost:
 def photographs(folder: Path, into: Path, count: int, side: int) -> list[Path]:
     """``count`` images from a folder tree, taken evenly, scaled to ``side`` pixels along the longer side. Where there
     are fewer, some are rotated copies."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in image_suffixes())
     written = []
     for number in range(count):
         with Image.open(found[number * len(found) // count % len(found)]) as image:

@@ -1,6 +1,6 @@
 """End-point error of known warps: images matched with their views through random homographies.
 
-    python benchmarks/warps.py [--photographs DIR] [--count 40]
+    python benchmarks/warps.py [--photographs DIR] [--count 40] [--presets default precise] [--refine on|off]
 
 Each image is scaled to an odd size, its view to another. For every preset, the table shows the end-point error of the
 valid pixels whose true position lies in the view, in target pixels and as a share of a feature cell.
@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import Tensor
 
 from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, warp_image
-from geomatch.io.images import IMAGE_SUFFIXES, load_image
-from geomatch.options import Preset
+from geomatch.io.images import image_suffixes, load_image
+from geomatch.options import Preset, Refine
 from geomatch.pipeline import Pipeline
 
 SIZES = (((313, 471), (257, 339)), ((240, 181), (333, 301)), ((480, 640), (201, 511)))
@@ -59,14 +59,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, default=TEAPOTS)
     parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--presets", type=Preset, nargs="+", default=list(Preset))
+    parser.add_argument("--refine", choices=list(Refine), help="by default the preset's choice")
     options = parser.parse_args()
-    files = sorted(p for p in options.photographs.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(p for p in options.photographs.rglob("*") if p.suffix.lower() in image_suffixes())
     chosen = [files[number * len(files) // options.count] for number in range(options.count)]
     table = Table(title=f"end-point error of known warps, {options.count} views of {len(set(chosen))} pictures")
     for column in ("preset", "median, pixels", "median, cells", "90 %, pixels", "valid share of visible"):
         table.add_column(column, justify="left" if column == "preset" else "right")
-    for preset in Preset:
-        pipeline = Pipeline(preset=preset)
+    for preset in options.presets:
+        pipeline = Pipeline(preset=preset, refine=options.refine)
         errors, in_cells, shares = [], [], []
         for number, path in enumerate(chosen):
             warp = known_warp(load_image(path), SIZES[number % len(SIZES)], seed=number)

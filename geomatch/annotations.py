@@ -150,6 +150,22 @@ def named_keypoints(names: Sequence[str], points: Points, visibility: Sequence[i
     return Keypoints(tuple(names), points, np.array(seen, dtype=np.int64))
 
 
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The same names; one that came before gets the first free number.
+
+    >>> distinct_names(["eye", "nose", "eye"])
+    ('eye', 'nose', 'eye-2')
+    """
+    taken = set(names)
+    found: dict[str, None] = {}
+    for name in names:
+        unique, number = name, 2
+        while unique in found or (unique != name and unique in taken):
+            unique, number = f"{name}-{number}", number + 1
+        found[unique] = None
+    return tuple(found)
+
+
 def categories_of(instances: Sequence[Instance]) -> list[Category]:
     """A category for each label, in order of appearance, with the names of its instances' keypoints."""
     names: dict[str, dict[str, None]] = {}

@@ -48,6 +48,40 @@ class ConfidenceModel:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class FineMap(TensorValue):
+    """What an early stage of a trunk sees of one image, on a grid finer than that of the descriptors.
+
+    values: (K, h, w) float32, unit length at every cell: coefficients of the image's own K principal components.
+    basis: (C, K) float32, orthonormal columns: these components, in the C channels of the stage.
+    grid: where the cells lie on the image.
+    """
+
+    values: Tensor
+    basis: Tensor
+    grid: Grid
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.basis.nbytes
+
+    def in_basis_of(self, other: FineMap) -> FineMap:
+        """The same with the components of another image, so that products of both values are those of the stages."""
+        values = torch.tensordot(other.basis.mT @ self.basis, self.values, dims=1)
+        return FineMap(values, other.basis, self.grid)
+
+    def flipped(self, width: int) -> FineMap:
+        """The same where its cells lie on the image, of ``width`` pixels, flipped left to right."""
+        return FineMap(self.values.flip(-1), self.basis, self.grid.flipped(width))
+
+    def pooled(self, factor: int) -> FineMap:
+        """Averages of ``factor`` x ``factor`` cells, over fewer at the lower and right edge, scaled to unit length."""
+        if factor == 1:
+            return self
+        pooled = F.avg_pool2d(self.values[None], factor, ceil_mode=True, count_include_pad=False)[0]
+        return FineMap(F.normalize(pooled, dim=0), self.basis, self.grid.pooled(factor))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureMap(TensorValue):
     """The features of one image, a descriptor for each cell of a grid.
 
@@ -60,6 +94,7 @@ class FeatureMap(TensorValue):
     origin: what extracted them, as `Pipeline.extract` notes it; "" if that is not known.
     mirrored: the features of the image flipped left to right, in the frame of the flipped image; None if they were not
         extracted.
+    fine: a finer map, on which matches are searched again; None if the extractor has none.
 
     Raises InputError if the descriptors do not fit the grid.
 
@@ -75,6 +110,7 @@ class FeatureMap(TensorValue):
     calibration: ConfidenceModel = ConfidenceModel()
     origin: str = ""
     mirrored: FeatureMap | None = None
+    fine: FineMap | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.descriptors, Tensor) and isinstance(self.grid, Grid)):
@@ -85,17 +121,18 @@ class FeatureMap(TensorValue):
     @property
     def nbytes(self) -> int:
         """The memory that its tensors take, those of a subclass included."""
-        return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor | FeatureMap))
+        return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor | FeatureMap | FineMap))
 
     def flipped(self) -> FeatureMap:
         """The same descriptors, without ``mirrored``, where their cells lie on the image flipped left to right."""
-        sigma = self.inverse_confidence
+        sigma, width = self.inverse_confidence, self.image_size[1]
         return replace(
             self,
             descriptors=self.descriptors.flip(-1),
-            grid=self.grid.flipped(self.image_size[1]),
+            grid=self.grid.flipped(width),
             inverse_confidence=None if sigma is None else sigma.flip(-1),
             mirrored=None,
+            fine=None if self.fine is None else self.fine.flipped(width),
         )
 
     def read_on(self, grid: Grid) -> FeatureMap:

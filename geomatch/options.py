@@ -62,6 +62,13 @@ class Mirror(StrEnum):
     on = "on"
 
 
+class Refine(StrEnum):
+    """Whether matches are searched again on fine maps, which shifts those of one object by less than a cell."""
+
+    on = "on"
+    off = "off"
+
+
 class FlowFormat(StrEnum):
     """File formats of a flow field."""
 
@@ -120,19 +127,22 @@ class PresetSettings:
     """The settings of a preset.
 
     features, matcher: names. working_size: the longer side, in pixels, of images for the features. cells: least number
-    of cells, approximately, along the longer side of the matched grid.
+    of cells, approximately, along the longer side of the matched grid. refine: whether matches are refined.
     """
 
-    features: str = "combined"
+    features: str = "introspection"
     working_size: int = 320
     cells: int = 40
     matcher: str = "fusion"
+    refine: Refine = Refine.on
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(features="introspection", working_size=224, cells=28, matcher="affine"),
+    Preset.fast: PresetSettings(
+        features="introspection", working_size=224, cells=28, matcher="affine", refine=Refine.off
+    ),
     Preset.default: PresetSettings(),
-    Preset.precise: PresetSettings(features="combined:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
+    Preset.precise: PresetSettings(features="introspection:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

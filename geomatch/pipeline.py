@@ -32,7 +32,7 @@ from geomatch.matching.base import MatchContext, Matcher, TargetPoints
 from geomatch.matching.densify import Densification, densify
 from geomatch.matching.load import load_matcher
 from geomatch.matching.mirror import MirrorModel, choose_mirror, flip_source, flip_target
-from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Mirror, Precision, Preset, PresetSettings
+from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Mirror, Precision, Preset, PresetSettings, Refine
 from geomatch.registry import MATCHERS
 from geomatch.result import Match
 from geomatch.runtime.device import find_device
@@ -79,6 +79,7 @@ class Pipeline:
         device: str | torch.device = "auto",
         max_memory: int = DEFAULT_MAX_MEMORY,
         min_confidence: float = 0.0,
+        refine: str | None = None,
         cache: str | os.PathLike[str] | None = None,
         precision: str = "auto",
     ) -> None:
@@ -94,6 +95,8 @@ class Pipeline:
             device: "auto", "cpu", "cuda" or "mps", or a torch device.
             max_memory: bytes that matching may take, features and result excluded.
             min_confidence: the confidence, in [0, 1], that a match needs to be valid.
+            refine: "on" searches matches again on a finer map, where both images show one object; or "off". By default
+                the preset's.
             cache: a folder that stores features in half precision for later runs.
             precision: arithmetic of the networks, "float32", "bfloat16", or "auto": bfloat16 where the hardware
                 multiplies it natively. An extractor that is given keeps its own.
@@ -105,7 +108,10 @@ class Pipeline:
         self.preset = "custom" if isinstance(preset, PresetSettings) else str(preset)
         self.device = find_device(device if isinstance(device, torch.device) else choice_of(Device, "device", device))
         self.cells, self.max_bytes = settings.cells, whole_number_of("max_memory", max_memory)
-        self.densification = Densification(min_confidence=min_confidence)
+        self.densification = Densification(
+            min_confidence=min_confidence,
+            refine=settings.refine if refine is None else choice_of(Refine, "refine", refine),
+        )
         self.mirror, self.mirror_model = Mirror.off, MirrorModel()
         with standard_torch_state(), torch.random.fork_rng(devices=[]):  # layers draw weights before theirs are read
             self._set_matcher(matcher or settings.matcher, parameters)
@@ -167,6 +173,8 @@ class Pipeline:
         pixels = pixels_of(image)
         with self._extracting, explain_out_of_memory():
             features = replace(self.extractor(pixels), origin=self._origin)
+            if self.densification.refine is Refine.off:
+                features = replace(features, fine=None)
             if choice_of(Mirror, "mirror", mirror or self.mirror) is not Mirror.off:
                 features = replace(features, mirrored=self.extractor(pixels.flip(-1)))
             return self.prepare(features, pixels)
@@ -307,6 +315,7 @@ class Pipeline:
                 },
                 "cycle_tolerance": self.densification.cycle_tolerance,
                 "min_confidence": self.densification.min_confidence,
+                "refine": self.densification.refine,
             },
             "device": self.device.type,
             **({} if self.mirror is Mirror.off else {"mirror": self.mirror, "mirror_model": asdict(self.mirror_model)}),
@@ -338,6 +347,7 @@ def match(
     device: str | torch.device = "auto",
     max_memory: int = DEFAULT_MAX_MEMORY,
     min_confidence: float = 0.0,
+    refine: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     precision: str = "auto",
 ) -> Match:
@@ -378,6 +388,7 @@ def match(
         device=device,
         max_memory=max_memory,
         min_confidence=min_confidence,
+        refine=refine,
         cache=cache,
         precision=precision,
     )

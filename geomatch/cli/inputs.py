@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.runtime.launcher import process_number
 
 PathPair = tuple[Path, Path]
 
@@ -44,7 +44,7 @@ def choose_pairs(
 
 def check_stdin(files: Iterable[Path], instead: str) -> None:
     """Raise InputError with the advice ``instead`` if one of the files is stdin and there are several processes."""
-    if os.environ.get("WORLD_SIZE", "1") != "1" and Path("-") in files:
+    if Path("-") in files and process_number()[1] > 1:
         raise InputError(f"several processes cannot read one stdin: {instead}")
 
 
@@ -64,13 +64,12 @@ def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
 
 
 def _pairs_of_folder(folder: Path) -> list[PathPair]:
-    from geomatch.io.images import IMAGE_SUFFIXES
+    from geomatch.io.folders import images_in
 
     try:
-        names = sorted(folder.iterdir())
+        images = images_in(folder)
     except OSError as error:
         raise InputError(f"--all-pairs {folder}: cannot be read ({error.strerror})") from error
-    images = [path for path in names if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if len(images) < 2:
         raise InputError(f"--all-pairs {folder}: holds {len(images) or 'no'} images; a pair takes two")
     return [(source, target) for source in images for target in images if source is not target]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.options import PRESETS, Device, Mirror, Precision, Preset
+from geomatch.options import PRESETS, Device, Mirror, Precision, Preset, Refine
 from geomatch.registry import FEATURES, MATCHERS, Registry
 
 if TYPE_CHECKING:
@@ -94,6 +94,13 @@ MirrorMode = Annotated[
         rich_help_panel=MATCHING,
     ),
 ]
+RefineChoice = Annotated[
+    Refine | None,
+    typer.Option(
+        help="Search matches again on a finer map, where both images show one object; by default the preset's choice.",
+        rich_help_panel=MATCHING,
+    ),
+]
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=PERFORMANCE)]
 PrecisionChoice = Annotated[
     Precision,
@@ -153,6 +160,7 @@ class PipelineOptions:
     weights: WeightsFile = None
     mirror: MirrorMode = Mirror.off
     min_confidence: MinConfidence = 0.0
+    refine: RefineChoice = None
     device: DeviceChoice = Device.auto
     precision: PrecisionChoice = Precision.auto
     max_memory: MaxMemory = "2GiB"

@@ -55,7 +55,7 @@ def secure_streams() -> None:
 
 
 def check_printed() -> int:
-    """0, the exit status if all was printed. Raises BrokenPipeError, or GeomatchError with a sentence, if it was not."""
+    """0, the exit status, if all was printed. Raises BrokenPipeError, or GeomatchError with a sentence, if not."""
     sys.stdout.flush()
     file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     failure = file.failure if isinstance(file, _SteadyFile) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile, PairErrors
 from geomatch.errors import InputError
 from geomatch.io.formats.mat import read_variables
+from geomatch.io.names import find_below, name_parts
 from geomatch.io.parsing import read_bytes
 
 NAMED_AT_MOST = 8
@@ -87,18 +88,21 @@ def unpacked(root: Path, archive: str) -> Path:
 
 
 def stored_image(root: Path, name: str, origin: str, *, mirrored: bool = False) -> ImageFile:
-    """The image ``name``, a posix path below ``root``. Raises InputError, naming ``origin``, if it does not exist."""
-    steps = PurePosixPath(name)
-    if steps.is_absolute() or ".." in steps.parts or not name.isprintable():
+    """The image ``name``, a path below ``root`` with any slashes, in any form of Unicode.
+
+    Raises InputError, naming ``origin``, if it does not exist.
+    """
+    parts = name_parts(name)
+    if name.startswith("/") or ".." in parts or not parts or not name.isprintable():
         raise InputError(f"{origin}: the image {name!r} must be a path below {root}")
-    path = root / steps
+    path = find_below(root, name)
     try:
         present = path.is_file()
     except OSError:
         present = False
     if not present:
         raise InputError(f"{origin}: {path} is missing; unpack the images again")
-    return ImageFile(path, steps.as_posix(), mirrored)
+    return ImageFile(path, "/".join(parts), mirrored)
 
 
 def read_mat(path: Path, *names: str) -> list[NDArray[Any]]:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geomatch.annotations import Box
-from geomatch.datasets.image_folder import LabelledImage, label_table
+from geomatch.datasets.image_folder import LabelledImage, label_table, shards_of
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
+from geomatch.io.names import plain_name
 from geomatch.io.parsing import position, reading
 from geomatch.io.tables import Row, read_table
 
@@ -68,12 +69,12 @@ def with_crops(
     """
     by_file: defaultdict[str, list[Crop]] = defaultdict(list)
     for crop in crops:
-        by_file[crop.file].append(crop)
-    if not any(image.name in by_file for image in images):
+        by_file[plain_name(crop.file)].append(crop)
+    if not any(plain_name(image.name) in by_file for image in images):
         raise InputError("the crop table has none of the photographs: was it made from others?")
     cropped: list[LabelledImage] = []
     for image in images:
-        own = [crop for crop in by_file[image.name] if crop.label in image.labels]
+        own = [crop for crop in by_file[plain_name(image.name)] if crop.label in image.labels]
         cropped += [replace(image, labels=(crop.label,), crop=_grow(crop.box, margin)) for crop in own]
         rest = tuple(label for label in image.labels if label not in {crop.label for crop in own})
         if rest or not own:
@@ -87,14 +88,14 @@ def read_true_boxes(data: Sequence[Path]) -> dict[tuple[str, str], list[Box]]:
     The optional column ``boxes`` holds JSON, [[label, left, top, right, bottom], ...], or nothing.
     Raises InputError, naming the line, if it cannot be read.
     """
-    shards = [shard for place in data for shard in ([place] if place.is_file() else sorted(place.glob("*.tar"))[:1])]
+    shards = [shard for place in data for shard in shards_of(place)[:1]]
     found: defaultdict[tuple[str, str], list[Box]] = defaultdict(list)
     for table in sorted({label_table(shard) for shard in shards}):
         if not table.is_file():
             continue
         for row in read_table(table, ("file",)):
             for label, box in _parse_boxes(row):
-                found[row.fields["file"], label].append(box)
+                found[plain_name(row.fields["file"]), label].append(box)
     return dict(found)
 
 

@@ -18,7 +18,9 @@ from torch import Tensor
 from geomatch.annotations import Box
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.errors import InputError, did_you_mean
-from geomatch.io.images import IMAGE_SUFFIXES, decode_image
+from geomatch.io.folders import PassedOver, files_like, images_below, is_clutter
+from geomatch.io.images import decode_image, image_suffixes
+from geomatch.io.names import plain_name
 from geomatch.io.tables import read_table
 
 BACKGROUND = "background"
@@ -114,19 +116,24 @@ def find_images(data: Sequence[Path]) -> list[LabelledImage]:
 
     A folder of tar shards has a table ``labels.csv`` (columns ``file`` and ``labels``, space-separated). In a folder of
     images, the label is the name of the sub-folder; a sub-folder named after an ILSVRC synset (such as n02690373) gives
-    the VOC class that the synset belongs to, or the background.
+    the VOC class that the synset belongs to, or the background. Links to folders are followed.
 
-    Raises InputError if there is no image.
+    Warns, once a folder, of what else is there and passed over. Raises InputError if there is no image.
     """
     found: list[LabelledImage] = []
     for place in data:
         if not place.exists():
             raise InputError(f"{place}: no such folder or tar file")
-        shards = [place] if place.is_file() else sorted(place.glob("*.tar"))
+        shards = shards_of(place)
         if shards:
+            passed = PassedOver(place)
             labels = _read_labels(label_table(shards[0]))
             for shard in shards:
-                found += _list_shard(shard, labels)
+                found += _list_shard(shard, labels, passed)
+            beside = () if place.is_file() else place.iterdir()
+            if images := sum(path.suffix.lower() in image_suffixes() and not is_clutter(path.name) for path in beside):
+                passed.counts["beside the .tar files"] += images
+            passed.warn()
         else:
             found += _list_folder(place)
     if not found:
@@ -170,6 +177,11 @@ def hold_out(images: Sequence[LabelledImage], share: float) -> tuple[list[Labell
     return parts
 
 
+def shards_of(place: Path) -> list[Path]:
+    """The tar shards that are meant by a tar file or by a folder of them; none in a folder of images."""
+    return [place] if place.is_file() else files_like(place, "*.tar")
+
+
 def label_table(shard: Path) -> Path:
     """The path of the table with the labels of a tar shard's images; it need not exist."""
     return shard.parent / "labels.csv"
@@ -189,19 +201,17 @@ def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
     if not table.is_file():
         return {}
     rows = (row.take("file", "labels") for row in read_table(table, ("file", "labels")))
-    return {file: tuple(labels.split()) for file, labels in rows}
+    return {plain_name(file): tuple(labels.split()) for file, labels in rows}
 
 
-def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]]) -> list[LabelledImage]:
+def _list_shard(shard: Path, labels: dict[str, tuple[str, ...]], passed: PassedOver) -> list[LabelledImage]:
     try:
         with tarfile.open(shard, "r:") as archive:
-            return [
-                LabelledImage(member.name, shard, labels.get(member.name, ()), member.offset_data, member.size)
-                for member in archive
-                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES
-            ]
+            members = [member for member in archive if member.isfile() and passed.is_image(member.name)]
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"{shard}: cannot be read as an uncompressed tar file ({error})") from error
+    named = [(plain_name(member.name), member) for member in members]
+    return [LabelledImage(name, shard, labels.get(name, ()), member.offset_data, member.size) for name, member in named]
 
 
 def _label_of(folder_name: str) -> tuple[str, ...]:
@@ -215,6 +225,5 @@ def _list_folder(folder: Path) -> list[LabelledImage]:
             path=path,
             labels=_label_of(path.parent.name) if path.parent != folder else (),
         )
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        for path in images_below(folder)
     ]

@@ -60,15 +60,19 @@ def choose_split(benchmark: Benchmark, root: Path, split: str | None = None) -> 
 
 
 def load_dataset(
-    name: str, root: Path | None = None, *, split: str | None = None, skip_bad: bool = False
+    name: str, root: Path | None = None, *, split: str | None = None, skip_bad: bool = False, strict: bool = False
 ) -> PairDataset:
-    """Read a split of a benchmark and check its keypoints. Warns if pairs of the published split are missing.
+    """Read a split of a benchmark and check its keypoints.
+
+    Keypoints outside their source image are left out; those outside the target are scored as they are. Warns of the
+    keypoints left out, and if pairs of the published split are missing.
 
     Args:
         name: as `geomatch datasets` lists it.
         root: the benchmark's folder, see `find_root`.
         split: "trn", "val" or "test", see `choose_split`.
         skip_bad: leave out unusable pairs and list the reasons in ``skipped``, instead of stopping at the first.
+        strict: a pair with a keypoint that cannot be used is unusable.
 
     Raises:
         InputError: for an unknown name, missing or malformed files, or if no pair is left.
@@ -76,11 +80,18 @@ def load_dataset(
     benchmark = find_benchmark(name)
     folder = find_root(benchmark, root)
     chosen = choose_split(benchmark, folder, split)
-    errors = PairErrors(skip=skip_bad)
+    errors = PairErrors(skip_bad, strict)
     pairs = benchmark.load(folder, chosen, errors)
     if not pairs:
         unusable = f": all {len(errors.reasons)} are unusable; the first: {errors.reasons[0]}" if errors.reasons else ""
         raise InputError(f"the split '{chosen}' of {benchmark.name} in {folder} has no usable pair{unusable}")
+    if errors.keypoints:
+        warnings.warn(
+            f"{len(errors.keypoints)} keypoint(s) of {name} cannot be used and are left out; the first: "
+            f"{errors.keypoints[0]}; --strict refuses their pairs",
+            GeomatchWarning,
+            stacklevel=2,
+        )
     published, found = benchmark.counts.get(chosen), len(pairs) + len(errors.reasons)
     if published is not None and found != published:
         warnings.warn(
@@ -106,7 +117,9 @@ def check_dataset(benchmark: Benchmark, root: Path, split: str) -> Inventory:
     """Read a whole split with all images. Raises InputError if it cannot be read at all."""
     errors = PairErrors(skip=True)
     usable, images = _readable(benchmark.load(root, split, errors), errors)
-    return Inventory(len(usable), sum(len(pair.source_points) for pair in usable), images, errors.reasons)
+    return Inventory(
+        len(usable), sum(len(pair.source_points) for pair in usable), images, [*errors.reasons, *errors.keypoints]
+    )
 
 
 def without_unreadable(dataset: PairDataset) -> PairDataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -73,6 +73,7 @@ class AnnotatedPair:
     masks: reads the foreground masks of source and target, (H, W) each.
     parts: reads the masks of the parts in both images, (P, H, W) of source and target in the same order.
     annotation_files: the files that flow, masks and parts are read from.
+    left_out: for each keypoint that cannot be used, which one it is and why.
     """
 
     source: PairImage
@@ -88,6 +89,7 @@ class AnnotatedPair:
     masks: Callable[[], tuple[Mask, Mask]] | None = None
     parts: Callable[[], tuple[Mask, Mask]] | None = None
     annotation_files: tuple[Path, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,16 @@ class PairDataset:
 
 @dataclass
 class PairErrors:
-    """What happens to the errors of single pairs: they are raised, or, with ``skip``, recorded in ``reasons``."""
+    """What happens to what is wrong with single pairs.
+
+    skip: errors of pairs are recorded in ``reasons`` instead of raised. strict: keypoints that cannot be used are
+    errors of their pair; otherwise they are left out and recorded in ``keypoints``.
+    """
 
     skip: bool = False
+    strict: bool = False
     reasons: list[str] = field(default_factory=list)
+    keypoints: list[str] = field(default_factory=list)
 
     @contextmanager
     def tolerated(self) -> Iterator[None]:
@@ -140,7 +148,11 @@ class PairErrors:
         pairs = []
         for item in items:
             with self.tolerated():
-                pairs.append(read(item))
+                pair = read(item)
+                if pair.left_out and self.strict:
+                    raise InputError(pair.left_out[0])
+                self.keypoints += pair.left_out
+                pairs.append(pair)
         return pairs
 
 
@@ -161,25 +173,28 @@ def common_points(origin: str, source: Points, target: Points) -> tuple[Points, 
     return source[present], target[present]
 
 
-def check_pair(pair: AnnotatedPair, source_size: tuple[int, int], target_size: tuple[int, int]) -> None:
-    """Raise InputError, naming the pair, if its keypoints differ in number, are none, or lie outside the images.
+def check_pair(pair: AnnotatedPair, source_size: tuple[int, int]) -> AnnotatedPair:
+    """The pair without the keypoints that cannot be used: unknown ones, and those outside the source image.
 
-    source_size, target_size: (height, width). A point may lie up to a pixel beyond the border, as some do in public
-    benchmarks because of rounding and of counting from 1.
+    source_size: (height, width). A source point may lie up to a pixel beyond the border, as some do in
+    public benchmarks because of rounding and of counting from 1. A target point may lie anywhere: nothing is read
+    there, it is only compared with the prediction.
+
+    Raises InputError, naming the pair, if its keypoints differ in number, or none is left.
     """
     if len(pair.source_points) != len(pair.target_points):
         raise InputError(
             f"{pair.origin}: {len(pair.source_points)} source keypoints but {len(pair.target_points)} target keypoints"
         )
-    if len(pair.source_points) == 0:
-        raise InputError(f"{pair.origin}: the two images have no keypoint in common")
-    for side, image, points, (height, width) in (
-        ("source", pair.source, pair.source_points, source_size),
-        ("target", pair.target, pair.target_points, target_size),
-    ):
-        outside = ~((points >= -1) & (points <= np.array([width, height]))).all(axis=1)
-        if outside.any():
-            x, y = points[outside][0]
-            raise InputError(
-                f"{pair.origin}: {side} keypoint ({x:g}, {y:g}) lies outside {image.name}, {width}x{height} pixels"
-            )
+    height, width = source_size
+    known = np.asarray(np.isfinite(np.hstack((pair.source_points, pair.target_points))).all(axis=1))
+    inside = ((pair.source_points >= -1) & (pair.source_points <= (width, height))).all(axis=1)
+    usable = np.asarray(known & inside)
+    left_out = []
+    for (x, y), there in zip(pair.source_points[~usable], known[~usable], strict=True):
+        where = f"lies outside {pair.source.name}, {width}x{height} pixels" if there else "is not known in both images"
+        left_out.append(f"{pair.origin}: source keypoint ({x:g}, {y:g}) {where}")
+    if len(left_out) == len(pair.source_points):
+        raise InputError(left_out[0] if left_out else f"{pair.origin}: the two images have no keypoint in common")
+    points = pair.source_points[usable], pair.target_points[usable]
+    return replace(pair, source_points=points[0], target_points=points[1], left_out=tuple(left_out))

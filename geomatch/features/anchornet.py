@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap, FineMap
 from geomatch.errors import InputError, did_you_mean
 from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.weights import load_network
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.homography import pixel_grid
@@ -77,11 +78,15 @@ class AnchorConfig:
 
 @dataclass(frozen=True)
 class Responses:
-    """The responses of all anchors to an image: maps (N K, h, w) float32, >= 0, bank after bank, on a grid."""
+    """The responses of all anchors to an image: maps (N K, h, w) float32, >= 0, bank after bank, on a grid.
+
+    fine: the image's fine map.
+    """
 
     maps: Tensor
     image_size: tuple[int, int]
     grid: Grid
+    fine: FineMap | None
 
 
 class AnchorNet(nn.Module):
@@ -184,17 +189,18 @@ class AnchorFeatures(FeatureExtractor):
     @torch.inference_mode()
     def respond(self, image: Tensor) -> Responses:
         """The responses of all anchors to an image (3, H, W) uint8."""
-        canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
-        stride = self.network.config.stride
-        taps = self.network.trunk.read(pixels, self.network.config.stages, self.arithmetic)
-        maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), stride)
-        return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride))
+        trunk, config = self.network.trunk, self.network.config
+        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
+        taps = trunk.read(pixels, with_fine_stage(trunk, config.stages), self.arithmetic)
+        maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), config.stride)
+        fine = fine_map(canvas, trunk, taps)
+        return Responses(maps.contiguous(), canvas.image_size, canvas.grid(config.stride), fine)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         found = self.respond(image)
         descriptors = self.network.descriptors(found.maps[None], self.bank)[0].contiguous()
-        return FeatureMap(descriptors, found.image_size, found.grid, calibration=self.calibration)
+        return FeatureMap(descriptors, found.image_size, found.grid, calibration=self.calibration, fine=found.fine)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> AnchorFeatures:

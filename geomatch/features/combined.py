@@ -6,6 +6,7 @@ object of a class.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ class CombinedFeatures(FeatureExtractor):
         code = self.anchors(image)
         phi = self.introspection(image).read_on(code.grid)
         both = F.normalize(torch.cat((phi.descriptors, code.descriptors)), dim=0)
-        return FeatureMap(both, code.image_size, code.grid, phi.inverse_confidence, self.calibration)
+        return replace(code, descriptors=both, inverse_confidence=phi.inverse_confidence, calibration=self.calibration)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:

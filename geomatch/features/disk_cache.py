@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import FeatureMap, FineMap
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.base import FeatureExtractor
 from geomatch.io.atomic import check_new_folder, write_atomically
@@ -69,11 +69,12 @@ class CachedFeatures(FeatureExtractor):
             warnings.warn(f"{error}; the work goes on, but keeps no more features", GeomatchWarning, stacklevel=2)
 
     def _on_device(self, features: FeatureMap) -> FeatureMap:
-        sigma = features.inverse_confidence
+        sigma, fine = features.inverse_confidence, features.fine
         return replace(
             features,
             descriptors=features.descriptors.to(self.device),
             inverse_confidence=None if sigma is None else sigma.to(self.device),
+            fine=None if fine is None else FineMap(fine.values.to(self.device), fine.basis.to(self.device), fine.grid),
             calibration=self.calibration,
         )
 

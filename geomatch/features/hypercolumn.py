@@ -13,6 +13,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk, parse_stage
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.load import pretrained_trunk
 from geomatch.features.weights import sha256_of, shipped_weights
 from geomatch.geometry.grid import read_cells
@@ -34,7 +35,7 @@ class HypercolumnFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
-        taps = self.trunk.read(pixels, self.stages, self.arithmetic)
+        taps = self.trunk.read(pixels, with_fine_stage(self.trunk, self.stages), self.arithmetic)
         finest = min(self.stages, key=self.trunk.strides.__getitem__)
         grid = canvas.grid(self.trunk.strides[finest], self.trunk.offsets[finest])
         centres = grid.centres(pixels.device)
@@ -43,7 +44,8 @@ class HypercolumnFeatures(FeatureExtractor):
             cells = canvas.to_cells(centres, self.trunk.strides[stage], self.trunk.offsets[stage])
             columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
         descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
-        return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration)
+        fine = fine_map(canvas, self.trunk, taps)
+        return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration, fine=fine)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> HypercolumnFeatures:

@@ -21,6 +21,7 @@ from geomatch.errors import InputError
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
 from geomatch.geometry.grid import read_cells
@@ -121,10 +122,12 @@ class IntrospectionFeatures(FeatureExtractor):
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
         lattice = self.network.stride, self.network.offset
-        taps = self.network.trunk.read(pixels, self.network.stages, self.arithmetic)
+        trunk = self.network.trunk
+        taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
         phi, sigma = (canvas.crop(maps[0], *lattice) for maps in self.network.heads(taps))
         grid, sigma = canvas.grid(*lattice), sigma[0].contiguous()
-        return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration)
+        fine = fine_map(canvas, trunk, taps)
+        return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration, fine=fine)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:

@@ -2,7 +2,8 @@
 
 descriptors: (C, h, w); inverse_confidence: (h, w), if the features have it; both float32 or float16.
 image_size: (2,) int64, height and width. origin, pitch: (2,) float64, x and y: the centre of the cell in row i and
-column j is the pixel origin + pitch * (j, i) of the image. All else is JSON: the array ``about`` of an .npz, the entry
+column j is the pixel origin + pitch * (j, i) of the image. fine_values, fine_basis, fine_origin, fine_pitch: the fine
+map, if the features have one. All else is JSON: the array ``about`` of an .npz, the entry
 ``geomatch`` of a safetensors file's metadata.
 """
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import FeatureMap, FineMap
 from geomatch.geometry.grid import Grid
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -62,6 +63,7 @@ def decode_features_npz(content: bytes) -> FeatureMap:
             size,
             Grid(height, width, origin, pitch),
             None if sigma is None else torch.from_numpy(sigma.astype(np.float32)),
+            fine=_fine_map(arrays) if "fine_values" in arrays else None,
         )
     except Exception as error:  # on a damaged file NumPy raises many kinds
         raise ValueError(f"not a feature file ({error})") from error
@@ -76,4 +78,15 @@ def _arrays(features: FeatureMap, precision: str) -> Arrays:
     }
     if features.inverse_confidence is not None:
         arrays["inverse_confidence"] = features.inverse_confidence.cpu().numpy().astype(precision)
+    if features.fine is not None:
+        arrays["fine_values"] = features.fine.values.cpu().numpy().astype(precision)
+        arrays["fine_basis"] = features.fine.basis.cpu().numpy().astype(precision)
+        arrays["fine_origin"] = np.array(features.fine.grid.origin, np.float64)
+        arrays["fine_pitch"] = np.array(features.fine.grid.pitch, np.float64)
     return arrays
+
+
+def _fine_map(arrays: Mapping[str, NDArray[np.generic]]) -> FineMap:
+    values, basis = (torch.from_numpy(arrays[name].astype(np.float32)) for name in ("fine_values", "fine_basis"))
+    origin, pitch = (tuple(arrays[name].tolist()) for name in ("fine_origin", "fine_pitch"))
+    return FineMap(F.normalize(values, dim=0), basis, Grid(values.shape[1], values.shape[2], origin, pitch))

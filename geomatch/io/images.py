@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -15,18 +17,29 @@ from typing import IO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.formats.deep import to_eight_bits
+from geomatch.io.formats.signatures import HEAD, recognise
 from geomatch.io.parsing import opening
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 MAX_ASPECT_RATIO = 10
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+_UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})  # Pillow knows them, but needs other programs
+_ANIMATED = frozenset({"AVIF", "GIF", "PNG", "WEBP"})
+_OTHER_BYTE_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _ZLIB_RLE = 3
 _WARNING_FILTERS = Lock()  # filters belong to the process, and images are decoded in several threads
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of the image files that can be read here."""
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in _UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,9 @@ class InputImage:
 def load_image(path: Path) -> Tensor:
     """The pixels of an image file: (3, H, W) uint8 RGB, upright according to its EXIF orientation.
 
-    Grey, palette, CMYK and 16-bit images are converted. Transparent pixels are put over white. Of an animation the
-    first frame is taken, with a GeomatchWarning.
+    Grey, palette and CMYK images are converted. Transparent pixels are put over white. Deep images, of 16 bits or
+    fractions, are stretched if they would lose their contrast, and of an animation or several pages the first is taken;
+    a GeomatchWarning says so.
 
     Raises InputError, naming the file, if it is missing, empty, damaged, not an image, larger than MAX_PIXELS, narrower
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
@@ -71,10 +85,14 @@ def read_image(path: Path) -> InputImage:
 def decode_image(file: IO[bytes], name: str) -> Tensor:
     """The pixels of an open image file, as `load_image` gives them, but of any shape. ``name`` is for messages."""
     with open_picture(file, name) as picture:
-        if getattr(picture, "n_frames", 1) > 1:
-            warnings.warn(f"{name}: an animation; its first frame is used", GeomatchWarning, stacklevel=2)
+        count = getattr(picture, "n_frames", 1)
+        if count > 1:
+            what = (
+                "an animation; its first frame" if picture.format in _ANIMATED else f"holds {count} images; the first"
+            )
+            warnings.warn(f"{name}: {what} is used", GeomatchWarning, stacklevel=2)
             picture.seek(0)
-        return to_pixels(picture)
+        return to_pixels(_deep_colours(picture, file, name) or picture, name)
 
 
 @contextmanager
@@ -94,7 +112,10 @@ def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not an image file that can be read (empty, damaged or another format)") from error
+        file.seek(0)
+        known = recognise(file.read(HEAD))
+        what = f"is {known}" if known else "not an image file that can be read (empty, damaged or another format)"
+        raise InputError(f"{name}: {what}") from error
     except Exception as error:  # on a damaged file Pillow raises many kinds
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
 
@@ -120,11 +141,16 @@ def checked_size(pixels: Tensor, name: str) -> Tensor:
     return pixels
 
 
-def to_pixels(image: Image.Image) -> Tensor:
-    """A Pillow picture of any mode as (3, H, W) uint8 RGB, upright, transparent pixels put over white."""
+def to_pixels(image: Image.Image, name: str = "image") -> Tensor:
+    """A Pillow picture of any mode as (3, H, W) uint8 RGB, upright, transparent pixels put over white.
+
+    Warns, calling it ``name``, of a deep image whose contrast is stretched.
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
+        values, done = to_eight_bits(np.asarray(image))
+        _say(name, done)
+        image = Image.fromarray(values)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -132,11 +158,40 @@ def to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits in 8 bits. Integers are read as 16-bit values, floats as [0, 1] or [0, 255]."""
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values *= 255 if values.max(initial=0) <= 1 else 1
-    else:
-        values /= 257
-    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+def _deep_colours(picture: Image.Image, file: IO[bytes], name: str) -> Image.Image | None:
+    """A picture of 16-bit colours in 8 bits, if they have to be stretched; Pillow keeps their high bytes only.
+
+    The low bytes are read by taking the file for one of the other byte order.
+    """
+    stored = stored_mode(picture)
+    if picture.mode not in ("RGB", "RGBA") or not stored.endswith((";16L", ";16B", ";16N")):
+        return None
+    with Image.open(file) as other:
+        assert isinstance(other, ImageFile.ImageFile), "it has tiles"
+        swapped = stored[:-1] + _OTHER_BYTE_ORDER[stored[-1]]
+        other.tile = [
+            tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *(tile.args or ())[1:]))
+            for tile in other.tile
+        ]
+        low, high = np.asarray(other).astype(np.uint16), np.asarray(picture).astype(np.uint16)
+    values, done = to_eight_bits((high << 8 | low)[..., :3])
+    if not done:
+        return None
+    _say(name, done)
+    stretched = Image.fromarray(values)
+    stretched.info = {key: value for key, value in picture.info.items() if key == "exif"}
+    if picture.mode == "RGBA":
+        stretched.putalpha(picture.getchannel("A"))
+    return stretched
+
+
+def stored_mode(picture: Image.Image) -> str:
+    """How a picture's pixels are stored in its file, as Pillow calls it ("L;2", "RGB;16B"); "" if it is loaded."""
+    tiles = getattr(picture, "tile", None)
+    args = tiles[0].args if tiles else None
+    return args if isinstance(args, str) else str(args[0]) if args else ""
+
+
+def _say(name: str, done: str) -> None:
+    if done:
+        warnings.warn(f"{name}: {done}", GeomatchWarning, stacklevel=3)

@@ -1,9 +1,14 @@
-"""File names: those that never collide, and how any name is shown."""
+"""File names that never collide, and names written in files compared with those on disk as people mean them."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 _LONGEST_NAME = 180  # bytes, so that the name of a temporary folder fits into the 255 of a file system, too
 
@@ -28,9 +33,70 @@ def unique_names(names: Iterable[str]) -> Iterator[str]:
         yield unique
 
 
+def name_parts(written: str) -> tuple[str, ...]:
+    r"""The folders and the file name of a path as any system or a URL writes it, composed as Unicode's NFC does.
+
+    >>> name_parts("./images\\a.jpg"), name_parts("https://host/b%20c.jpg?size=2")
+    (('images', 'a.jpg'), ('host', 'b c.jpg'))
+    """
+    if re.match(r"https?://", written):
+        url = urlsplit(written)
+        written = url.netloc + unquote(url.path)
+    plain = unicodedata.normalize("NFC", written).replace("\\", "/")
+    return tuple(part for part in plain.split("/") if part not in ("", "."))
+
+
+def plain_name(written: str) -> str:
+    """One spelling of a relative path: slashes, no ``./``, Unicode's NFC."""
+    return "/".join(name_parts(written))
+
+
+def meant_names(written: Iterable[str], file: Path) -> set[str]:
+    """Those of the names written in a document that mean a file: they are how its path ends.
+
+    If none is, those that share its name and most of its folders; they may be of several files. If no name is spelt as
+    the file's is, upper and lower case are equal.
+    """
+    own = name_parts(str(file.absolute()))
+    names = {name: name_parts(name) for name in written}
+    for fold in (str, str.casefold):
+        shared = {name: _shared([*map(fold, parts)], [*map(fold, own)]) for name, parts in names.items()}
+        if most := max(shared.values(), default=0):
+            ends = {name for name, parts in names.items() if 0 < shared[name] == len(parts)}
+            return ends or {name for name in names if shared[name] == most}
+    return set()
+
+
+def could_be_one(written: Iterable[str]) -> bool:
+    """Whether names could be of one file: every path is the end of the longest."""
+    paths = sorted((name_parts(name) for name in written), key=len)
+    return all(paths[-1][-len(path) :] == path for path in paths)
+
+
+def find_below(root: Path, written: str) -> Path:
+    """The path of ``written`` below a folder; where that does not exist, an entry whose name is the same text in NFC.
+
+    The path that is returned need not exist.
+    """
+    path = root
+    for part in name_parts(written):
+        alike: list[Path] = []
+        with suppress(OSError):
+            if not (path / part).exists() and path.is_dir():
+                alike = sorted(entry for entry in path.iterdir() if unicodedata.normalize("NFC", entry.name) == part)
+        path = alike[0] if alike else path / part
+    return path
+
+
 def printable(text: str) -> str:
     """Text with line breaks and control characters escaped; file names can hold them."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _shared(parts: list[str], own: list[str]) -> int:
+    """How many parts at the end are the same."""
+    pairs = zip(reversed(parts), reversed(own), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _folded(name: str) -> str:

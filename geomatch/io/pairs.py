@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geomatch.errors import InputError
 from geomatch.io.json_text import parse_json
-from geomatch.io.parsing import opening
+from geomatch.io.parsing import decode, opening
 from geomatch.io.tables import Row, split_rows
 
 STDIN = "-"
@@ -49,7 +49,7 @@ def read_names(path: Path, *, null: bool = False) -> list[Path]:
 
     Raises InputError if it names none.
     """
-    text, called = _read(path), _called(path)
+    text, called = _read(path, null=null), _called(path)
     lines = text.split("\0") if null else text.replace("\r\n", "\n").split("\n")
     names = [_file(line, f"{called}, line {number}") for number, line in enumerate(lines, 1) if line]
     if not names:
@@ -57,11 +57,11 @@ def read_names(path: Path, *, null: bool = False) -> list[Path]:
     return names
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, null: bool = False) -> str:
     with opening(_called(path)):
         content = sys.stdin.buffer.read() if str(path) == STDIN else path.read_bytes()
     # File names need not be valid Unicode: surrogates stand for the bytes that are not.
-    return content.decode("utf-8-sig", errors="surrogateescape")
+    return os.fsdecode(content) if null else decode(content, _called(path), errors="surrogateescape")
 
 
 def _kind(path: Path, text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geomatch.errors import InputError
@@ -17,6 +18,13 @@ MAX_CORNERS = 200_000
 """Of a polygon."""
 MAX_MASK_PIXELS = 500_000_000
 """Of all masks of an image together, a byte each."""
+_BYTE_ORDER_MARKS = {  # those of UTF-32 first, since they begin with those of UTF-16
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def read_bytes(path: Path) -> bytes:
@@ -29,11 +37,23 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The content of a file in UTF-8. Raises InputError."""
+    """The text that a file holds, see `decode`. Raises InputError."""
+    return decode(read_bytes(path), str(path))
+
+
+def decode(content: bytes, name: str, errors: str = "strict") -> str:
+    """The text in UTF-8 or, where a byte order mark or its zeros say so, in UTF-16 or UTF-32.
+
+    errors: as in `bytes.decode`, for UTF-8 alone. Raises InputError, naming ``name``.
+    """
+    encoding = next((each for mark, each in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    head = content[:64]
+    if encoding == "utf-8" and len(head) > 3:  # Latin letters of UTF-16 have a zero in every other byte
+        encoding = "utf-16-le" if not any(head[1::2]) else "utf-16-be" if not any(head[::2]) else encoding
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return content.decode(encoding, errors if encoding.startswith("utf-8") else "strict")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8") from error
+        raise InputError(f"{name}: not text in {encoding.partition('-sig')[0].upper()}") from error
 
 
 @contextmanager
@@ -60,7 +80,9 @@ def reading(origin: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise InputError(f"{origin}: lacks {error}") from error
-    except (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+    except (TypeError, AttributeError, IndexError) as error:  # Python's words on a value of another type
+        raise InputError(f"{origin}: is not of the form it should have ({error})") from error
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{origin}: {error}") from error
 
 
@@ -78,10 +100,32 @@ def position(value: object) -> float:
 
 
 def whole_number(value: object) -> int:
-    """The same value, if it is a whole number. Raises ValueError if it is not."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
+    """The whole number that a value is or spells: 2, 2.0, "2" or "2.0". Raises ValueError if it is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str | float):
+        with suppress(ValueError, OverflowError):
+            return int(value) if isinstance(value, str) and value.strip().isdecimal() else _integral(float(value))
+    raise ValueError(f"{value!r} is not a whole number")
+
+
+def _integral(number: float) -> int:
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def check_stated_size(height: object, width: object, image: Path, size: tuple[int, int]) -> None:
+    """Raise ValueError if a file states another size for ``image`` than its ``size`` (height, width).
+
+    What is not a positive number states nothing.
+    """
+    try:
+        stated = whole_number(height), whole_number(width)
+    except ValueError:
+        return
+    if min(stated) > 0 and stated != size:
+        raise ValueError(f"is {stated[1]}x{stated[0]} pixels there, but {image} is {size[1]}x{size[0]} pixels")
 
 
 def check_masks(count: int, size: tuple[int, int]) -> None:

@@ -77,7 +77,7 @@ class MatchContext:
 Limits = Mapping[str, tuple[float, float]]
 
 REFINEMENT_LIMITS: Final[Limits] = {"window": (0, 10), "temperature": (1e-3, 100)}
-"""Limits of the parameters of `geomatch.matching.refinement`."""
+"""Limits of the parameters of `geomatch.matching.refinement.sub_cell`."""
 
 
 class Matcher(ABC):

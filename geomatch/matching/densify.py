@@ -13,6 +13,8 @@ from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+from geomatch.matching.refinement.fine_search import search_fine_maps
+from geomatch.options import Refine
 
 _PIXELS_AT_ONCE = 1 << 18  # 30 MiB
 
@@ -25,11 +27,14 @@ class Densification:
     cycle_tolerance: largest distance from its start at which matching forward and back may end for a match to be
         valid, as a share of the source's longer side.
     min_confidence: the confidence in [0, 1] that a match needs to be valid. Raises InputError for other numbers.
+    refine: whether the flow is searched again on fine maps, if the features have them (`search_fine_maps`). Confidence
+        and the cycle are those of the matcher's target points either way.
     """
 
     cues: CueSettings = field(default_factory=CueSettings)
     cycle_tolerance: float = 0.1
     min_confidence: float = 0.0
+    refine: Refine = Refine.on
 
     def __post_init__(self) -> None:
         if not (isinstance(self.min_confidence, int | float) and 0 <= self.min_confidence <= 1):
@@ -45,7 +50,8 @@ def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints
     start = forward.grid.centres(forward.positions.device)
     cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / max(source.image_size)
     to_pixels = PixelInterpolation.over(forward.grid, source.image_size, start.device)
-    flow = interpolate_displacements(forward.displacements(), forward.grid, source.image_size)
+    final = (search_fine_maps(context, forward) if how.refine is Refine.on else None) or forward
+    flow = interpolate_displacements(final.displacements(), final.grid, source.image_size)
     valid = _is_inside(flow, target.image_size) & (to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance)
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5

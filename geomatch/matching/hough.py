@@ -20,7 +20,7 @@ from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.gaussian import gaussian_sums
-from geomatch.matching.refinement import refined_target_points
+from geomatch.matching.refinement.sub_cell import refined_target_points
 from geomatch.matching.similarity import best_partners
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.nearest import nearest_partners
-from geomatch.matching.refinement import refined_target_points
+from geomatch.matching.refinement.sub_cell import refined_target_points
 
 
 @dataclass(frozen=True)

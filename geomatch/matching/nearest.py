@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, MatchContext, Matcher, TargetPoints
-from geomatch.matching.refinement import refined_target_points
+from geomatch.matching.refinement.sub_cell import refined_target_points
 from geomatch.matching.similarity import Partners, best_partners
 
 

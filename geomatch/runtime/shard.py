@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
-from geomatch.errors import InputError
+from geomatch.runtime.launcher import process_number
 
 Item = TypeVar("Item")
 
@@ -25,10 +25,7 @@ class Shard:
     @classmethod
     def from_environment(cls) -> Shard:
         """This process's shard by the variables RANK and WORLD_SIZE. Raises InputError if they are not valid."""
-        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
-            raise InputError(f"RANK={rank} and WORLD_SIZE={size} in the environment: the rank must be below the size")
-        return cls(int(rank), int(size))
+        return cls(*process_number())
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
         """This shard's part of a list.

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from geomatch.errors import TrainingError
+from geomatch.runtime.launcher import process_number
 
 
 class ProcessLostError(TrainingError):
@@ -84,7 +85,7 @@ def torchrun_processes(device: torch.device) -> Iterator[ProcessGroup]:
 
     On CUDA each process takes the GPU of its local rank.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = process_number()[1]
     if size == 1:
         yield ProcessGroup(device=device)
         return

@@ -10,6 +10,7 @@ from typing import Any
 from geomatch.annotations import Annotations
 from geomatch.features.weights import sha256_of
 from geomatch.io.annotations.files import read_annotations
+from geomatch.io.annotations.label_image import DEFAULT_RULES, LabelRules
 from geomatch.io.images import InputImage, read_image
 from geomatch.options import AnnotationKind
 
@@ -24,10 +25,18 @@ class Reference:
     annotations: Annotations
 
     @classmethod
-    def read(cls, image: Path, file: Path, kind: AnnotationKind) -> Reference:
-        """Read both files. Raises InputError, naming the one at fault."""
+    def read(
+        cls,
+        image: Path,
+        file: Path,
+        kind: AnnotationKind,
+        *,
+        strict: bool = False,
+        labels: LabelRules = DEFAULT_RULES,
+    ) -> Reference:
+        """Read both files, see `read_annotations`. Raises InputError, naming the one at fault."""
         pixels = read_image(image)
-        return cls(pixels, file, kind, read_annotations(file, kind, image, pixels.size))
+        return cls(pixels, file, kind, read_annotations(file, kind, image, pixels.size, strict=strict, labels=labels))
 
     def record(self) -> Mapping[str, Any]:
         """Everything in it that affects the result, ready for JSON."""

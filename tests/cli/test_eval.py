@@ -90,11 +90,11 @@ def test_eval_limit_warns_of_subset(pictures: Path) -> None:
 
 def test_eval_names_or_counts_bad_pairs(pictures: Path) -> None:
     file = pictures / "PairAnnotation" / "val" / "000000-x-y:cat.json"
-    file.write_text(json.dumps(spair_entry(trg_kps=[[5, 6], [7, 99]])))
-    done = evaluate(pictures)
+    file.write_text(json.dumps(spair_entry(src_kps=[[5, 6], [7, 99]])))
+    done = evaluate(pictures, "--strict")
     assert done.returncode == 2
-    assert "000000-x-y:cat.json: target keypoint (7, 99) lies outside" in done.stderr
-    done = evaluate(pictures, "--skip-bad", "--json")
+    assert "000000-x-y:cat.json: source keypoint (7, 99) lies outside" in done.stderr
+    done = evaluate(pictures, "--strict", "--skip-bad", "--json")
     assert done.returncode == 0
     assert "1 pairs are unusable and left out; the first: 000000-x-y:cat.json" in done.stderr
     assert len(json.loads(done.stdout)["skipped"]) == 1

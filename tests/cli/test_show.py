@@ -12,7 +12,7 @@ from geomatch.cli.commands.show import _print_means
 from geomatch.features.anchornet import AnchorFeatures, Responses
 from geomatch.features.load import load_features
 from geomatch.io.images import load_image
-from geomatch.options import PRESETS, Preset
+from geomatch.options import PRESETS, Precision, Preset
 from geomatch.pipeline import Pipeline
 from tests.cli.command import geomatch
 
@@ -48,7 +48,7 @@ def test_show_confidence_is_deterministic_and_quiet(teapots: Path, tmp_path: Pat
         (["photo.png", "noise.png"], "noise.png: not an image"),
         (["photo.png", "-o", "sheet.jpg"], "ends in .png"),
         (["photo.png", "-o", "photo.png"], "one of the photographs"),
-        (["photo.png", "-o", "nowhere/sheet.png"], "no such folder"),
+        (["photo.png", "-o", "noise.png/sheet.png"], "noise.png: is a file"),
         (["photo.png", "--weights", "noise.png"], "noise.png"),
     ],
 )
@@ -140,7 +140,12 @@ def test_show_responses_prints_means_on_a_terminal(capsys: pytest.CaptureFixture
 
 
 def respond(path: Path, weights: Path) -> Responses:
-    working_size = PRESETS[Preset.default].working_size
-    extractor = load_features("anchornet", working_size=working_size, device=torch.device("cpu"), weights=weights)
+    extractor = load_features(
+        "anchornet",
+        working_size=PRESETS[Preset.default].working_size,
+        device=torch.device("cpu"),
+        weights=weights,
+        precision=Precision.auto,
+    )
     assert isinstance(extractor, AnchorFeatures)
     return extractor.respond(load_image(path))

@@ -144,7 +144,7 @@ def test_streams_slow_reader_of_a_non_blocking_pipe_gets_all() -> None:
     """Another process, such as node, may have made the pipe non-blocking."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    script = "from geomatch.cli.console import run_command; run_command(lambda: print('x' * 300_000))"
+    script = "from geomatch.cli.console import run_command; run_command(lambda: print('x' * 300_000) or 0)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", script], stdout=writer, env=environment)
     os.close(writer)

@@ -29,8 +29,8 @@ from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_resnet import published_resnet50v2_state
 
-SMALL = ("--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2, "--set", "teacher_size=65",
-         "--device", "cpu", "--precision", "float32")  # fmt: skip
+SMALL = ("--trunk", "resnet50v2", "--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2,
+         "--set", "teacher_size=65", "--device", "cpu", "--precision", "float32")  # fmt: skip
 
 QUICK = ("--preset", "fast", "--matcher", "nn")
 

@@ -114,7 +114,6 @@ def test_training_images_in_other_splits_are_warned_of(pascal: Path) -> None:
         (WITH_POINTS, f"{PAIR},8,2;x,3;13,4;14,5;15", "must be numbers joined by ';'"),
         (WITH_POINTS, f"{PAIR},8,2,3;13,4;14,5;15", "as many x as y"),
         (WITH_POINTS, f"{PAIR},8,2,3,4;14,5;15", "1 source keypoints but 2 target keypoints"),
-        (WITH_POINTS, f"{PAIR},8,2,3,4,22", r"target keypoint \(3, 21\) lies outside JPEGImages/b\.jpg, 50x20 pixels"),
         (WITH_POINTS, f"{PAIR},8,42,3,4,5", r"source keypoint \(41, 2\) lies outside JPEGImages/a\.jpg, 40x30 pixels"),
         (WITH_POINTS, f"{PAIR},8,2;-1,3;-1,-1;4,-1;5", "no keypoint in common"),
         (WITH_POINTS, f"{PAIR},0,2,3,4,5", "class is '0' and must be 1 to 20"),

@@ -53,8 +53,7 @@ def test_layout_names_missing_pairs_ignoring_colons(spair: Path) -> None:
         (spair_entry(src_imname="../../z.jpg"), "must be a path below"),
         (spair_entry(src_kps=[[1, 2]]), "1 source keypoints but 2 target"),
         (spair_entry(src_kps=[], trg_kps=[]), "no keypoint in common"),
-        (spair_entry(trg_kps=[[5, 6], [7, 31]]), r"target keypoint \(7, 31\) lies outside .*40x30"),
-        (spair_entry(trg_kps=[[5, 6], [7, None]]), "finite numbers"),
+        (spair_entry(src_kps=[[5, 36], [None, 2]]), r"source keypoint \(5, 36\) lies outside .*40x30"),
         (spair_entry(trg_bndbox=[5, 5, 5, 9]), "box without area"),
         (spair_entry(trg_bndbox=[5, 5, 9]), "not a pair annotation"),
         (spair_entry(trg_bndbox=[float("-inf"), 5, float("inf"), 9]), "box without area"),
@@ -70,6 +69,34 @@ def test_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason: 
     bad = PairErrors(skip=True)
     assert len(SPAIR_71K.load(spair, "val", bad)) == 1
     assert len(bad.reasons) == 1
+
+
+@pytest.mark.parametrize(
+    ("points", "left"),
+    [
+        ({"src_kps": [[1, 2], [7, 31.5]]}, [0]),
+        ({"src_kps": [[1, 2], None]}, [0]),
+        ({"trg_kps": [[None, None], [7, 8]]}, [1]),
+        ({"trg_kps": [[5, 6], [7, 900]]}, [0, 1]),  # nothing is read there
+    ],
+)
+def test_keypoint_that_cannot_be_read_is_left_out(spair: Path, points: dict[str, object], left: list[int]) -> None:
+    replace_first(spair, spair_entry(**points))
+    errors = PairErrors()
+    pair = SPAIR_71K.load(spair, "val", errors)[0]
+    assert pair.source_points.tolist() == [[[1, 2], [3, 4]][k] for k in left]
+    assert len(pair.target_points) == len(left)
+    assert len(errors.keypoints) == 2 - len(left)
+    if errors.keypoints:
+        with pytest.warns(GeomatchWarning, match="1 keypoint"):
+            load_dataset("animal-parts", spair, split="val")
+        with pytest.raises(InputError, match="source keypoint"):
+            load_dataset("animal-parts", spair, split="val", strict=True)
+
+
+def test_resource_forks_of_a_mac_are_no_annotations(spair: Path) -> None:
+    (spair / "PairAnnotation" / "val" / "._000000-x-y:cat.json").write_bytes(b"\0\5\x16\7Mac OS X\xff")
+    assert len(load(spair)) == 2
 
 
 def test_damaged_image_is_named(spair: Path) -> None:

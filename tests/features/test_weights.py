@@ -130,17 +130,24 @@ def test_shipped_weights_are_small_and_have_a_card(feature: str) -> None:
 def test_shipped_weights_differ_from_the_initial_ones(feature: str, real_data: Path) -> None:
     from safetensors.torch import load_file
 
+    from geomatch.features.backbones.base import parse_stage
     from geomatch.features.backbones.build import build_trunk, load_pretrained
 
-    initial_file = real_data.parent / "weights-init" / "resnet50v2-imagenet-stages123.safetensors"
-    if not initial_file.is_file():
+    files = ("resnet50v2-imagenet-stages123.safetensors", "vit-tiny-patch16-imagenet.safetensors")
+    initial_files = [real_data.parent / "weights-init" / name for name in files]
+    if not all(each.is_file() for each in initial_files):
         pytest.skip("the initial weights are not here")
-    trunk = build_trunk("resnet50v2")
-    load_pretrained(trunk, load_file(initial_file), str(initial_file))
-    shipped = load_weights(shipped_weights(feature)).state
-    for name, initial in trunk.state_dict().items():
+    shipped = load_weights(shipped_weights(feature))
+    name, stages = shipped.config["trunk"], shipped.config["stages"]
+    assert isinstance(name, str)
+    assert isinstance(stages, list)
+    trunk = build_trunk(name, [parse_stage(str(stage)) for stage in stages])
+    load_pretrained(trunk, {k: v for each in initial_files for k, v in load_file(each).items()}, "init")
+    layers = {f"trunk.{layer}": tensor for layer, tensor in trunk.state_dict().items()}
+    assert layers.keys() == {layer for layer in shipped.state if layer.startswith("trunk.")}
+    for layer, initial in layers.items():
         rounded = initial.half().float() if initial.ndim > 1 else initial
-        assert not torch.equal(shipped[f"trunk.{name}"], rounded), name
+        assert not torch.equal(shipped.state[layer], rounded), layer
 
 
 @pytest.mark.parametrize(

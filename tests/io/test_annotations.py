@@ -55,8 +55,12 @@ def label_image(folder: Path, values: object, mode: str = "L") -> Path:
     return folder / "mask.png"
 
 
-def read(path: Path, kind: AnnotationKind) -> Annotations:
-    return read_annotations(path, kind, REF, SIZE)
+def read(path: Path, kind: AnnotationKind, *, strict: bool = False) -> Annotations:
+    return read_annotations(path, kind, REF, SIZE, strict=strict)
+
+
+passes_over = pytest.mark.filterwarnings("ignore:.*passed over:geomatch.errors.GeomatchWarning")
+"""For a file that holds several kinds of annotations, of which one is read."""
 
 
 def keypoints(instance: Instance) -> Keypoints:
@@ -74,6 +78,7 @@ def box(instance: Instance) -> Box:
     return instance.shape
 
 
+@passes_over
 def test_coco_keypoints_are_pixels(tmp_path: Path) -> None:
     found = read(written(tmp_path, coco({"keypoints": [4, 5.5, 2, 0, 0, 0]}, {"bbox": [1, 1, 2, 2]})), KEYPOINTS)
     (instance,) = found.instances
@@ -109,6 +114,7 @@ def test_coco_image_of_the_same_folder_is_meant(tmp_path: Path) -> None:
     assert len(read(written(tmp_path, document), BOXES).instances) == 1
 
 
+@passes_over
 def test_labelme_shapes_are_shifted_by_half_a_pixel(tmp_path: Path) -> None:
     path = written(
         tmp_path,
@@ -124,6 +130,7 @@ def test_labelme_shapes_are_shifted_by_half_a_pixel(tmp_path: Path) -> None:
     assert (framed.label, box(framed)) == ("dog", (-0.5, -0.5, 29.5, 19.5))
 
 
+@passes_over
 def test_labelme_groups_are_instances(tmp_path: Path) -> None:
     left = {"label": "cat", "points": [[5, 2], [7, 2], [7, 5], [5, 5]], "group_id": 1}
     right = {"label": "cat", "points": [[7, 2], [9, 2], [9, 5], [7, 5]], "group_id": 1}
@@ -186,7 +193,8 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.json", "{", KEYPOINTS, "not JSON"),
         ("marked.json", "[" * 100_000, KEYPOINTS, "not JSON"),
         ("marked.json", {"boxes": []}, BOXES, "neither COCO"),
-        ("marked.json", b"\xff\xfe", BOXES, "UTF-8"),
+        ("marked.json", b"\xff", BOXES, "not text in UTF-8"),
+        ("marked.json", b"\xff\xfe\0", BOXES, "not text in UTF-16"),
         ("marked.json", coco({"bbox": [1, 1, 2, 2]}), KEYPOINTS, "marks no keypoints on ref.jpg"),
         (
             "marked.json",
@@ -225,7 +233,6 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.json", coco({"segmentation": {"size": [20, 30]}}), MASKS, "lacks 'counts'"),
         ("marked.json", {"images": [3], "annotations": []}, MASKS, "images"),
         ("marked.json", {**coco(), "annotations": 3}, MASKS, "annotations"),
-        ("marked.json", {**coco(), "categories": [CAT, CAT]}, MASKS, "the same id or name"),
         ("marked.json", labelme(imagePath="C:\\photos\\b.jpg"), BOXES, "annotates 'b.jpg', not ref.jpg"),
         ("marked.json", labelme(imageWidth=31), BOXES, "31x20"),
         (
@@ -241,12 +248,6 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
             labelme({"label": "a", "shape_type": "mask", "points": [[1, 2], [3, 4]], "mask": "AAAA"}),
             MASKS,
             "not a PNG",
-        ),
-        (
-            "marked.json",
-            labelme(*[{"label": "eye", "shape_type": "point", "points": [[1, 2]]}] * 2),
-            KEYPOINTS,
-            "two points of one object are called 'eye'",
         ),
         ("marked.csv", "", KEYPOINTS, "name the columns x, y"),
         ("marked.csv", "x,z\n1,2", KEYPOINTS, "'y' is not there"),
@@ -268,7 +269,7 @@ def test_read_annotations_names_what_is_wrong(
     else:
         written(tmp_path, content, name)
     with pytest.raises(InputError) as raised:
-        read(path, kind)
+        read(path, kind, strict=True)
     assert name in str(raised.value)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -287,7 +288,7 @@ def test_label_image_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_label_image_refuses_a_photograph(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is RGB"):
-        read(label_image(tmp_path, np.zeros((20, 30, 3))), MASKS)
+        read(label_image(tmp_path, np.random.default_rng(0).integers(0, 256, (20, 30, 3))), MASKS)
 
 
 def marked(kind: AnnotationKind) -> Sequence[Instance]:
@@ -340,6 +341,7 @@ def reference(kind: AnnotationKind, folder: Path, format: AnnotationFormat) -> A
     return read(written(folder, documents[format], "r.csv" if format is AnnotationFormat.csv else "r.json"), kind)
 
 
+@passes_over
 @pytest.mark.parametrize(
     ("format", "kind"),
     [
@@ -417,6 +419,7 @@ def test_label_image_keeps_values_mode_and_palette(tmp_path: Path) -> None:
         assert (picture.getpalette() or [])[:9] == (Image.open(tmp_path / "mask.png").getpalette() or [])[:9]
 
 
+@passes_over
 def test_label_image_numbers_other_instances_in_voc_colours(tmp_path: Path) -> None:
     like = reference(MASKS, tmp_path, AnnotationFormat.labelme)
     output = opened(tmp_path / "out", AnnotationFormat.png, MASKS, like)
@@ -427,6 +430,7 @@ def test_label_image_numbers_other_instances_in_voc_colours(tmp_path: Path) -> N
     assert voc_colours(256).mode == "I;16"
 
 
+@passes_over
 def test_labelme_image_path_is_relative(tmp_path: Path) -> None:
     like = reference(KEYPOINTS, tmp_path, AnnotationFormat.labelme)
     output = opened(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from geomatch.matching.base import MatchContext
-from geomatch.matching.refinement import refine_to_subcell
+from geomatch.matching.refinement.sub_cell import refine_to_subcell
 from tests.conftest import random_features
 
 

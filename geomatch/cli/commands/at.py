@@ -23,7 +23,8 @@ COLUMNS = ("x", "y")
 
 
 @pipeline_options(
-    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "mirror"]
+    *["features", "matcher", "parameters", "preset", "weights", "refine"],
+    *["device", "precision", "max_memory", "mirror"],
 )
 def at(
     source: Annotated[Path, typer.Argument(help="The image with the points.", show_default=False)],

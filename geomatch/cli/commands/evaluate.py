@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("parameters", "preset", "weights", "device", "precision", "max_memory", "mirror")
+@pipeline_options("parameters", "preset", "weights", "refine", "device", "precision", "max_memory", "mirror")
 def evaluate(
     dataset: Annotated[
         str | None,
@@ -63,6 +63,12 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="N", help="Score N pairs spread over all, not the benchmark.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and count unusable pairs.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse pairs with keypoints outside their source, instead of leaving these out."
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete cached predictions and predict again.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per selection, not tables.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all scores as a table.")] = None,
@@ -91,7 +97,7 @@ def evaluate(
     from geomatch.cli import scores
     from geomatch.evaluation.protocols import find_protocols
 
-    pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, quiet=quiet)
+    pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
     pipelines = [
         _pipelines(replace(pipeline, features=name), matcher or [None])
@@ -128,12 +134,19 @@ def _check_outputs(csv: Path | None, report: Path | None, *, overwrite: bool) ->
 
 
 def _load(
-    name: str, root: Path | None, split: str | None, *, limit: int | None, skip_bad: bool, quiet: bool
+    name: str,
+    root: Path | None,
+    split: str | None,
+    *,
+    limit: int | None,
+    skip_bad: bool,
+    strict: bool,
+    quiet: bool,
 ) -> PairDataset:
     from geomatch.datasets.load import load_dataset, without_unreadable
 
     with stderr_console(quiet=quiet).status(f"reading {name}"):
-        pairs = load_dataset(name, root, split=split, skip_bad=skip_bad)
+        pairs = load_dataset(name, root, split=split, skip_bad=skip_bad, strict=strict)
         if skip_bad:
             pairs = without_unreadable(pairs)
     if pairs.skipped:

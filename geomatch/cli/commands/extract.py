@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import GeomatchError, InputError
-from geomatch.options import FeatureFormat
+from geomatch.options import FeatureFormat, Refine
 
 if TYPE_CHECKING:
     from geomatch.batch.match_record import Record
@@ -54,7 +55,7 @@ def extract(
     there = [file for file in files if file.exists()]
     if there and not overwrite:
         raise InputError(f"{there[0]}: exists already; give another folder with -o, or --overwrite")
-    loaded = pipeline.build()
+    loaded = replace(pipeline, refine=Refine.off).build()
 
     def extract_one(path: Path, file: Path) -> Finished:
         record: Record = {"image": str(path)}

@@ -28,7 +28,7 @@ _MANY = "Many pairs"
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
-    *["max_memory", "min_confidence", "cache", "mirror"],
+    *["max_memory", "min_confidence", "refine", "cache", "mirror"],
 )
 def match(
     images: Annotated[

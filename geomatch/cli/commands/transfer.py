@@ -15,7 +15,8 @@ from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, E
 
 
 @pipeline_options(
-    *["features", "matcher", "parameters", "preset", "weights", "device", "precision", "max_memory", "cache", "mirror"]
+    *["features", "matcher", "parameters", "preset", "weights"],
+    *["refine", "device", "precision", "max_memory", "cache", "mirror"],
 )
 def transfer(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The annotated image.", show_default=False)],
@@ -44,6 +45,22 @@ def transfer(
     review: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for pictures to check, least confident first.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse FILE if an item in it cannot be used, instead of leaving it out.")
+    ] = False,
+    ignore_label: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="VALUE",
+            help="Of a label image, the value that marks nothing; 0 for none.",
+            show_default="255 beside labels below 128",
+        ),
+    ] = None,
+    mask_threshold: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="VALUE", help="The label image is one mask, of the pixels above VALUE."),
+    ] = None,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, metavar="P", help="Leave out points, masks and boxes of less confidence.")
     ] = 0.0,
@@ -67,6 +84,7 @@ def transfer(
 
     from geomatch.batch.match_record import settings_record
     from geomatch.io.annotations.files import open_output, output_format
+    from geomatch.io.annotations.label_image import LabelRules
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
@@ -77,7 +95,8 @@ def transfer(
     from geomatch.transfer.transfer_many import name_targets, transfer_many
 
     share = Shard.from_environment()
-    marked = Reference.read(reference, file, kind)
+    labels = LabelRules(ignore_label, mask_threshold)
+    marked = Reference.read(reference, file, kind, strict=strict, labels=labels)
     written = output_format(output, format, marked.annotations.format) if output else marked.annotations.format
     targets = share.part(name_targets(expand_names(images, null=null)))
     files = None

@@ -14,7 +14,7 @@ from geomatch.cli.output import print_record
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
-    *["max_memory", "min_confidence", "mirror"],
+    *["max_memory", "min_confidence", "refine", "mirror"],
 )
 def view(
     source: Annotated[Path, typer.Argument(help="The first picture.", show_default=False)],

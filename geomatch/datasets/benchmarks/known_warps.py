@@ -124,8 +124,7 @@ def _make_pair(source: ScaledImage, family: WarpFamily) -> AnnotatedPair:
     height, width = source.size
     inside = ((seen >= 0) & (seen <= np.array([width - 1, height - 1]))).all(axis=1)
     pair = AnnotatedPair(source, view, family, seen[inside], _lattice()[inside], origin=view.name)
-    check_pair(pair, source.size, (VIEW_SIDE, VIEW_SIDE))
-    return pair
+    return check_pair(pair, source.size)
 
 
 WARPS = Benchmark(

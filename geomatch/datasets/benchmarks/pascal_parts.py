@@ -105,7 +105,7 @@ def _read_pair(
         source, target, category, *points, origin=row.origin, parts=parts, annotation_files=annotation_files
     )
     if pair.source_points.size:
-        check_pair(pair, *sizes)
+        return check_pair(pair, sizes[0])
     return pair
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from geomatch.datasets.base import (
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair, common_points, mirror_points
 from geomatch.datasets.pascal_ilsvrc import VOC_CLASSES
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.names import name_parts
 from geomatch.io.tables import Row, read_table
 
 FOLDER = "PF-dataset-PASCAL"
@@ -114,19 +115,21 @@ def _warn_of_overlap(root: Path, pair_list: Path) -> None:
 
 
 def _listed_images(pair_list: Path) -> set[str]:
-    return {PurePosixPath(name).name for row in read_table(pair_list, name=pair_list.name) for name in row.values[:2]}
+    rows = read_table(pair_list, name=pair_list.name)
+    return {name_parts(name)[-1] for row in rows for name in row.values[:2] if name_parts(name)}
 
 
 def _read_pair(files: Files, row: Row) -> AnnotatedPair:
     source_name, target_name, number = row.take("source_image", "target_image", "class")
+    number = _spelt_whole(number)
     if number not in NUMBERED:
         raise InputError(f"{row.origin}: class is '{number}' and must be 1 to {len(NUMBERED)}")
     listed = "XA" in row.columns
-    flip = "0" if listed else row.take("flip")[0]
+    flip = "0" if listed else _spelt_whole(row.take("flip")[0])
     if flip not in ("0", "1"):
         raise InputError(f"{row.origin}: flip is '{flip}' and must be 0 or 1")
     source, target = (
-        stored_image(files.home, f"JPEGImages/{PurePosixPath(name).name}", row.origin, mirrored=flip == "1")
+        stored_image(files.home, f"JPEGImages/{''.join(name_parts(name)[-1:])}", row.origin, mirrored=flip == "1")
         for name in (source_name, target_name)
     )
     folder = files.home / "Annotations" / NUMBERED[number]
@@ -148,14 +151,19 @@ def _read_pair(files: Files, row: Row) -> AnnotatedPair:
     sizes = files.size(source.path), files.size(target.path)
     if flip == "1":
         pair = _mirror_annotations(pair, sizes[0][1], sizes[1][1])
-    check_pair(pair, *sizes)
-    return pair
+    return check_pair(pair, sizes[0])
+
+
+def _spelt_whole(number: str) -> str:
+    """A number as tables of whole numbers spell it: pandas writes 1.0 for 1 beside empty cells."""
+    return number.removesuffix(".0")
 
 
 def _listed_points(row: Row) -> list[Points]:
     try:
         x_source, y_source, x_target, y_target = (
-            np.array(value.split(";") if value else [], dtype=np.float64) for value in row.take(*POINT_COLUMNS)
+            np.array(value.split(";") if value else [], dtype=np.float64)
+            for value in (each.removesuffix(";") for each in row.take(*POINT_COLUMNS))
         )
         return [np.stack((x_source, y_source), axis=1), np.stack((x_target, y_target), axis=1)]
     except ValueError as error:

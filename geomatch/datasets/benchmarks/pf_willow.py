@@ -19,6 +19,8 @@ from geomatch.datasets.base import (
 )
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair, common_points
 from geomatch.errors import InputError
+from geomatch.io.folders import files_like
+from geomatch.io.names import name_parts
 from geomatch.io.tables import Row, read_table
 
 CLASSES = (
@@ -53,7 +55,7 @@ def load(root: Path, _split: str, errors: PairErrors) -> list[AnnotatedPair]:
     missing = [home / name for name in CLASSES if not (home / name).is_dir()]
     if missing:
         raise PF_WILLOW.missing(missing)
-    annotated = {name: sorted((home / name).glob("*.mat")) for name in CLASSES}
+    annotated = {name: files_like(home / name, "*.mat") for name in CLASSES}
     pair_list = next((folder / name for folder in (home, root) for name in LISTS if (folder / name).is_file()), None)
     if pair_list and not any(annotated.values()):
         return _listed_pairs(home, pair_list, errors)
@@ -91,7 +93,7 @@ def _listed_pairs(home: Path, pair_list: Path, errors: PairErrors) -> list[Annot
     size = cache(image_size)
 
     def read(row: Row) -> AnnotatedPair:
-        names = ["/".join(PurePosixPath(name).parts[-2:]) for name in row.first(2)]
+        names = ["/".join(name_parts(name)[-2:]) for name in row.first(2)]
         return _make_pair(home, names, row.origin, *_listed_points(row), size)
 
     return errors.read_all(read_table(pair_list, name=pair_list.name), read)
@@ -112,8 +114,7 @@ def _make_pair(
         raise InputError(f"{origin}: unknown class '{category}'; choose from {', '.join(CLASSES)}")
     common = common_points(origin, source_points, target_points)
     pair = AnnotatedPair(source, target, category, common[0] - 1, common[1] - 1, origin=origin)
-    check_pair(pair, size(source.path), size(target.path))
-    return pair
+    return check_pair(pair, size(source.path))
 
 
 def _annotated_points(path: Path) -> Points:

@@ -12,6 +12,7 @@ import numpy as np
 from geomatch.annotations import Box, Points
 from geomatch.datasets.base import Benchmark, image_size, stored_image
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
+from geomatch.io.folders import files_like
 from geomatch.io.json_text import read_json
 from geomatch.io.parsing import reading
 
@@ -19,7 +20,7 @@ SPLITS = ("trn", "val", "test")
 
 
 def splits(root: Path) -> list[str]:
-    return [split for split in SPLITS if any((root / "PairAnnotation" / split).glob("*.json"))]
+    return [split for split in SPLITS if files_like(root / "PairAnnotation" / split, "*.json")]
 
 
 def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
@@ -33,7 +34,7 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
     Raises InputError naming what is missing or malformed.
     """
     folder = root / "PairAnnotation" / split
-    files = sorted(folder.glob("*.json"))
+    files = files_like(folder, "*.json")
     missing = _missing(root, split, files) if files else [folder]
     if not (root / "JPEGImages").is_dir():
         missing.append(root / "JPEGImages")
@@ -95,15 +96,14 @@ def _read_pair(root: Path, file: Path, size: Callable[[Path], tuple[int, int]]) 
     pair = AnnotatedPair(
         source, target, category, source_points, target_points, source_box, target_box, group, file.name
     )
-    check_pair(pair, size(source.path), size(target.path))
-    return pair
+    return check_pair(pair, size(source.path))
 
 
 def _points(values: object) -> Points:
-    points = np.array(values, dtype=np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError("keypoints must be finite numbers")
-    return points
+    """Points (K, 2), NaN where one is null. Raises ValueError."""
+    if not isinstance(values, list):
+        raise ValueError("keypoints must be a list")
+    return np.array([(None, None) if each is None else each for each in values], dtype=np.float64).reshape(-1, 2)
 
 
 def _box(values: object) -> Box:

@@ -6,7 +6,9 @@ first pixel: half a pixel is subtracted on reading and added on writing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,16 @@ from geomatch.annotations import (
     Keypoints,
     Points,
     Region,
-    Visibility,
+    distinct_names,
 )
 from geomatch.errors import InputError
+from geomatch.io.annotations.omissions import Omissions
+from geomatch.io.annotations.points import read_points
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
 from geomatch.io.json_text import json_text
-from geomatch.io.parsing import MAX_CORNERS, check_masks, position, reading, whole_number
+from geomatch.io.names import meant_names, name_parts
+from geomatch.io.parsing import MAX_CORNERS, check_masks, check_stated_size, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5
@@ -46,40 +51,44 @@ def is_coco(document: object) -> bool:
 
 
 def read_coco(
-    path: Path, document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int]
+    document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int], omissions: Omissions
 ) -> Annotations:
     """The annotations of one of a document's images.
 
     Args:
-        path: the document's file, for messages.
-        document: its content.
+        document: the content of a file.
         kind: what is read of each annotation.
         image: the document's image is the one of this name.
         size: the image's (height, width).
+        omissions: takes the annotations that cannot be used, or are of other kinds. Other images are not looked at, and
+            neither are categories that no annotation of this image has.
 
-    Raises InputError, naming ``path`` and the annotation, if the document lacks the image or is not valid COCO.
+    Raises InputError, naming the file, if the document lacks the image or states another size for it.
     """
+    path = omissions.origin
     entry = _entry_of(path, document["images"], image)
-    with reading(f"{path}, image {entry['id']!r}"):
-        stated = entry.get("height", size[0]), entry.get("width", size[1])
-        if stated != size:
-            raise ValueError(f"is {stated[1]!r}x{stated[0]!r} pixels there, but {image} is {size[1]}x{size[0]} pixels")
-    with reading(f"{path}, categories"):
-        categories = {each.id: each for each in map(_read_category, document["categories"])}
-        if len({each.name for each in categories.values()}) < len(document["categories"]):
-            raise ValueError("two of them have the same id or name")
-    instances: list[Instance] = []
+    with reading(f"{path}, image {entry.get('id')!r}"):
+        check_stated_size(entry.get("height"), entry.get("width"), image, size)
+    annotations = _entries(document, "annotations", omissions)
+    own = [each for each in annotations if _id(each.get("image_id")) == _id(entry.get("id"))]
+    marks = [each for each in own if each.get(FIELDS[kind])]
+    if others := len(own) - len(marks):
+        omissions.others[f"without {FIELDS[kind]}"] += others
     with reading(f"{path}, annotations"):
-        marks = [each for each in document["annotations"] if each["image_id"] == entry["id"] and each.get(FIELDS[kind])]
-        if kind is AnnotationKind.masks:
-            check_masks(len(marks), size)
-    for annotation in marks:
-        with reading(f"{path}, annotation {annotation.get('id')}"):
-            category = categories.get(annotation["category_id"])
+        check_masks(len(marks) if kind is AnnotationKind.masks else 0, size)
+    used = {_id(each.get("category_id")) for each in marks}
+    categories = _read_categories(_entries(document, "categories", omissions), used, omissions)
+    instances: list[Instance] = []
+    for number, annotation in enumerate(marks, 1):
+        item = f"annotation {annotation.get('id', number)}"
+        with omissions.tolerated(item):
+            category = categories.get(_id(annotation["category_id"]))
             if category is None:
                 raise ValueError(f"its category {annotation['category_id']!r} is not among the document's")
-            instances.append(Instance(category.name, len(instances) + 1, _read_shape(kind, annotation, category, size)))
-    return Annotations(instances, AnnotationFormat.coco, list(categories.values()))
+            shape = _read_shape(kind, annotation, category, size, partial(omissions.fault, item))
+            instances.append(Instance(category.name, len(instances) + 1, shape))
+    unique = {category.name: category for category in categories.values()}
+    return Annotations(instances, AnnotationFormat.coco, list(unique.values()))
 
 
 class CocoDocument:
@@ -135,27 +144,67 @@ def segmentation(region: Region) -> object:
     return {"size": list(region.mask.shape), "counts": pack_runs(runs) if packed else runs}
 
 
-def _entry_of(path: Path, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
-    """The entry of an image: of those with its name, the one whose folders also agree."""
-    with reading(f"{path}, images"):
-        named = [(Path(str(entry["file_name"])), entry) for entry in entries if entry["id"] is not None]
-    named = [(file, entry) for file, entry in named if file.name == image.name]
-    whole = image.absolute().parts
-    closest = [entry for file, entry in named if whole[-len(file.parts) :] == file.parts] or [e for _, e in named]
+def _entries(document: Mapping[str, Any], key: str, omissions: Omissions) -> list[Mapping[str, Any]]:
+    """The objects of a list in a document, none if it is null or missing. Raises InputError if it is no list."""
+    entries = document.get(key) or []
+    if not isinstance(entries, list):
+        raise InputError(f"{omissions.origin}: its '{key}' should be a list")
+    objects: list[Mapping[str, Any]] = [entry for entry in entries if isinstance(entry, dict)]
+    if strange := len(entries) - len(objects):
+        omissions.others[f"in '{key}' that is no object"] += strange
+    return objects
+
+
+def _entry_of(path: str, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
+    """The entry of an image, see `meant_names`."""
+    named = [each for each in entries if isinstance(each, dict) and isinstance(each.get("file_name"), str)]
+    meant = meant_names({each["file_name"] for each in named}, image)
+    longest = max((len(name_parts(name)) for name in meant), default=0)
+    closest = [each for each in named if each["file_name"] in meant and len(name_parts(each["file_name"])) == longest]
     if len(closest) != 1:
         many = "several images" if closest else "no image"
-        raise InputError(f"{path}: has {many} named {image.name}; it should have one")
-    return closest[0]  # type: ignore[no-any-return]
+        raise InputError(f"{path}: has {many} named {image.name} among its images; it should have one")
+    return closest[0]
 
 
-def _read_category(entry: Mapping[str, Any]) -> Category:
-    names = tuple(str(name) for name in entry.get("keypoints") or ())
-    skeleton = tuple((whole_number(start), whole_number(end)) for start, end in entry.get("skeleton") or ())
-    if len(set(names)) < len(names):
-        raise ValueError(f"category {entry['name']!r} has two keypoints of the same name")
-    if not all(1 <= end <= len(names) for line in skeleton for end in line):
-        raise ValueError(f"the skeleton of category {entry['name']!r} joins keypoints that it lacks")
-    return Category(whole_number(entry["id"]), str(entry["name"]), names, skeleton)
+def _id(value: object) -> int | str:
+    """An identifier in one spelling: tools write the number 3 as 3, 3.0 or "3"."""
+    try:
+        return whole_number(value)
+    except ValueError:
+        return str(value)
+
+
+def _read_categories(
+    entries: Sequence[Mapping[str, Any]], used: Container[int | str], omissions: Omissions
+) -> dict[int | str, Category]:
+    """The categories that can be read, by identifier. Of those of one name, the first that is used stands for all.
+
+    A fault is recorded only of those used.
+    """
+    named = {_id(entry["id"]): entry for entry in reversed(entries) if {"id", "name"} <= entry.keys()}
+    numbers = (number for number in itertools.count(1) if number not in named)  # for identifiers that are words
+    by_name: dict[str, Category] = {}
+    found: dict[int | str, Category] = {}
+    for own in sorted(named, key=lambda each: each not in used):
+        faults = omissions if own in used else Omissions(omissions.origin)
+        name = str(named[own]["name"])
+        with faults.tolerated(f"category {name!r}"):
+            names = distinct_names([str(each) for each in named[own].get("keypoints") or ()])
+            fault = partial(faults.fault, f"category {name!r}")
+            skeleton = _read_skeleton(named[own].get("skeleton"), len(names), fault)
+            number = own if isinstance(own, int) else next(numbers)
+            found[own] = by_name.setdefault(name, Category(number, name, names, skeleton))
+    return {own: found[own] for own in reversed(named) if own in found}
+
+
+def _read_skeleton(written: Any, keypoints: int, fault: Callable[[str], None]) -> tuple[tuple[int, int], ...]:
+    """The lines of a skeleton between keypoints that its category has; ``fault`` is told how many others there are."""
+    lines = [(whole_number(start), whole_number(end)) for start, end in written or ()]
+    usable = tuple(line for line in lines if all(1 <= end <= keypoints for end in line))
+    if len(usable) < len(lines):
+        fault(f"{len(lines) - len(usable)} of {len(lines)} lines of the skeleton join keypoints that it lacks")
+    return usable
 
 
 def _write_category(category: Category) -> dict[str, Any]:
@@ -166,41 +215,59 @@ def _write_category(category: Category) -> dict[str, Any]:
 
 
 def _read_shape(
-    kind: AnnotationKind, annotation: Mapping[str, Any], category: Category, size: tuple[int, int]
+    kind: AnnotationKind,
+    annotation: Mapping[str, Any],
+    category: Category,
+    size: tuple[int, int],
+    fault: Callable[[str], None],
 ) -> Keypoints | Region | Box:
+    """Raises ValueError if there is no such shape; ``fault`` is told of each part of it that cannot be used."""
     match kind:
         case AnnotationKind.keypoints:
-            return _read_keypoints(annotation, category)
+            return _read_keypoints(annotation["keypoints"], category, fault)
         case AnnotationKind.masks:
-            return _read_region(annotation["segmentation"], size)
+            return _read_region(annotation["segmentation"], size, fault)
         case AnnotationKind.boxes:
             left, top, width, height = (position(value) for value in annotation["bbox"])
             return left - HALF, top - HALF, left + width - HALF, top + height - HALF
 
 
-def _read_keypoints(annotation: Mapping[str, Any], category: Category) -> Keypoints:
-    values = annotation["keypoints"]
+def _read_keypoints(values: Sequence[Any], category: Category, fault: Callable[[str], None]) -> Keypoints:
+    values = _flat(values)
     if len(values) % 3:
         raise ValueError("its keypoints are not triples x, y, visibility")
     names = category.keypoints or tuple(str(number) for number in range(1, len(values) // 3 + 1))
     if len(values) != 3 * len(names):
         raise ValueError(f"it has {len(values) // 3} keypoints, its category {category.name!r} has {len(names)}")
-    points = np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 3)
-    if not np.isin(points[:, 2], list(Visibility)).all():
-        raise ValueError("a keypoint's visibility should be 0, 1 or 2")
-    return Keypoints(names, points[:, :2].copy(), points[:, 2].astype(np.int64))
+    triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+    return read_points(names, triples, fault)
 
 
-def _read_region(written: Any, size: tuple[int, int]) -> Region:
+def _read_region(written: Any, size: tuple[int, int], fault: Callable[[str], None]) -> Region:
     if isinstance(written, dict):
-        if written["size"] != list(size):
+        if [whole_number(side) for side in written["size"]] != list(size):
             raise ValueError(f"its mask is of size {written['size']}, the image has height and width {list(size)}")
         counts = written["counts"]
         packed = isinstance(counts, str)
-        mask = decode_runs(unpack_runs(counts) if packed else counts, size)
+        mask = decode_runs(unpack_runs(counts) if packed else [whole_number(run) for run in counts], size)
         return Region(mask, MaskEncoding.packed_runs if packed else MaskEncoding.runs)
-    polygons = [_read_corners(polygon) for polygon in written]
-    return Region(fill([polygon - HALF for polygon in polygons], size))
+    flat = isinstance(written, list) and not any(isinstance(each, list) for each in written)
+    polygons = []
+    for polygon in [written] if flat else written:
+        try:
+            polygons.append(_read_corners(_flat(polygon)) - HALF)
+        except ValueError as error:
+            if len(written) == 1 or flat:
+                raise
+            fault(str(error))
+    return Region(fill(polygons, size))
+
+
+def _flat(values: Sequence[Any]) -> Sequence[Any]:
+    """The numbers of a list, also of one that holds a list for each point."""
+    if isinstance(values, list) and all(isinstance(each, list) for each in values):
+        return [number for each in values for number in each]
+    return values
 
 
 def _read_corners(values: Sequence[object]) -> Points:

@@ -7,13 +7,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target
+import numpy as np
+
+from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target, Visibility
 from geomatch.errors import InputError
 from geomatch.io.annotations.coco import CocoDocument, is_coco, read_coco
 from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_table
-from geomatch.io.annotations.label_image import encode_label_image, read_label_image
+from geomatch.io.annotations.label_image import (
+    DEFAULT_RULES,
+    LabelRules,
+    check_labels,
+    encode_label_image,
+    read_label_image,
+)
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
+from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.atomic import check_new_file, check_new_folder, is_special, write_atomically
+from geomatch.io.images import image_suffixes
 from geomatch.io.json_text import read_json
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
@@ -31,38 +41,63 @@ MAX_OUTSIDE = 1.0
 _DOCUMENTS = {AnnotationFormat.coco: ".json", AnnotationFormat.csv: ".csv"}
 """Suffixes of the files that hold several images."""
 
-_LABEL_IMAGES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 _TABLES = frozenset({".csv", ".tsv"})
 
 
-def read_annotations(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) -> Annotations:
+def read_annotations(
+    path: Path,
+    kind: AnnotationKind,
+    image: Path,
+    size: tuple[int, int],
+    *,
+    strict: bool = False,
+    labels: LabelRules = DEFAULT_RULES,
+) -> Annotations:
     """The annotations of one kind that a file has for ``image``, whose size is (height, width).
 
-    Suffix and content tell the format. Boxes are cut at the image's border. Raises InputError, naming the file and what
-    is wrong in it: it cannot be read, its format is unknown or cannot hold this ``kind``, it does not annotate this
-    image, or a position lies outside.
+    Suffix and content tell the format. Boxes are cut at the image's border. Items that cannot be used, that lie outside
+    or are of another kind are left out, with one GeomatchWarning that counts them.
+
+    Args:
+        strict: refuse a file with an item that cannot be used.
+        labels: how a label image is read.
+
+    Raises InputError, naming the file and what is wrong in it: it cannot be read, its format is unknown or cannot hold
+    this ``kind``, it does not annotate this image, or no item is left.
     """
-    found = _read(path, kind, image, size)
-    if not found.instances:
-        raise InputError(f"{path}: marks no {kind} on {image.name}")
-    return replace(found, instances=[_checked(path, instance, image, size) for instance in found.instances])
+    omissions = Omissions(str(path), strict)
+    found = _read(path, kind, image, size, omissions, labels)
+    usable = [_checked(instance, image, size, omissions) for instance in found.instances]
+    instances = [replace(each, number=number) for number, each in enumerate(filter(None, usable), 1)]
+    if not instances:
+        reason = omissions.summary()
+        raise InputError(f"{path}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}")
+    omissions.warn()
+    return replace(found, instances=instances)
 
 
-def _read(path: Path, kind: AnnotationKind, image: Path, size: tuple[int, int]) -> Annotations:
+def _read(
+    path: Path,
+    kind: AnnotationKind,
+    image: Path,
+    size: tuple[int, int],
+    omissions: Omissions,
+    labels: LabelRules,
+) -> Annotations:
     suffix = path.suffix.lower()
-    if suffix in _LABEL_IMAGES:
+    if suffix in image_suffixes():
         _check_holds(path, AnnotationFormat.png, kind)
-        return read_label_image(path, size)
+        return read_label_image(path, size, labels)
     if suffix in _TABLES:
         _check_holds(path, AnnotationFormat.csv, kind)
-        return read_annotation_table(path, kind, image)
+        return read_annotation_table(path, kind, image, omissions)
     if suffix != ".json":
         raise InputError(f"{path}: format not known; give COCO's or labelme's .json, a mask as .png, or a .csv")
     document = read_json(path)
     if is_coco(document):
-        return read_coco(path, document, kind, image, size)
+        return read_coco(document, kind, image, size, omissions)
     if is_labelme(document):
-        return read_labelme(path, document, kind, image, size)
+        return read_labelme(document, kind, image, size, omissions)
     raise InputError(f"{path}: neither COCO (it has no 'images' and 'annotations') nor labelme (no 'shapes')")
 
 
@@ -72,29 +107,32 @@ def _check_holds(path: Path, format: AnnotationFormat, kind: AnnotationKind) -> 
         raise InputError(f"{path}: the format {format} cannot hold {kind}; choose {able}")
 
 
-def _checked(path: Path, instance: Instance, image: Path, size: tuple[int, int]) -> Instance:
-    """The instance, its box cut at the border. Raises InputError if it lies outside."""
+def _checked(instance: Instance, image: Path, size: tuple[int, int], omissions: Omissions) -> Instance | None:
+    """The instance without points that lie outside, its box cut at the border; None if nothing of it is left."""
     height, width = size
     where = f"outside {image.name}, which is {width}x{height} pixels"
+    item = f"{instance.label!r}"
     match instance.shape:
         case Keypoints() as keypoints:
             low, high = -MAX_OUTSIDE, (width - 1 + MAX_OUTSIDE, height - 1 + MAX_OUTSIDE)
             outside = keypoints.present & ~((keypoints.points >= low) & (keypoints.points <= high)).all(axis=1)
             for k in outside.nonzero()[0]:
                 x, y = keypoints.points[k]
-                raise InputError(
-                    f"{path}: {instance.label!r}'s point {keypoints.names[k]!r} ({x:g}, {y:g}) lies {where}"
-                )
-            return instance
-        case Region():
-            return instance
+                omissions.fault(item, f"its point {keypoints.names[k]!r} ({x:g}, {y:g}) lies {where}")
+            seen = np.where(outside, Visibility.absent, keypoints.visibility)
+            if not seen.any():
+                omissions.others["without a keypoint that is marked"] += 1
+            return replace(instance, shape=replace(keypoints, visibility=seen)) if seen.any() else None
+        case Region() as region:
+            if not region.mask.any():
+                omissions.fault(item, f"its mask has no pixel of {image.name}")
+            return instance if region.mask.any() else None
         case left, top, right, bottom:
             cut = max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)
             if not (cut[0] < cut[2] and cut[1] < cut[3]):
                 box = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
-                raise InputError(
-                    f"{path}: box {instance.number}, {instance.label!r} {box}, has no area or lies {where}"
-                )
+                omissions.fault(f"box {instance.number}, {item}", f"{box} has no area or lies {where}")
+                return None
             return replace(instance, shape=cut)
 
 
@@ -202,4 +240,5 @@ def open_output(
         case AnnotationFormat.labelme:
             return AnnotationFolder(path, ".json", partial(encode_labelme, folder=path), targets, existing)
         case AnnotationFormat.png:
+            check_labels(path, reference)
             return AnnotationFolder(path, ".png", partial(encode_label_image, reference=reference), targets, existing)

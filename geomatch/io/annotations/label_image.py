@@ -2,42 +2,123 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, LabelColours, Region, categories_of
-from geomatch.errors import InputError
-from geomatch.io.images import open_picture, png_bytes
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.images import open_picture, png_bytes, stored_mode
 from geomatch.io.parsing import check_masks, opening, reading
 from geomatch.options import AnnotationFormat, MaskEncoding
 
-_MODES = ("1", "L", "P", "I;16", "I")
+MOST_VALUE = np.iinfo(np.uint16).max
+"""The largest label that a PNG can hold."""
+_IGNORED, _SMALL = 255, 128
+"""Value that marks what is to be ignored, as in PASCAL VOC, where all other labels are below ``_SMALL``."""
+_SOFT_VALUES = 8
+_GREY_TOLERANCE = 2  # between the channels of grey that was stored as a colour JPEG
+_NEAR_EXTREMES, _TWO_TONE = 0.25, 0.8
+_PACKED_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of two and of four bits by
 
 
-def read_label_image(path: Path, size: tuple[int, int]) -> Annotations:
-    """The instances of a label image, one for each value, which is its label.
+@dataclass(frozen=True)
+class LabelRules:
+    """How the values of a label image are read.
 
-    size: (height, width) of the annotated image, which the label image must have. Raises InputError.
+    ignore: the value that marks nothing; None is 255 where all other labels are small.
+    threshold: the image is one mask, of the pixels above this value; None: each value is a label.
+    """
+
+    ignore: int | None = None
+    threshold: int | None = None
+
+
+DEFAULT_RULES = LabelRules()
+
+
+def read_label_image(path: Path, size: tuple[int, int], rules: LabelRules) -> Annotations:
+    """The instances of a label image, one for each value, which is its label; 0 is nothing.
+
+    size: (height, width) of the annotated image, which the label image must have. Warns of values that are ignored, and
+    of a mask with soft edges. Raises InputError.
     """
     with opening(path), path.open("rb") as file, open_picture(file, str(path)) as picture:
         if (picture.height, picture.width) != size:
             own = f"{picture.width}x{picture.height}"
             raise InputError(f"{path}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
-        if picture.mode not in _MODES:
-            raise InputError(f"{path}: not a label image; it is {picture.mode}, not grey or a palette")
-        colours = LabelColours(picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ())
-        values = np.asarray(picture).astype(np.int64)
-    labels = [int(value) for value in np.unique(values) if value]
+        mode, palette = picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ()
+        values = _read_values(picture, str(path))
+    if rules.threshold is not None:
+        mode, values = "1", (values > rules.threshold).astype(np.int64)
+    labels = _choose_labels(values, rules, path, soft=mode != "P" and _is_soft(values))
     with reading(str(path)):
         check_masks(len(labels), size)
     instances = [
         Instance(str(label), number, Region(values == label, MaskEncoding.packed_runs))
         for number, label in enumerate(labels, 1)
     ]
-    return Annotations(instances, AnnotationFormat.png, categories_of(instances), colours)
+    if mode not in ("1", "L", "P"):
+        mode = "L" if max(labels, default=0) <= _IGNORED else "I;16"
+    return Annotations(instances, AnnotationFormat.png, categories_of(instances), LabelColours(mode, palette))
+
+
+def check_labels(path: Path, annotations: Annotations) -> None:
+    """Raise InputError if a label image to be written at ``path`` cannot hold the labels of one that was read."""
+    own = annotations.format is AnnotationFormat.png
+    for label in [int(each.label) for each in annotations.instances] if own else [len(annotations.instances)]:
+        if not 0 <= label <= MOST_VALUE:
+            raise InputError(
+                f"{path}: a PNG cannot hold the label {label}, only 0 to {MOST_VALUE}; write another --format"
+            )
+
+
+def _read_values(picture: Image.Image, name: str) -> NDArray[np.int64]:
+    """The labels (H, W) as they are stored. Raises InputError if the picture has colours or fractions."""
+    unit = _PACKED_GREY.get(stored_mode(picture), 1)
+    values = np.asarray(picture)
+    if values.ndim == 3:
+        colours = values[..., : 1 if picture.mode == "LA" else 3].astype(np.int64)
+        if picture.mode not in ("LA", "RGB", "RGBA") or np.ptp(colours, axis=2).max(initial=0) > _GREY_TOLERANCE:
+            raise InputError(f"{name}: not a label image; it is {picture.mode} in colour, not grey or a palette")
+        values = np.median(colours, axis=2)
+    elif values.dtype.kind == "f" and not (values == np.floor(values)).all():
+        raise InputError(f"{name}: not a label image; its values are not whole numbers")
+    return values.astype(np.int64) // unit
+
+
+def _choose_labels(values: NDArray[np.int64], rules: LabelRules, path: Path, *, soft: bool) -> list[int]:
+    """The values that are labels, in order."""
+    labels = [int(value) for value in np.unique(values) if value not in (0, rules.ignore)]
+    if soft:
+        warnings.warn(
+            f"{path}: each of its {len(labels)} grey values is read as a label; if it shows one object with soft "
+            "edges, give --mask-threshold 127",
+            GeomatchWarning,
+            stacklevel=3,
+        )
+    elif rules.ignore is None and labels[-1:] == [_IGNORED] and len(labels) > 1 and labels[-2] < _SMALL:
+        warnings.warn(
+            f"{path}: {_IGNORED} beside smaller labels marks what to ignore; --ignore-label 0 makes it a label",
+            GeomatchWarning,
+            stacklevel=3,
+        )
+        labels.pop()
+    return labels
+
+
+def _is_soft(values: NDArray[np.int64]) -> bool:
+    """Whether a mask has black, white and few pixels of many greys between, by soft edges or JPEG's noise."""
+    top = values.max(initial=0)
+    if top < _SMALL or len(np.unique(values)) <= _SOFT_VALUES:
+        return False
+    dark, bright = values <= _NEAR_EXTREMES * top, values >= (1 - _NEAR_EXTREMES) * top
+    return bool(dark.mean() + bright.mean() >= _TWO_TONE and bright.sum() >= (values > 0).sum() / 2)
 
 
 def encode_label_image(image: AnnotatedImage, reference: Annotations) -> bytes:

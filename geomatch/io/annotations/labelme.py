@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,17 @@ from geomatch.annotations import (
     Box,
     Instance,
     Keypoints,
+    Points,
     Region,
     categories_of,
     named_keypoints,
 )
+from geomatch.io.annotations.omissions import Omissions
+from geomatch.io.annotations.points import one_of_each
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.json_text import json_text
-from geomatch.io.parsing import MAX_CORNERS, check_masks, position, reading
+from geomatch.io.names import meant_names, name_parts, printable
+from geomatch.io.parsing import MAX_CORNERS, check_masks, check_stated_size, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 HALF = 0.5
@@ -39,10 +43,12 @@ HALF = 0.5
 
 _VERSION = "5.5.0"  # of labelme, whose file format this is
 _SHAPE_TYPES: Mapping[AnnotationKind, tuple[str, ...]] = {
-    AnnotationKind.keypoints: ("point",),
-    AnnotationKind.masks: ("polygon", "mask"),
+    AnnotationKind.keypoints: ("point", "points"),
+    AnnotationKind.masks: ("polygon", "mask", "circle", "rotation"),
     AnnotationKind.boxes: ("rectangle",),
 }
+_FEWEST_POINTS: Mapping[str, int] = {"point": 1, "points": 1, "rectangle": 2, "mask": 2, "circle": 2}  # others: 3
+_CIRCLE_CORNERS = 72
 
 
 def is_labelme(document: object) -> bool:
@@ -50,30 +56,31 @@ def is_labelme(document: object) -> bool:
 
 
 def read_labelme(
-    path: Path, document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int]
+    document: Mapping[str, Any], kind: AnnotationKind, image: Path, size: tuple[int, int], omissions: Omissions
 ) -> Annotations:
-    """The annotations of one kind in a file, which must be of ``image`` of ``size`` (height, width).
+    """The annotations of one kind in a document, which must be of ``image`` of ``size`` (height, width).
 
-    Points of one group are one instance, and so are polygons of one group and label. Raises InputError, naming ``path``
-    and the shape.
+    Points of one group are one instance, and so are polygons of one group and label. The second point of a label in a
+    group begins another instance. A circle and a turned rectangle are polygons. ``omissions`` takes the shapes that
+    cannot be used, or are of other kinds. Raises InputError, naming the file.
     """
-    with reading(str(path)):
-        named = PureWindowsPath(str(document.get("imagePath") or image.name)).name
-        if named != image.name:
-            raise ValueError(f"annotates {named!r}, not {image.name}")
-        stated = document.get("imageHeight") or size[0], document.get("imageWidth") or size[1]
-        if stated != size:
-            raise ValueError(f"its image is {stated[1]!r}x{stated[0]!r}, but {image} is {size[1]}x{size[0]} pixels")
+    with reading(omissions.origin):
+        named = str(document.get("imagePath") or image.name)
+        if not meant_names([named], image):
+            raise ValueError(f"annotates {name_parts(named)[-1]!r}, not {image.name}")
+        check_stated_size(document.get("imageHeight"), document.get("imageWidth"), image, size)
     shapes: list[_Shape] = []
     for number, shape in enumerate(document["shapes"], 1):
-        with reading(f"{path}, shape {number}"):
-            if shape.get("shape_type", "polygon") in _SHAPE_TYPES[kind]:
+        with omissions.tolerated(f"shape {number}"):
+            shape_type = shape.get("shape_type") or ("point" if len(shape["points"]) == 1 else "polygon")
+            if shape_type in _SHAPE_TYPES[kind]:
                 check_masks(len(shapes) + 1 if kind is AnnotationKind.masks else 0, size)
-                shapes.append(_read_shape(shape, number, size))
-    with reading(str(path)):
-        instances = [
-            Instance(label, number, shape) for number, (label, shape) in enumerate(_assemble(kind, shapes, size), 1)
-        ]
+                shapes.append(_read_shape(shape, shape_type, number, size))
+            else:
+                omissions.others[printable(str(shape_type))] += 1
+    instances = [
+        Instance(label, number, shape) for number, (label, shape) in enumerate(_assemble(kind, shapes, size), 1)
+    ]
     return Annotations(instances, AnnotationFormat.labelme, categories_of(instances))
 
 
@@ -84,12 +91,17 @@ def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
         "version": _VERSION,
         "flags": {},
         "shapes": [shape for instance in image.instances for shape in _write_instance(instance)],
-        "imagePath": os.path.relpath(image.name, folder),
+        "imagePath": _path_from(folder, Path(image.name)),
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
     }
     return json_text(document, indent=2).encode() + b"\n"
+
+
+def _path_from(folder: Path, image: Path) -> str:
+    """The path of an image from where a folder really is: links are followed, since ".." leaves by the real folder."""
+    return os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
 
 
 @dataclass(frozen=True)
@@ -106,25 +118,51 @@ class _Shape:
     marked: NDArray[Any]
 
 
-def _read_shape(shape: Mapping[str, Any], number: int, size: tuple[int, int]) -> _Shape:
-    kind, group = shape.get("shape_type", "polygon"), shape.get("group_id")
-    if not isinstance(group, int | str | None):
-        raise ValueError("its group_id should be a number")
+def _read_shape(shape: Mapping[str, Any], shape_type: str, number: int, size: tuple[int, int]) -> _Shape:
     if len(shape["points"]) > MAX_CORNERS:
         raise ValueError(f"a shape has more than {MAX_CORNERS} points")
-    corners = np.array([[position(x), position(y)] for x, y in shape["points"]], dtype=np.float64).reshape(-1, 2) - HALF
-    fewest = {"point": 1, "rectangle": 2, "mask": 2}.get(kind, 3)
-    if len(corners) < fewest or (len(corners) > fewest and kind != "polygon"):
-        raise ValueError(f"a {kind} should have {fewest} points{' or more' if kind == 'polygon' else ''}")
-    marked = _unpack_mask(shape["mask"], corners[0] + HALF, size) if kind == "mask" else corners
-    return _Shape(str(shape["label"]), ("alone", number) if group is None else group, group is not None, marked)
+    points = [[position(x), position(y)] for x, y, *_ in shape["points"]]
+    fewest = _FEWEST_POINTS.get(shape_type, 3)
+    if len(points) < fewest or (len(points) > fewest and shape_type in ("point", "circle", "mask")):
+        more = "" if shape_type in ("point", "circle", "mask") else " or more"
+        raise ValueError(f"a {shape_type} should have {fewest} points{more}, not {len(points)}")
+    marked: NDArray[Any] = np.array(points, dtype=np.float64) - HALF
+    if shape_type == "mask":
+        marked = _unpack_mask(shape["mask"], marked[0] + HALF, size)
+    elif shape_type == "circle":
+        marked = _circle(*marked)
+    group, label = _group(shape.get("group_id")), shape["label"]
+    grouped = group is not None
+    return _Shape(UNNAMED if label is None else str(label), group if grouped else ("alone", number), grouped, marked)
+
+
+def _group(value: object) -> int | str | None:
+    """A group in one spelling: tools write the number 1 as 1, 1.0 or "1". Raises ValueError."""
+    if value is None:
+        return None
+    try:
+        return whole_number(value)
+    except ValueError:
+        if not isinstance(value, str):
+            raise ValueError("its group_id should be a number") from None
+        return value
+
+
+def _circle(centre: Points, rim: Points) -> Points:
+    """Corners (N, 2) of a polygon round a centre (2,), through a point on the rim (2,)."""
+    across, down = rim - centre
+    turn = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
+    cosine, sine = np.cos(turn), np.sin(turn)
+    corners: Points = centre + np.stack((across * cosine - down * sine, across * sine + down * cosine), axis=1)
+    return corners
 
 
 def _unpack_mask(packed: str, corner: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask (H, W) that labelme stores as a PNG, in base64, of its bounding box, and the box's first pixel."""
     left, top = corner.astype(int)
     try:
-        with Image.open(io.BytesIO(base64.b64decode(packed, validate=True)), formats=["PNG"]) as picture:
+        content = base64.b64decode("".join(packed.split()), validate=True)  # some tools fold it into lines
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             if left < 0 or top < 0 or left + picture.width > size[1] or top + picture.height > size[0]:
                 raise ValueError("its mask lies beyond the image")
             part = np.asarray(picture.convert("L")) > 0
@@ -155,7 +193,9 @@ def _assemble_keypoints(shapes: Sequence[_Shape]) -> Iterator[tuple[str, Keypoin
         groups.setdefault(shape.group if shape.grouped else None, []).append(shape)
     for members in groups.values():
         points = np.concatenate([shape.marked for shape in members])
-        yield UNNAMED, named_keypoints([shape.label for shape in members], points)
+        names = [shape.label for shape in members for _ in shape.marked]
+        for part in one_of_each(names):
+            yield UNNAMED, named_keypoints([names[place] for place in part], points[part])
 
 
 def _assemble_regions(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterator[tuple[str, Region]]:

@@ -20,7 +20,7 @@ from geomatch.matching.confidence import CueSettings, compute_cues, match_probab
 from geomatch.matching.gaussian import gaussian_sums
 from geomatch.matching.hough import HoughVoting
 from geomatch.matching.nearest import NearestNeighbours
-from geomatch.matching.refinement import refined_target_points
+from geomatch.matching.refinement.sub_cell import refined_target_points
 from geomatch.matching.similarity import Partners, argmax_of_rows, row_blocks
 from geomatch.matching.spatial_pyramid.spatial_pyramid import SpatialPyramid
 

@@ -25,17 +25,20 @@ _RIDGE: Final = 0.01
 """Added to the variance of cells, in units of the Gaussian's variance; regularises near-collinear neighbourhoods."""
 
 
-def moving_least_squares(grid: Grid, points: Tensor, weight: Tensor, deviation: float) -> Tensor:
+def moving_least_squares(
+    grid: Grid, points: Tensor, weight: Tensor, deviation: float, outlier_distance: float = OUTLIER_DISTANCE
+) -> Tensor:
     """Where the affine map that fits the matches around each cell sends it: (N, 2) float32, in units of ``points``.
 
     The map of cell i minimises sum_k g_ik w_k r_k |A_i p_k + t_i - q_k|^2 over the cells k at p_k, matched to the
-    points q_k. g_ik is a Gaussian of the distance between the cells. r_k = (1 + |e_k|^2 / OUTLIER_DISTANCE^2)^-2 is the
+    points q_k. g_ik is a Gaussian of the distance between the cells. r_k = (1 + |e_k|^2 / outlier_distance^2)^-2 is the
     weight of Geman and McClure, e_k being the distance of q_k from where k's own map of the previous round sends it.
 
     Args:
         points: (N, 2) target points of the cells in row-major order, as shares of the target's longer side.
         weight: (N,) w_k, not negative.
         deviation: standard deviation of the Gaussian, in cells.
+        outlier_distance: from its map at which a match's weight falls to a quarter, in units of ``points``.
     """
     height, width = grid.shape
     cells = grid.cells(points.device).mT.reshape(2, height, width) / deviation
@@ -46,7 +49,7 @@ def moving_least_squares(grid: Grid, points: Tensor, weight: Tensor, deviation: 
     for _ in range(ROUNDS):
         predicted = _apply_affine_maps(cells, *_weighted_moments(products, weights, deviation))
         error = (predicted - targets).square().sum(dim=0)
-        weights = prior / (1 + error / OUTLIER_DISTANCE**2) ** 2
+        weights = prior / (1 + error / outlier_distance**2) ** 2
     return predicted.movedim(0, -1).reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Matched boxes refined below the spacing of boxes, as `geomatch.matching.refinement` refines cells."""
+"""Matched boxes refined below the spacing of boxes, as `geomatch.matching.refinement.sub_cell` refines cells."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, MatchContext, Matcher, TargetPoints
-from geomatch.matching.refinement import refined_target_points
+from geomatch.matching.refinement.sub_cell import refined_target_points
 from geomatch.matching.similarity import Partners
 from geomatch.matching.spatial_pyramid.belief_propagation import Smoothness, count_messages, count_nodes, find_labels
 from geomatch.matching.spatial_pyramid.node_costs import Labels, distance_blocks, home_cells, nearest_cells, node_costs

@@ -1,0 +1,48 @@
+"""What a folder holds is used, or counted in one note."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.datasets.image_folder import find_images
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.images import load_image
+
+
+def test_find_images_follows_links_and_excludes_loops(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "photos" / "a.jfif", "JPEG")
+    (tmp_path / "photos" / "._a.jfif").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "photos" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pot").symlink_to("../photos")
+    (tmp_path / "photos" / "loop").symlink_to("../photos")
+    assert [(each.name, each.labels) for each in find_images([tmp_path / "data"])] == [("pot/a.jfif", ("pot",))]
+
+
+def test_find_images_counts_what_is_passed_over(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    for name in ("b.heic", "c.heic", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    with pytest.warns(GeomatchWarning, match=r"2 \.heic, 1 \.txt, 1 broken link") as said:
+        assert [each.name for each in find_images([tmp_path])] == ["a.png"]
+    assert len(said) == 1
+
+
+def test_narrow_deep_image_keeps_its_contrast_despite_outliers(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1000, 1100, (40, 50)).astype(np.uint16)
+    values[0, :5] = 65535
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.warns(GeomatchWarning, match="stretched"):
+        read = load_image(tmp_path / "a.png")
+    assert read.float().std() > 60
+
+
+def test_unreadable_format_is_named_with_the_remedy(tmp_path: Path) -> None:
+    for content, said in ((b"\0\0\0\x18ftypheic" + b"\0" * 12, "HEIC.*export"), (b"<?xml?><svg></svg>", "SVG")):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            load_image(tmp_path / "a.jpg")

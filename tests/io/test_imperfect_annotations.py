@@ -1,0 +1,140 @@
+"""Files as people's tools write them: what can be used is read, and what cannot is left out and counted."""
+
+import base64
+import io
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geomatch.annotations import Keypoints, Region
+from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.annotations.files import read_annotations
+from geomatch.io.annotations.label_image import LabelRules
+from geomatch.io.names import meant_names, name_parts
+from geomatch.options import AnnotationKind
+from tests.io.test_annotations import CAT, KEYPOINTS, MASKS, REF, SIZE, coco, label_image, labelme, read, written
+
+POINTS = {"keypoints": [4, 5, 2, 7, 8, 1]}
+SQUARE = [[5, 2], [9, 2], [9, 5], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"annotations": [{"id": 1, "image_id": "7", "category_id": 3.0, **POINTS}]},
+        {"images": [{"id": 7.0, "file_name": "photos\\ref.jpg", "width": None, "height": "20"}]},
+        {"categories": [{"id": 1, "name": "cat"}, {**CAT, "id": "3"}]},
+        {"categories": [CAT, {"id": 4, "name": "cup", "keypoints": ["rim"], "skeleton": [[0, 9]]}]},
+    ],
+    ids=["ids", "image", "root category", "unused category"],
+)
+def test_coco_of_other_tools_is_read(change: dict[str, Any], tmp_path: Path) -> None:
+    (instance,) = read(written(tmp_path, coco(POINTS) | change), KEYPOINTS).instances
+    assert isinstance(instance.shape, Keypoints)
+    assert (instance.label, instance.shape.names) == ("cat", ("nose", "tail"))
+    assert instance.shape.points.tolist() == [[4, 5], [7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        (KEYPOINTS, {"keypoints": [4, 5, 2, None, 8, 2]}),
+        (AnnotationKind.boxes, {"bbox": [4, 5, 0, 0]}),
+        (MASKS, {"segmentation": [[1.0, 2.0]]}),
+        (MASKS, {"segmentation": {"size": [20, 30], "counts": [5]}}),
+    ],
+)
+def test_coco_item_that_is_degenerate_costs_no_other(kind: AnnotationKind, bad: dict[str, Any], tmp_path: Path) -> None:
+    good = {**POINTS, "bbox": [1, 2, 3, 4], "segmentation": [np.ravel(SQUARE).tolist()]}
+    path = written(tmp_path, coco(good, {"bbox": []} | bad))
+    with pytest.warns(GeomatchWarning, match="1 item left out: ") as said:
+        found = read(path, kind)
+    assert len(said) == 1
+    assert [each.number for each in found.instances] == ([1, 2] if kind is KEYPOINTS else [1])
+    with pytest.raises(InputError):
+        read(path, kind, strict=True)
+
+
+def test_labelme_shapes_of_other_versions_are_read(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((3, 4), bool)).save(buffer, "PNG")
+    shapes = [
+        {"label": "disc", "shape_type": "circle", "points": [[15, 10], [20, 10]]},
+        {"label": "cat", "shape_type": None, "points": SQUARE, "group_id": 1.0},
+        {
+            "label": "dog",
+            "shape_type": "mask",
+            "points": [[5.0, 2.0], [8.0, 4.0]],
+            "mask": base64.encodebytes(buffer.getvalue()).decode(),
+        },
+        {"label": "wire", "shape_type": "line", "points": [[1, 1], [9, 9]]},
+    ]
+    with pytest.warns(GeomatchWarning, match="passed over: 1 line"):
+        found = read(written(tmp_path, labelme(*shapes)), MASKS)
+    assert [each.label for each in found.instances] == ["disc", "cat", "dog"]
+    areas = [each.shape.mask.sum() for each in found.instances if isinstance(each.shape, Region)]
+    assert areas[0] == pytest.approx(np.pi * 25, rel=0.05)
+    assert areas[1:] == [12, 12]
+
+
+def test_labelme_label_twice_begins_another_instance(tmp_path: Path) -> None:
+    eyes = [
+        {"label": label, "shape_type": "point", "points": [[x, 3]]} for x, label in enumerate(["eye", "nose", "eye"])
+    ]
+    found = read(written(tmp_path, labelme(*eyes)), KEYPOINTS).instances
+    assert [each.shape.names for each in found if isinstance(each.shape, Keypoints)] == [("eye", "nose"), ("eye",)]
+
+
+def test_table_of_pandas_is_read_and_other_folders_are_counted(tmp_path: Path) -> None:
+    rows = (
+        "image,name,x,y,visibility\nphotos/ref.jpg,no\u2028se,4.0,5.0,2.0\n"
+        "photos\\ref.jpg,tail,,,0.0\nb/ref.jpg,a,1,1,2\n"
+    )
+    with pytest.warns(GeomatchWarning, match=r"1 of an image ref\.jpg in another folder"):
+        (instance,) = read(written(tmp_path, rows, "points.csv"), KEYPOINTS).instances
+    assert isinstance(instance.shape, Keypoints)
+    assert (instance.shape.names, instance.shape.visibility.tolist()) == (("no\u2028se", "tail"), [2, 0])
+    assert read(written(tmp_path, rows.partition("b/")[0], "u.csv"), KEYPOINTS).instances
+    (tmp_path / "utf16.csv").write_bytes(rows.partition("b/")[0].encode("utf-16"))
+    assert read(tmp_path / "utf16.csv", KEYPOINTS).instances
+
+
+def test_label_image_ignores_255_beside_small_labels(tmp_path: Path) -> None:
+    values = np.zeros(SIZE, np.uint8)
+    values[2:8, 2:8], values[8:10, 2:8] = 15, 255
+    path = label_image(tmp_path, values)
+    with pytest.warns(GeomatchWarning, match="--ignore-label 0"):
+        assert [each.label for each in read(path, MASKS).instances] == ["15"]
+    kept = read_annotations(path, MASKS, REF, SIZE, labels=LabelRules(ignore=0))
+    assert [each.label for each in kept.instances] == ["15", "255"]
+
+
+def test_label_image_with_soft_edges_is_said(tmp_path: Path) -> None:
+    values = np.zeros(SIZE, np.uint8)
+    values[4:14, 4:24] = 255
+    values[3, 4:24] = np.arange(20) * 12 + 10
+    path = label_image(tmp_path, values)
+    with pytest.warns(GeomatchWarning, match="--mask-threshold"):
+        assert len(read(path, MASKS).instances) > 10
+    (one,) = read_annotations(path, MASKS, REF, SIZE, labels=LabelRules(threshold=127)).instances
+    assert isinstance(one.shape, Region)
+    assert one.shape.mask.tolist() == (values > 127).tolist()
+
+
+def test_names_are_compared_as_people_mean_them() -> None:
+    cafe = "caf\u00e9.jpg"
+    written_as = [
+        "photos\\" + unicodedata.normalize("NFD", cafe),
+        "./photos/" + cafe,
+        "https://host/photos/caf%C3%A9.jpg?x=1",
+    ]
+    file = Path("/data/photos") / cafe
+    for name in written_as:
+        assert meant_names([name], file) == {name}
+        assert name_parts(name)[-2:] == ("photos", cafe)
+    assert meant_names(["a/caf\u00e9.jpg", "photos/caf\u00e9.jpg"], file) == {"photos/caf\u00e9.jpg"}
+    assert meant_names(["photos/cafe.jpg"], file) == set()
