@@ -178,13 +178,8 @@ def fit_match_constants(samples: Sequence[Sample]) -> ConfidenceModel:
         for e in (sample.cues for sample in samples)
     ]
     sharpness, *others = maximise_likelihood(tables, samples, [0.2, 0.5, 2, 2, 0.5, -5])
-    return ConfidenceModel(
-        *(round(value, 3) for value in (1 / sharpness, *others)),
-        pair_scale=1.0,
-        consistency_weight=0.0,
-        extent_weight=0.0,
-        pair_prior=0.0,
-    )
+    alone = ConfidenceModel(*(round(value, 3) for value in (1 / sharpness, *others)))
+    return replace(alone, pair_scale=1.0, consistency_weight=0.0, extent_weight=0.0, pair_prior=0.0)
 
 
 def fit_pair_constants(samples: Sequence[Sample], model: ConfidenceModel) -> ConfidenceModel:
