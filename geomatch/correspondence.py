@@ -31,9 +31,11 @@ class ConfidenceModel:
     """The constants that turn the cues of a match into the probability that it is right.
 
     They belong to the features: an extractor fits its own and puts them on every `FeatureMap` that it makes. The
-    formula, and what each constant weighs, is `geomatch.matching.confidence.match_probability`. The defaults are
-    introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts (nn and hough,
-    preset default), as ``scripts/fit_calibration.py`` prints them.
+    formulas, and what each constant weighs, are `geomatch.matching.confidence.match_log_odds` of one match alone and
+    `geomatch.matching.confidence.probability_in_pair`, which takes the pair into account. The defaults were
+    fitted by logistic regression on the validation pairs of SPair-71k and animal-parts, by
+    ``scripts/fit_calibration.py``: those of a match alone to introspection (nn and hough, preset default), those of the
+    pair to the combined features (nn and fusion).
 
     fixed_sigma: the inverse confidence of features that have none.
     """
@@ -45,6 +47,10 @@ class ConfidenceModel:
     hubness_weight: float = 0.493
     prior: float = -6.518
     fixed_sigma: float = 0.159
+    pair_scale: float = 0.894
+    consistency_weight: float = 4.183
+    extent_weight: float = 10.826
+    pair_prior: float = -4.715
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -29,7 +29,7 @@ from geomatch.features.disk_cache import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of
 from geomatch.matching.base import MatchContext, Matcher, TargetPoints
-from geomatch.matching.densify import Densification, densify
+from geomatch.matching.densify import Densification, densify, densify_both_ways
 from geomatch.matching.load import load_matcher
 from geomatch.matching.mirror import MirrorModel, choose_mirror, flip_source, flip_target
 from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Mirror, Precision, Preset, PresetSettings, Refine
@@ -209,8 +209,7 @@ class Pipeline:
     def match_both_ways(self, source: Image | FeatureMap, target: Image | FeatureMap) -> tuple[Match, Match]:
         """`match` of the source to the target and of the target to the source, in little more time than one of them."""
         with self._matched(source, target) as pair:
-            found = densify(pair.context, pair.forward, pair.backward, self.densification)
-            back = densify(pair.context.reversed, pair.backward, pair.forward, self.densification)
+            found, back = densify_both_ways(pair.context, pair.forward, pair.backward, self.densification)
             found, back = flip_source(found, pair.choice), flip_target(back, pair.choice)
             return Match.of(found, *pair.images), Match.of(back, *reversed(pair.images))
 
@@ -312,6 +311,10 @@ class Pipeline:
                     "agreement_weight": calibration.agreement_weight,
                     "crowding_weight": calibration.hubness_weight,
                     "prior": calibration.prior,
+                    "pair_scale": calibration.pair_scale,
+                    "consistency_weight": calibration.consistency_weight,
+                    "extent_weight": calibration.extent_weight,
+                    "pair_prior": calibration.pair_prior,
                 },
                 "cycle_tolerance": self.densification.cycle_tolerance,
                 "min_confidence": self.densification.min_confidence,

@@ -1,17 +1,22 @@
 """Fit the confidence model to validation pairs, and measure its calibration.
 
-    python scripts/fit_calibration.py --dataset spair-71k=DIR --dataset animal-parts=DIR [--weights FILE]
+    python scripts/fit_calibration.py --dataset spair-71k=DIR --dataset animal-parts=DIR [--preset fast]
     python scripts/fit_calibration.py ... --also pf-willow=DIR        # measured, but not fitted to
+    python scripts/fit_calibration.py ... --pairs 100 --cache DIR     # quicker: some pairs of each, features kept
+    python scripts/fit_calibration.py ... --pair-only                 # affine and fusion match as before
 
 At every source keypoint of the validation pairs the script reads the match cues, and whether the match is right at
 alpha = .1 under our own protocol. Logistic regression, in which every benchmark and matcher has the same weight, gives
-the constants of `geomatch.correspondence.ConfidenceModel`, printed as they stand in the code. Features without sigma
-use `fixed_sigma` instead; for them the best such constant is printed, too.
+the constants of `geomatch.correspondence.ConfidenceModel`, printed as they stand in the code: first those of a match
+alone, then those of the pair, whose cues depend on the first ones. Features without sigma use `fixed_sigma` instead;
+for them the best such constant is printed, too.
 
-The table compares three rankings: by the score alone, by confidence with the constants in the code, and by confidence
-with the fitted constants. AUSE: area between the sparsification curve and the best possible one. ECE: mean gap between
-confidence and share of right matches, 15 bins; "of chance" is the ECE of as many points whose confidence is true. The
-script interpolates cues between cells, `geomatch eval` interpolates confidence; so their numbers differ a little.
+The table compares rankings by the score alone, by confidence with the constants in the code, and by confidence with the
+fitted constants. Pairs that are fitted to are measured with constants fitted to the others: pair i is in part i modulo
+FOLDS, and each part is left out once. AUSE: area between the sparsification curve and the best possible one. ECE: mean
+gap between confidence and share of right matches, 15 bins; "of chance" is the ECE of as many points whose confidence is
+true. Brier: mean squared difference between confidence and right (1) or wrong (0). The script interpolates cues between
+cells, `geomatch eval` interpolates confidence; so their numbers differ a little.
 """
 
 from __future__ import annotations
@@ -39,8 +44,19 @@ from geomatch.evaluation.protocols import default_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.geometry.grid import read_cells
 from geomatch.matching.base import MatchContext
-from geomatch.matching.confidence import MatchCues, compute_cues, match_probability
+from geomatch.matching.confidence import (
+    CellMatches,
+    CueSettings,
+    MatchCues,
+    PairCues,
+    compute_pair_cues,
+    match_log_odds,
+    match_probability,
+    matches_both_ways,
+    probability_in_pair,
+)
 from geomatch.matching.densify import densify
+from geomatch.options import PRESETS, Preset
 from geomatch.pipeline import Pipeline
 from geomatch.registry import MATCHERS
 from geomatch.runtime.feature_cache import FeatureCache
@@ -48,14 +64,48 @@ from geomatch.runtime.feature_cache import FeatureCache
 SMALLEST_WEIGHT = 0.01
 """Of every cue: none may change the confidence in the wrong direction."""
 
+FOLDS = 5
+"""Parts of the pairs, each of which is measured with constants fitted to the others."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """Cues (N,) at all keypoints of a benchmark under one matcher, and which matches are right (N,) bool."""
+    """What one matcher finds on a benchmark.
+
+    cues: (N,) each, at all keypoints. right: (N,) bool, which matches are right. pair_of: (N,) int64, the pair of each
+    keypoint. pairs: the matches of all cells of every pair, both ways.
+    """
 
     name: str
     cues: MatchCues
     right: Tensor
+    pair_of: Tensor
+    pairs: Sequence[tuple[CellMatches, CellMatches]]
+
+    def pair_cues(self, model: ConfidenceModel) -> PairCues:
+        """The cues (N,) of the pair of each keypoint."""
+        cues = [compute_pair_cues(each, model, CueSettings()) for each in self.pairs]
+        return PairCues(
+            torch.stack([each.consistency for each in cues])[self.pair_of],
+            torch.stack([each.extent for each in cues])[self.pair_of],
+        )
+
+    def confidence(self, model: ConfidenceModel) -> Tensor:
+        """(N,) in [0, 1]."""
+        return probability_in_pair(self.cues, self.pair_cues(model), model)
+
+    def fold(self) -> Tensor:
+        """(N,) int64, the part of the pairs that each keypoint belongs to."""
+        return self.pair_of % FOLDS
+
+    def at(self, chosen: Tensor) -> Sample:
+        """Only the keypoints where ``chosen`` (N,) bool."""
+        return replace(
+            self,
+            cues=MatchCues(*self.cues.stacked()[:, chosen]),
+            right=self.right[chosen],
+            pair_of=self.pair_of[chosen],
+        )
 
 
 def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -> list[Sample]:
@@ -70,40 +120,50 @@ def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -
         return features
 
     features = FeatureCache(extract, [image for pair in dataset.pairs for image in (pair.source, pair.target)])
-    read: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in matchers}
+    found: dict[str, list[tuple[Tensor, Tensor, tuple[CellMatches, CellMatches]]]] = {name: [] for name in matchers}
     for pair in track(dataset.pairs, dataset.name, console=Console(stderr=True)):
         source, target = features(pair.source), features(pair.target)
-        for name, pairs in read.items():
-            pairs.append(cues_at_keypoints(dataset.name, pair, source, target, pipelines[name]))
-    return [
-        Sample(f"{dataset.name}, {name}", MatchCues(*torch.cat(cues, dim=1)), torch.cat(right))
-        for name, pairs in read.items()
-        for cues, right in (zip(*pairs, strict=True),)
-    ]
+        for name, pairs in found.items():
+            pairs.append(matches_at_keypoints(dataset.name, pair, source, target, pipelines[name]))
+    samples = []
+    for name, pairs in found.items():
+        cues, right, cells = zip(*pairs, strict=True)
+        pair_of = torch.arange(len(right)).repeat_interleave(torch.tensor([len(each) for each in right]))
+        samples.append(
+            Sample(f"{dataset.name}, {name}", MatchCues(*torch.cat(cues, dim=1)), torch.cat(right), pair_of, cells)
+        )
+    return samples
 
 
-def cues_at_keypoints(
+def matches_at_keypoints(
     benchmark: str, pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, pipeline: Pipeline
-) -> tuple[Tensor, Tensor]:
-    """Cues (5, K) at a pair's source keypoints, and which of their matches are right (K,)."""
+) -> tuple[Tensor, Tensor, tuple[CellMatches, CellMatches]]:
+    """Cues (5, K) at a pair's source keypoints, which of their matches are right (K,), and the matches of all cells."""
     densification = pipeline.densification
     context = MatchContext(*pipeline.upsample(source, target), pipeline.max_bytes)
     source, target = context.source, context.target
     forward, backward = pipeline.matcher(context)
     keypoints = torch.from_numpy(pair.source_points)
     mapped = densify(context, forward, backward, densification).map_points(keypoints).positions
-    points = forward.at(source.grid.centres(forward.positions.device))
-    cues = compute_cues(context, points, densification.cues, context.similarity).stacked()
-    maps = cues.reshape(1, -1, *source.grid.shape).cpu()
+    cells = matches_both_ways(context, forward, backward, densification.cues)
+    maps = cells[0].cues.stacked().reshape(1, -1, *source.grid.shape).cpu()
     at_keypoints = read_cells(maps, source.grid.to_cells(keypoints.float())[None])[0]
     prediction = Prediction(source.image_size, target.image_size, mapped, mapped, np.ones(len(mapped)))
     protocol = default_protocol(benchmark)
     right = protocol.errors(pair, prediction) <= CONFIDENCE_ALPHA * protocol.threshold_length(pair, prediction)
-    return at_keypoints, torch.from_numpy(right)
+    return at_keypoints, torch.from_numpy(right), cells
 
 
-def fit_model(samples: Sequence[Sample]) -> ConfidenceModel:
-    """The constants that maximise the likelihood of which matches are right."""
+def fit_model(samples: Sequence[Sample], alone: ConfidenceModel | None = None) -> ConfidenceModel:
+    """The constants that maximise the likelihood of which matches are right, of a match alone and then of the pair.
+
+    alone: a model whose constants of a match alone are kept.
+    """
+    return fit_pair_constants(samples, alone or fit_match_constants(samples))
+
+
+def fit_match_constants(samples: Sequence[Sample]) -> ConfidenceModel:
+    """The constants of a match alone; those of the pair are neutral."""
     tables = [
         torch.stack(
             [
@@ -117,13 +177,48 @@ def fit_model(samples: Sequence[Sample]) -> ConfidenceModel:
         ).mT.double()
         for e in (sample.cues for sample in samples)
     ]
+    sharpness, *others = maximise_likelihood(tables, samples, [0.2, 0.5, 2, 2, 0.5, -5])
+    alone = ConfidenceModel(*(round(value, 3) for value in (1 / sharpness, *others)))
+    return replace(alone, pair_scale=1.0, consistency_weight=0.0, extent_weight=0.0, pair_prior=0.0)
 
-    def loss(constants: NDArray[np.float64]) -> float:
-        return mean_loss([table @ torch.from_numpy(constants) for table in tables], samples)
 
-    bounds = [(SMALLEST_WEIGHT, None)] * 5 + [(None, None)]
-    sharpness, *others = minimize(loss, [0.2, 0.5, 2, 2, 0.5, -5], method="L-BFGS-B", bounds=bounds).x
-    return ConfidenceModel(*(round(float(value), 3) for value in (1 / sharpness, *others)))
+def fit_pair_constants(samples: Sequence[Sample], model: ConfidenceModel) -> ConfidenceModel:
+    """A model with other constants of the pair."""
+    tables = []
+    for sample in samples:
+        alone, pair = match_log_odds(sample.cues, model), sample.pair_cues(model)
+        tables.append(torch.stack([alone, pair.consistency, pair.extent, torch.ones_like(alone)]).mT.double())
+    scale, consistency, extent, prior = (
+        round(value, 3) for value in maximise_likelihood(tables, samples, [1, 1, 1, -1])
+    )
+    return replace(model, pair_scale=scale, consistency_weight=consistency, extent_weight=extent, pair_prior=prior)
+
+
+def maximise_likelihood(tables: Sequence[Tensor], samples: Sequence[Sample], start: Sequence[float]) -> list[float]:
+    """Logistic regression: a weight for each column of the tables (N, C) float64; the last one may be negative."""
+    signs = [2.0 * sample.right - 1 for sample in samples]
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_odds = [table @ torch.from_numpy(weights) for table in tables]
+        slopes = [-s * torch.sigmoid(-s * o) for s, o in zip(signs, log_odds, strict=True)]
+        gradients = [slope @ table / len(slope) for slope, table in zip(slopes, tables, strict=True)]
+        return mean_loss(log_odds, samples), torch.stack(gradients).mean(dim=0).numpy()
+
+    bounds = [(SMALLEST_WEIGHT, None)] * (len(start) - 1) + [(None, None)]
+    found: list[float] = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x.tolist()
+    return found
+
+
+def cross_validate(samples: Sequence[Sample], alone: ConfidenceModel | None = None) -> list[Tensor]:
+    """The confidence (N,) of each sample's matches, with constants fitted to the pairs of the other folds."""
+    confidence = [torch.zeros_like(sample.cues.score) for sample in samples]
+    for fold in range(FOLDS):
+        model = fit_model([sample.at(sample.fold() != fold) for sample in samples], alone)
+        for sample, found in zip(samples, confidence, strict=True):
+            left_out = sample.fold() == fold
+            if left_out.any():
+                found[left_out] = sample.at(left_out).confidence(model)
+    return confidence
 
 
 def fit_fixed_sigma(samples: Sequence[Sample], model: ConfidenceModel) -> float:
@@ -144,23 +239,22 @@ def mean_loss(log_odds: Sequence[Tensor], samples: Sequence[Sample]) -> float:
     )
 
 
-def measures(sample: Sample, model: ConfidenceModel | None) -> list[str]:
-    """AUSE, ECE, ECE of chance, share right in the confident half, among all, and their difference.
+def measures(ranks: Tensor, right: Tensor, *, is_probability: bool) -> list[str]:
+    """AUSE, ECE, ECE of chance, Brier score, share right in the confident half, among all, and their difference.
 
-    Without a model matches are ranked by the score alone.
+    ranks: (N,) by which matches are ranked. Without a probability there is no ECE and no Brier score.
     """
-    cues = sample.cues
-    confidence = (cues.score if model is None else match_probability(cues, model)).double().numpy()
-    right = sample.right.numpy()
-    wrong = (~right).astype(np.float64)
+    confidence, correct = ranks.double().numpy(), right.numpy()
+    wrong = (~correct).astype(np.float64)
     half = 1 - sparsification(wrong, confidence, [0.5])[0]
     ause = area_under_sparsification_error(wrong, confidence)
-    errors = ["", ""]
-    if model is not None:
-        drawn = np.random.default_rng(0).random((100, len(right))) < confidence
+    errors = ["", "", ""]
+    if is_probability:
+        drawn = np.random.default_rng(0).random((100, len(correct))) < confidence
         chance = np.mean([calibration(each, confidence).expected_calibration_error for each in drawn])
-        errors = [f"{calibration(right, confidence).expected_calibration_error:.3f}", f"{chance:.3f}"]
-    return [f"{ause:.3f}", *errors, f"{half:.3f}", f"{right.mean():.3f}", f"{half - right.mean():+.3f}"]
+        brier = np.square(confidence - correct).mean()
+        errors = [f"{calibration(correct, confidence).expected_calibration_error:.3f}", f"{chance:.3f}", f"{brier:.3f}"]
+    return [f"{ause:.3f}", *errors, f"{half:.3f}", f"{correct.mean():.3f}", f"{half - correct.mean():+.3f}"]
 
 
 def named_folder(text: str) -> tuple[str, Path]:
@@ -170,35 +264,57 @@ def named_folder(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=named_folder, action="append", required=True, metavar="NAME=DIR")
     parser.add_argument("--also", type=named_folder, action="append", default=[], metavar="NAME=DIR")
-    parser.add_argument("--matcher", choices=MATCHERS.entries, action="append", help="by default nn and hough")
-    parser.add_argument("--features", default="introspection")
+    parser.add_argument("--preset", choices=list(Preset), default=Preset.default)
+    parser.add_argument("--features", help="by default the preset's, or those that the weights belong to")
+    parser.add_argument("--matcher", choices=MATCHERS.entries, action="append", help="by default nn and the preset's")
     parser.add_argument("--weights", type=Path)
-    options = parser.parse_args()
+    parser.add_argument(
+        "--pairs", type=int, metavar="N", help="at most N pairs of each benchmark, spread over its list"
+    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep features there for later runs")
+    return parser.parse_args()
 
-    matchers = options.matcher or ["nn", "hough"]
-    pipeline = Pipeline(features=options.features, weights=options.weights)
-    fitted_to = [
-        t for name, root in options.dataset for t in collect(load_dataset(name, root, split="val"), pipeline, matchers)
-    ]
-    others = [t for name, root in options.also for t in collect(load_dataset(name, root), pipeline, matchers)]
+
+def main() -> None:
+    options = parse_options()
+    pipeline = Pipeline(features=options.features, preset=options.preset, weights=options.weights, cache=options.cache)
+    matchers = options.matcher or ["nn", PRESETS[Preset(options.preset)].matcher]
+
+    def samples_of(name: str, root: Path, split: str | None) -> list[Sample]:
+        dataset = load_dataset(name, root, split=split)
+        return collect(dataset.limited(options.pairs) if options.pairs else dataset, pipeline, matchers)
+
+    fitted_to = [sample for name, root in options.dataset for sample in samples_of(name, root, "val")]
+    others = [sample for name, root in options.also for sample in samples_of(name, root, None)]
     shipped = pipeline.extractor.calibration
     console = Console(width=120)
     fixed_sigma = torch.tensor(shipped.fixed_sigma)
-    if all(torch.allclose(t.cues.sigma, fixed_sigma) for t in fitted_to):
+    if all(torch.allclose(sample.cues.sigma, fixed_sigma) for sample in fitted_to):
         console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}, the other constants unchanged")
-    fitted = fit_model(fitted_to)
+    alone = shipped if options.pair_only else None
+    fitted = fit_model(fitted_to, alone)
     console.print(str(fitted), soft_wrap=True)
 
-    table = Table(title=f"{options.features}, right at alpha = {CONFIDENCE_ALPHA}", title_justify="left")
-    for column in ("pairs", "ranked by", "AUSE", "ECE", "of chance", "confident half", "all", "gain"):
+    title = f"{pipeline.extractor.name}, right at alpha = {CONFIDENCE_ALPHA}"
+    table = Table(title=title, title_justify="left")
+    for column in ("pairs", "ranked by", "AUSE", "ECE", "of chance", "Brier", "half", "all", "gain"):
         table.add_column(column, justify="left" if column in ("pairs", "ranked by") else "right")
-    for sample in [*fitted_to, *others]:
-        for label, model in (("the score", None), ("confidence, as in the code", shipped), ("as fitted", fitted)):
-            table.add_row(sample.name, label, *measures(sample, model))
+    tested = [
+        ("cross-validated", sample, found)
+        for sample, found in zip(fitted_to, cross_validate(fitted_to, alone), strict=True)
+    ]
+    tested += [("as fitted", sample, sample.confidence(fitted)) for sample in others]
+    for how, sample, found in tested:
+        for label, ranks in (
+            ("score", sample.cues.score),
+            ("confidence, in the code", sample.confidence(shipped)),
+            (f"confidence, {how}", found),
+        ):
+            table.add_row(sample.name, label, *measures(ranks, sample.right, is_probability=label != "score"))
         table.add_section()
     console.print(table)
 

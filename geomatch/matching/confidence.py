@@ -1,4 +1,4 @@
-"""Match cues, and the confidence model: the probability, given its cues, that a match is right."""
+"""Match cues, pair cues, and the confidence model: the probability, given these cues, that a match is right."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
-from geomatch.matching.base import MatchContext
+from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.similarity import Similarity, row_blocks
 
 
@@ -41,24 +41,62 @@ class MatchCues:
 
 
 @dataclass(frozen=True)
+class CellMatches:
+    """The matches of all N cells of one image of a pair.
+
+    cues: of each match, (N,).
+    cycle_error: (N,), how far from its cell matching back ends; positions: (N, 2), the cells' centres x, y. Both as
+        shares of the longer side of the cells' image.
+    """
+
+    cues: MatchCues
+    cycle_error: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class PairCues:
+    """What all matches of a pair say together, the same for either direction. Scalars, or of the shape of `MatchCues`.
+
+    Each is the mean of the values of both directions. Matches are weighted by their own probability, so that the
+    background has little influence.
+
+    consistency: in [0, 1], the share of the matches that matching back returns to near their start. It is high for a
+        pair of similar objects.
+    extent: in [0, 1/2], the standard deviation of the cells' positions, along the axis where it is larger. It is .29 if
+        the object fills the image. Right means within a tenth of the object's size, which is easier if that is large.
+    """
+
+    consistency: Tensor
+    extent: Tensor
+
+
+@dataclass(frozen=True)
 class CueSettings:
     """How cues are computed.
 
     temperature: of the softmax in peakedness, in units of cosine similarity; the same as in the sub-cell refinement.
     reach: radius of the neighbourhood of a cell, as a share of the longer side of its image.
     tolerance: difference of displacements, each as a share of its image's longer side, at which agreement falls to 1/e.
+    cycle_tolerance: largest cycle error of a match that counts as consistent, as a share of the image's longer side.
     """
 
     temperature: float = 0.05
     reach: float = 0.06
     tolerance: float = 0.1
+    cycle_tolerance: float = 0.05
 
     def reach_in_cells(self, grid_shape: tuple[int, int]) -> int:
         return max(1, round(self.reach * max(grid_shape)))
 
 
 def match_probability(cues: MatchCues, model: ConfidenceModel) -> Tensor:
-    """The probability, in [0, 1] and of the cues' shape, that a match is right: within alpha = 0.1 of the truth.
+    """The probability, in [0, 1] and of the cues' shape, that a match of any pair is right; see `match_log_odds`."""
+    return torch.sigmoid(match_log_odds(cues, model))
+
+
+def match_log_odds(cues: MatchCues, model: ConfidenceModel) -> Tensor:
+    """The log-odds, of the cues' shape, that a match is right, that is, within alpha = 0.1 of the truth.
 
     Probabilistic Introspection (Novotny et al., CVPR 2018) has the likelihood p(s | y, sigma) ~ exp((1 - loss) / sigma)
     with loss 1 - s for points that correspond and s for others. At equal priors this gives the log-odds
@@ -70,13 +108,73 @@ def match_probability(cues: MatchCues, model: ConfidenceModel) -> Tensor:
                    + peakedness_weight peakedness + agreement_weight neighbour_agreement
                    - hubness_weight hubness + prior
     """
-    return torch.sigmoid(
+    return (
         ((2 * cues.score - 1) / model.temperature + model.inverse_sigma_weight) / cues.sigma
         + model.peakedness_weight * cues.peakedness
         + model.agreement_weight * cues.neighbour_agreement
         - model.hubness_weight * cues.hubness
         + model.prior
     )
+
+
+def probability_in_pair(cues: MatchCues, pair: PairCues, model: ConfidenceModel) -> Tensor:
+    """The probability, in [0, 1] and of the cues' shape, that a match of a pair with these cues is right:
+
+        log-odds = pair_scale match_log_odds + consistency_weight consistency + extent_weight extent + pair_prior
+
+    Pairs differ in how hard they are, and the cues of one match do not say it: alone, they give matches of easy pairs
+    too little confidence.
+    """
+    of_pair = model.consistency_weight * pair.consistency + model.extent_weight * pair.extent + model.pair_prior
+    return torch.sigmoid(model.pair_scale * match_log_odds(cues, model) + of_pair)
+
+
+def confidence_both_ways(
+    context: MatchContext, forward: TargetPoints, backward: TargetPoints, settings: CueSettings
+) -> tuple[Tensor, Tensor]:
+    """The confidence of the matches of all source cells (N,) and of all target cells (M,), float32 in [0, 1].
+
+    forward, backward: where the source lies in the target, and the target in the source.
+
+    Raises:
+        OutOfMemoryError: if ``context.max_bytes`` cannot hold a row of scores.
+    """
+    model = context.source.calibration
+    there, back = matches_both_ways(context, forward, backward, settings)
+    pair = compute_pair_cues((there, back), model, settings)
+    return probability_in_pair(there.cues, pair, model), probability_in_pair(back.cues, pair, model)
+
+
+def matches_both_ways(
+    context: MatchContext, forward: TargetPoints, backward: TargetPoints, settings: CueSettings
+) -> tuple[CellMatches, CellMatches]:
+    """The matches of all source cells and of all target cells; see `confidence_both_ways`."""
+    return (
+        _cell_matches(context, forward, backward, settings),
+        _cell_matches(context.reversed, backward, forward, settings),
+    )
+
+
+def _cell_matches(
+    context: MatchContext, forward: TargetPoints, backward: TargetPoints, settings: CueSettings
+) -> CellMatches:
+    centres, longer_side = context.source.grid.centres(forward.positions.device), max(context.source.image_size)
+    points = forward.at(centres)
+    cues = compute_cues(context, points, settings, context.stored_similarity)
+    return CellMatches(cues, (backward.at(points) - centres).norm(dim=1) / longer_side, centres / longer_side)
+
+
+def compute_pair_cues(
+    both_ways: tuple[CellMatches, CellMatches], model: ConfidenceModel, settings: CueSettings
+) -> PairCues:
+    """The cues of a pair, given the matches of all cells of both images."""
+    consistency, extent = [], []
+    for matches in both_ways:
+        weight = torch.softmax(F.logsigmoid(match_log_odds(matches.cues, model)), dim=0)  # proportional to probability
+        consistency.append(weight @ (matches.cycle_error <= settings.cycle_tolerance).to(weight))
+        variance = weight @ (matches.positions - weight @ matches.positions).square()
+        extent.append(variance.max().sqrt())
+    return PairCues(*(torch.stack(each).mean() for each in (consistency, extent)))
 
 
 def compute_cues(context: MatchContext, points: Tensor, settings: CueSettings, similarity: Similarity) -> MatchCues:

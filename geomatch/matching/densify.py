@@ -12,7 +12,7 @@ from geomatch.correspondence import Correspondence
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
-from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
+from geomatch.matching.confidence import CueSettings, confidence_both_ways
 from geomatch.matching.refinement.fine_search import search_fine_maps
 from geomatch.options import Refine
 
@@ -46,6 +46,24 @@ def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints
 
     forward, backward: where the source lies in the target, and the target in the source.
     """
+    confidence, _ = confidence_both_ways(context, forward, backward, how.cues)
+    return _to_pixels(context, forward, backward, confidence, how)
+
+
+def densify_both_ways(
+    context: MatchContext, forward: TargetPoints, backward: TargetPoints, how: Densification
+) -> tuple[Correspondence, Correspondence]:
+    """`densify` from source to target, and from target to source."""
+    there, back = confidence_both_ways(context, forward, backward, how.cues)
+    return (
+        _to_pixels(context, forward, backward, there, how),
+        _to_pixels(context.reversed, backward, forward, back, how),
+    )
+
+
+def _to_pixels(
+    context: MatchContext, forward: TargetPoints, backward: TargetPoints, confidence: Tensor, how: Densification
+) -> Correspondence:
     source, target = context.source, context.target
     start = forward.grid.centres(forward.positions.device)
     cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / max(source.image_size)
@@ -56,10 +74,8 @@ def densify(context: MatchContext, forward: TargetPoints, backward: TargetPoints
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
 
-    points = forward.at(source.grid.centres(start.device))
-    cues = compute_cues(context, points, how.cues, context.similarity)
     cells_to_pixels = PixelInterpolation.over(source.grid, source.image_size, start.device)
-    confidence = cells_to_pixels(match_probability(cues, source.calibration)[:, None])[0].clamp_(0, 1)
+    confidence = cells_to_pixels(confidence[:, None])[0].clamp_(0, 1)
     return Correspondence(
         flow=flow,
         confidence=confidence,

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.base import MatchContext
-from geomatch.matching.confidence import CueSettings, MatchCues, compute_cues, match_probability
+from geomatch.matching.base import MatchContext, TargetPoints
+from geomatch.matching.confidence import (
+    CellMatches,
+    CueSettings,
+    MatchCues,
+    PairCues,
+    compute_cues,
+    compute_pair_cues,
+    confidence_both_ways,
+    match_probability,
+    matches_both_ways,
+    probability_in_pair,
+)
 from tests.conftest import random_features
 
 SHARE = st.floats(0, 1)
@@ -146,3 +157,122 @@ def test_compute_cues_uses_fixed_sigma_without_confidence() -> None:
     for source, target, sigma in ((known, known, 0.3), (known, unknown, 0.11), (unknown, known, 0.11)):
         found = cues_between(source, target, target.grid.centres())
         torch.testing.assert_close(found.sigma, torch.full((16,), sigma))
+
+
+PAIRWISE = ConfidenceModel(pair_scale=0.8, consistency_weight=3.0, extent_weight=9.0, pair_prior=-4.0)
+NEUTRAL = ConfidenceModel(pair_scale=1.0, consistency_weight=0.0, extent_weight=0.0, pair_prior=0.0)
+
+
+def matched_pair(model: ConfidenceModel) -> tuple[MatchContext, TargetPoints, TargetPoints]:
+    """Two images of different size whose cells match at random places."""
+    random = np.random.default_rng(0)
+    source, target = (
+        replace(random_features(height, width, cell=9, seed=seed, sigma=0.2), calibration=model)
+        for height, width, seed in ((6, 8, 0), (7, 5, 1))
+    )
+
+    def points(start: FeatureMap, end: FeatureMap) -> TargetPoints:
+        cells = random.integers(0, end.grid.height * end.grid.width, start.grid.height * start.grid.width)
+        return TargetPoints(start.grid, end.grid.centres()[cells] + 0.3)
+
+    return MatchContext(source, target), points(source, target), points(target, source)
+
+
+def slow_pair_cues(matches: CellMatches, model: ConfidenceModel, tolerance: float) -> tuple[float, float]:
+    """Consistency and extent of one direction, one cell after the other."""
+    total = consistent = 0.0
+    sums, squares = [0.0, 0.0], [0.0, 0.0]
+    for p, error, position in zip(
+        match_probability(matches.cues, model).tolist(),
+        matches.cycle_error.tolist(),
+        matches.positions.tolist(),
+        strict=True,
+    ):
+        total += p
+        consistent += p if error <= tolerance else 0
+        sums = [each + p * at for each, at in zip(sums, position, strict=True)]
+        squares = [each + p * at * at for each, at in zip(squares, position, strict=True)]
+    variances = [two / total - (one / total) ** 2 for one, two in zip(sums, squares, strict=True)]
+    return consistent / total, math.sqrt(max(variances))
+
+
+def test_compute_pair_cues_equals_a_slow_loop() -> None:
+    settings = CueSettings(cycle_tolerance=0.4)
+    both_ways = matches_both_ways(*matched_pair(PAIRWISE), settings)
+    found = compute_pair_cues(both_ways, PAIRWISE, settings)
+    there, back = (slow_pair_cues(each, PAIRWISE, 0.4) for each in both_ways)
+    assert 0 < there[0] < 1
+    assert float(found.consistency) == pytest.approx((there[0] + back[0]) / 2, rel=1e-4)
+    assert float(found.extent) == pytest.approx((there[1] + back[1]) / 2, rel=1e-4)
+
+
+def test_matches_both_ways_measures_cycles_and_positions() -> None:
+    context, forward, backward = matched_pair(NEUTRAL)
+    there, back = matches_both_ways(context, forward, backward, CueSettings())
+    for matches, ahead, behind, features in (
+        (there, forward, backward, context.source),
+        (back, backward, forward, context.target),
+    ):
+        side = max(features.image_size)
+        torch.testing.assert_close(matches.positions * side, features.grid.centres())
+        for cell, start in enumerate(features.grid.centres()):
+            returned = behind.at(ahead.positions[cell : cell + 1])[0]
+            assert float(matches.cycle_error[cell]) * side == pytest.approx(math.dist(returned, start), abs=1e-3)
+
+
+def test_confidence_both_ways_is_symmetric() -> None:
+    context, forward, backward = matched_pair(PAIRWISE)
+    there, back = confidence_both_ways(context, forward, backward, CueSettings())
+    swapped = MatchContext(context.target, context.source)
+    back_again, there_again = confidence_both_ways(swapped, backward, forward, CueSettings())
+    torch.testing.assert_close(there_again, there)
+    torch.testing.assert_close(back_again, back)
+
+
+def test_confidence_both_ways_takes_the_pair_into_account() -> None:
+    context, forward, backward = matched_pair(PAIRWISE)
+    both_ways = matches_both_ways(context, forward, backward, CueSettings())
+    pair = compute_pair_cues(both_ways, PAIRWISE, CueSettings())
+    for found, matches in zip(confidence_both_ways(context, forward, backward, CueSettings()), both_ways, strict=True):
+        alone = torch.logit(match_probability(matches.cues, PAIRWISE).double())
+        log_odds = 0.8 * alone + 3 * float(pair.consistency) + 9 * float(pair.extent) - 4
+        torch.testing.assert_close(found.double(), torch.sigmoid(log_odds), atol=1e-5, rtol=1e-4)
+
+
+def test_neutral_pair_constants_leave_the_probability_of_each_match() -> None:
+    context, forward, backward = matched_pair(NEUTRAL)
+    both_ways = matches_both_ways(context, forward, backward, CueSettings())
+    for found, matches in zip(confidence_both_ways(context, forward, backward, CueSettings()), both_ways, strict=True):
+        assert torch.equal(found, match_probability(matches.cues, NEUTRAL))
+
+
+@given(st.tuples(SHARE, SIGMA, SHARE, SHARE, st.floats(-3, 3)), SHARE, st.floats(0, 0.5), SHARE)
+def test_probability_in_pair_is_monotonic_in_every_cue(
+    values: tuple[float, ...], consistency: float, extent: float, more: float
+) -> None:
+    def probability(*values: float, pair: tuple[float, float]) -> float:
+        return float(probability_in_pair(cues_of(*values), PairCues(*map(torch.tensor, pair)), PAIRWISE))
+
+    score, *others = values
+    before = probability(*values, pair=(consistency, extent))
+    for after in (
+        probability(score + more, *others, pair=(consistency, extent)),
+        probability(*values, pair=(consistency + more, extent)),
+        probability(*values, pair=(consistency, extent + more)),
+    ):
+        assert 0 <= before <= after <= 1
+
+
+def test_pair_cues_of_a_found_and_of_a_lost_object() -> None:
+    """All cells return to themselves and lie evenly; or only those of one column count, and none returns."""
+    grid = Grid.over((40, 40), 40, 40)
+    even = MatchCues(*(torch.full((1600,), value) for value in (0.5, 0.2, 0.5, 0.5, 0.0)))
+    found = CellMatches(even, torch.zeros(1600), grid.centres() / 40)
+    pair = compute_pair_cues((found, found), NEUTRAL, CueSettings())
+    assert float(pair.consistency) == pytest.approx(1)
+    assert float(pair.extent) == pytest.approx(12**-0.5, rel=1e-3)
+    column = replace(even, score=(grid.cells()[:, 0] == 7).float(), sigma=torch.full((1600,), 0.02))
+    lost = CellMatches(column, torch.full((1600,), 0.3), grid.centres() * torch.tensor([1.0, 0.5]) / 40)
+    pair = compute_pair_cues((lost, lost), ConfidenceModel(temperature=1, inverse_sigma_weight=0), CueSettings())
+    assert float(pair.consistency) == 0
+    assert float(pair.extent) == pytest.approx(0.5 * 12**-0.5, rel=1e-3)

@@ -8,8 +8,14 @@ from scipy.ndimage import map_coordinates
 from geomatch.correspondence import FeatureMap
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
-from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
-from geomatch.matching.densify import Densification, PixelInterpolation, densify, interpolate_displacements
+from geomatch.matching.confidence import CueSettings, confidence_both_ways
+from geomatch.matching.densify import (
+    Densification,
+    PixelInterpolation,
+    densify,
+    densify_both_ways,
+    interpolate_displacements,
+)
 from tests.conftest import random_features
 from tests.stub import match_features
 
@@ -71,16 +77,19 @@ def test_interpolate_displacements_equals_loops(monkeypatch: pytest.MonkeyPatch)
             np.testing.assert_allclose(found[:, row, column].numpy(), expected, atol=1e-3)
 
 
-def test_densify_confidence_at_cells_is_match_probability() -> None:
+def test_densify_confidence_at_cells_is_that_of_their_matches() -> None:
     source, target = random_features(5, 7, cell=9, sigma=0.2), random_features(6, 5, cell=11, seed=1, sigma=0.1)
-    how = Densification()
-    partners = torch.from_numpy(np.random.default_rng(0).integers(0, 30, 35))
-    points = target.grid.centres()[partners]
-    back = TargetPoints(target.grid, torch.zeros(30, 2))
+    random = np.random.default_rng(0)
+    there = TargetPoints(source.grid, target.grid.centres()[torch.from_numpy(random.integers(0, 30, 35))])
+    back = TargetPoints(target.grid, source.grid.centres()[torch.from_numpy(random.integers(0, 35, 30))])
     context = MatchContext(source, target, 1 << 20)
-    found = densify(context, TargetPoints(source.grid, points), back, how)
-    cues = compute_cues(context, points, CueSettings(), context.similarity)
-    torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), match_probability(cues, source.calibration))
+    found = densify(context, there, back, Densification())
+    expected, expected_back = confidence_both_ways(context, there, back, CueSettings())
+    torch.testing.assert_close(found.confidence[4::9, 4::9].flatten(), expected)
+    both = densify_both_ways(context, there, back, Densification())
+    assert torch.equal(both[0].confidence, found.confidence)
+    assert torch.equal(both[0].flow, found.flow)
+    torch.testing.assert_close(both[1].confidence[5::11, 5::11].flatten(), expected_back)
 
 
 def test_densify_needs_min_confidence() -> None:

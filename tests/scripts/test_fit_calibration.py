@@ -9,51 +9,125 @@ import pytest
 import torch
 
 from geomatch.correspondence import ConfidenceModel
-from geomatch.matching.confidence import MatchCues, match_probability
+from geomatch.matching.confidence import CellMatches, MatchCues, match_probability
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import fit_calibration
-from fit_calibration import Sample, fit_fixed_sigma, fit_model, measures
-
-TRUE = ConfidenceModel(
-    temperature=3, inverse_sigma_weight=0.5, peakedness_weight=2, agreement_weight=1, hubness_weight=0.7, prior=-5
+from fit_calibration import (
+    FOLDS,
+    Sample,
+    cross_validate,
+    fit_fixed_sigma,
+    fit_match_constants,
+    fit_model,
+    fit_pair_constants,
+    measures,
 )
 
+TRUE = ConfidenceModel(
+    temperature=3,
+    inverse_sigma_weight=0.5,
+    peakedness_weight=2,
+    agreement_weight=1,
+    hubness_weight=0.7,
+    prior=-5,
+    pair_scale=0.8,
+    consistency_weight=3,
+    extent_weight=6,
+    pair_prior=-3,
+)
+ALONE = replace(TRUE, pair_scale=1, consistency_weight=0, extent_weight=0, pair_prior=0)
+CELLS = 20
 
-def simulated(count: int, model: ConfidenceModel, sigma: float | None = None, seed: int = 0) -> Sample:
-    """Matches that are right as often as a model says."""
-    random = np.random.default_rng(seed)
+
+def random_cues(random: np.random.Generator, count: int) -> MatchCues:
     columns = random.uniform((0, 0.1, 0, 0, -1), (1, 0.4, 1, 1, 1), (count, 5)).T
+    return MatchCues(*torch.from_numpy(columns))
+
+
+def simulated(count: int, model: ConfidenceModel, sigma: float | None = None, seed: int = 0, pairs: int = 50) -> Sample:
+    """Matches that are right as often as a model says. Pairs differ in cycle errors, and in how far their cells lie."""
+    random = np.random.default_rng(seed)
+
+    def cells(size: float, error: float) -> CellMatches:
+        return CellMatches(
+            random_cues(random, CELLS),
+            torch.from_numpy(random.exponential(error, CELLS)),
+            torch.from_numpy(random.uniform(0, size, (CELLS, 2))),
+        )
+
+    sizes, errors = random.uniform(0.1, 1, pairs), random.uniform(0.01, 0.2, pairs)
+    both_ways = [(cells(*each), cells(*each)) for each in zip(sizes, errors, strict=True)]
+    cues = random_cues(random, count)
     if sigma:
-        columns[1] = sigma
-    cues = MatchCues(*torch.from_numpy(columns))
-    return Sample("simulated", cues, torch.from_numpy(random.random(count)) < match_probability(cues, model))
+        cues = replace(cues, sigma=torch.full_like(cues.sigma, sigma))
+    unknown = Sample("simulated", cues, torch.zeros(count), torch.arange(count) % pairs, both_ways)
+    return replace(unknown, right=torch.from_numpy(random.random(count)) < unknown.confidence(model))
 
 
-def test_fit_model_finds_the_constants_of_simulated_matches() -> None:
-    found = fit_model([simulated(30_000, TRUE), simulated(30_000, TRUE, seed=1)])
-    cues = simulated(1000, TRUE, seed=2).cues
-    assert float((match_probability(cues, found) - match_probability(cues, TRUE)).abs().max()) < 0.05
+def test_fit_match_constants_finds_those_of_simulated_matches() -> None:
+    found = fit_match_constants([simulated(30_000, ALONE), simulated(30_000, ALONE, seed=1)])
+    cues = simulated(1000, ALONE, seed=2).cues
+    assert float((match_probability(cues, found) - match_probability(cues, ALONE)).abs().max()) < 0.05
     assert found.inverse_sigma_weight == pytest.approx(TRUE.inverse_sigma_weight, rel=0.1)
 
 
+def test_fit_pair_constants_finds_those_of_simulated_pairs() -> None:
+    found = fit_pair_constants([simulated(40_000, TRUE, pairs=400), simulated(40_000, TRUE, seed=1, pairs=400)], ALONE)
+    assert found.pair_scale == pytest.approx(TRUE.pair_scale, rel=0.1)
+    assert found.consistency_weight == pytest.approx(TRUE.consistency_weight, rel=0.1)
+    assert found.extent_weight == pytest.approx(TRUE.extent_weight, rel=0.1)
+    assert found.pair_prior == pytest.approx(TRUE.pair_prior, rel=0.1)
+    assert replace(found, pair_scale=1, consistency_weight=0, extent_weight=0, pair_prior=0) == ALONE
+
+
+def test_fit_model_is_true_on_other_pairs() -> None:
+    found = fit_model([simulated(20_000, TRUE, pairs=400)])
+    other = simulated(2000, TRUE, seed=1)
+    assert float((other.confidence(found) - other.confidence(TRUE)).abs().mean()) < 0.03
+
+
+def test_fit_model_keeps_the_constants_of_a_match_if_asked() -> None:
+    sample = simulated(3000, TRUE)
+    assert fit_model([sample], ALONE) == fit_pair_constants([sample], ALONE) != fit_model([sample])
+
+
 def test_fit_model_keeps_every_weight_positive() -> None:
-    negative = ConfidenceModel(
-        temperature=3, inverse_sigma_weight=0.5, peakedness_weight=-2, agreement_weight=1, hubness_weight=0.7, prior=-3
-    )
-    assert fit_model([simulated(5000, negative)]).peakedness_weight == fit_calibration.SMALLEST_WEIGHT
+    negative = replace(ALONE, peakedness_weight=-2, prior=-3)
+    assert fit_match_constants([simulated(5000, negative)]).peakedness_weight == fit_calibration.SMALLEST_WEIGHT
+    negative = replace(TRUE, extent_weight=-6, pair_prior=0)
+    assert fit_pair_constants([simulated(5000, negative)], ALONE).extent_weight == fit_calibration.SMALLEST_WEIGHT
+
+
+def test_cross_validate_judges_each_pair_by_the_others() -> None:
+    sample = simulated(3000, TRUE, pairs=60)
+    (found,) = cross_validate([sample])
+    for fold in (0, FOLDS - 1):
+        left_out = torch.tensor([pair % FOLDS == fold for pair in sample.pair_of.tolist()])
+        model = fit_model([sample.at(~left_out)])
+        torch.testing.assert_close(found[left_out], sample.confidence(model)[left_out])
+    flipped = replace(sample, right=torch.where(sample.pair_of % FOLDS == 0, ~sample.right, sample.right))
+    (again,) = cross_validate([flipped])
+    own = sample.pair_of % FOLDS == 0
+    assert torch.equal(again[own], found[own])
+    assert not torch.equal(again[~own], found[~own])
 
 
 def test_fit_fixed_sigma_finds_the_constant() -> None:
-    sample = simulated(30_000, TRUE, sigma=0.15)
-    unknown = replace(sample.cues, sigma=torch.full_like(sample.cues.sigma, 0.07))
-    assert fit_fixed_sigma([Sample("unknown", unknown, sample.right)], TRUE) == pytest.approx(0.15, rel=0.05)
+    sample = simulated(30_000, ALONE, sigma=0.15)
+    unknown = replace(sample, cues=replace(sample.cues, sigma=torch.full_like(sample.cues.sigma, 0.07)))
+    assert fit_fixed_sigma([unknown], ALONE) == pytest.approx(0.15, rel=0.05)
 
 
 def test_measures_of_true_confidence_are_those_of_chance() -> None:
-    ause, error, chance, half, everything, gain = map(float, measures(simulated(20_000, TRUE), TRUE))
+    sample = simulated(20_000, TRUE)
+    confidence = sample.confidence(TRUE)
+    ause, error, chance, brier, half, everything, gain = map(
+        float, measures(confidence, sample.right, is_probability=True)
+    )
     assert error < 2 * chance < 0.03
+    assert brier == pytest.approx(float((confidence * (1 - confidence)).mean()), abs=0.01)
     assert gain == pytest.approx(half - everything, abs=2e-3)  # three rounded numbers
     assert ause > 0
 
@@ -64,10 +138,12 @@ def test_measures_of_true_confidence_are_those_of_chance() -> None:
 def test_fit_calibration_prints_constants_and_measures(
     features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["fit_calibration.py", "--dataset", f"spair-71k={spair}", "--features", features])
+    arguments = ["--dataset", f"spair-71k={spair}", "--features", features, "--preset", "fast", "--pairs", "6"]
+    monkeypatch.setattr(sys, "argv", ["fit_calibration.py", *arguments])
     with pytest.warns(UserWarning, match="not those of the benchmark"):
         fit_calibration.main()
     printed = capsys.readouterr().out
     assert constants in printed
     assert "spair-71k, nn" in printed
-    assert "spair-71k, hough" in printed
+    assert "spair-71k, affine" in printed
+    assert "cross-validated" in printed
