@@ -174,6 +174,10 @@ class AnchorFeatures(FeatureExtractor):
         agreement_weight=5.084,
         hubness_weight=0.755,
         prior=-5.047,
+        pair_scale=1.0,
+        consistency_weight=0.0,
+        extent_weight=0.0,
+        pair_prior=0.0,
     )
 
     def __init__(

@@ -1,11 +1,13 @@
 """The matchers of Proposal Flow, from features to flow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext
@@ -87,10 +89,15 @@ def test_proposal_flow_matches_identical_images_repeatably(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_proposal_flow_without_texture_is_unsure(name: str) -> None:
+    """Each match alone is unsure. The pair agrees with itself, which makes all matches surer, but not as sure."""
     size = (200, 300)
-    plain = FeatureMap(torch.full((4, 20, 30), 0.5), size, Grid.over(size, 20, 30))
-    found, surer = match_features(name, plain, plain), match_features(name, textured(size), textured(size))
+    plain, clear = FeatureMap(torch.full((4, 20, 30), 0.5), size, Grid.over(size, 20, 30)), textured(size)
+    found, surer = match_features(name, plain, plain), match_features(name, clear, clear)
     assert bool(found.flow.isfinite().all())
+    assert found.confidence.max() < surer.confidence.min()
+    alone = replace(ConfidenceModel(), pair_scale=1, consistency_weight=0, extent_weight=0, pair_prior=0)
+    plain, clear = replace(plain, calibration=alone), replace(clear, calibration=alone)
+    found, surer = match_features(name, plain, plain), match_features(name, clear, clear)
     assert found.confidence.max() < 0.9 < surer.confidence.min()
 
 
