@@ -275,6 +275,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--pairs", type=int, metavar="N", help="at most N pairs of each benchmark, spread over its list"
     )
+    parser.add_argument("--pair-only", action="store_true", help="keep the constants of a match alone as in the code")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep features there for later runs")
     return parser.parse_args()
 
