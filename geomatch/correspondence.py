@@ -32,25 +32,24 @@ class ConfidenceModel:
 
     They belong to the features: an extractor fits its own and puts them on every `FeatureMap` that it makes. The
     formulas, and what each constant weighs, are `geomatch.matching.confidence.match_log_odds` of one match alone and
-    `geomatch.matching.confidence.probability_in_pair`, which takes the pair into account. The defaults were
-    fitted by logistic regression on the validation pairs of SPair-71k and animal-parts, by
-    ``scripts/fit_calibration.py``: those of a match alone to introspection (nn and hough, preset default), those of the
-    pair to the combined features (nn and fusion).
+    `geomatch.matching.confidence.probability_in_pair`, which takes the pair into account. The defaults are
+    introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts (nn and fusion,
+    preset default, ``--pairs 150``), as ``scripts/fit_calibration.py`` prints them.
 
     fixed_sigma: the inverse confidence of features that have none.
     """
 
-    temperature: float = 4.697
-    inverse_sigma_weight: float = 0.624
-    peakedness_weight: float = 2.367
-    agreement_weight: float = 2.445
-    hubness_weight: float = 0.493
-    prior: float = -6.518
+    temperature: float = 9.772
+    inverse_sigma_weight: float = 0.295
+    peakedness_weight: float = 2.852
+    agreement_weight: float = 3.402
+    hubness_weight: float = 0.64
+    prior: float = -4.847
     fixed_sigma: float = 0.159
-    pair_scale: float = 0.894
-    consistency_weight: float = 4.183
-    extent_weight: float = 10.826
-    pair_prior: float = -4.715
+    pair_scale: float = 0.932
+    consistency_weight: float = 3.221
+    extent_weight: float = 1.894
+    pair_prior: float = -1.701
 
 
 @dataclass(frozen=True, eq=False, repr=False)
