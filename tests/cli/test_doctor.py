@@ -58,7 +58,7 @@ def test_doctor_self_test_fails_on_wrong_flow(monkeypatch: pytest.MonkeyPatch) -
     size = (doctor.SIDE, doctor.SIDE)
     unmoved = Correspondence(torch.zeros(2, *size), torch.ones(size), torch.ones(size, dtype=torch.bool), size, size)
     monkeypatch.setattr(Pipeline, "match", lambda *_: unmoved)
-    with pytest.raises(GeomatchError, match=r"found to \d+\.\d pixels .* expected less than 16\.0"):
+    with pytest.raises(GeomatchError, match=r"found to \d+\.\d pixels .* expected less than 8\.0"):
         doctor._match_known_warp(Device.cpu)
 
 

@@ -109,7 +109,7 @@ def test_eval_names_or_counts_bad_pairs(pictures: Path) -> None:
         (("--dataset", "tss"), "tss is not at data/tss"),
         ((), "give --dataset NAME"),
         (("--compare", "a.json", "b.json"), "a.json: no such file"),
-        (("--dataset", "tss", "--csv", "none/a.csv"), "none: no such folder"),
+        (("--dataset", "pf-birch", "--csv", "none/a.csv"), "unknown dataset 'pf-birch'"),
     ],
 )
 def test_eval_bad_request_one_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

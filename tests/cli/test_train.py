@@ -160,18 +160,18 @@ def test_train_introspection_killed_and_resumed(workshop: Path) -> None:
         lines = map(json.loads, (workshop / f"{out}.log.jsonl").read_text().splitlines())
         return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
-    assert geomatch(*words("whole"), cwd=workshop).returncode == 0
-    log = workshop / "killed.log.jsonl"
-    with subprocess.Popen(**own_process(*words("killed")), cwd=workshop) as process:
+    assert geomatch(*words("whole.safetensors"), cwd=workshop).returncode == 0
+    log = workshop / "killed.safetensors.log.jsonl"
+    with subprocess.Popen(**own_process(*words("killed.safetensors")), cwd=workshop) as process:
         while not log.is_file() or log.read_bytes().count(b"\n") < 2:
             assert process.poll() is None
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert not (workshop / "killed").exists()
-    assert geomatch(*words("killed"), "--resume", cwd=workshop).returncode == 0
-    assert told("killed") == told("whole")
-    assert (workshop / "killed").read_bytes() == (workshop / "whole").read_bytes()
+    assert not (workshop / "killed.safetensors").exists()
+    assert geomatch(*words("killed.safetensors"), "--resume", cwd=workshop).returncode == 0
+    assert told("killed.safetensors") == told("whole.safetensors")
+    assert (workshop / "killed.safetensors").read_bytes() == (workshop / "whole.safetensors").read_bytes()
 
 
 def test_train_introspection_resume_with_other_options(workshop: Path) -> None:
@@ -285,11 +285,11 @@ def test_train_anchornet_two_processes_match_one(workshop: Path) -> None:
 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [*launcher, "-m", "geomatch", *words("two")]
+    command = [*launcher, "-m", "geomatch", *words("two.safetensors")]
     subprocess.run(command, cwd=workshop, env=environment, check=True, timeout=200)
-    assert geomatch(*words("one"), cwd=workshop).returncode == 0
+    assert geomatch(*words("one.safetensors"), cwd=workshop).returncode == 0
     for what in ("banks", "code"):
-        assert losses("two", what) == pytest.approx(losses("one", what), rel=1e-5)
+        assert losses("two.safetensors", what) == pytest.approx(losses("one.safetensors", what), rel=1e-5)
 
 
 LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET}

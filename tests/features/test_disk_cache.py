@@ -71,6 +71,7 @@ def test_cached_features_warn_once_if_not_writable(tmp_path: Path, monkeypatch: 
     assert extractor.calls == 2
 
 
-def test_cached_features_need_an_existing_parent(tmp_path: Path) -> None:
+def test_cached_features_need_a_place_for_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "no").touch()
     with pytest.raises(InputError, match="cannot keep features there"):
         CachedFeatures(Counting(), tmp_path / "no" / "such", torch.device("cpu"))

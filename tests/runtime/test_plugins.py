@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shutil import copy
 
 import pytest
 import torch
@@ -110,7 +111,10 @@ def test_plugin_cannot_replace_a_built_in_name(site: Path) -> None:
 
 
 def test_plugin_code_change_separates_predictions(site: Path, teapots: Path, tmp_path: Path) -> None:
-    pairs = load_dataset("warps", teapots)
+    for name in ("a.png", "b.png"):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        copy(teapots / name, tmp_path / "pictures")
+    pairs = load_dataset("warps", tmp_path / "pictures")
 
     def kept_in() -> Path:
         return selection_file(tmp_path, pairs, Pipeline(matcher="shift", preset="fast", device="cpu"))

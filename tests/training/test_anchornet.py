@@ -189,7 +189,10 @@ def test_with_known_labels_drops_others_and_warns() -> None:
 
 @pytest.mark.parametrize(
     ("counts", "said"),
-    [({"cat": 60}, "no photograph is labelled car: the labels are cat"), ({"background": 3}, "none has a label")],
+    [
+        ({"cat": 60}, r"no photograph is labelled car \(did you mean 'cat'\?\): the labels are cat"),
+        ({"background": 3}, "none has a label"),
+    ],
 )
 def test_with_known_labels_class_without_photograph(counts: dict[str, int], said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -91,7 +91,7 @@ def test_train_introspection_resumed_gives_same_bytes(
     trained: tuple[Path, list[Progress]], shards: Path, init: Path, tmp_path: Path
 ) -> None:
     threads = set(threading.enumerate())
-    again = tmp_path / "again"
+    again = tmp_path / "again.safetensors"
     with pytest.raises(KeyboardInterrupt):
         run(shards, init, again, interrupt_after=1)
     assert not again.exists()

@@ -61,7 +61,7 @@ def write_review(folder: Path) -> Path:
         Annotations(known.instances, AnnotationFormat.coco, [Category(1, "cat", POINTS)]),
     )
     targets = [Target(Path(f"{stem}.jpg"), number, stem) for number, stem in enumerate(HOSTILE_STEMS)]
-    review = open_review(folder, reference, targets, Shard(), Existing.refused)
+    review = open_review(folder, reference, Shard(), Existing.refused)
     for target in targets:
         review.add(target, pixels, marked(f"{target.stem}.jpg"))
     review.close()
