@@ -142,7 +142,7 @@ PRESETS: Mapping[Preset, PresetSettings] = {
         features="introspection", working_size=224, cells=28, matcher="affine", refine=Refine.off
     ),
     Preset.default: PresetSettings(),
-    Preset.precise: PresetSettings(features="introspection:1+0.8+0.64", working_size=400, cells=50, matcher="fusion"),
+    Preset.precise: PresetSettings(working_size=400, cells=50),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30
