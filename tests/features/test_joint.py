@@ -43,10 +43,14 @@ def test_joint_trunk_is_its_two_trunks() -> None:
     assert [trunk.offsets[stage] for stage in STAGES] == [0, -0.5, -0.5]
 
 
-def test_joint_trunk_names_the_layer_that_is_missing() -> None:
+def test_joint_trunk_names_what_is_missing() -> None:
     trunk = build_trunk(NAME, STAGES)
-    with pytest.raises(InputError, match=r"a: does not fit the trunk: 'cls_token'.*is absent"):
+    with pytest.raises(InputError, match="a: holds no vision transformer: give --init for each of the two trunks"):
         load_pretrained(trunk, published_resnet50v2_state(), "a")
+    state = transformer_state()
+    del state["cls_token"]
+    with pytest.raises(InputError, match=r"a: does not fit the trunk: 'cls_token'.*is absent"):
+        load_pretrained(trunk, published_resnet50v2_state() | state, "a")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> N
     misshapen tensor.
     """
     if isinstance(trunk, JointTrunk):
+        if "patch_embed.proj.weight" not in state:
+            raise InputError(
+                f"{origin}: holds no vision transformer: give --init for each of the two trunks, or train on a ResNet "
+                "alone (--set trunk=resnet50v2 --set stages=3)"
+            )
         load_pretrained(trunk.convolutional, state, origin)
         load_pretrained(trunk.transformer, state, origin)
         return
