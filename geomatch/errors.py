@@ -7,12 +7,15 @@ from difflib import get_close_matches
 
 
 class GeomatchError(Exception):
-    """The base of all errors that geomatch raises; the message is one sentence for the user.
+    """The base of all errors that geomatch raises; the message is one sentence, on one line, for the user.
 
     ``exit_code`` is the exit status of the command line: 1 for a failure, 2 for usage and bad input.
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(GeomatchError):
@@ -35,6 +38,11 @@ class TrainingError(GeomatchError):
 
 class GeomatchWarning(UserWarning):
     """A warning for the user: the work continues, but not exactly as asked."""
+
+
+def printable(text: str) -> str:
+    """Text with line breaks and control characters escaped; file names, and all else that users give, can hold them."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def unknown_name(kind: str, name: str, known: Collection[str]) -> str:

@@ -62,7 +62,7 @@ def teapots() -> Path:
 def anchor_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AnchorNet of random weights that knows cats, dogs and teapots by 4 filters each."""
     torch.manual_seed(0)
-    config = AnchorConfig(("cat", "dog", "teapot"), stages=(1, 2), tap_size=16, filters=4, code_size=8)
+    config = AnchorConfig(("cat", "dog", "teapot"), stages=("1", "2"), tap_size=16, filters=4, code_size=8)
     network = AnchorNet(config)
     torch.nn.init.normal_(network.banks.weight, std=0.2)
     path = tmp_path_factory.mktemp("weights") / "anchors.safetensors"

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.console import Console
 
 from geomatch.cli.streams import check_printed, secure_streams
-from geomatch.errors import GeomatchError, GeomatchWarning, InputError
-from geomatch.io.names import printable
+from geomatch.errors import GeomatchError, GeomatchWarning, InputError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

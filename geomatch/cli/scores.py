@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from geomatch.cli.output import print_json, print_table
+from geomatch.errors import printable
 from geomatch.evaluation.compare import Comparison, Scored
 from geomatch.evaluation.results import Evaluation, Measure, Result, plain, to_record
-from geomatch.io.names import printable
 
 
 def print_json_lines(evaluations: Sequence[Evaluation]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap, FineMap
 from geomatch.errors import InputError, did_you_mean
+from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.fine_map import fine_map, with_fine_stage
@@ -31,15 +32,15 @@ class AnchorConfig:
 
     The paper's are resnet50, stages 1, 3 and 4, tap_size 256, stride 4, 20 classes of 200 filters, code_size 256.
 
-    stages: the trunk's stages in the hypercolumn. tap_size: principal components kept of each stage. stride: pixels of
-    the canvas between cells. filters: of each class's bank, K. mean_share: the share of their mean that is subtracted
-    from the responses before they are coded. It is 1 in the paper; ours is 0, since descriptors that keep the mean
-    match much better (docs/experiments/training.md).
+    stages: the trunk's stages in the hypercolumn; a transformer's beside a ResNet's as ``vit7``. tap_size: principal
+    components kept of each stage. stride: pixels of the canvas between cells. filters: of each class's bank, K.
+    mean_share: the share of their mean that is subtracted from the responses before they are coded. It is 1 in the
+    paper; ours is 0, since descriptors that keep the mean match much better (docs/experiments/training.md).
     """
 
     classes: tuple[str, ...]
     trunk: str = "resnet50v2"
-    stages: tuple[int, ...] = (1, 2, 3)
+    stages: tuple[str, ...] = ("1", "2", "3")
     tap_size: int = 128
     stride: int = 8
     filters: int = 16
@@ -103,8 +104,9 @@ class AnchorNet(nn.Module):
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk = build_trunk(config.trunk, config.stages, dilated=True)
-        self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in config.stages)
+        self.stages = tuple(map(parse_stage, config.stages))
+        self.trunk = build_trunk(config.trunk, self.stages, dilated=True)
+        self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in self.stages)
         self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1, bias=False)
         self.thresholds = nn.Parameter(torch.zeros(config.responses))
         self.encoder = nn.Conv2d(config.responses, config.code_size, 1, bias=False)
@@ -113,9 +115,9 @@ class AnchorNet(nn.Module):
         self.mean_bank = nn.Buffer(torch.zeros(config.responses))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.activations(self.trunk(images, self.config.stages), images)
+        return self.activations(self.trunk(images, self.stages), images)
 
-    def activations(self, taps: Mapping[int, Tensor], images: Tensor) -> Tensor:
+    def activations(self, taps: Mapping[int | str, Tensor], images: Tensor) -> Tensor:
         """The same as `forward`, from stages of the images that the trunk has computed already."""
         activations: Tensor = self.banks(self._hypercolumn(taps, images))
         return activations.float()
@@ -148,12 +150,12 @@ class AnchorNet(nn.Module):
             return F.normalize(self.unit_code(responses) - self.mean_code[:, None, None], dim=1)
         return F.normalize(self.unit_banks(responses)[:, bank] - self.mean_bank[bank, None, None], dim=1)
 
-    def _hypercolumn(self, taps: Mapping[int, Tensor], images: Tensor) -> Tensor:
+    def _hypercolumn(self, taps: Mapping[int | str, Tensor], images: Tensor) -> Tensor:
         """Hypercolumn (B, column_size, h, w): each stage's principal components, read at the cells, of unit length."""
         height, width = (-(-side // self.config.stride) for side in images.shape[2:])
         pixels = self.config.stride * pixel_grid(height, width).to(images)
         columns = []
-        for stage, project in zip(self.config.stages, self.taps, strict=True):
+        for stage, project in zip(self.stages, self.taps, strict=True):
             cells = self.trunk.to_cells(stage, pixels).expand(len(images), -1, -1)
             columns.append(F.normalize(read_cells(project(taps[stage]).float(), cells), dim=1))
         return torch.cat(columns, dim=1).reshape(len(images), -1, height, width)
@@ -195,7 +197,7 @@ class AnchorFeatures(FeatureExtractor):
         """The responses of all anchors to an image (3, H, W) uint8."""
         trunk, config = self.network.trunk, self.network.config
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        taps = trunk.read(pixels, with_fine_stage(trunk, config.stages), self.arithmetic)
+        taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
         maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), config.stride)
         fine = fine_map(canvas, trunk, taps)
         return Responses(maps.contiguous(), canvas.image_size, canvas.grid(config.stride), fine)

@@ -81,6 +81,8 @@ def load_weights(path: Path) -> Weights:
         raise WeightsError(f"{path}: does not say which features it is of and the settings of their network")
     if "stage" in config:  # until version 0.2 introspection read one stage
         config["stages"] = [str(config.pop("stage"))]
+    elif isinstance(config.get("stages"), list):  # and AnchorNet's stages were numbers
+        config["stages"] = [str(stage) if isinstance(stage, int) else stage for stage in config["stages"]]
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from geomatch.errors import GeomatchWarning
+from geomatch.errors import GeomatchWarning, printable
 from geomatch.io.images import image_suffixes
-from geomatch.io.names import printable
 
 _CLUTTER = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx"})
 

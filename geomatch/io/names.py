@@ -88,11 +88,6 @@ def find_below(root: Path, written: str) -> Path:
     return path
 
 
-def printable(text: str) -> str:
-    """Text with line breaks and control characters escaped; file names can hold them."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def _shared(parts: list[str], own: list[str]) -> int:
     """How many parts at the end are the same."""
     pairs = zip(reversed(parts), reversed(own), strict=False)

@@ -56,7 +56,7 @@ SHIPPED_ANCHORS = (
 
 PAPER_ANCHORS = (
     AnchorRecipe(
-        network=AnchorConfig(classes=VOC_CLASSES, stages=(1, 3, 4), tap_size=256, stride=4, filters=200),
+        network=AnchorConfig(classes=VOC_CLASSES, stages=("1", "3", "4"), tap_size=256, stride=4, filters=200),
         view_size=224,
         batch_size=4,
         discriminability=Discriminability.printed,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from geomatch.errors import printable
 from geomatch.geometry.grid import Grid, read_cells, rescale_position
-from geomatch.io.names import printable
 
 MARGIN = 16
 PAPER, INK, FAINT = (255, 255, 255), (40, 44, 52), (120, 126, 136)

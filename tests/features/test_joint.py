@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from geomatch.errors import InputError
+from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.backbones.build import build_trunk, load_pretrained
 from geomatch.features.backbones.vit import VisionTransformer
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
@@ -100,3 +101,30 @@ def test_introspection_of_two_trunks_is_saved_and_read(tmp_path) -> None:  # typ
     features = IntrospectionFeatures(again, 96)(torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8))
     assert features.descriptors.shape == (8, *features.grid.shape)
     assert features.grid.pitch == (90 / 96 * 8, 90 / 96 * 8)
+
+
+def test_anchornet_reads_both_trunks_at_its_own_cells() -> None:
+    """By hand: each stage's projection, interpolated at pixels 8 k, of unit length, then the banks."""
+    network = AnchorNet(AnchorConfig(("cat",), trunk=NAME, stages=("3", "vit1k"), tap_size=8, filters=4, code_size=4))
+    image = torch.rand(1, 3, 48, 64)
+    with torch.no_grad():
+        taps = network.trunk(image, [3, "vit1k"])
+        reduced = [tap(taps[stage])[0] for stage, tap in zip((3, "vit1k"), network.taps, strict=True)]
+        column = torch.empty(16, 6, 8)
+        for row in range(6):
+            for col in range(8):
+                coarse = interpolated(reduced[0], row / 2, col / 2)
+                fine = interpolated(reduced[1], row + 1 / 16, col + 1 / 16)
+                column[:, row, col] = torch.cat([F.normalize(coarse, dim=0), F.normalize(fine, dim=0)])
+        torch.testing.assert_close(network(image), network.banks(column[None]), rtol=1e-4, atol=1e-5)
+
+
+def interpolated(values: torch.Tensor, row: float, col: float) -> torch.Tensor:
+    """Values (C, h, w) between cells, held beyond the last ones."""
+    bottom, right = values.shape[1] - 1, values.shape[2] - 1
+    row, col = min(row, bottom), min(col, right)
+    top, left = int(row), int(col)
+    below, beside = min(top + 1, bottom), min(left + 1, right)
+    upper = (1 - col + left) * values[:, top, left] + (col - left) * values[:, top, beside]
+    lower = (1 - col + left) * values[:, below, left] + (col - left) * values[:, below, beside]
+    return (1 - row + top) * upper + (row - top) * lower

@@ -39,6 +39,12 @@ def test_load_weights_reads_the_one_stage_of_older_files(tmp_path: Path) -> None
     assert load_weights(path).config == {"trunk": "resnet50v2", "stages": ["3"]}
 
 
+def test_load_weights_reads_the_numbered_stages_of_older_anchors(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_weights(path, "anchornet", {"classes": ["cat"], "stages": [1, 2]}, {"a.bias": torch.rand(3)})
+    assert load_weights(path).config == {"classes": ["cat"], "stages": ["1", "2"]}
+
+
 def test_load_features_rebuilds_the_network(tmp_path: Path) -> None:
     config = IntrospectionConfig(stages=("2",), descriptor_size=16)
     network = IntrospectionNet(config)

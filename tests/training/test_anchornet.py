@@ -31,7 +31,7 @@ from geomatch.training.letterbox import Letterbox
 from geomatch.training.trainer import Optimisation, Progress, TrainingRun
 
 RECIPE = AnchorRecipe(
-    network=AnchorConfig(classes=("car", "cat"), stages=(1, 2), tap_size=8, stride=8, filters=4, code_size=6),
+    network=AnchorConfig(classes=("car", "cat"), stages=("1", "2"), tap_size=8, stride=8, filters=4, code_size=6),
     view_size=64,
     batch_size=2,
     code_steps=2,
@@ -307,7 +307,7 @@ def test_train_anchornet_too_large_for_memory(
 
 
 def test_bytes_needed_grows_with_settings() -> None:
-    paper = AnchorConfig(tuple(map(str, range(20))), stages=(1, 3, 4), tap_size=256, stride=4, filters=200)
+    paper = AnchorConfig(tuple(map(str, range(20))), stages=("1", "3", "4"), tap_size=256, stride=4, filters=200)
     fewer = [replace(paper, filters=100), replace(paper, classes=paper.classes[:10]), replace(paper, stride=8)]
     needed = replace(RECIPE, network=paper, view_size=224).bytes_needed
     # The filters, their gradients and two moments alone: 4 x 4 bytes x 20 x 200 x 9 x 768.

@@ -30,11 +30,12 @@ from geomatch.annotations import (
     categories_of,
     named_keypoints,
 )
+from geomatch.errors import printable
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.annotations.points import one_of_each
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.json_text import json_text
-from geomatch.io.names import meant_names, name_parts, printable
+from geomatch.io.names import meant_names, name_parts
 from geomatch.io.parsing import MAX_CORNERS, check_masks, check_stated_size, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind
 

@@ -25,7 +25,7 @@ def draw_banks(network: AnchorNet, seed: int) -> None:
 @torch.no_grad()
 def fit_taps(network: AnchorNet, examples: Sequence[Letterbox]) -> None:
     """Set each tap to the centred principal components of its stage, over the cells that lie on photographs."""
-    for stage, tap in zip(network.config.stages, network.taps, strict=True):
+    for stage, tap in zip(network.stages, network.taps, strict=True):
         lattice = network.trunk.strides[stage], network.trunk.offsets[stage]
         columns = (network.trunk(e.image, [stage])[stage][0].flatten(1)[:, e.cells(*lattice)[1]] for e in examples)
         directions, mean = principal_components(columns, network.config.tap_size)
