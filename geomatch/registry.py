@@ -114,6 +114,7 @@ DATASETS = Registry(
 )
 
 PROTOCOLS = Registry(
-    "protocol", dict.fromkeys(("geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "dift", "geoaware", "all"), "")
+    "protocol",
+    dict.fromkeys(("geomatch", "pf", "scnet", "ncnet", "hpf", "dhpf", "cats", "dift", "geoaware", "all"), ""),
 )
 """A protocol differs from benchmark to benchmark; `geomatch.evaluation.protocols.find_protocols` gives it."""

@@ -66,6 +66,8 @@ class AnnotatedPair:
     category: the class of the pair, as the benchmark names it.
     source_points, target_points: (K, 2) float64, x then y, in pixels of the stored images, pixel centres at integers
         from 0 (1-based files are shifted on reading). Row k of one corresponds to row k of the other.
+    source_keypoints, target_keypoints: (M, 2), all keypoints of the image, also those that the other image lacks, if
+        the benchmark has them; see `in_source` and `in_target`.
     source_box, target_box: the object's (left, top, right, bottom), if the benchmark has one.
     group: a coarser class that is scored as well ("within" or "across").
     origin: where the pair is annotated, for messages ("test_pairs.csv, line 12").
@@ -90,6 +92,18 @@ class AnnotatedPair:
     parts: Callable[[], tuple[Mask, Mask]] | None = None
     annotation_files: tuple[Path, ...] = ()
     left_out: tuple[str, ...] = ()
+    source_keypoints: Points | None = None
+    target_keypoints: Points | None = None
+
+    @property
+    def in_source(self) -> Points:
+        """All known keypoints of the source: ``source_keypoints`` if there are any, else ``source_points``."""
+        return self.source_points if self.source_keypoints is None else self.source_keypoints
+
+    @property
+    def in_target(self) -> Points:
+        """All known keypoints of the target, as `in_source`."""
+        return self.target_points if self.target_keypoints is None else self.target_keypoints
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ class Prediction:
     """The predicted positions of a pair's keypoints, and what was measured on its flow.
 
     source_size, target_size: (height, width) in pixels.
-    forward, rounded: (K, 2) target positions of the source keypoints, from the flow at the keypoint and at the nearest
-        pixel.
+    forward, rounded: (K, 2) target positions of the source keypoints: the keypoint plus the flow there, and plus the
+        flow at the nearest pixel.
     confidence: (K,) in [0, 1], at the source keypoints.
     backward: (K, 2) source positions of the target keypoints; None if `PredictionOptions.backward` is off.
     sample_errors, sample_confidence: (N,) at up to FLOW_SAMPLES pixels of a known flow; errors in pixels.
@@ -105,12 +105,12 @@ def predict(
         measures["mirror probability"] = correspondence.mirror.probability or measures["mirrored"]
     if options.regions:
         pcr, miou = _region_curves(pair, correspondence)
-    mapped = correspondence.map_points(pair.source_points)
+    mapped, nearest = correspondence.map_points(pair.source_points), np.floor(pair.source_points + 0.5)
     return Prediction(
         source_size=source.image_size,
         target_size=target.image_size,
         forward=mapped.positions,
-        rounded=correspondence.map_points(np.floor(pair.source_points + 0.5)).positions,
+        rounded=pair.source_points + correspondence.map_points(nearest).positions - nearest,
         confidence=mapped.confidence,
         backward=backward.map_points(pair.target_points).positions if backward else None,
         sample_errors=sample_errors,

@@ -8,7 +8,7 @@ frame; here, input size belongs to the features.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -41,6 +41,7 @@ class Length(StrEnum):
     image = "image"
     object_box = "object box"
     keypoint_extent = "keypoint extent"
+    """Of all keypoints of the image, also those that the other image lacks."""
 
 
 class Boundary(StrEnum):
@@ -51,7 +52,7 @@ class Boundary(StrEnum):
 
 
 class Reading(StrEnum):
-    """Where the flow is read: at the keypoint itself, or at the pixel nearest to it."""
+    """Where the flow of a keypoint is read: at the keypoint itself, or at the pixel nearest to it."""
 
     exact = "exact keypoint"
     rounded = "rounded keypoint"
@@ -103,7 +104,7 @@ class Protocol:
     """How predictions are scored against keypoints.
 
     length, length_of: what the threshold length L is measured on, and in which image.
-    direction, reading: which keypoints are mapped, and where the flow is read.
+    direction, reading: which keypoints are mapped, and where their flow is read.
     frame, boundary: the pixels that errors are measured in, and whether an error of alpha L is correct.
     averages, alphas: the means and thresholds that are reported.
     """
@@ -131,9 +132,9 @@ class Protocol:
     def threshold_length(self, pair: AnnotatedPair, prediction: Prediction) -> float:
         """The length L of this pair, in pixels of the frame. Raises InputError if it needs a box and there is none."""
         if self.length_of is Side.source:
-            size, points, box = prediction.source_size, pair.source_points, pair.source_box
+            size, points, box = prediction.source_size, pair.in_source, pair.source_box
         else:
-            size, points, box = prediction.target_size, pair.target_points, pair.target_box
+            size, points, box = prediction.target_size, pair.in_target, pair.target_box
         scale = self.frame.scale(size)
         match self.length:
             case Length.image:
@@ -176,7 +177,8 @@ _PF = Protocol(
 _PF_PASCAL = (
     Protocol(DEFAULT, Length.image),
     _PF,
-    Protocol("scnet", Length.image, Side.source, _BACKWARD, _squashed(224)),
+    replace(_PF, name="scnet", length=Length.image, frame=_squashed(224), averages=(Average.per_image,)),
+    Protocol("ncnet", Length.image, Side.source, _BACKWARD, _squashed(224)),
     Protocol("hpf", Length.image, frame=Frame(FrameKind.at_most, 300)),
     Protocol("dhpf", Length.image, frame=_squashed(240)),
     Protocol("cats", Length.image, Side.source, _BACKWARD, _squashed(256)),
@@ -185,14 +187,15 @@ _PF_PASCAL = (
         Length.image,
         frame=Frame(FrameKind.longer_side, 840),
         boundary=Boundary.excluded,
-        averages=(Average.per_point,),
+        averages=_IMAGE_AND_POINT,
     ),
 )
 _PF_WILLOW = (
     Protocol(DEFAULT, Length.keypoint_extent),
     _PF,
+    replace(_PF, name="scnet", averages=(Average.per_image,)),
     # CNNGeo, WeakAlign and NCNet scale the points of PF-PASCAL to a square, but not those of PF-WILLOW.
-    Protocol("scnet", Length.keypoint_extent, Side.source, _BACKWARD),
+    Protocol("ncnet", Length.keypoint_extent, Side.source, _BACKWARD),
     Protocol("hpf", Length.keypoint_extent, frame=Frame(FrameKind.at_most, 300)),
     Protocol("dhpf", Length.keypoint_extent, frame=_squashed(240)),
     Protocol("cats", Length.keypoint_extent, Side.source, _BACKWARD, _squashed(256)),
@@ -208,7 +211,7 @@ _SPAIR = (
         Length.object_box,
         frame=Frame(FrameKind.longer_side, 840),
         boundary=Boundary.excluded,
-        averages=(Average.per_point,),
+        averages=_IMAGE_AND_POINT,
         alphas=(0.01, 0.05, 0.10),
     ),
 )

@@ -52,11 +52,24 @@ def square(size: tuple[int, int], left: int, top: int, side: int = 20) -> np.nda
 def test_predict_maps_keypoints_exact_rounded_and_back() -> None:
     found = predicted(make_pair(), PredictionOptions(backward=True, regions=False))
     np.testing.assert_allclose(found.forward, POINTS + SHIFT, atol=1e-4)
-    np.testing.assert_allclose(found.rounded, np.array([[11, 20], [40, 31], [60, 50], [20, 45]]) + SHIFT, atol=1e-4)
+    np.testing.assert_allclose(found.rounded, POINTS + SHIFT, atol=1e-4)
     assert found.backward is not None
     np.testing.assert_allclose(found.backward, POINTS, atol=1e-4)
     np.testing.assert_allclose(found.confidence, POINTS[:, 0] / 100, atol=1e-5)
     assert predicted(make_pair()).backward is None
+
+
+def test_predict_rounded_adds_flow_at_nearest_pixel_to_keypoint() -> None:
+    """Proposal Flow's PCK: p + flow(round p), halves rounded up; here the flow is a tenth of x to the right."""
+
+    def stretch(source: FeatureMap, target: FeatureMap) -> Correspondence:
+        moved = shift(source, target)
+        return replace(moved, flow=torch.stack((torch.arange(80.0).expand(60, 80) / 10, torch.zeros(60, 80))))
+
+    found = predict(make_pair(), features(SOURCE_SIZE), features(TARGET_SIZE), stretch, FORWARD_ONLY)
+    np.testing.assert_allclose(found.forward[:, 0], [11.55, 44.275, 66, 22], atol=1e-4)
+    np.testing.assert_allclose(found.rounded[:, 0], [10.5 + 1.1, 40.25 + 4.0, 66, 22], atol=1e-4)
+    np.testing.assert_allclose(found.rounded[:, 1], POINTS[:, 1], atol=1e-4)
 
 
 def test_predict_measures_known_flow() -> None:

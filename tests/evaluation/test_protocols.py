@@ -114,6 +114,29 @@ def test_correct_leaves_annotations_unchanged() -> None:
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
+def test_keypoint_extent_counts_points_without_partner() -> None:
+    """Proposal Flow takes the extent of all keypoints of an image (KP.bbox of prepKP_PASCAL.m)."""
+    pair = make_pair(target_keypoints=np.vstack((TARGET, [[20.0, 50.0]])))
+    assert Protocol("test", Length.keypoint_extent).threshold_length(pair, make_prediction()) == 70
+    assert Protocol("test", Length.keypoint_extent, Side.source).threshold_length(pair, make_prediction()) == 20
+
+
+def test_scnet_equals_released_formula() -> None:
+    """eva_PCK_SCNet_AGplus.m, "same size": images and points scaled to 224 x 224, d / 224, share of d < alpha."""
+    pair, rng = make_pair(), np.random.default_rng(0)
+    flow_at_nearest = TARGET - SOURCE + rng.normal(0, 20, SOURCE.shape)
+    prediction = make_prediction(rounded=SOURCE + flow_at_nearest)
+    (scnet,) = find_protocols("pf-pascal", ["scnet"])
+    released = []
+    for part_a, v, part_b in zip(SOURCE, flow_at_nearest, TARGET, strict=True):
+        x = (part_a[0] + v[0] - part_b[0]) * 224 / 200
+        y = (part_a[1] + v[1] - part_b[1]) * 224 / 100
+        released.append((x**2 + y**2) ** 0.5 / 224)
+    measured = scnet.errors(pair, prediction) / scnet.threshold_length(pair, prediction)
+    assert measured == pytest.approx(released)
+    assert scnet.correct(pair, prediction, released[0] + 1e-9).tolist() == [True, released[1] <= released[0]]
+
+
 def test_threshold_length_without_box_is_refused() -> None:
     pair = make_pair(target_box=None, origin="row 7")
     with pytest.raises(InputError, match="row 7: protocol test needs an object box"):
@@ -125,24 +148,30 @@ def test_public_protocols_follow_their_code() -> None:
         return {protocol.name: protocol for protocol in find_protocols(dataset, [EVERY])}
 
     willow, pascal, spair = known("pf-willow"), known("pf-pascal"), known("spair-71k")
-    assert list(willow) == ["geomatch", "pf", "scnet", "hpf", "dhpf", "cats"]
-    assert list(pascal) == ["geomatch", "pf", "scnet", "hpf", "dhpf", "cats", "geoaware"]
+    assert list(willow) == ["geomatch", "pf", "scnet", "ncnet", "hpf", "dhpf", "cats"]
+    assert list(pascal) == ["geomatch", "pf", "scnet", "ncnet", "hpf", "dhpf", "cats", "geoaware"]
     assert list(spair) == ["geomatch", "hpf", "dhpf", "cats", "dift", "geoaware"]
     assert willow["pf"].meaning() == (
         "source to target, rounded keypoint, original pixels; error < alpha x longer side of the target's "
         "keypoint extent; per-class"
     )
     assert pascal["scnet"].meaning() == (
+        "source to target, rounded keypoint, squashed to a square of 224; error < alpha x longer side of the target's "
+        "image; per-image"
+    )
+    assert willow["scnet"] == replace(willow["pf"], name="scnet", averages=(Average.per_image,))
+    assert pascal["ncnet"].meaning() == (
         "target to source, exact keypoint, squashed to a square of 224; error <= alpha x longer side of the source's "
         "image; per-image"
     )
     assert spair["geoaware"].meaning() == (
         "source to target, exact keypoint, longer side 840; error < alpha x longer side of the target's object box; "
-        "per-point; alpha 0.01, 0.05, 0.1"
+        "per-image and per-point; alpha 0.01, 0.05, 0.1"
     )
     assert spair["cats"].length_of is Side.source
     assert spair["dift"].averages == (Average.per_image, Average.per_point)
-    assert willow["scnet"].frame == Frame()
+    assert willow["ncnet"].frame == Frame()
+    assert pascal["geoaware"].averages == (Average.per_image, Average.per_point)
 
 
 def test_find_protocols_once_each_and_refuses_unknown() -> None:

@@ -56,7 +56,7 @@ def evaluate(
         typer.Option(
             metavar="NAME",
             autocompletion=names_in(PROTOCOLS),
-            help="geomatch, pf, scnet, hpf, dhpf, cats, dift, geoaware or all.",
+            help="geomatch, pf, scnet, ncnet, hpf, dhpf, cats, dift, geoaware or all.",
         ),
     ] = ["geomatch"],  # noqa: B006
     limit: Annotated[
