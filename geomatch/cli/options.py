@@ -166,23 +166,23 @@ class PipelineOptions:
     max_memory: MaxMemory = "2GiB"
     cache: CacheFolder = None
 
-    def build(self) -> Pipeline:
-        """Load the pipeline. Raises GeomatchError."""
+    def build(self, parameters: Mapping[str, object] | None = None) -> Pipeline:
+        """Load the pipeline. parameters: of the matcher, by default those of ``--set``. Raises GeomatchError."""
         from geomatch.pipeline import Pipeline
 
-        parsed = {"parameters": self.typed_parameters(self.matcher), "max_memory": parse_size(self.max_memory)}
-        options = vars(self) | parsed
+        typed = self._typed_parameters() if parameters is None else parameters
+        options = vars(self) | {"parameters": typed, "max_memory": parse_size(self.max_memory)}
         mirror = options.pop("mirror")
         return Pipeline(**options).with_mirror(mirror)
 
-    def typed_parameters(self, matcher: str | None) -> dict[str, object]:
-        """The values of ``--set``, of the types of the parameters of a matcher, by default the preset's."""
+    def _typed_parameters(self) -> dict[str, object]:
+        """The values of ``--set``, of the types of the matcher's parameters."""
         if not self.parameters:
             return {}
         assignments = parse_assignments(self.parameters)
         from geomatch.matching.load import parse_matcher_parameters
 
-        return parse_matcher_parameters(matcher or PRESETS[self.preset].matcher, assignments)
+        return parse_matcher_parameters(self.matcher or PRESETS[self.preset].matcher, assignments)
 
     def check(self) -> None:
         """Raise InputError for an option that cannot be read, before any work."""

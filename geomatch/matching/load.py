@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from geomatch.matching.base import Matcher
@@ -27,3 +28,8 @@ def load_matcher(name: str, parameters: Mapping[str, object] | None = None) -> M
 def parse_matcher_parameters(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
     """The parameters of a matcher as the user wrote them, parsed by their types. Raises InputError."""
     return parse_parameters(type(load_matcher(name)), texts, f"matcher {name}")  # type: ignore[arg-type]
+
+
+def has_parameter(name: str, parameter: str) -> bool:
+    """Whether a matcher has a parameter of this name. Raises InputError for an unknown matcher."""
+    return parameter in {field.name for field in fields(load_matcher(name))}  # type: ignore[arg-type]

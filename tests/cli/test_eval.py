@@ -206,3 +206,32 @@ def test_eval_shipped_weights_beat_untrained_trunk(real_data: Path, tmp_path: Pa
     scores = [[r["pck"] for r in json.loads(done.stdout)["results"]] for done in (trained, untrained)]
     assert all(ours > theirs for ours, theirs in zip(*scores, strict=True)), scores
     assert json.loads(trained.stdout)["pairs"] == 30
+
+
+def test_eval_parameters_and_weights_of_one_matcher_and_one_feature(pictures: Path, anchor_weights: Path) -> None:
+    selections = ("--features", "sift", "--features", "anchornet:cat", "--matcher", "nn", "--matcher", "dsp")
+    done = evaluate(
+        pictures, *selections, "--set", "dsp.levels=2", "--weights", f"anchornet={anchor_weights}", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["features"], each["matcher"]) for each in found] == [
+        (features, matcher) for features in ("sift", "anchornet:cat") for matcher in ("nn", "dsp")
+    ]
+    assert [each["settings"]["method"].get("levels") for each in found] == [None, 2] * 2
+    assert [each["weights"] for each in found] == [None] * 2 + [sha256_of(anchor_weights)] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--set", "dsp.levels=3"), "the matcher dsp is not among affine"),
+        (("--features", "sift", "--weights", "hog=FILE"), "hog is not among sift"),
+        (("--weights", "none.safetensors"), "none.safetensors: no such weights file"),
+    ],
+)
+def test_eval_refuses_values_that_belong_to_nothing(pictures: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = evaluate(pictures, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""

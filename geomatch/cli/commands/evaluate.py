@@ -11,7 +11,9 @@ import typer
 
 from geomatch.cli.console import counting_bar, notify, stderr_console
 from geomatch.cli.options import DEFAULTS, DatasetFolder, Overwrite, PipelineOptions, Quiet, names_in, pipeline_options
+from geomatch.cli.scopes import ScopedParameters, ScopedWeights, Scopes, features_named
 from geomatch.errors import InputError
+from geomatch.options import PRESETS
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("parameters", "preset", "weights", "refine", "device", "precision", "max_memory", "mirror")
+@pipeline_options("preset", "refine", "device", "precision", "max_memory", "mirror")
 def evaluate(
     dataset: Annotated[
         str | None,
@@ -50,6 +52,8 @@ def evaluate(
             help="As in `geomatch match`; repeatable; by default the preset's.",
         ),
     ] = None,
+    parameters: ScopedParameters = None,
+    weights: ScopedWeights = None,
     pipeline: PipelineOptions = DEFAULTS,
     protocol: Annotated[
         list[str],
@@ -99,10 +103,7 @@ def evaluate(
 
     pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
-    pipelines = [
-        _pipelines(replace(pipeline, features=name), matcher or [None])
-        for name in dict.fromkeys(features or [None])  # type: ignore[list-item]
-    ]
+    pipelines = _pipelines(pipeline, features, matcher, weights or (), parameters or ())
     outcomes = _run(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
     if csv:
         _write_csv(csv, outcomes)
@@ -157,11 +158,27 @@ def _load(
     return pairs.limited(limit)
 
 
-def _pipelines(options: PipelineOptions, matchers: Sequence[str | None]) -> list[Pipeline]:
-    """A pipeline for each matcher, all with the same features, loaded once."""
-    first, *others = dict.fromkeys(matchers)
-    pipeline = replace(options, matcher=first).build()
-    return [pipeline, *(pipeline.with_matcher(name, options.typed_parameters(name)) for name in others if name)]
+def _pipelines(
+    options: PipelineOptions,
+    features: Sequence[str] | None,
+    matchers: Sequence[str] | None,
+    weights: Sequence[str],
+    parameters: Sequence[str],
+) -> list[list[Pipeline]]:
+    """For each features, loaded once, a pipeline of each matcher; by default the preset's."""
+    settings = PRESETS[options.preset]
+    chosen = list(dict.fromkeys(matchers or [settings.matcher]))
+    if features is None and len(weights) == 1:
+        features = [features_named(weights[0]) or settings.features]
+    names = list(dict.fromkeys(features or [settings.features]))
+    scopes = Scopes(names, chosen, weights, parameters)
+    groups = []
+    for name in names:
+        first = replace(options, features=name, matcher=chosen[0], weights=scopes.weights_of(name))
+        pipeline = first.build(scopes.parameters_of(chosen[0]))
+        others = (pipeline.with_matcher(each, scopes.parameters_of(each)) for each in chosen[1:])
+        groups.append([pipeline, *others])
+    return groups
 
 
 def _run(

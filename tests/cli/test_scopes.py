@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from geomatch.cli.scopes import Scopes
+from geomatch.errors import InputError
+from geomatch.features.weights import shipped_weights
+
+
+def scopes(*parameters: str, weights: tuple[str, ...] = ()) -> Scopes:
+    return Scopes(("sift", "anchornet:cat", "introspection"), ("nn", "dsp", "coherence"), weights, parameters)
+
+
+def test_parameter_of_named_matcher_goes_to_it_alone() -> None:
+    given = scopes("dsp.levels=3", "affine.around=.1", "dsp.truncation=.98")
+    assert given.parameters_of("nn") == {}
+    assert given.parameters_of("dsp") == {"levels": 3, "truncation": 0.98}
+    assert given.parameters_of("coherence") == {"around": 0.1}
+
+
+def test_parameter_without_matcher_goes_to_all_that_have_it() -> None:
+    given = scopes("levels=3", "dsp.levels=2")
+    assert given.parameters_of("nn") == {}
+    assert given.parameters_of("dsp") == {"levels": 2}
+    assert Scopes(("sift",), ("dsp",), (), ("levels=3",)).parameters_of("dsp") == {"levels": 3}
+
+
+def test_weights_of_named_features_go_to_them_alone(tmp_path: Path, anchor_weights: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    given = scopes(weights=(f"anchornet={own}", str(shipped_weights("introspection"))))
+    assert given.weights_of("sift") is None
+    assert given.weights_of("anchornet:cat") == own
+    assert given.weights_of("introspection") == shipped_weights("introspection")
+    both = scopes(weights=(f"anchornet={own}", f"anchornet:cat={anchor_weights}"))
+    assert both.weights_of("anchornet:cat") == anchor_weights
+    assert both.weights_of("anchornet") == own
+
+
+def test_weights_file_whose_name_has_an_equals_sign(tmp_path: Path, anchor_weights: Path) -> None:
+    odd = tmp_path / "wise_ft=0.4.safetensors"
+    odd.write_bytes(anchor_weights.read_bytes())
+    assert scopes(weights=(str(odd),)).weights_of("anchornet:cat") == odd
+
+
+@pytest.mark.parametrize(
+    ("parameters", "weights", "said"),
+    [
+        (("hough.cells=3",), (), "--set hough.cells: the matcher hough is not among nn, dsp, coherence"),
+        (("hugh.cells=3",), (), "unknown matcher 'hugh'"),
+        (("leaves=3",), (), "--set leaves: none of the matchers nn, dsp, coherence has this parameter"),
+        (("dsp.levels",), (), "--set dsp.levels: write it as NAME=VALUE"),
+        ((), ("hog=file",), "--weights hog=file: hog is not among sift, anchornet:cat, introspection"),
+        ((), ("anchornett=file",), r"unknown features 'anchornett' \(did you mean 'anchornet'\?\)"),
+        ((), ("nothing.safetensors",), "nothing.safetensors: no such weights file"),
+    ],
+)
+def test_value_that_belongs_to_nothing_is_refused(
+    parameters: tuple[str, ...], weights: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        scopes(*parameters, weights=weights)
+
+
+def test_parameter_that_named_matcher_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match="matcher dsp has no parameter 'leaves'"):
+        scopes("dsp.leaves=3").parameters_of("dsp")
+
+
+def test_plain_weights_of_other_features_are_refused(anchor_weights: Path) -> None:
+    with pytest.raises(InputError, match="belongs to none of sift, hog; write NAME=FILE"):
+        Scopes(("sift", "hog"), ("nn",), (str(anchor_weights),))
