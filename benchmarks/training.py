@@ -33,7 +33,7 @@ from torch import Tensor
 from geomatch.datasets.image_folder import ImageReader, find_images
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.features.weights import read_safetensors
+from geomatch.features.weights import read_tensors
 from geomatch.options import Batches, Device, Precision
 from geomatch.runtime.device import autocast, find_device
 from geomatch.training.introspection.task import IntrospectionTask
@@ -102,7 +102,7 @@ class Bench:
         )
         self.network = IntrospectionNet(self.recipe.network)
         if settings.init:
-            load_pretrained(self.network.trunk, read_safetensors(settings.init)[0], str(settings.init))
+            load_pretrained(self.network.trunk, read_tensors(settings.init)[0], str(settings.init))
         photographs = find_images([settings.photographs])
         reader = ImageReader(len(photographs), tolerated=0.01)
         teacher = None

@@ -79,7 +79,11 @@ Parameters = Annotated[
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Weights (safetensors) instead of the shipped ones.", rich_help_panel=MATCHING),
+    typer.Option(
+        metavar="FILE",
+        help="Weights instead of the shipped ones: geomatch's; for hypercolumn any known trunk's (safetensors, .pth).",
+        rich_help_panel=MATCHING,
+    ),
 ]
 MinConfidence = Annotated[
     float,

@@ -40,7 +40,7 @@ class TrainingOptions:
         list[Path],
         typer.Option(
             metavar="FILE",
-            help="Pretrained trunk to start from (safetensors), given once for each part of it; or geomatch's weights.",
+            help="Pretrained trunk to start from (safetensors, .pth), once for each part of it; or geomatch's weights.",
         ),
     ]
     out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write (safetensors).")]

@@ -15,7 +15,7 @@ from geomatch.features.backbones.build import build_trunk, load_pretrained
 from geomatch.features.backbones.vit import load_vit
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.weights import FORMAT, load_weights, read_safetensors, rebuild_network
+from geomatch.features.weights import FORMAT, load_weights, read_tensors, rebuild_network
 from geomatch.options import Precision
 from geomatch.registry import FEATURES
 from geomatch.runtime.device import find_precision
@@ -56,7 +56,7 @@ def load_features(
 
 def pretrained_trunk(path: Path) -> tuple[str, Trunk]:
     """The name and the trunk in a weights file of geomatch, or in a published trunk's. Raises WeightsError."""
-    state, about = read_safetensors(path)
+    state, about = read_tensors(path)
     if about.get("format") == FORMAT:
         weights = load_weights(path)
         network: AnchorNet | IntrospectionNet

@@ -1,4 +1,7 @@
-"""Weights files: safetensors only, with the feature and its network's settings inside, and a manifest of checksums."""
+"""Weights files: geomatch's own, safetensors with the feature and its network's settings inside, and published ones.
+
+Shipped weights have a manifest of checksums.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +33,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = "geomatch-weights-1"
 MANIFEST = "manifest.json"
+STATE_KEYS = ("state_dict", "model_state_dict", "model")
+"""Where published checkpoints keep the state dictionary beside the state of their training."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def shipped_weights(feature: str) -> Path:
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file of geomatch. Raises WeightsError, naming the file, if it is damaged or another file."""
-    state, about = read_safetensors(path)
+    state, about = read_tensors(path)
     if about.get("format") != FORMAT:
         raise WeightsError(f"{path}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
     feature, config = about.get("feature"), about.get("config")
@@ -92,7 +98,7 @@ def load_weights(path: Path) -> Weights:
 
 def features_of(path: Path) -> str:
     """The features that a weights file of geomatch belongs to. Raises WeightsError for any other file."""
-    about = read_safetensors(path)[1]
+    about = read_tensors(path)[1]
     feature = about.get("feature")
     if about.get("format") != FORMAT or not isinstance(feature, str):
         raise WeightsError(f"{path}: does not say which features it is of; name them with --features")
@@ -149,8 +155,11 @@ def save_weights(path: Path, feature: str, config: Mapping[str, object], state: 
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of any safetensors file, and geomatch's metadata in it, which is empty in other files.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a file of safetensors or of PyTorch (.pth, .pt), and geomatch's metadata, empty in other files.
+
+    Of a PyTorch file only tensors and plain containers are read; no code in it is run. A state dictionary may lie under
+    one of `STATE_KEYS`, and its names may begin with ``module.``, as `torch.nn.DataParallel` makes them.
 
     Raises WeightsError, naming the file.
     """
@@ -163,19 +172,59 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("its metadata are not a JSON object")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        with path.open("rb") as raw:
-            start = raw.read(4)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise WeightsError(
-                f"{path}: a PyTorch pickle, which could run code when read; convert it to safetensors first"
-            ) from error
-        raise WeightsError(f"{path}: damaged, truncated or not a safetensors file ({error})") from error
+        if _is_pickle(path):
+            return _read_pickle(path), {}
+        raise WeightsError(f"{path}: damaged, truncated or not a safetensors file or PyTorch's ({error})") from error
 
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as those of `torch.save` do, or as any pickle."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return False
+    return start == b"PK\x03\x04" or start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """The state dictionary in a file of `torch.save`. Raises WeightsError."""
+    try:
+        with path.open("rb") as file:  # torch judges a path by its suffix
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises exceptions of many types for foreign and damaged files
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        if foreign:
+            raise WeightsError(
+                f"{path}: holds more than tensors ({foreign[1]}), which could run code when read; "
+                "save the model's state_dict() alone"
+            ) from error
+        raise WeightsError(f"{path}: damaged, truncated or not a PyTorch file of tensors") from error
+    for key in STATE_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: holds no state dictionary; save the model's state_dict()")
+    state = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(f"{path}: holds no tensor by name; save the model's state_dict()")
+    for name, tensor in state.items():
+        if not _is_plain(tensor):
+            raise WeightsError(f"{path}: tensor {name!r} is not a plain array of numbers; convert it to float32")
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers are real and all in memory; a damaged file can claim to have more than it holds."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _weights_folder() -> Path:

@@ -15,7 +15,7 @@ from geomatch.errors import WeightsError
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
 from geomatch.features.load import load_features
-from geomatch.features.weights import FORMAT, features_of, load_weights, read_safetensors
+from geomatch.features.weights import FORMAT, features_of, load_weights, read_tensors
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
 
 STATE = {"kernel": torch.ones(2, 3, dtype=torch.float16), "bias": torch.zeros(3)}
@@ -36,7 +36,7 @@ def read_all(content: bytes, *, build: bool = False) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "some.safetensors"
         path.write_bytes(content)
-        assert_read_or_refused(lambda: read_safetensors(path), named=path.name)
+        assert_read_or_refused(lambda: read_tensors(path), named=path.name)
         assert_read_or_refused(lambda: load_weights(path), named=path.name)
         assert_read_or_refused(lambda: features_of(path), named=path.name)
         if build:

@@ -79,7 +79,7 @@ def damaged(written: Path, kind: str) -> Path:
     [
         ("truncated", "damaged"),
         ("empty", "damaged"),
-        ("pickle", "pickle"),
+        ("pickle", "not geomatch weights"),
         ("foreign", "not geomatch weights"),
         ("nan", "NaN"),
         ("missing", "no such"),

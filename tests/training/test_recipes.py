@@ -14,7 +14,7 @@ from geomatch.errors import InputError
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.backbones.torchvision import import_torchvision_models
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.features.weights import read_safetensors
+from geomatch.features.weights import read_tensors
 from geomatch.options import Batches, Recipe
 from geomatch.training.introspection.task import IntrospectionTask
 from geomatch.training.recipes import RECIPES, SHIPPED, with_settings
@@ -33,7 +33,7 @@ def test_paper_recipe_takes_a_step(tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "data" / label / "0.png")
     network = IntrospectionNet(recipe.network)
-    load_pretrained(network.trunk, read_safetensors(tmp_path / "init.safetensors")[0], "init")
+    load_pretrained(network.trunk, read_tensors(tmp_path / "init.safetensors")[0], "init")
     small = replace(recipe, view_size=64, batch_size=2, points=20, hardest=3, teacher_size=64)
     photographs = find_images([tmp_path / "data"])
     task = IntrospectionTask(small, network, photographs, ImageReader(2, 0), torch.device("cpu"))

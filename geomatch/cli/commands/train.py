@@ -66,7 +66,7 @@ def introspection(
             "--teacher",
             "--classifier",
             metavar="FILE",
-            help="A teacher of similarities beside the initial trunk (safetensors): ImageNet MobileNet v1 (Keras' "
+            help="A teacher of similarities beside the initial trunk (safetensors, .pth): MobileNet v1 (Keras' "
             "names) or a vision transformer (timm's); repeatable.",
         ),
     ] = None,

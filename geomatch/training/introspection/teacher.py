@@ -21,7 +21,7 @@ from geomatch.features.backbones.base import Trunk, parse_stage
 from geomatch.features.backbones.mobilenet import load_mobilenet
 from geomatch.features.backbones.vit import load_vit
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.features.weights import read_safetensors
+from geomatch.features.weights import read_tensors
 from geomatch.geometry.grid import read_cells
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.letterbox import Letterbox
@@ -103,7 +103,7 @@ def build_teacher(
 
 def _load_teacher(path: Path, recipe: IntrospectionRecipe) -> tuple[Trunk, list[int | str]]:
     """A published network, and the stages that it teaches."""
-    state = read_safetensors(path)[0]
+    state = read_tensors(path)[0]
     if "patch_embed.proj.weight" in state:
         return load_vit(state, str(path)), [parse_stage(stage) for stage in recipe.transformer_stages]
     return load_mobilenet(state, str(path)), [recipe.classifier_block]

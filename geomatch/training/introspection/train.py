@@ -12,7 +12,7 @@ from geomatch.datasets.crops import read_crops, with_crops
 from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images, with_labels
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.weights import FORMAT, load_network, read_safetensors, save_weights, sha256_of
+from geomatch.features.weights import FORMAT, load_network, read_tensors, save_weights, sha256_of
 from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.introspection.recipe import IntrospectionRecipe
@@ -100,14 +100,14 @@ def initial_network(init: Sequence[Path], config: IntrospectionConfig) -> Intros
     if is_trained(init):
         return load_network(init[0], "introspection", IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
     network = IntrospectionNet(config)
-    pretrained = {name: tensor for path in init for name, tensor in read_safetensors(path)[0].items()}
+    pretrained = {name: tensor for path in init for name, tensor in read_tensors(path)[0].items()}
     load_pretrained(network.trunk, pretrained, ", ".join(map(str, init)))
     return network
 
 
 def is_trained(init: Sequence[Path]) -> bool:
     """Whether training starts from weights of geomatch."""
-    return len(init) == 1 and read_safetensors(init[0])[1].get("format") == FORMAT
+    return len(init) == 1 and read_tensors(init[0])[1].get("format") == FORMAT
 
 
 def _start(
