@@ -126,7 +126,7 @@ def _split(text: str) -> tuple[str, Path]:
 
 def _belongs(path: Path, features: str) -> bool:
     """Whether a weights file says that it is of these features; a file that does not say so is of none."""
-    from geomatch.features.weights import FORMAT, read_safetensors
+    from geomatch.features.weights import FORMAT, read_tensors
 
-    about = read_safetensors(path)[1]
+    about = read_tensors(path)[1]
     return about.get("format") == FORMAT and about.get("feature") == _kind(features)
