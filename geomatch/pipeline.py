@@ -152,6 +152,18 @@ class Pipeline:
         other.mirror = choice_of(Mirror, "mirror", mirror)
         return other
 
+    def for_class(self, name: str) -> Pipeline:
+        """The pipeline for images of a class; another one only for features that are ``by_class``.
+
+        Raises:
+            GeomatchError: if the features do not know the class.
+        """
+        if not self.extractor.by_class:
+            return self
+        other = copy(self)
+        other.extractor = self.extractor.for_class(name)
+        return other
+
     @standard_torch_state()
     def extract(self, image: Image, mirror: str | None = None) -> FeatureMap:
         """Extract an image's features; pass them to `match` in place of the image.

@@ -58,6 +58,28 @@ RIGID_CLASSES = (
 """The 12 rigid classes that Probabilistic Introspection (Novotny et al., CVPR 2018) is trained on."""
 
 
+_OTHER_NAMES = {
+    "airplane": "aeroplane",
+    "airplanes": "aeroplane",
+    "car_side": "car",
+    "duck": "bird",
+    "motorbikes": "motorbike",
+    "motorcycle": "motorbike",
+    "winebottle": "bottle",
+}
+"""VOC classes by what other benchmarks call them."""
+
+
+def voc_class(category: str) -> str:
+    """The VOC class of a benchmark's category; of a pair across classes, that of its source. Others stay as they are.
+
+    >>> [voc_class(category) for category in ("winebottle(woC)", "bicycle-to-motorbike", "sheep")]
+    ['bottle', 'bicycle', 'sheep']
+    """
+    name = category.partition("-to-")[0].partition("(")[0]
+    return _OTHER_NAMES.get(name.lower(), name)
+
+
 def is_synset(name: str) -> bool:
     """Whether a folder name is a synset of ILSVRC: n and eight digits."""
     return re.fullmatch(r"n\d{8}", name) is not None

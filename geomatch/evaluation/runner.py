@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 import geomatch
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairImage
+from geomatch.datasets.pascal_ilsvrc import voc_class
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.evaluation.prediction import Prediction, PredictionOptions, predict
 from geomatch.evaluation.protocols import Direction, Protocol
@@ -69,8 +71,11 @@ def run(
         One outcome per pipeline.
 
     Raises:
-        GeomatchError: if a pair cannot be read or matched; the pairs finished before stay cached.
+        GeomatchError: if the features do not know a class, or if a pair cannot be read or matched; the pairs finished
+            before stay cached.
     """
+    for name in sorted({voc_class(pair.category) for pair in dataset.pairs}):
+        pipelines[0].for_class(name)  # an unknown class is reported before any work
     options = PredictionOptions(
         backward=any(protocol.direction is Direction.target_to_source for protocol in protocols),
         regions=dataset.name in REGION_BENCHMARKS,
@@ -96,6 +101,10 @@ def run(
     return [selection.outcome(features) for selection in selections]
 
 
+_ImageOfClass = tuple[PairImage, str]
+"""An image, and the class that its features depend on, "" if they depend on none."""
+
+
 class _Features:
     """The features of the pairs that at least one selection has no cached prediction of."""
 
@@ -107,16 +116,23 @@ class _Features:
         self.missing = set[int]().union(*(selection.missing for selection in selections))
         used = [pairs[index] for index in sorted(self.missing)]
         self.sources = {image for pair in used for image in (pair.source, *((pair.target,) * options.backward))}
-        self.cache = FeatureCache(self._extract, [image for pair in used for image in (pair.source, pair.target)])
+        self.cache = FeatureCache(self._extract, [key for pair in used for key in self._keys(pair)])
 
     def pair_features(self, pair: AnnotatedPair) -> tuple[FeatureMap, FeatureMap]:
-        return self.cache(pair.source), self.cache(pair.target)
+        source, target = self._keys(pair)
+        return self.cache(source), self.cache(target)
 
-    def _extract(self, image: PairImage) -> FeatureMap:
+    def _keys(self, pair: AnnotatedPair) -> tuple[_ImageOfClass, _ImageOfClass]:
+        name = _class_of(pair, self.pipelines[0])
+        return (pair.source, name), (pair.target, name)
+
+    def _extract(self, key: _ImageOfClass) -> FeatureMap:
+        image, name = key
         with self.watch.stage("reading"):
             pixels = image.load()
         with self.watch.stage("extraction"):
-            features = self.pipelines[0].extract(pixels, None if image in self.sources else Mirror.off)
+            pipeline = self.pipelines[0].for_class(name)
+            features = pipeline.extract(pixels, None if image in self.sources else Mirror.off)
             for pipeline in self.pipelines[1:]:
                 features = pipeline.prepare(features, pixels)
             return features
@@ -136,7 +152,7 @@ class _Selection:
         self.dataset, self.pipeline, self.options, self.store = dataset, pipeline, options, store
         self.board = Scoreboard(dataset.name, dataset.pairs, protocols)
         self.watch = Timer()
-        self.keys = [pair_key(pair, options) for pair in dataset.pairs]
+        self.keys = [pair_key(pair, options, _class_of(pair, pipeline)) for pair in dataset.pairs]
         cached = store.keys() if store else set()
         self.missing = {index for index, key in enumerate(self.keys) if key not in cached}
 
@@ -148,8 +164,10 @@ class _Selection:
 
     def predict(self, index: int, source: FeatureMap, target: FeatureMap) -> Prediction:
         """Match the pair, and cache the prediction."""
+        pair = self.dataset.pairs[index]
         with self.watch.stage("scoring"):
-            prediction = predict(self.dataset.pairs[index], source, target, self._match, self.options)
+            match = partial(self._match, self.pipeline.for_class(voc_class(pair.category)))
+            prediction = predict(pair, source, target, match, self.options)
             self._save(self.keys[index], prediction)
         return prediction
 
@@ -187,9 +205,9 @@ class _Selection:
         if self.store is not None:
             self.store.close()
 
-    def _match(self, source: FeatureMap, target: FeatureMap) -> Correspondence:
+    def _match(self, pipeline: Pipeline, source: FeatureMap, target: FeatureMap) -> Correspondence:
         with self.watch.stage("matching"):
-            return self.pipeline.match(source, target)
+            return pipeline.match(source, target)
 
     def _save(self, key: str, prediction: Prediction) -> None:
         if self.store is None:
@@ -215,8 +233,13 @@ def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Pa
     return folder / (re.sub(r"[^\w.+-]", "_", name) + ".sqlite")
 
 
-def pair_key(pair: AnnotatedPair, options: PredictionOptions) -> str:
-    """The cache key of a pair, which changes with its images, its annotations and the options."""
+def _class_of(pair: AnnotatedPair, pipeline: Pipeline) -> str:
+    """The class that a pair's features depend on; "" if they depend on none."""
+    return voc_class(pair.category) if pipeline.extractor.by_class else ""
+
+
+def pair_key(pair: AnnotatedPair, options: PredictionOptions, name: str = "") -> str:
+    """The cache key of a pair, which changes with its images, its annotations, the options, and a class ``name``."""
     files = [(path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in pair.annotation_files]
     known = (
         pair.source.fingerprint(),
@@ -226,6 +249,7 @@ def pair_key(pair: AnnotatedPair, options: PredictionOptions) -> str:
         pair.source_box,
         files,
         options,
+        *([name] if name else []),
     )
     return hashlib.sha256(repr(known).encode()).hexdigest()
 

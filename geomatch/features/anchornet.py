@@ -25,6 +25,9 @@ from geomatch.features.weights import load_network
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.homography import pixel_grid
 
+AUTO = "auto"
+"""In place of a class: that of each pair."""
+
 
 @dataclass(frozen=True)
 class AnchorConfig:
@@ -209,6 +212,32 @@ class AnchorFeatures(FeatureExtractor):
         return FeatureMap(descriptors, found.image_size, found.grid, calibration=self.calibration, fine=found.fine)
 
 
-def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> AnchorFeatures:
+class AnchorsOfClass(FeatureExtractor):
+    """The responses of the bank of an image's class, which ``for_class`` is told: the paper's class-specific anchors.
+
+    Source and target of a pair need the same bank, so a pair across classes has that of its source (ours).
+    """
+
+    name = f"anchornet:{AUTO}"
+    by_class = True
+    calibration = AnchorFeatures.calibration
+
+    def __init__(self, network: AnchorNet, working_size: int, weights_sha256: str | None = None) -> None:
+        self.network = network
+        self.working_size = working_size
+        self.weights_sha256 = weights_sha256
+
+    def for_class(self, name: str) -> AnchorFeatures:
+        features = AnchorFeatures(self.network, self.working_size, self.weights_sha256, only=name)
+        features.compute_in(self.arithmetic)
+        return features
+
+    def __call__(self, _image: Tensor) -> FeatureMap:
+        raise InputError(f"{self.name} takes the class of each pair from a benchmark; name one, as anchornet:cat")
+
+
+def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:
     network, sha256 = load_network(weights, "anchornet", AnchorConfig, AnchorNet, device)
+    if argument == AUTO:
+        return AnchorsOfClass(network, working_size, sha256)
     return AnchorFeatures(network, working_size, sha256, only=argument)

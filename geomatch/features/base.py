@@ -20,7 +20,8 @@ class FeatureExtractor(ABC):
     name: that of the features, with its argument. working_size: the longer side, in pixels, that images are resized to
     first. weights_sha256: of the weights file; None for features without weights. precision: of the descriptors, which
     are float32 but may have been rounded. arithmetic: of the trunks, if there are any; heads and matching are
-    float32. calibration: the confidence model, which the extractor puts on every map.
+    float32. calibration: the confidence model, which the extractor puts on every map. by_class: whether images of
+    different classes need different extractors, which ``for_class`` gives.
     """
 
     name: str
@@ -29,10 +30,15 @@ class FeatureExtractor(ABC):
     precision: str = "float32"
     arithmetic: Precision = Precision.float32
     calibration: ConfidenceModel = ConfidenceModel()
+    by_class: bool = False
 
     def compute_in(self, arithmetic: Precision) -> None:
         """Set the arithmetic of the trunks."""
         self.arithmetic = arithmetic
+
+    def for_class(self, _name: str) -> FeatureExtractor:
+        """The extractor for images of a class. Raises InputError if these features do not know the class."""
+        return self
 
     @abstractmethod
     def __call__(self, image: Tensor) -> FeatureMap:

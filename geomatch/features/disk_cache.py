@@ -36,7 +36,7 @@ class CachedFeatures(FeatureExtractor):
         self.extractor, self.folder, self.device = extractor, folder, device
         self.name, self.working_size = extractor.name, extractor.working_size
         self.weights_sha256, self.calibration = extractor.weights_sha256, extractor.calibration
-        self.arithmetic = extractor.arithmetic
+        self.arithmetic, self.by_class = extractor.arithmetic, extractor.by_class
         self.source_sha256 = source_sha256(extractor)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +44,11 @@ class CachedFeatures(FeatureExtractor):
             raise InputError(f"{folder}: cannot keep features there ({error.strerror})") from error
         check_new_folder(folder, overwrite=True)
         self._writable = True
+
+    def for_class(self, name: str) -> FeatureExtractor:
+        if not self.by_class:
+            return self
+        return CachedFeatures(self.extractor.for_class(name), self.folder, self.device)
 
     def __call__(self, image: Tensor) -> FeatureMap:
         path = self.folder / f"{self._key(image)}.features"

@@ -35,9 +35,9 @@ def load_features(
     stands for a function ``load(argument, working_size, device, weights)``.
 
     Args:
-        name: NAME or NAME:ARGUMENT. ``anchornet:cat`` has one class's anchors alone; ``introspection:1+0.8`` and
-            ``combined:1+0.8`` are extracted at these shares of the working size; ``hypercolumn:2+3`` (the default)
-            stacks these stages.
+        name: NAME or NAME:ARGUMENT. ``anchornet:cat`` has one class's anchors alone, ``anchornet:auto`` those of
+            each pair's class, in a benchmark; ``introspection:1+0.8`` and ``combined:1+0.8`` are extracted at these
+            shares of the working size; ``hypercolumn:2+3`` (the default) stacks these stages.
         working_size: the longer side, in pixels, that images are resized to.
         device: where to compute.
         weights: a weights file of geomatch, or for hypercolumns of any known trunk; None takes the shipped one.
