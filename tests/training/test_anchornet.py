@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from geomatch.datasets.image_folder import ImageReader, LabelledImage
 from geomatch.errors import GeomatchWarning, InputError
@@ -16,6 +18,7 @@ from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.load import load_features
 from geomatch.features.weights import load_weights
 from geomatch.options import Device, Discriminability, Precision
+from geomatch.training.anchornet import task
 from geomatch.training.anchornet import train as anchornet
 from geomatch.training.anchornet.loss import (
     auxiliary_loss,
@@ -171,6 +174,48 @@ def test_fit_means_subtracted_from_descriptors() -> None:
             expected = F.normalize(units[0] - common, dim=0)
             found = network.descriptors(responses[0], only)[0].flatten(1)
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_code_task_leaves_out_a_quarter_of_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask that the loss gets has 2 zeros of 8 channels for each view, not the same for all."""
+    kept: list[torch.Tensor] = []
+
+    def loss(centred: torch.Tensor, mask: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+        kept.append(mask)
+        return reconstruction_loss(centred, mask, filters)
+
+    monkeypatch.setattr(task, "reconstruction_loss", loss)
+    images = noisy_photographs(tmp_path, ("car",), ("car",))
+    views = task.LabelledViews(RECIPE, images, ImageReader(2, 0), torch.device("cpu"))
+    learnt = task.CodeTask(small_network(), views)
+    for batch in range(3):
+        assert math.isfinite(float(learnt.loss(batch, nullcontext()).loss.detach()))
+    masks = torch.cat(kept)
+    assert masks.shape == (3 * 2 * 2, 8)
+    assert ((masks == 0).sum(dim=1) == 2).all()
+    assert ((masks == 0) | (masks == 1)).all()
+    assert len({tuple(mask.tolist()) for mask in masks}) > 3
+
+
+def test_labelled_views_label_both_views(tmp_path: Path) -> None:
+    """1 for the classes that a photograph shows, -1 for the others, for both of its views."""
+    images = noisy_photographs(tmp_path, ("car",), ("cat", "car"))
+    views = task.LabelledViews(RECIPE, images, ImageReader(2, 0), torch.device("cpu"))
+    seen = set()
+    for batch in range(4):
+        pixels, labels, unreadable = views(batch)
+        assert (pixels.shape, labels.shape, unreadable) == ((4, 3, 64, 64), (4, 2), ())
+        assert torch.equal(labels[0::2], labels[1::2])
+        seen |= {tuple(row) for row in labels.tolist()}
+    assert seen == {(1.0, -1.0), (1.0, 1.0)}
+
+
+def noisy_photographs(folder: Path, *labels: tuple[str, ...]) -> list[LabelledImage]:
+    random = np.random.default_rng(0)
+    images = [LabelledImage(f"{n}.png", folder / f"{n}.png", each) for n, each in enumerate(labels)]
+    for image in images:
+        Image.fromarray(random.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(folder / image.name)
+    return images
 
 
 def photographs(**counts: int) -> list[LabelledImage]:

@@ -48,6 +48,22 @@ def test_corresponding_points_same_spot_of_photograph(seed: int) -> None:
         assert points.max() <= 223
 
 
+def test_draw_view_pairs_warps_both_views() -> None:
+    """Neither view shows all of its photograph unturned, nor the same part as the other."""
+    pairs = drawn(0)
+    for (height, width), (first, second) in zip(SIZES, pairs.homographies, strict=True):
+        whole = torch.tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1.0]], dtype=torch.float64)
+        corners = [
+            apply_homography(view, torch.tensor([[0, 0], [95, 0], [95, 95], [0, 95.0]]).double())
+            for view in (first, second)
+        ]
+        for one, other in ((corners[0], whole), (corners[1], whole), tuple(corners)):
+            assert (one - other).norm(dim=1).mean() > 0.1 * min(height, width)
+        for one in corners:
+            across, down = one[1] - one[0], one[3] - one[0]
+            assert min(across[1].abs(), down[0].abs()) > 0
+
+
 def test_draw_view_pairs_points_exact_in_float64() -> None:
     pairs = drawn(0)
     places = apply_homography(pairs.homographies, pairs.points)
