@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import tarfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +34,7 @@ class Benchmark:
     known_splits: the splits that the benchmark was published with.
     folders: other names of the benchmark's folder.
     counts: the published number of pairs of each split.
+    counted: whether ``counts`` holds for a split of a folder, see `published`.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Benchmark:
     known_splits: tuple[str, ...] = ("test",)
     folders: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    counted: Callable[[Path, str], bool] = lambda _root, _split: True
 
     def load(self, root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
         """Read a split. Raises InputError for an unknown split, or if the split as a whole cannot be read."""
@@ -48,16 +54,42 @@ class Benchmark:
             raise InputError(f"{self.name} has no split '{split}'; choose from {', '.join(self.known_splits)}")
         return self.reader(root, split, errors)
 
+    def published(self, root: Path, split: str) -> int | None:
+        """The published number of pairs of a split, None if it is unknown for what lies in the folder."""
+        return self.counts.get(split) if self.counted(root, split) else None
+
     def missing(self, paths: Sequence[Path]) -> InputError:
         """The error that names the missing files and where to download them."""
         named = ", ".join(map(str, paths[:NAMED_AT_MOST]))
         more = f" and {len(paths) - NAMED_AT_MOST} more" if len(paths) > NAMED_AT_MOST else ""
-        return InputError(f"{self.name} needs {named}{more}; {self.instruction}")
+        archive = next(filter(None, map(unpacking, _files_near(paths[0]))), None)
+        return InputError(f"{self.name} needs {named}{more}; {archive or self.instruction}")
 
     @property
     def instruction(self) -> str:
         """How to get the files, for error messages."""
         return f"download {self.archives} from {self.home} and unpack it there" if self.home else f"use {self.archives}"
+
+
+def unpacking(file: Path) -> str | None:
+    """Which command unpacks an archive into its own folder, or that it is damaged; None for what is not an archive."""
+    name, quoted, folder = file.name.lower(), shlex.quote(str(file)), shlex.quote(str(file.parent))
+    if not name.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+        return None
+    with suppress(OSError):
+        if name.endswith(".zip") and zipfile.is_zipfile(file):
+            return f"{file} is still packed: run `unzip {quoted} -d {folder}`"
+        if not name.endswith(".zip") and tarfile.is_tarfile(file):
+            return f"{file} is still packed: run `tar -xf {quoted} -C {folder}`"
+    return f"{file} is damaged, or half of a download: download it again and unpack it"
+
+
+def _files_near(missing: Path) -> list[Path]:
+    """The files, by name, of the nearest folder above ``missing`` that exists."""
+    with suppress(OSError):
+        folder = next(parent for parent in missing.parents if parent.is_dir())
+        return sorted(file for file in folder.iterdir() if file.is_file())
+    return []
 
 
 def image_size(path: Path) -> tuple[int, int]:

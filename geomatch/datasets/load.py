@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from geomatch.datasets.base import Benchmark
+from geomatch.datasets.base import Benchmark, unpacking
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairErrors, PairImage
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.registry import DATASETS
@@ -30,19 +30,21 @@ def possible_roots(benchmark: Benchmark) -> list[Path]:
 
 
 def find_root(benchmark: Benchmark, root: Path | None = None) -> Path:
-    """A benchmark's folder: ``root`` if given, else the first of `possible_roots` that exists. Raises InputError."""
-    if root is not None:
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder; --root must be the folder of {benchmark.name}")
-        return root
-    places = possible_roots(benchmark)
+    """A benchmark's folder: ``root`` if given, else the first of `possible_roots` that exists.
+
+    Raises InputError if there is none, with the command that unpacks it if its archive lies there.
+    """
+    places = possible_roots(benchmark) if root is None else [root]
     found = next((place for place in places if place.is_dir()), None)
-    if found is None:
-        looked = " or ".join(dict.fromkeys(str(place.parent / benchmark.name) for place in places))
-        raise InputError(
-            f"{benchmark.name} is not at {looked}; {benchmark.instruction}, or name its folder with --root"
-        )
-    return found
+    if found is not None:
+        return found
+    archives = (file for place in places for file in (place, place.with_name(f"{place.name}.zip")) if file.is_file())
+    if how := next(filter(None, map(unpacking, archives)), None):
+        raise InputError(f"{benchmark.name}: {how}, and name the folder with --root")
+    if root is not None:
+        raise InputError(f"{root}: no such folder; --root must be the folder of {benchmark.name}")
+    looked = " or ".join(dict.fromkeys(str(place.parent / benchmark.name) for place in places))
+    raise InputError(f"{benchmark.name} is not at {looked}; {benchmark.instruction}, or name its folder with --root")
 
 
 def choose_split(benchmark: Benchmark, root: Path, split: str | None = None) -> str:
@@ -92,7 +94,7 @@ def load_dataset(
             GeomatchWarning,
             stacklevel=2,
         )
-    published, found = benchmark.counts.get(chosen), len(pairs) + len(errors.reasons)
+    published, found = benchmark.published(folder, chosen), len(pairs) + len(errors.reasons)
     if published is not None and found != published:
         warnings.warn(
             f"{folder} has {found:,} of the {published:,} pairs of {benchmark.name} {chosen}: the scores are not "

@@ -246,7 +246,7 @@ def pair_key(pair: AnnotatedPair, options: PredictionOptions, name: str = "") ->
         pair.target.fingerprint(),
         pair.source_points.tolist(),
         pair.target_points.tolist(),
-        pair.source_box,
+        pair.source_keypoints is not None and pair.source_keypoints.tolist(),
         files,
         options,
         *([name] if name else []),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.datasets.benchmarks.pf_willow import CLASSES
+from geomatch.datasets.pascal_ilsvrc import VOC_CLASSES
 
 
 def write_willow(root: Path) -> Path:
@@ -26,6 +27,32 @@ def write_willow(root: Path) -> Path:
             Image.new("RGB", (40, 30)).save(root / category / f"{name}.png")
             points = np.stack((np.arange(1.0, 11) + number, np.arange(11.0, 21)))
             scipy.io.savemat(root / category / f"{name}.mat", {"pts_coord": points})
+    return root
+
+
+def write_pf_pascal(root: Path, pairs: Mapping[str, int], images: int = 6) -> Path:
+    """PF-PASCAL as its zip unpacks, without lists of pairs: ``pairs`` of each named class, images of 40x30 pixels.
+
+    Pair n of a class is that of its images n and n + 1, counted round. Image i has the keypoints (5, 6), (absent),
+    (11 + i, 12) and (3, 4), which the last image lacks, in the official count from 1.
+    """
+    catalogue = np.empty((1, len(VOC_CLASSES)), object)
+    for place, category in enumerate(VOC_CLASSES):
+        catalogue[0, place] = np.empty((pairs.get(category, 0), 2), object)
+        for number in range(pairs.get(category, 0)):
+            catalogue[0, place][number] = [f"{category}_{(number + step) % images}" for step in (0, 1)]
+    (root / "JPEGImages").mkdir(parents=True)
+    for category in pairs:
+        (root / "Annotations" / category).mkdir(parents=True)
+        for number in range(images):
+            name = f"{category}_{number}"
+            Image.new("RGB", (40, 30)).save(root / "JPEGImages" / f"{name}.jpg")
+            points = np.array([(5, 6), (np.nan, np.nan), (11 + number, 12), (3, 4)], float)
+            if number == images - 1:
+                points[3] = np.nan
+            content = {"kps": points, "bbox": np.array([[1.0, 2, 21, 26]])}
+            scipy.io.savemat(root / "Annotations" / category / f"{name}.mat", content)
+    scipy.io.savemat(root / "parsePascalVOC.mat", {"PascalVOC": {"pair": catalogue, "class": "VOC"}})
     return root
 
 

@@ -1,3 +1,6 @@
+import re
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,31 @@ def test_find_root_searches_data_folders(tmp_path: Path, monkeypatch: pytest.Mon
     write_spair(tmp_path / "elsewhere" / "animal-parts")
     monkeypatch.setenv("GEOMATCH_DATA", str(tmp_path / "elsewhere"))
     assert len(load_dataset("animal-parts", split="val").pairs) == 2
+
+
+def test_find_root_says_how_to_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive given as the folder, beside the folder that is not there, or inside it; whole or half downloaded."""
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "data" / "PF-dataset.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("PF-dataset/readme", "many bytes" * 100)
+    command = re.escape(f"{archive} is still packed: run `unzip {archive} -d {archive.parent}`")
+    for root in (archive, archive.with_suffix("")):
+        with pytest.raises(InputError, match=f"^pf-willow: {command}, and name the folder with --root$"):
+            load_dataset("pf-willow", root)
+    with pytest.raises(InputError, match=r"^pf-willow: data/PF-dataset\.zip is still packed: run `unzip "):
+        load_dataset("pf-willow")
+    with pytest.raises(InputError, match=f"^pf-willow needs .*/car\\(G\\), .*; {command}$"):
+        load_dataset("pf-willow", archive.parent)
+    archive.write_bytes(archive.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"PF-dataset\.zip is damaged, or half of a download: download it again"):
+        load_dataset("pf-willow", archive)
+    packed = tmp_path / "SPair-71k.tar.gz"
+    with tarfile.open(packed, "w:gz") as shards:
+        shards.add(tmp_path / "data", "SPair-71k")
+    with pytest.raises(InputError, match=r"^spair-71k: .*SPair-71k\.tar\.gz is still packed: run `tar -xf .* -C "):
+        load_dataset("spair-71k", packed)
 
 
 def test_choose_split_takes_only_split_with_warning(spair: Path) -> None:

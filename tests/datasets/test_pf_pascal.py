@@ -8,6 +8,7 @@ from PIL import Image
 from geomatch.datasets.benchmarks.pf_pascal import PF_PASCAL, VOC_CLASSES
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from geomatch.errors import GeomatchWarning, InputError
+from tests.datasets.layouts import write_pf_pascal
 
 WITH_POINTS = "source_image,target_image,class,XA,YA,XB,YB"
 WITH_FLIP = "source_image,target_image,class,flip"
@@ -61,6 +62,99 @@ def test_list_without_points_uses_common_annotations(pascal: Path) -> None:
     (pair,) = load(pascal, "trn")
     assert pair.source_points.tolist() == [[4, 5], [10, 11]]
     assert pair.target_points.tolist() == [[6, 7], [12, 13]]
+
+
+def test_keypoints_without_partner_are_kept_apart(pascal: Path) -> None:
+    write_list(pascal / "test_pairs.csv", WITH_POINTS, f"{PAIR},8,5,6,7,8")
+    write_list(pascal / "val_pairs.csv", WITH_FLIP, f"{PAIR},8,1")
+    (pair,), (flipped,) = load(pascal), load(pascal, "val")
+    assert (len(pair.source_points), len(pair.target_points)) == (1, 1)
+    assert pair.in_source.tolist() == [[4, 5], [10, 11], [2, 3]]
+    assert pair.in_target.tolist() == [[6, 7], [8, 9], [12, 13]]
+    assert flipped.in_source.tolist() == [[35, 5], [29, 11], [37, 3]]
+
+
+def test_list_of_three_columns_uses_annotations(pascal: Path) -> None:
+    """As HPF's val_pairs.csv and test_pairs.csv: neither points nor flip."""
+    write_list(pascal / "test_pairs.csv", "source_image,target_image,class", "a.jpg,b.jpg,8")
+    (pair,) = load(pascal)
+    assert not pair.source.mirrored
+    assert pair.source_points.tolist() == [[4, 5], [10, 11]]
+    assert pair.target_points.tolist() == [[6, 7], [12, 13]]
+
+
+def test_annotations_of_unequal_length_share_their_first_rows(pascal: Path) -> None:
+    write_annotation(pascal, "b", [(7, 8), (9, 10)], [[4, 1, 40, 20]])
+    write_list(pascal / "test_pairs.csv", "source_image,target_image,class", f"{PAIR},8")
+    (pair,) = load(pascal)
+    assert (pair.source_points.tolist(), pair.target_points.tolist()) == ([[4, 5]], [[6, 7]])
+
+
+@pytest.mark.parametrize("place", [FOLDER, "."])
+def test_zip_alone_gives_scnets_split(tmp_path: Path, place: str) -> None:
+    """First ceil(7 n / 13) of a class train, half of the rest, rounded up, validation: makeGT_combine_PASCAL.m."""
+    write_pf_pascal(tmp_path / FOLDER, {"cat": 14, "aeroplane": 3})
+    root = tmp_path / place
+    assert PF_PASCAL.splits(root) == ["trn", "val", "test"]
+    with pytest.warns(GeomatchWarning) as warned:
+        train, validation, test = (load(root, split) for split in ("trn", "val", "test"))
+    overlap, *sources = (str(each.message) for each in warned)
+    assert overlap.startswith("parsePascalVOC.mat: 7 of its 9 images are also in the validation or test")
+    assert [each.split(" pairs")[0] for each in sources] == [
+        f"no list of the {name}" for name in ("trn", "val", "test")
+    ]
+    assert all("SCNet's split, each once" in each for each in sources)
+    assert [PF_PASCAL.published(root, split) for split in ("trn", "test")] == [None, None]
+    numbers = [[(pair.category, pair.origin.split()[-1]) for pair in split] for split in (train, validation, test)]
+    assert numbers[0] == [*(("aeroplane", each) for each in "12"), *(("cat", each) for each in "12345678")]
+    assert numbers[1] == [("aeroplane", "3"), *(("cat", each) for each in ("9", "10", "11"))]
+    assert numbers[2] == [("cat", each) for each in ("12", "13", "14")]
+    first, second, third = test
+    assert (first.source.name, first.target.name) == ("JPEGImages/cat_5.jpg", "JPEGImages/cat_0.jpg")
+    assert first.origin == "parsePascalVOC.mat, cat 12"
+    assert first.source_points.tolist() == [[4, 5], [15, 11]]
+    assert second.source_points.tolist() == [[4, 5], [10, 11], [2, 3]]
+    assert third.source_box == (0, 1, 20, 25)
+
+
+def test_lists_go_before_pairs_of_the_zip(tmp_path: Path) -> None:
+    write_pf_pascal(tmp_path / FOLDER, {"cat": 14})
+    write_list(tmp_path / "image_pairs" / "test_pairs.csv", WITH_POINTS, "cat_1.jpg,cat_3.jpg,8,5,6,5,6")
+    assert [pair.origin for pair in load(tmp_path)] == ["test_pairs.csv, line 2"]
+    assert PF_PASCAL.published(tmp_path, "test") == 299
+    with pytest.warns(GeomatchWarning, match="no list of the val pairs"):
+        assert len(load(tmp_path, "val")) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"PascalVOC": {"image": 1.0}}, "must be a struct with the field 'pair'"),
+        ({"PascalVOC": 3.0}, "must be a struct with the field 'pair'"),
+        ({"PascalVOC": {"pair": np.zeros((1, 20))}}, "must have a cell for each of the 20 classes"),
+        ({"PascalVOC": {"pair": np.full((1, 3), "a", object)}}, "must have a cell for each of the 20 classes"),
+        ({"PascalVOC": {"pair": np.full((1, 20), "ab", object)}}, "the pairs of aeroplane must be n x 2 names"),
+        ({"other": 3.0}, "has no variable 'PascalVOC'"),
+    ],
+)
+def test_damaged_catalogue_is_named(tmp_path: Path, content: dict[str, object], reason: str) -> None:
+    root = write_pf_pascal(tmp_path / FOLDER, {"cat": 14})
+    scipy.io.savemat(root / "parsePascalVOC.mat", content)
+    with pytest.raises(InputError, match=rf"parsePascalVOC\.mat: .*{reason}"):
+        load(root)
+
+
+def test_half_of_a_download_is_named(tmp_path: Path) -> None:
+    root = write_pf_pascal(tmp_path / FOLDER, {"cat": 14})
+    (root / "parsePascalVOC.mat").write_bytes((root / "parsePascalVOC.mat").read_bytes()[:300])
+    with pytest.raises(InputError, match=r"parsePascalVOC\.mat: not a readable Matlab file"):
+        load(root)
+    (root / "parsePascalVOC.mat").unlink()
+    (root / "Annotations").rename(root / "elsewhere")
+    with pytest.raises(
+        InputError, match=r"needs .*/Annotations, .*/parsePascalVOC\.mat; download PF-dataset-PASCAL\.zip"
+    ):
+        load(root)
 
 
 def test_flipped_pair_is_mirrored(pascal: Path) -> None:
@@ -121,6 +215,7 @@ def test_training_images_in_other_splits_are_warned_of(pascal: Path) -> None:
         (WITH_POINTS, "a.jpg,..,8,2,3,4,5", r"must be a path below"),
         (WITH_POINTS, "a.jpg,../../../c.jpg,8,2,3,4,5", rf"{FOLDER}/JPEGImages/c\.jpg is missing"),
         (WITH_FLIP, f"{PAIR},8,2", "flip is '2' and must be 0 or 1"),
+        ("source_image,target_image,class", f"{PAIR},x", "class is 'x' and must be 1 to 20"),
         (WITH_FLIP, f"{PAIR},8", "has nothing in the column 'flip'"),
         (WITH_FLIP, f"{PAIR},9,0", r"has no points, and .*Annotations/chair has no \.mat of JPEGImages/a\.jpg"),
     ],
@@ -158,7 +253,8 @@ def test_unknown_and_missing_splits_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pf-pascal has no split 'train'; choose from trn, val, test"):
         load(tmp_path, "train")
     with pytest.raises(
-        InputError, match=r"needs .*/JPEGImages, .*/image_pairs/test_pairs\.csv; download PF-dataset.*https"
+        InputError,
+        match=r"needs .*/JPEGImages, .*/parsePascalVOC\.mat; download .*image_pairs/test_pairs\.csv.*https",
     ):
         load(tmp_path)
 

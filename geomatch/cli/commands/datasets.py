@@ -63,7 +63,7 @@ def check(
     for each in splits:
         with stderr_console(quiet=quiet).status(f"reading {name} {each}"):
             found = check_dataset(benchmark, folder, each)
-        published = benchmark.counts.get(each)
+        published = benchmark.published(folder, each)
         counts = (found.pairs, published, found.keypoints, found.images, len(found.faults))
         rows.append((each, *("" if count is None else f"{count:,}" for count in counts)))
         faults += found.faults
