@@ -39,6 +39,13 @@ class Discriminability(StrEnum):
     bounded = "bounded"
 
 
+class Responding(StrEnum):
+    """Features whose channels `geomatch show responses` draws: filters of AnchorNet, or channels of phi."""
+
+    anchornet = "anchornet"
+    introspection = "introspection"
+
+
 class Recipe(StrEnum):
     """Named settings of a training."""
 

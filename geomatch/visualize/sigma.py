@@ -25,11 +25,14 @@ _SCALE_PERCENTILES = (1, 99)
 """Percentiles of all sigmas of a sheet at which its scale begins and ends."""
 
 
-def sigma_tile(name: str, image: Tensor, features: FeatureMap) -> Tile:
-    """A tile of an image (3, H, W) uint8 and its features. Raises ValueError for features without sigma."""
+def sigma_tile(name: str, image: Tensor, features: FeatureMap, within: tuple[int, int] = PICTURE) -> Tile:
+    """A tile of an image (3, H, W) uint8, scaled to fit into ``within`` (width, height), with its features' sigma.
+
+    Raises ValueError for features without sigma.
+    """
     if features.inverse_confidence is None:
         raise ValueError("these features have no sigma")
-    return Tile.read(name, image, features.inverse_confidence[None], features.grid, PICTURE)
+    return Tile.read(name, image, features.inverse_confidence[None], features.grid, within)
 
 
 def draw_sigma_sheet(tiles: Sequence[Tile]) -> Image.Image:

@@ -14,6 +14,8 @@ from geomatch.features.load import load_features
 from geomatch.io.images import load_image
 from geomatch.options import PRESETS, Precision, Preset
 from geomatch.pipeline import Pipeline
+from geomatch.visualize.responses import GAP, PICTURE
+from geomatch.visualize.sheet import MARGIN
 from tests.cli.command import geomatch
 
 
@@ -127,15 +129,52 @@ def test_show_responses_refuses_unknown_class(teapots: Path, anchor_weights: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_show_responses_of_introspection_beside_sigma(teapots: Path, tmp_path: Path) -> None:
+    """The channels drawn, and their numbers, against a loop over the cells of phi."""
+    paths = [teapots / "a.png", teapots / "b.png"]
+    arguments = ("--features", "introspection", "--channels", "3", "--preset", "fast")
+    done = geomatch("show", "responses", *paths, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["responses.png"]
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    pipeline = Pipeline(features="introspection", preset="fast")
+    found = [pipeline.extract(load_image(path)) for path in paths]
+    scores = np.zeros(len(found[0].descriptors))
+    for each in found:
+        phi = np.maximum(each.descriptors.double().numpy(), 0).reshape(len(scores), -1)
+        sigma = each.inverse_confidence.numpy().ravel()  # type: ignore[union-attr]
+        sure = sorted(range(len(sigma)), key=lambda cell: (sigma[cell], cell))[: round(len(sigma) / 4)]
+        scores += phi[:, sure].mean(axis=1) - phi.mean(axis=1)
+    drawn = np.argsort(-scores, kind="stable")[:3].tolist()
+    for record, path, each in zip(records, paths, found, strict=True):
+        assert (record["image"], record["output"]) == (str(path), "responses.png")
+        assert [one["channel"] for one in record["channels"]] == drawn
+        for one in record["channels"]:
+            phi = each.descriptors[one["channel"]]
+            assert one["response"] == pytest.approx(float(phi.max()), abs=1e-4)
+            assert one["at"] == pytest.approx(each.grid.centres()[phi.argmax()].tolist(), abs=0.06)
+    width = Image.open(tmp_path / "responses.png").width
+    assert width == 2 * MARGIN + 5 * PICTURE[0] + 4 * GAP  # the photograph, sigma and three channels
+
+
+def test_show_responses_of_introspection_has_no_class(teapots: Path, tmp_path: Path) -> None:
+    arguments = (teapots / "a.png", "--features", "introspection", "--class", "cat")
+    done = geomatch("show", "responses", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--class chooses filters of AnchorNet" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_show_responses_prints_means_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     def record(response: float, sparsity: float, diversity: float | None) -> dict[str, object]:
         return {"diversity": diversity, "filters": [{"filter": 7, "response": response, "sparsity": sparsity}]}
 
-    _print_means("cat", [7], [record(1, 0.25, 0.5), record(3, 0.75, 0.25)])
+    _print_means("cat", "filter", [7], [record(1, 0.25, 0.5), record(3, 0.75, 0.25)])
     said = capsys.readouterr().out
-    assert [cell.strip() for cell in said.splitlines()[4].split("│")[1:-1]] == ["7", "2.00", "0.50"]
+    means = next(line for line in said.splitlines() if line.startswith("│"))
+    assert [cell.strip() for cell in means.split("│")[1:-1]] == ["7", "2.00", "0.50"]
     assert "diversity of all its filters 0.38" in said
-    _print_means("cat", [7], [record(1, 0.25, None)])
+    _print_means("cat", "filter", [7], [record(1, 0.25, None)])
     assert "diversity" not in capsys.readouterr().out
 
 

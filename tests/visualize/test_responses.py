@@ -10,12 +10,14 @@ from geomatch.visualize.responses import (
     GAP,
     HEADING,
     PICTURE,
+    channels_of_sure_cells,
     draw_peaks,
     draw_response_sheet,
     overlay_response,
     response_scales,
 )
 from geomatch.visualize.sheet import MARGIN, Tile
+from tests.conftest import random_features
 
 RED = (255, 0, 0, 255)
 
@@ -85,6 +87,34 @@ def test_response_sheet_rows_are_photographs(channels: int, photographs: int) ->
                 np.testing.assert_allclose(corner, 0.9 * np.array(colours[channel][:3]), atol=0.1 * 255)
             else:
                 assert np.ptp(corner) == 0
+
+
+def test_response_sheet_draws_sigma_beside_the_photograph() -> None:
+    """Sigma is pale in the row where it is small and dark in the other; channels follow in the next column."""
+    responses = np.zeros((2, 1, 40, 60))
+    responses[0, 0, :20] = 1
+    rows = [row(each) for each in responses]
+    sigmas = [row(np.full((1, 40, 60), sigma)) for sigma in (0.1, 0.3)]
+    sheet = np.asarray(draw_response_sheet("phi", ["channel 5"], rows, sigmas)).astype(int)
+    assert sheet.shape[1] == 2 * MARGIN + 3 * 60 + 2 * GAP
+    tops = [HEADING + number * (40 + CAPTION) for number in range(2)]
+    pale, dark = (sheet[top + 10, MARGIN + 60 + GAP + 30].sum() for top in tops)
+    assert pale > dark + 200
+    coloured, plain = (np.ptp(sheet[top + 10, MARGIN + 2 * (60 + GAP) + 30]) for top in tops)
+    assert coloured > 100
+    assert plain == 0
+
+
+def test_channels_of_sure_cells_ignores_strong_unsure_ones() -> None:
+    """Channel 1 is the strongest, where sigma is large; channel 2 responds where it is small, channel 0 everywhere."""
+    features = random_features(4, 4, channels=3, sigma=1.0)
+    features.inverse_confidence[0] = 0.1  # type: ignore[index]
+    features.descriptors[:] = torch.tensor([0.5, -1.0, 0.0])[:, None, None]
+    features.descriptors[1, 1:], features.descriptors[2, 0] = 0.9, 0.3
+    assert channels_of_sure_cells([features], 2) == [2, 0]
+    assert channels_of_sure_cells([features, features], 9) == [2, 0, 1]
+    with pytest.raises(ValueError, match="no sigma"):
+        channels_of_sure_cells([random_features(4, 4)], 1)
 
 
 def test_response_sheet_centres_narrow_photographs() -> None:

@@ -1,4 +1,4 @@
-"""`geomatch show`: pictures of features: their confidence, and the responses of AnchorNet's filters."""
+"""`geomatch show`: pictures of features: their confidence, and the responses of their channels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DeviceChoice, NullNames, Overwrite, PresetChoice, Quiet, WeightsFile
 from geomatch.cli.output import print_record, print_table
 from geomatch.errors import InputError
-from geomatch.options import Device, Preset
+from geomatch.options import Device, Preset, Responding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.status import Status
     from torch import Tensor
 
-    from geomatch.features.anchornet import AnchorFeatures
     from geomatch.geometry.grid import Grid
+    from geomatch.pipeline import Pipeline
+    from geomatch.visualize.sheet import Tile
 
 Images = Annotated[
     list[Path],
@@ -78,11 +79,14 @@ def confidence(
 @app.command()
 def responses(
     images: Images,
+    features: Annotated[
+        Responding, typer.Option(help="Whose channels: AnchorNet's filters, or channels of introspection's phi.")
+    ] = Responding.anchornet,
     only: Annotated[
         str | None,
         typer.Option("--class", metavar="CLASS", help="Class of the filters; by default the one with the best score."),
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, help="Number of filters to draw, strongest first.")] = 8,
+    channels: Annotated[int, typer.Option(min=1, help="Number of channels to draw, strongest first.")] = 8,
     output: PictureFile = Path("responses.png"),
     preset: PresetChoice = Preset.default,
     weights: WeightsFile = None,
@@ -91,76 +95,115 @@ def responses(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw where AnchorNet's filters for a class respond: rows are photographs, columns are filters.
+    """Draw where channels of features respond: rows are photographs, columns are channels.
 
-    The score of a class on an image is how far the strongest responses of its filters exceed their thresholds, on
-    average. Without --class the class with the largest sum of scores is drawn. Of its filters those are drawn whose
-    strongest response, averaged over photographs, is largest.
+    With AnchorNet, channels are the filters of a class. The score of a class on an image is how far the strongest
+    responses of its filters exceed their thresholds, on average. Without --class the class with the largest sum of
+    scores is drawn. Of its filters those are drawn whose strongest response, averaged over photographs, is largest.
 
-    Prints one line of JSON per image: class and score, diversity of all filters of the class (mean cosine of two
-    maps; less is more diverse), and for each filter that is drawn its strongest response, the position of that in
-    pixels, and its sparsity (share of the squared response in the best 5 % of cells). On a terminal, a table of means.
+    With introspection, those channels of phi are drawn that respond most where sigma is small, beside sigma. Give
+    several photographs of one class.
+
+    Prints one line of JSON per image: class and score, diversity of all filters of the class or of all channels (mean
+    cosine of two maps; less is more diverse), and for each channel that is drawn its strongest response, the position
+    of that in pixels, and its sparsity (share of the squared response in the best 5 % of cells). On a terminal, a table
+    of means.
     """
-    import torch
-
-    from geomatch.evaluation.metrics.anchors import strongest_channels
-    from geomatch.features.anchornet import AnchorFeatures
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
     from geomatch.pipeline import Pipeline, explain_out_of_memory
-    from geomatch.visualize.responses import PICTURE, draw_response_sheet
-    from geomatch.visualize.sheet import Tile
+    from geomatch.visualize.responses import draw_response_sheet
 
     images = expand_names(images, null=null)
     _check_output(output, images, overwrite=overwrite)
+    if only and features is not Responding.anchornet:
+        raise InputError("--class chooses filters of AnchorNet: leave it out, or give --features anchornet")
     with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
-        extractor = Pipeline(features="anchornet", preset=preset, weights=weights, device=device).extractor
-        assert isinstance(extractor, AnchorFeatures), "those are the features asked for"
-        config = extractor.network.config
-        if only:
-            config.bank(only)  # raises InputError for an unknown class
-        photographs = [_respond(extractor, path, pixels) for path, pixels in _load_images(images, status)]
-        name = only or config.classes[int(torch.stack([each.scores for each in photographs]).sum(dim=0).argmax())]
-        bank = config.bank(name)
-        drawn = strongest_channels(torch.stack([each.maps[bank].amax(dim=(1, 2)) for each in photographs]), channels)
+        pipeline = Pipeline(features=features.value, preset=preset, weights=weights, device=device)
+        loaded = _load_images(images, status)
+        found = _filters(pipeline, loaded, only) if features is Responding.anchornet else _phi(pipeline, loaded)
+        drawn = found.strongest(channels)
         status.update("drawing")
-        rows = [
-            Tile.read(each.path.name, each.pixels, each.maps[bank][drawn], each.grid, PICTURE) for each in photographs
-        ]
-        write_atomically(output, png_bytes(draw_response_sheet(name, [f"filter {each}" for each in drawn], rows)))
+        names = [f"{found.kind} {each}" for each in drawn]
+        sheet = draw_response_sheet(found.title, names, found.tiles(drawn), found.sigmas)
+        write_atomically(output, png_bytes(sheet))
     records = [
-        {
-            "image": str(each.path),
-            "class": name,
-            "score": round(float(each.scores[config.classes.index(name)]), 4),
-            **_measures(each.maps[bank], drawn, each.grid),
-            "output": str(output),
-        }
-        for each in photographs
+        {"image": str(each.path), **each.about, **_measures(each, drawn, found.kind), "output": str(output)}
+        for each in found.photographs
     ]
     if sys.stdout.isatty():
-        _print_means(name, drawn, records)
-    _print_records(records, f"{output}: {len(drawn)} filters of {name} on {_count(images)}")
+        _print_means(found.title, found.kind, drawn, records)
+    _print_records(records, f"{output}: {len(drawn)} {found.kind}s of {found.title} on {_count(images)}")
 
 
 @dataclass(frozen=True)
 class _Photograph:
-    """An image (3, H, W) uint8, the responses (filters, h, w) of all filters on a grid, and the score of each class."""
+    """An image (3, H, W) uint8, the responses (C, h, w) of channels on a grid, and what the record says besides."""
 
     path: Path
     pixels: Tensor
     maps: Tensor
     grid: Grid
-    scores: Tensor
+    about: dict[str, Any]
 
 
-def _respond(extractor: AnchorFeatures, path: Path, pixels: Tensor) -> _Photograph:
-    from geomatch.evaluation.metrics.anchors import class_scores
+@dataclass(frozen=True)
+class _Responses:
+    """The responses of all channels to all photographs, how to rank them, and sigma where there is one."""
 
-    found, network = extractor.respond(pixels), extractor.network
-    maps = found.maps.cpu()
-    scores = class_scores(maps, network.response_thresholds(), len(network.config.classes))
-    return _Photograph(path, pixels, maps, found.grid, scores)
+    title: str
+    kind: str
+    photographs: list[_Photograph]
+    strongest: Callable[[int], list[int]]
+    sigmas: Sequence[Tile] = ()
+
+    def tiles(self, drawn: list[int]) -> list[Tile]:
+        from geomatch.visualize.responses import PICTURE
+        from geomatch.visualize.sheet import Tile
+
+        return [
+            Tile.read(each.path.name, each.pixels, each.maps[drawn], each.grid, PICTURE) for each in self.photographs
+        ]
+
+
+def _filters(pipeline: Pipeline, images: Iterable[tuple[Path, Tensor]], only: str | None) -> _Responses:
+    """AnchorNet's filters of a class, by default the one with the largest sum of scores."""
+    import torch
+
+    from geomatch.evaluation.metrics.anchors import class_scores, strongest_channels
+    from geomatch.features.anchornet import AnchorFeatures
+
+    extractor = pipeline.extractor
+    assert isinstance(extractor, AnchorFeatures), "those are the features asked for"
+    config, thresholds = extractor.network.config, extractor.network.response_thresholds()
+    if only:
+        config.bank(only)  # raises InputError for an unknown class
+    found = [(path, pixels, extractor.respond(pixels)) for path, pixels in images]
+    scores = torch.stack([class_scores(each.maps.cpu(), thresholds, len(config.classes)) for _, _, each in found])
+    index = config.classes.index(only) if only else int(scores.sum(dim=0).argmax())
+    name = config.classes[index]
+    bank = config.bank(name)
+    photographs = [
+        _Photograph(path, pixels, each.maps[bank].cpu(), each.grid, {"class": name, "score": round(float(score), 4)})
+        for (path, pixels, each), score in zip(found, scores[:, index], strict=True)
+    ]
+    maxima = torch.stack([each.maps.amax(dim=(1, 2)) for each in photographs])
+    return _Responses(name, "filter", photographs, lambda count: strongest_channels(maxima, count))
+
+
+def _phi(pipeline: Pipeline, images: Iterable[tuple[Path, Tensor]]) -> _Responses:
+    """Channels of introspection's phi, where they are positive, and its sigma."""
+    from geomatch.visualize.responses import PICTURE, channels_of_sure_cells
+    from geomatch.visualize.sigma import sigma_tile
+
+    found = [(path, pixels, pipeline.extract(pixels)) for path, pixels in images]
+    photographs = [
+        _Photograph(path, pixels, features.descriptors.relu().cpu(), features.grid, {})
+        for path, pixels, features in found
+    ]
+    sigmas = [sigma_tile(path.name, pixels, features, PICTURE) for path, pixels, features in found]
+    everything = [features for _, _, features in found]
+    return _Responses("phi", "channel", photographs, lambda count: channels_of_sure_cells(everything, count), sigmas)
 
 
 def _load_images(images: Sequence[Path], status: Status) -> Iterator[tuple[Path, Tensor]]:
@@ -185,17 +228,18 @@ def _count(images: Sequence[Path]) -> str:
     return f"{len(images)} photograph{'s' if len(images) > 1 else ''}"
 
 
-def _measures(maps: Tensor, drawn: list[int], grid: Grid) -> dict[str, Any]:
-    """The measures of a bank (K, h, w) on one image, and of its filters that are drawn, for the record."""
+def _measures(photograph: _Photograph, drawn: list[int], kind: str) -> dict[str, Any]:
+    """The measures of all channels on one image, and of those that are drawn, for the record."""
     from geomatch.evaluation.metrics.anchors import diversity, peaks, sparsity
 
-    peak = grid.centres()[peaks(maps)].tolist()
+    maps = photograph.maps
+    peak = photograph.grid.centres()[peaks(maps)].tolist()
     strongest, shares = maps.amax(dim=(1, 2)).tolist(), sparsity(maps).tolist()
     return {
         "diversity": round(float(diversity(maps)), 4) if len(maps) > 1 else None,
-        "filters": [
+        f"{kind}s": [
             {
-                "filter": each,
+                kind: each,
                 "response": round(strongest[each], 4),
                 "at": [round(axis, 1) for axis in peak[each]],
                 "sparsity": round(shares[each], 4),
@@ -211,14 +255,14 @@ def _print_records(records: Sequence[dict[str, Any]], summary: str) -> None:
         print_record(record, summary)
 
 
-def _print_means(name: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
+def _print_means(name: str, kind: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
     from statistics import mean
 
     rows = []
     for index, number in enumerate(drawn):
-        means = (mean(record["filters"][index][what] for record in records) for what in ("response", "sparsity"))
+        means = (mean(record[f"{kind}s"][index][what] for record in records) for what in ("response", "sparsity"))
         rows.append((str(number), *(f"{each:.2f}" for each in means)))
-    print_table(f"{name}, mean over photographs", ["filter", "strongest response", "sparsity"], rows)
+    print_table(f"{name}, mean over photographs", [kind, "strongest response", "sparsity"], rows)
     diversities = [record["diversity"] for record in records if record["diversity"] is not None]
     if diversities:
-        typer.echo(f"diversity of all its filters {mean(diversities):.2f}")
+        typer.echo(f"diversity of all its {kind}s {mean(diversities):.2f}")
