@@ -15,6 +15,7 @@ from geomatch.cli.commands.doctor import doctor
 from geomatch.cli.commands.evaluate import evaluate
 from geomatch.cli.commands.extract import extract
 from geomatch.cli.commands.match import match
+from geomatch.cli.commands.reproduce import reproduce
 from geomatch.cli.commands.transfer import transfer
 from geomatch.cli.commands.view import view
 from geomatch.cli.console import run_command
@@ -34,6 +35,7 @@ app.command()(at)
 app.command()(extract)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate)
+app.command()(reproduce)
 app.command()(crops)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(show.app, name="show")

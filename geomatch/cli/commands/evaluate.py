@@ -101,10 +101,10 @@ def evaluate(
     from geomatch.cli import scores
     from geomatch.evaluation.protocols import find_protocols
 
-    pairs = _load(dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=quiet)
+    pairs = load_pairs(dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
     pipelines = _pipelines(pipeline, features, matcher, weights or (), parameters or ())
-    outcomes = _run(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
+    outcomes = run_groups(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
     if csv:
         _write_csv(csv, outcomes)
     if report:
@@ -134,7 +134,7 @@ def _check_outputs(csv: Path | None, report: Path | None, *, overwrite: bool) ->
         check_new_folder(report, overwrite=overwrite)
 
 
-def _load(
+def load_pairs(
     name: str,
     root: Path | None,
     split: str | None,
@@ -144,6 +144,7 @@ def _load(
     strict: bool,
     quiet: bool,
 ) -> PairDataset:
+    """Read a split of a benchmark; notes on stderr say what was left out. Raises InputError."""
     from geomatch.datasets.load import load_dataset, without_unreadable
 
     with stderr_console(quiet=quiet).status(f"reading {name}"):
@@ -181,7 +182,7 @@ def _pipelines(
     return groups
 
 
-def _run(
+def run_groups(
     pairs: PairDataset,
     pipelines: Sequence[Sequence[Pipeline]],
     protocols: Sequence[Protocol],
@@ -189,6 +190,7 @@ def _run(
     fresh: bool,
     quiet: bool,
 ) -> list[Outcome]:
+    """Score groups of pipelines, each of the same features, with a bar on stderr. Raises GeomatchError."""
     from geomatch.evaluation.runner import run
     from geomatch.io.predictions import cache_folder
 

@@ -1,0 +1,219 @@
+"""`geomatch reproduce`: the tables of a paper."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geomatch.cli.commands.evaluate import load_pairs, run_groups
+from geomatch.cli.console import notify
+from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.scopes import ScopedParameters, ScopedWeights, Scopes
+from geomatch.errors import InputError, did_you_mean, unknown_name
+from geomatch.options import Refine
+
+if TYPE_CHECKING:
+    from geomatch.datasets.pairs import PairDataset
+    from geomatch.evaluation.suites.suite import Method, Suite
+    from geomatch.evaluation.suites.table import FinishedTable
+    from geomatch.pipeline import Pipeline
+
+
+@pipeline_options("preset", "device", "precision", "max_memory")
+def reproduce(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="anchornet or introspection.", show_default=False)],
+    root: Annotated[
+        Path,
+        typer.Option("--root", metavar="DIR", help="Folder that holds the folders of benchmarks.", show_default=False),
+    ],
+    features: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only rows of these features; repeatable.")
+    ] = None,
+    matcher: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only rows of these matchers; repeatable.")
+    ] = None,
+    parameters: ScopedParameters = None,
+    weights: ScopedWeights = None,
+    pipeline: PipelineOptions = DEFAULTS,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Score N pairs of each benchmark spread over all.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and count unusable pairs.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete cached predictions and predict again.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per table.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write tables.md, tables.tex, tables.json and index.html there.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compute the tables of a paper, method by class, beside published numbers.
+
+    Benchmarks that are not in DIR are named, with where to get them. Predictions are cached, so an interrupted run
+    continues where it stopped.
+    """
+    from geomatch.io.atomic import check_new_folder
+
+    suite, methods = _chosen(paper, features or (), matcher or ())
+    if out:
+        check_new_folder(out, overwrite=overwrite)
+    datasets, notes = _datasets(suite, root, limit=limit, skip_bad=skip_bad, quiet=quiet)
+    groups = _pipelines(replace(pipeline, refine=Refine.off), methods, weights or (), parameters or ())
+    tables: list[FinishedTable] = []
+    for pairs in datasets:
+        found, said = _tables(suite, pairs, groups, fresh=fresh, quiet=quiet)
+        tables, notes = [*tables, *found], [*notes, *said]
+    for note in notes:
+        notify(note)
+    if out:
+        _write(out, suite, tables, notes)
+    _print(tables, json=json)
+
+
+def _chosen(paper: str, features: Sequence[str], matchers: Sequence[str]) -> tuple[Suite, list[Method]]:
+    """The suite of a paper, and its methods of these features and matchers. Raises InputError for unknown names."""
+    from geomatch.evaluation.suites.suite import chosen_methods, suites
+
+    known = suites()
+    if paper not in known:
+        raise InputError(unknown_name("paper", paper, list(known)))
+    suite = known[paper]
+    given = (
+        ("features", features, list(dict.fromkeys(method.features for method in suite.methods))),
+        ("matchers", matchers, list(dict.fromkeys(method.matcher for method in suite.methods))),
+    )
+    for kind, names, rows in given:
+        for name in names:
+            if name not in rows:
+                hint = did_you_mean(name, rows)
+                raise InputError(f"the tables of {paper} have no {kind} '{name}'{hint}: choose from {', '.join(rows)}")
+    return suite, chosen_methods(suite, features, matchers)
+
+
+def _datasets(
+    suite: Suite, root: Path, *, limit: int | None, skip_bad: bool, quiet: bool
+) -> tuple[list[PairDataset], list[str]]:
+    """The benchmarks of a suite that are in a folder, and what is to be said of the others.
+
+    Raises InputError if there is none.
+    """
+    from geomatch.datasets.load import find_benchmark
+    from geomatch.evaluation.suites.benchmarks import check_parent, folder_of, how_to_get
+
+    check_parent(root)
+    found, notes = [], []
+    for name in suite.datasets:
+        benchmark = find_benchmark(name)
+        folder = folder_of(benchmark, root)
+        if folder is None:
+            notes.append(how_to_get(benchmark, root))
+            continue
+        try:
+            found.append(load_pairs(name, folder, None, limit=limit, skip_bad=skip_bad, strict=False, quiet=quiet))
+        except InputError as error:
+            notes.append(f"{name}: left out, since it cannot be read: {error}")
+    if not found:
+        raise InputError(f"{root} holds none of the benchmarks: {'; '.join(notes)}")
+    return found, notes
+
+
+def _pipelines(
+    options: PipelineOptions, methods: Sequence[Method], weights: Sequence[str], parameters: Sequence[str]
+) -> list[list[Pipeline]]:
+    """The pipelines of the methods, those of the same features together. Raises GeomatchError."""
+    from geomatch.matching.proposal_flow.proposal_flow import Proposals
+    from geomatch.runtime.optional import import_opencv
+
+    names = list(dict.fromkeys(method.features for method in methods))
+    matchers = list(dict.fromkeys(method.matcher for method in methods))
+    scopes = Scopes(names, matchers, weights, parameters)
+    groups: dict[str, list[Pipeline]] = {}
+    for method in methods:
+        settings = {**method.parameters, **scopes.parameters_of(method.matcher)}
+        if settings.get("proposals") == Proposals.selective_search:
+            import_opencv("selective search")
+        group = groups.setdefault(method.features, [])
+        if group:
+            group.append(group[0].with_matcher(method.matcher, settings))
+        else:
+            chosen = scopes.weights_of(method.features)
+            first = replace(options, features=method.features, matcher=method.matcher, weights=chosen)
+            group.append(first.build(settings))
+    return list(groups.values())
+
+
+def _tables(
+    suite: Suite,
+    pairs: PairDataset,
+    groups: Sequence[Sequence[Pipeline]],
+    *,
+    fresh: bool,
+    quiet: bool,
+) -> tuple[list[FinishedTable], list[str]]:
+    """The tables on a benchmark, and what is to be said of rows and tables that cannot be computed."""
+    from geomatch.datasets.pascal_ilsvrc import voc_class
+    from geomatch.evaluation.protocols import DEFAULT, find_protocols
+    from geomatch.evaluation.suites.table import finish_table
+
+    wanted = [table for table in suite.tables if table.dataset == pairs.name]
+    protocols = find_protocols(pairs.name, [table.protocol or DEFAULT for table in wanted])
+    able, notes = [], []
+    for group in groups:
+        try:
+            for name in sorted({voc_class(pair.category) for pair in pairs.pairs}):
+                group[0].for_class(name)
+            able.append(group)
+        except InputError as error:
+            notes.append(f"{pairs.name}: no row of {group[0].extractor.name}: {error}")
+    if not able:
+        return [], notes
+    outcomes = run_groups(pairs, able, protocols, fresh=fresh, quiet=quiet)
+    evaluations = [outcome.evaluation for outcome in outcomes]
+    finished = [(table, finish_table(table, evaluations)) for table in wanted]
+    notes += [
+        f"{table.title}: no table, since {pairs.name} here lacks {table.score}" for table, done in finished if not done
+    ]
+    return [done for _, done in finished if done], notes
+
+
+def _print(tables: Sequence[FinishedTable], *, json: bool) -> None:
+    from geomatch.cli.output import print_json
+    from geomatch.errors import printable
+    from geomatch.evaluation.results import plain
+    from geomatch.evaluation.suites.formats import to_text
+
+    for table in tables:
+        if json:
+            print_json(plain(table))
+        else:
+            text = to_text(table, shutil.get_terminal_size().columns)
+            typer.echo("\n".join(map(printable, text.split("\n"))))
+
+
+def _write(folder: Path, suite: Suite, tables: Sequence[FinishedTable], notes: Sequence[str]) -> None:
+    from geomatch.evaluation.report.paper_page import paper_page
+    from geomatch.evaluation.results import plain
+    from geomatch.evaluation.suites.formats import to_latex, to_markdown
+    from geomatch.io.atomic import write_folder_atomically
+    from geomatch.io.json_text import json_text
+
+    command = shlex.join(["geomatch", *sys.argv[1:]])
+    files = {
+        "tables.md": to_markdown(tables, suite.about, [*notes, f"Computed by `{command}`."]),
+        "tables.tex": to_latex(tables, [*notes, f"Computed by {command}"]),
+        "tables.json": json_text([plain(table) for table in tables]),
+        "index.html": paper_page(tables, suite.about, notes, command),
+    }
+    write_folder_atomically(folder, {name: text.encode(errors="replace") for name, text in files.items()})

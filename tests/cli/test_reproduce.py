@@ -1,0 +1,108 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import assert_refused, geomatch
+
+
+def reproduce(root: Path, *more: object, paper: str = "introspection") -> subprocess.CompletedProcess[str]:
+    """The rows of SIFT and HOG by nearest neighbours, which need no weights."""
+    rows = ("--features", "sift", "--features", "hog", "--matcher", "nn", "--preset", "fast")
+    return geomatch("reproduce", paper, "--root", root, *rows, *more, cwd=root.parent, env={"COLUMNS": "80"})
+
+
+def test_reproduce_prints_tables_and_says_what_is_absent(willow: Path) -> None:
+    done = reproduce(willow.parent)
+    assert done.returncode == 0, done.stderr
+    assert "PF-WILLOW keypoints: PCK@0.10, protocol pf" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for row in ("sift + nn", "hog + nn", "HOG + LOM [2]"):
+        assert f"\n{row} " in done.stdout
+    assert "pf-pascal: not in" in done.stderr
+    assert "download PF-dataset-PASCAL.zip" in done.stderr
+
+
+def test_reproduce_agrees_with_eval_and_continues(willow: Path) -> None:
+    (table,) = map(json.loads, reproduce(willow.parent, "--json").stdout.splitlines())
+    options = ("--features", "sift", "--features", "hog", "--matcher", "nn", "--preset", "fast", "--refine", "off")
+    done = geomatch(
+        "eval", "--dataset", "pf-willow", "--root", willow, *options, "--protocol", "pf", "--json", cwd=willow.parent
+    )
+    for row, evaluation in zip(table["rows"], map(json.loads, done.stdout.splitlines()), strict=False):
+        (result,) = (each for each in evaluation["results"] if each["alpha"] == 0.1)
+        assert row["method"] == f"{evaluation['features']} + nn"
+        assert row["overall"] == result["pck"]
+        assert row["per_class"] == {
+            name: score["pck"] for name, score in result["per_class"].items() if name in table["classes"]
+        }
+        assert evaluation["reused"] == evaluation["pairs"]
+    assert len(table["classes"]) == 10
+
+
+def test_reproduce_writes_every_format(willow: Path) -> None:
+    out = willow.parent / "tables"
+    done = reproduce(willow.parent, "--limit", 4, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "tables.json", "tables.md", "tables.tex"]
+    for path in out.iterdir():
+        assert "SUBSET of 4 of 20 pairs" in path.read_text() or path.suffix == ".json"
+    (table,) = json.loads((out / "tables.json").read_text())
+    assert (table["pairs"], table["of"]) == (4, 20)
+    assert "geomatch reproduce introspection" in (out / "tables.md").read_text()
+    again = reproduce(willow.parent, "--out", out)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+
+
+def test_reproduce_drops_rows_of_features_without_the_classes(willow: Path, anchor_weights: Path) -> None:
+    """The small AnchorNet knows cats, dogs and teapots, PF-WILLOW cars, ducks, motorbikes and bottles."""
+    rows = ("--features", "anchornet:auto", "--weights", f"anchornet={anchor_weights}")
+    done = reproduce(willow.parent, *rows, "--limit", 2, paper="anchornet")
+    assert done.returncode == 0, done.stderr
+    assert "pf-willow: no row of anchornet:auto: no anchors of" in done.stderr
+    assert "anchornet:auto" not in done.stdout
+    assert "sift + nn" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ancornet", "--root", "."), "unknown paper 'ancornet' (did you mean 'anchornet'?)"),
+        (("anchornet", "--root", "none"), "none: no such folder; --root must be the folder that holds"),
+        (("anchornet", "--root", "."), "holds none of the benchmarks: pascal-parts: not in"),
+        (("anchornet", "--root", "all.zip"), "all.zip is damaged, or half of a download"),
+        (("anchornet", "--root", ".", "--features", "introspection"), "have no features 'introspection'"),
+        (("anchornet", "--root", ".", "--matcher", "hough"), "have no matchers 'hough'"),
+        (("anchornet", "--root", ".", "--out", "all.zip"), "all.zip"),
+    ],
+)
+def test_reproduce_bad_request_one_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "all.zip").write_bytes(b"PK")
+    done = geomatch("reproduce", *arguments, cwd=tmp_path)
+    assert_refused(done, said, folder=tmp_path)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--set", "dsp.levels=2"), "the matcher dsp is not among nn"),
+        (("--set", "nn.levels=2"), "matcher nn has no parameter 'levels'"),
+        (("--weights", "anchornet=x"), "anchornet is not among sift, hog"),
+    ],
+)
+def test_reproduce_refuses_values_that_belong_to_nothing(willow: Path, more: tuple[str, ...], said: str) -> None:
+    done = reproduce(willow.parent, *more)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_reproduce_names_half_a_download(willow: Path) -> None:
+    (willow / "duck(S)" / "a.png").unlink()
+    done = reproduce(willow.parent)
+    assert done.returncode == 2
+    assert "pf-willow: left out, since it cannot be read" in done.stderr
+    assert "a.png" in done.stderr
