@@ -185,16 +185,18 @@ class RegionMatches(TensorValue):
         that a box round a whole image of W x H runs from -1/2 to W - 1/2 and H - 1/2.
     score: (R,) float32, falling, comparable within one pair of images only. Zero: the source box has no match, and the
         target box has no meaning.
+    candidates: (M, 4) float32, all boxes of the target that a match could be made with, if they are known.
     """
 
     source: Tensor
     target: Tensor
     score: Tensor
+    candidates: Tensor | None = None
 
     def found(self) -> RegionMatches:
         """Only the boxes that have a match."""
         matched = self.score > 0
-        return RegionMatches(self.source[matched], self.target[matched], self.score[matched])
+        return RegionMatches(self.source[matched], self.target[matched], self.score[matched], self.candidates)
 
 
 @dataclass(frozen=True)

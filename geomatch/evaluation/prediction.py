@@ -35,7 +35,9 @@ class Prediction:
     backward: (K, 2) source positions of the target keypoints; None if `PredictionOptions.backward` is off.
     sample_errors, sample_confidence: (N,) at up to FLOW_SAMPLES pixels of a known flow; errors in pixels.
     measures: single numbers by name.
-    pcr, miou: curves over REGION_THRESHOLDS and over k = 1 .. LARGEST_K, or empty.
+    region_ious: (B,), the IoU with their true position of the matches of the source's B boxes on the object, most
+        confident first; None if `PredictionOptions.regions` is off.
+    region_bounds: (B,), the largest IoU that any box of the target has with that position, if boxes are matched.
     """
 
     source_size: tuple[int, int]
@@ -47,8 +49,8 @@ class Prediction:
     sample_errors: Values = field(default_factory=lambda: np.zeros(0))
     sample_confidence: Values = field(default_factory=lambda: np.zeros(0))
     measures: dict[str, float] = field(default_factory=dict)
-    pcr: Values = field(default_factory=lambda: np.zeros(0))
-    miou: Values = field(default_factory=lambda: np.zeros(0))
+    region_ious: Values | None = None
+    region_bounds: Values | None = None
 
     def to_arrays(self) -> dict[str, Values]:
         """All fields as arrays by name."""
@@ -88,7 +90,7 @@ def predict(
     correspondence = match(source, target)
     backward = match(target, source) if options.backward and len(pair.target_points) else None
     measures: dict[str, float] = {}
-    sample_errors = sample_confidence = pcr = miou = np.zeros(0)
+    sample_errors = sample_confidence = np.zeros(0)
     if pair.flow is not None:
         errors, confidence = _flow_errors(pair.flow(), correspondence)
         measures["flow accuracy"] = dense.flow_accuracy(errors, target.image_size, FLOW_ACCURACY_ALPHA)
@@ -103,8 +105,7 @@ def predict(
     if correspondence.mirror is not None:
         measures["mirrored"] = float(correspondence.mirror.mirrored)
         measures["mirror probability"] = correspondence.mirror.probability or measures["mirrored"]
-    if options.regions:
-        pcr, miou = _region_curves(pair, correspondence)
+    ious, bounds = _region_ious(pair, correspondence) if options.regions else (None, None)
     mapped, nearest = correspondence.map_points(pair.source_points), np.floor(pair.source_points + 0.5)
     return Prediction(
         source_size=source.image_size,
@@ -116,8 +117,8 @@ def predict(
         sample_errors=sample_errors,
         sample_confidence=sample_confidence,
         measures=measures,
-        pcr=pcr,
-        miou=miou,
+        region_ious=ious,
+        region_bounds=bounds,
     )
 
 
@@ -143,36 +144,39 @@ def _mask_measures(in_source: Mask, in_target: Mask, correspondence: Corresponde
     }
 
 
-def _region_curves(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[Values, Values]:
-    """PCR and mIoU@k of the source's boxes on the object; a spline through the keypoints gives their true position."""
-    boxes, predicted, confidence = _matched_boxes(correspondence)
-    object_box = pair.source_box or _extent_box(pair.source_points)
-    on_object = regions.valid_boxes(boxes, object_box, pair.source_points)
-    height, width = correspondence.target_size
+def _region_ious(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[Values, Values | None]:
+    """`Prediction.region_ious` and ``region_bounds``, as in the released code of Proposal Flow and SCNet.
+
+    The object's box is the extent of all of the source's keypoints (prepKP_PASCAL.m). The true position of a box is
+    given by a spline through the keypoints of both images, clipped to the target (makeGT_PASCAL.m, which also rounds).
+    """
+    boxes, predicted, confidence, candidates = _matched_boxes(correspondence)
+    on_object = np.flatnonzero(regions.valid_boxes(boxes, _extent_box(pair.in_source), pair.in_source))
+    ranked = on_object[np.argsort(-confidence[on_object], kind="stable")]
     spline = regions.ThinPlateSpline.fit(pair.source_points, pair.target_points)
-    truth = regions.warp_boxes(boxes[on_object], lambda corners: np.clip(spline(corners), 0, (width - 1, height - 1)))
-    ious = regions.box_iou(predicted[on_object], truth)
-    return (
-        regions.probability_of_correct_regions(ious),
-        regions.mean_iou_at_k(ious, confidence[on_object], LARGEST_K),
-    )
+    height, width = correspondence.target_size
+    edges = (-0.5, -0.5), (width - 0.5, height - 0.5)
+    truth = regions.warp_boxes(boxes[ranked], lambda corners: np.clip(spline(corners), *edges))
+    bounds = None if candidates is None else regions.best_iou(truth, candidates)
+    return regions.box_iou(predicted[ranked], truth), bounds
 
 
-def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values]:
-    """Boxes (B, 4) of the source, their matches (B, 4) in the target, and the confidence (B,).
+def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values, Boxes | None]:
+    """Boxes (B, 4) of the source, their matches (B, 4) in the target, the confidence (B,), and the target's boxes.
 
     A matcher of boxes gives its own boxes; an unmatched one becomes an empty box. For other matchers, sliding windows
-    are moved by the flow at their corners, with the mean confidence of their pixels.
+    are moved by the flow at their corners, with the mean confidence of their pixels; the target has no boxes then.
     """
     if correspondence.regions is not None:
         matched = correspondence.regions
         source, target, score = (
             each.double().cpu().numpy() for each in (matched.source, matched.target, matched.score)
         )
-        return source, np.where(score[:, None] > 0, target, 0.0), score
+        candidates = None if matched.candidates is None else matched.candidates.double().cpu().numpy()
+        return source, np.where(score[:, None] > 0, target, 0.0), score, candidates
     boxes = sliding_windows(correspondence.source_size)
     predicted = regions.warp_boxes(boxes, lambda corners: correspondence.map_points(corners).positions)
-    return boxes, predicted, regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes)
+    return boxes, predicted, regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes), None
 
 
 def _extent_box(points: Points) -> Box:

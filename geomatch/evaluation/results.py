@@ -44,7 +44,7 @@ class Measure:
     """A score other than PCK: of flow, label transfer, regions or confidence.
 
     about: what is measured, in words.
-    unit: "share" in [0, 1], "pixels", or "boxes" (sides of the object's box).
+    unit: "share" in [0, 1], "pixels", "boxes" (sides of the object's box), or "ranks" (an area over ranks).
     better: "higher" or "lower".
     per_pair: the values of the pairs, in the order of ``Evaluation.pair_list`` (None where a pair has none); empty for
         measures pooled over all points.

@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomatch.datasets.pairs import AnnotatedPair
-from geomatch.evaluation.metrics.bootstrap import class_mean_intervals, ratio_intervals
+from geomatch.evaluation.metrics.bootstrap import area_interval, class_mean_intervals, ratio_intervals
 from geomatch.evaluation.metrics.calibration import (
     FRACTIONS,
     area_under_sparsification_error,
     calibration,
     sparsification,
 )
-from geomatch.evaluation.metrics.regions import REGION_THRESHOLDS, area_under_curve
+from geomatch.evaluation.metrics.regions import (
+    REGION_THRESHOLDS,
+    AreaUnderRanks,
+    area_under_curve,
+    mean_iou_by_rank,
+    pooled_mean_iou,
+    probability_of_correct_regions,
+)
 from geomatch.evaluation.metrics.side import seen_from_opposite_sides
 from geomatch.evaluation.prediction import LARGEST_K, Prediction, Values
 from geomatch.evaluation.protocols import Average, Protocol, default_protocol
@@ -45,7 +52,11 @@ MEASURES: Mapping[str, MeasureInfo] = {
     "LOC-ERR": MeasureInfo("mean |dx| + |dy| of positions relative to the objects' boxes", "boxes", "lower"),
     "part IoU": MeasureInfo("transferred parts, weighted by the area of their union"),
     "PCR AuC": MeasureInfo("area under the share of regions with 1 - IoU below a threshold, over the threshold"),
-    "mIoU@k AuC": MeasureInfo("mean over k to 100 of the IoU of the k most confident regions"),
+    "PCR AuC, upper bound": MeasureInfo("the same if every region were matched to the best box of the target"),
+    "mIoU@k AuC, SCNet": MeasureInfo("area under mIoU@k, k to 100: mean IoU of the k best regions of all pairs"),
+    "mIoU@k AuC, PF": MeasureInfo(
+        "area to at most 99 under mIoU@k, k to 100: mean of the mean IoU of each rank; mean of classes", "ranks"
+    ),
     "mirrored": MeasureInfo("pairs matched with the source flipped left to right"),
     "mirror probability": MeasureInfo("probability that a pair matches better with the source flipped"),
     "AUSE": MeasureInfo("area between the sparsification curve and the best possible one", better="lower"),
@@ -69,7 +80,8 @@ class Scoreboard:
         self.forward: list[NDArray[np.float32]] = []
         self.relative_errors: list[NDArray[np.float32]] = []
         self.confidence: list[NDArray[np.float32]] = []
-        self.region_curves: list[tuple[Values, Values]] = []
+        self.pcr: list[Values] = []
+        self.ranked_ious = np.full((len(pairs), LARGEST_K), np.nan)
 
     def add(self, prediction: Prediction) -> None:
         """Score the next pair. Raises InputError if a protocol lacks an annotation it needs."""
@@ -90,10 +102,8 @@ class Scoreboard:
         self.confidence.append(confidence.astype(np.float32))
         for name, value in prediction.measures.items():
             self._measure(index, name, value)
-        if len(prediction.pcr):
-            self._measure(index, "PCR AuC", area_under_curve(REGION_THRESHOLDS, prediction.pcr))
-            self._measure(index, "mIoU@k AuC", float(prediction.miou.mean()))
-            self.region_curves.append((prediction.pcr, prediction.miou))
+        if prediction.region_ious is not None:
+            self._add_regions(index, prediction.region_ious, prediction.region_bounds)
 
     def results(self) -> list[Result]:
         """PCK under every protocol, average and alpha; empty for benchmarks without keypoints."""
@@ -122,7 +132,7 @@ class Scoreboard:
     def measures(self) -> list[Measure]:
         """The means of the measures per pair, then the measures pooled over all points."""
         names = [name for name in MEASURES if name in self.measured]
-        return [*self._pairwise_measures(names), *self._pooled_measures()]
+        return [*self._pairwise_measures(names), *self._ranked_measures(), *self._pooled_measures()]
 
     def curves(self) -> list[Curve]:
         """The curves of the report; see `geomatch.evaluation.results.Curve`."""
@@ -137,11 +147,9 @@ class Scoreboard:
             curves.append(
                 Curve("calibration", bins.confidence.tolist(), bins.correct.tolist(), weights=bins.share.tolist())
             )
-        if self.region_curves:
-            pcr, miou = (
-                np.nanmean(np.stack(curve), axis=0).tolist() for curve in zip(*self.region_curves, strict=True)
-            )
-            curves.append(Curve("pcr", list(REGION_THRESHOLDS), pcr))
+        if self.pcr:
+            curves.append(Curve("pcr", list(REGION_THRESHOLDS), np.mean(self.pcr, axis=0).tolist()))
+            miou = pooled_mean_iou(self.ranked_ious).curve().tolist()
             curves.append(Curve("miou", [float(k) for k in range(1, LARGEST_K + 1)], miou))
         return curves
 
@@ -163,6 +171,15 @@ class Scoreboard:
             )
             for index, pair in enumerate(self.pairs)
         ]
+
+    def _add_regions(self, index: int, ious: Values, bounds: Values | None) -> None:
+        self.pcr.append(probability_of_correct_regions(ious))
+        self._measure(index, "PCR AuC", area_under_curve(REGION_THRESHOLDS, self.pcr[-1]))
+        if bounds is not None:
+            curve = probability_of_correct_regions(bounds)
+            self._measure(index, "PCR AuC, upper bound", area_under_curve(REGION_THRESHOLDS, curve))
+        best = ious[:LARGEST_K]
+        self.ranked_ious[index, : len(best)] = best
 
     def _measure(self, index: int, name: str, value: float) -> None:
         self.measured.setdefault(name, np.full(len(self.pairs), np.nan))[index] = value
@@ -193,6 +210,27 @@ class Scoreboard:
             )
             for column, name in enumerate(names)
         ]
+
+    def _ranked_measures(self) -> list[Measure]:
+        """The areas under mIoU@k, which are no means over pairs."""
+        if not self.pcr:
+            return []
+        everything, categories = np.full(len(self.pairs), "all"), self._categories()
+        areas = (
+            ("mIoU@k AuC, SCNet", pooled_mean_iou(self.ranked_ious), everything),
+            ("mIoU@k AuC, PF", mean_iou_by_rank(self.ranked_ious), categories),
+        )
+        return [self._area_measure(*each) for each in areas]
+
+    def _area_measure(self, name: str, area: AreaUnderRanks, classes: NDArray[np.str_]) -> Measure:
+        """An area, as the mean over ``classes`` (N,); each group of pairs is a class of its own."""
+        total = _area_score(area, classes)
+        by_group = {
+            group: _area_score(area.of(members), np.full(len(members), group))
+            for group, members in self._groups().items()
+        }
+        info = MEASURES[name]
+        return Measure(name, info.about, info.unit, info.better, total.value, total.interval, by_group, [])
 
     def _pooled_measures(self) -> list[Measure]:
         wrong, confidence = self._pooled()
@@ -261,6 +299,14 @@ class RatioTable:
             classes = [labels == label for label in np.unique(labels)]
             values = np.mean([_ratios(above[members], below[members]) for members in classes], axis=0)
         return _to_scores(below, values, class_mean_intervals(above, labels))
+
+
+def _area_score(area: AreaUnderRanks, classes: NDArray[np.str_]) -> Score:
+    """The mean over classes of an area, with its interval; ``classes`` (N,) gives the class of each pair."""
+    members = [area.of(np.flatnonzero(classes == name)) for name in np.unique(classes)]
+    value = float(np.mean([each.curve() @ each.weights for each in members]))
+    low, high = area_interval(area.above, area.below, area.weights, classes).tolist()
+    return Score(len(classes), value, (low, high))
 
 
 def _to_scores(denominators: Values, values: Values, intervals: Values) -> list[Score]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from geomatch.correspondence import Correspondence, FeatureMap, MirrorChoice
+from geomatch.correspondence import Correspondence, FeatureMap, MirrorChoice, RegionMatches
 from geomatch.errors import InputError
 from geomatch.matching.base import MatchContext
 from geomatch.matching.confidence import CueSettings, compute_cues, match_probability
@@ -96,7 +96,7 @@ def flip_target(found: Correspondence, choice: MirrorChoice | None) -> Correspon
     return replace(
         found,
         flow=torch.stack((_way_across(found.target_size[1], found) - x, y)),
-        regions=regions and replace(regions, target=_flip_boxes(regions.target, found.target_size[1])),
+        regions=regions and _with_flipped_target(regions, found.target_size[1]),
         mirror=choice,
     )
 
@@ -104,6 +104,11 @@ def flip_target(found: Correspondence, choice: MirrorChoice | None) -> Correspon
 def _way_across(width: int, found: Correspondence) -> Tensor:
     """For each column x of the source, width - 1 - 2 x: from x to where a flip of ``width`` pixels takes it."""
     return width - 1 - 2 * torch.arange(found.source_size[1], device=found.flow.device)
+
+
+def _with_flipped_target(regions: RegionMatches, width: int) -> RegionMatches:
+    candidates = None if regions.candidates is None else _flip_boxes(regions.candidates, width)
+    return replace(regions, target=_flip_boxes(regions.target, width), candidates=candidates)
 
 
 def _flip_boxes(boxes: Tensor, width: int) -> Tensor:

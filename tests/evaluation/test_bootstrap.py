@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from geomatch.evaluation.metrics import bootstrap
 from geomatch.evaluation.metrics.bootstrap import (
+    area_interval,
     class_mean_intervals,
     paired_difference,
     ratio_intervals,
@@ -161,3 +162,22 @@ def test_paired_difference_removes_common_variance() -> None:
     low, high = ratio_interval(second, np.ones(200))
     assert 0 < found.low < 0.02 < found.high
     assert found.high - found.low < (high - low) / 10
+
+
+def test_area_interval_equals_replicates_written_out() -> None:
+    """Two classes, ratios of sums that may have no denominator, which count 0."""
+    rng = np.random.default_rng(3)
+    below = rng.integers(0, 2, (9, 4)).astype(float)
+    above, weights, classes = rng.random((9, 4)) * below, rng.random(4), np.array(list("aababbaab"))
+    members = [np.flatnonzero(classes == name) for name in "ab"]
+    generator = np.random.default_rng(0)
+    areas = []
+    for chosen in members:
+        draws = np.concatenate(list(resample_weights(len(chosen), 200, generator)))
+        sums = [(row @ above[chosen], row @ below[chosen]) for row in draws]
+        areas.append(
+            [sum(w * a / b for w, a, b in zip(weights, over, under, strict=True) if b) for over, under in sums]
+        )
+    expected = np.quantile(np.mean(areas, axis=0), [0.025, 0.975])
+    assert area_interval(above, below, weights, classes, replicates=200) == pytest.approx(expected)
+    assert np.isnan(area_interval(above[:0], below[:0], weights, classes[:0])).all()

@@ -9,7 +9,7 @@ import torch
 
 from geomatch.correspondence import Correspondence, FeatureMap, RegionMatches
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile
-from geomatch.evaluation.prediction import FLOW_SAMPLES, Prediction, PredictionOptions, predict
+from geomatch.evaluation.prediction import FLOW_SAMPLES, Match, Prediction, PredictionOptions, predict
 from geomatch.geometry.grid import Grid
 from geomatch.io.flow import FlowField
 
@@ -104,34 +104,51 @@ def test_predict_weighs_parts_by_union() -> None:
     assert found["part IoU"] == pytest.approx((400 + 50) / (400 + 150))
 
 
+REGIONS = PredictionOptions(backward=False, regions=True)
+
+
 def test_predict_regions_that_move_with_keypoints() -> None:
-    found = predicted(make_pair(), PredictionOptions(backward=False, regions=True))
-    assert found.pcr[1:].tolist() == pytest.approx([1.0] * 100)
-    assert found.miou.tolist() == pytest.approx([1.0] * 100)
-    wrong = predicted(
-        make_pair(target_points=POINTS + np.array([20, 4])), PredictionOptions(backward=False, regions=True)
-    )
-    assert wrong.pcr[10] == 0
-    assert 0 < wrong.miou.mean() < 0.6
+    found = predicted(make_pair(), REGIONS)
+    assert found.region_ious is not None
+    assert len(found.region_ious) > 10
+    assert found.region_ious == pytest.approx(1)
+    assert found.region_bounds is None, "the windows are moved by the flow, so the target has no boxes"
+    wrong = predicted(make_pair(target_points=POINTS + np.array([20, 4])), REGIONS)
+    assert wrong.region_ious is not None
+    assert 0 < wrong.region_ious.mean() < 0.6
+    assert predicted(make_pair()).region_ious is None
 
 
-def test_predict_scores_matchers_own_boxes() -> None:
+def own_boxes(candidates: torch.Tensor | None = None) -> Match:
     """Three boxes on the object go where they should, half a width beside, and nowhere; the fourth is off it."""
     boxes = torch.tensor([[8.0, 18, 28, 38], [32.0, 22, 52, 42], [30.0, 20, 62, 52], [0.0, 0, 79, 59]])
     moved = boxes + torch.tensor([*SHIFT, *SHIFT])
     moved[1] += torch.tensor([10.0, 0, 10, 0])
-    own = RegionMatches(boxes, moved, torch.tensor([3.0, 2, 0, 1]))
+    own = RegionMatches(boxes, moved, torch.tensor([2.0, 3, 0, 1]), candidates)
+    return lambda source, target: replace(shift(source, target), regions=own)
 
-    def match(source: FeatureMap, target: FeatureMap) -> Correspondence:
-        return replace(shift(source, target), regions=own)
 
-    pair = make_pair(source_box=(5.0, 15.0, 65.0, 55.0))
-    found = predict(
-        pair, features(SOURCE_SIZE), features(TARGET_SIZE), match, PredictionOptions(backward=False, regions=True)
-    )
+def test_predict_scores_matchers_own_boxes() -> None:
+    """Most confident first; valid by the extent of the keypoints, whatever the object's box."""
+    pair = make_pair(source_box=(0.0, 0.0, 9.0, 9.0))
+    found = predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), own_boxes(), REGIONS)
     third = 1 / 3  # the IoU of two squares half a side apart
-    assert found.miou[:4].tolist() == pytest.approx([1, (1 + third) / 2, (1 + third) / 3, (1 + third) / 3])
-    assert found.pcr[[1, 66, 67, 100]].tolist() == pytest.approx([third, third, 2 * third, 2 * third])
+    assert found.region_ious == pytest.approx([third, 1, 0])
+
+
+def test_predict_regions_count_keypoints_without_partner() -> None:
+    """prepKP_PASCAL.m: the extent of all of the source's keypoints, here the whole image; the spline is as before."""
+    everywhere = np.vstack((POINTS, [[0.0, 0.0], [79.0, 59.0]]))
+    pair = make_pair(source_keypoints=everywhere)
+    found = predict(pair, features(SOURCE_SIZE), features(TARGET_SIZE), own_boxes(), REGIONS)
+    assert found.region_ious == pytest.approx([1 / 3, 1, 1, 0])
+
+
+def test_predict_regions_bounded_by_boxes_of_target() -> None:
+    """The bound of a box is the best of all of the target's boxes for its true position."""
+    candidates = torch.tensor([[14.0, 22, 34, 42], [38.0, 26, 58, 36]])
+    found = predict(make_pair(), features(SOURCE_SIZE), features(TARGET_SIZE), own_boxes(candidates), REGIONS)
+    assert found.region_bounds == pytest.approx([1 / 2, 1, 20 * 10 / 32**2])
 
 
 def test_prediction_arrays_round_trip() -> None:

@@ -10,9 +10,11 @@ from geomatch.evaluation.metrics.regions import (
     REGION_THRESHOLDS,
     ThinPlateSpline,
     area_under_curve,
+    best_iou,
     box_iou,
     mean_in_boxes,
-    mean_iou_at_k,
+    mean_iou_by_rank,
+    pooled_mean_iou,
     probability_of_correct_regions,
     valid_boxes,
     warp_boxes,
@@ -107,8 +109,8 @@ def test_spline_without_points_is_refused() -> None:
 def test_valid_boxes_on_object_with_keypoint() -> None:
     boxes = np.array(
         [
-            [0.0, 0, 40, 10],  # three quarters inside
-            [0.0, 0, 39, 10],  # a little less
+            [0.0, 0, 41, 10],  # a little more than three quarters inside
+            [0.0, 0, 40, 10],  # three quarters
             [20.0, 0, 24, 10],  # inside, without a keypoint
             [10.0, 3, 12, 8],  # a keypoint on its corner
             [25.0, 5, 25, 5],  # no area
@@ -126,7 +128,7 @@ def test_valid_boxes_equal_loop() -> None:
     for left, top, right, bottom in boxes:
         across = max(0, min(right, object_box[2]) - max(left, object_box[0]))
         down = max(0, min(bottom, object_box[3]) - max(top, object_box[1]))
-        inside = across * down / ((right - left) * (bottom - top)) >= 0.75
+        inside = across * down / ((right - left) * (bottom - top)) > 0.75  # crop_active_boxset.m
         looped.append(inside and any(left <= x <= right and top <= y <= bottom for x, y in points))
     assert 10 < sum(looped) < 290
     assert valid_boxes(boxes, object_box, points).tolist() == looped
@@ -171,7 +173,6 @@ def test_box_iou_equals_count_of_cells() -> None:
 def test_pcr_is_strict() -> None:
     shares = probability_of_correct_regions(np.array([1.0, 0.5, 0.75, 0.0]), (0, 0.25, 0.3, 0.5, 0.51, 1, 1.1))
     assert shares.tolist() == [0, 0.25, 0.5, 0.5, 0.75, 0.75, 1]
-    assert np.isnan(probability_of_correct_regions(np.zeros(0))).tolist() == [True] * 101
 
 
 def test_pcr_equals_count() -> None:
@@ -180,19 +181,64 @@ def test_pcr_equals_count() -> None:
     assert probability_of_correct_regions(ious).tolist() == counted
 
 
-def test_mean_iou_at_k_takes_most_confident_first() -> None:
-    ious, confidence = np.array([0.2, 0.8, 0.6]), np.array([1.0, 3.0, 1.0])
-    assert mean_iou_at_k(ious, confidence, 5) == pytest.approx([0.8, 0.5, 1.6 / 3, 1.6 / 3, 1.6 / 3])
-    assert np.isnan(mean_iou_at_k(np.zeros(0), np.zeros(0), 2)).tolist() == [True, True]
+def test_pcr_without_regions_is_zero() -> None:
+    """eva_PCR_mIoU_SCNet_A.m leaves such a pair's row of zeros in the mean."""
+    assert probability_of_correct_regions(np.zeros(0)).tolist() == [0.0] * 101
 
 
-@pytest.mark.parametrize("count", [30, 250])
-def test_mean_iou_at_k_equals_loop(count: int) -> None:
-    rng = np.random.default_rng(count)
-    ious, confidence = rng.random(count), rng.integers(0, 20, count)
-    ranked = sorted(range(count), key=lambda region: (-confidence[region], region))
-    looped = [np.mean([ious[region] for region in ranked[:k]]) for k in range(1, 101)]
-    assert mean_iou_at_k(ious, confidence) == pytest.approx(looped)
+def ranked_ious(seed: int, pairs: int, ranks: int) -> np.ndarray:
+    """The IoU of regions by rank, (pairs, ranks), NaN beyond the regions of a pair; one pair has none."""
+    rng = np.random.default_rng(seed)
+    ranked = rng.random((pairs, ranks))
+    for row, count in zip(ranked, [0, *rng.integers(1, ranks + 1, pairs - 1)], strict=True):
+        row[count:] = np.nan
+    return ranked
+
+
+def test_mean_iou_at_k_by_hand() -> None:
+    """Two pairs of three and one region, k to 3."""
+    ranked = np.array([[0.9, 0.6, 0.3], [0.5, np.nan, np.nan]])
+    pooled, by_rank = pooled_mean_iou(ranked), mean_iou_by_rank(ranked)
+    assert pooled.curve() == pytest.approx([1.4 / 2, 2.0 / 3, 2.3 / 4])
+    assert pooled.curve() @ pooled.weights == pytest.approx((0.7 / 2 + 2 / 3 + 0.575 / 2) / 2)
+    assert by_rank.curve() == pytest.approx([0.7, 0.6, 0.3])
+    assert by_rank.curve() @ by_rank.weights == pytest.approx(0.7 / 2 + 1.3 / 2 + 1.6 / 3 / 2)
+
+
+def test_pooled_mean_iou_equals_released_loop() -> None:
+    """eva_PCR_mIoU_SCNet_A.m: the mean of all entries > -1 in the first k columns of miou_all."""
+    ranked = ranked_ious(0, 7, 100)
+    miou_all = np.where(np.isfinite(ranked), ranked, -1)
+    looped = [miou_all[:, :k][miou_all[:, :k] > -1].mean() for k in range(1, 101)]
+    found = pooled_mean_iou(ranked)
+    assert found.curve() == pytest.approx(looped)
+    assert found.curve() @ found.weights == pytest.approx(area_under_curve(range(1, 101), looped))
+
+
+def test_mean_iou_by_rank_equals_released_loop() -> None:
+    """eva_PASCAL.m and eva_avg_PASCAL.m: histo_mIoU over val_count, NaN as 0, trapz of cumsum / k."""
+    ranked = ranked_ious(1, 5, 100)
+    ranked[:, 90:] = np.nan
+    histogram, count = np.zeros(100), np.zeros(100)
+    for row in ranked:
+        distances = [1 - iou for iou in row if np.isfinite(iou)]
+        for rank, distance in enumerate([*distances, *[1.0] * (100 - len(distances))]):
+            histogram[rank] += 1 - distance
+        count[: len(distances)] += 1
+    histogram = np.array([0 if n == 0 else total / n for total, n in zip(histogram, count, strict=True)])
+    curve = np.cumsum(histogram) / np.arange(1, 101)
+    found = mean_iou_by_rank(ranked)
+    assert found.curve() == pytest.approx(histogram)
+    assert found.curve() @ found.weights == pytest.approx(np.trapezoid(curve, np.arange(1, 101)))
+    perfect = mean_iou_by_rank(np.ones((3, 100)))
+    assert perfect.curve() @ perfect.weights == pytest.approx(99)
+
+
+def test_best_iou_equals_loop() -> None:
+    boxes, candidates = random_boxes(10, 20), random_boxes(11, 30)
+    looped = [max(box_iou(box[None], other[None])[0] for other in candidates) for box in boxes]
+    assert best_iou(boxes, candidates) == pytest.approx(looped)
+    assert best_iou(boxes, candidates[:0]).tolist() == [0.0] * 20
 
 
 def test_area_under_curve_by_trapezoids() -> None:

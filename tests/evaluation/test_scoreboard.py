@@ -96,6 +96,49 @@ def test_curves_agree_with_scores() -> None:
     assert curves["calibration"].y == pytest.approx([0, 1])
 
 
+def region_board(*ious: tuple[str, list[float]]) -> Scoreboard:
+    """Pairs of a category and the IoU of their regions, most confident first; half of it is the bound."""
+    images = [ImageFile(Path(name), name) for name in "ab"]
+    pairs = [AnnotatedPair(*images, category, CORNERS, CORNERS) for category, _ in ious]
+    board = Scoreboard("pf-willow", pairs, [default_protocol("pf-willow")])
+    for _, values in ious:
+        found = Prediction((100, 200), (100, 200), CORNERS, CORNERS, np.ones(4))
+        board.add(replace(found, region_ious=np.array(values), region_bounds=np.array(values) / 2))
+    return board
+
+
+def test_region_measures_of_scnet_and_proposal_flow() -> None:
+    """By hand: a car with two regions, another with none, which counts 0 in PCR, and a duck with one."""
+    board = region_board(("car", [0.8, 0.4]), ("car", []), ("duck", [0.6]))
+    measures = {measure.name: measure for measure in board.measures()}
+
+    def area(iou: float) -> float:
+        """Of the share of 1 - IoU < tau for one region: steps at .01 by trapezoids."""
+        return sum((1 - iou < tau / 100) + (1 - iou < (tau + 1) / 100) for tau in range(100)) / 200
+
+    pcr = [(area(0.8) + area(0.4)) / 2, 0, area(0.6)]
+    assert measures["PCR AuC"].per_pair == pytest.approx(pcr)
+    assert measures["PCR AuC"].value == pytest.approx(sum(pcr) / 3)
+    bound = [(area(0.4) + area(0.2)) / 2, 0, area(0.3)]
+    assert measures["PCR AuC, upper bound"].per_pair == pytest.approx(bound)
+    pooled = [1.4 / 2, *[1.8 / 3] * 99]
+    assert measures["mIoU@k AuC, SCNet"].value == pytest.approx(np.trapezoid(pooled) / 99)
+    car, duck = (np.cumsum(each + [0.0] * (100 - len(each))) / np.arange(1, 101) for each in ([0.8, 0.4], [0.6]))
+    assert measures["mIoU@k AuC, PF"].value == pytest.approx((np.trapezoid(car) + np.trapezoid(duck)) / 2)
+    assert measures["mIoU@k AuC, PF"].per_class["duck"].value == pytest.approx(np.trapezoid(duck))
+    assert measures["mIoU@k AuC, PF"].unit == "ranks"
+    curves = {curve.name: curve for curve in board.curves()}
+    assert curves["miou"].y == pytest.approx(pooled)
+    assert curves["pcr"].y[-1] == pytest.approx(2 / 3)
+    for name in ("SCNet", "PF"):
+        low, high = measures[f"mIoU@k AuC, {name}"].interval
+        assert low <= measures[f"mIoU@k AuC, {name}"].value <= high
+
+
+def test_region_measures_are_absent_without_regions() -> None:
+    assert not [each.name for each in make_board(*BOARD).measures() if "PCR" in each.name or "mIoU" in each.name]
+
+
 def test_measures_average_over_pairs_that_have_them() -> None:
     images = [ImageFile(Path(name), name) for name in "ab"]
     pairs = [AnnotatedPair(*images, category) for category in ("car", "car", "dog")]

@@ -86,6 +86,38 @@ def class_mean_intervals(
     return _percentile_intervals(np.mean(means, axis=0) if means else np.zeros((0, scores.shape[1])), level)
 
 
+def area_interval(
+    above: ArrayLike,
+    below: ArrayLike,
+    weights: ArrayLike,
+    classes: ArrayLike,
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> NDArray[np.float64]:
+    """The interval of the mean over classes of ``sum_m weights_m (sum above_m / sum below_m)``.
+
+    Pairs are resampled within their class; a ratio whose denominator is 0 counts 0.
+
+    Args:
+        above, below: (N, M), M ratios of sums over N pairs. weights: (M,).
+        classes: (N,), the class of each pair, of any sortable type.
+        replicates, seed: of the bootstrap.
+        level: the probability of the interval.
+
+    Returns:
+        (2,), low and high; NaN without pairs.
+    """
+    over, under, labels = np.asarray(above, np.float64), np.asarray(below, np.float64), np.asarray(classes)
+    generator = np.random.default_rng(seed)
+    areas = [
+        np.nan_to_num(_replicated_ratios(over[members], under[members], replicates, generator)) @ np.asarray(weights)
+        for members in (labels == label for label in np.unique(labels))
+    ]
+    means = np.mean(areas, axis=0)[:, None] if areas else np.zeros((0, 1))
+    return np.asarray(_percentile_intervals(means, level)[0])
+
+
 def paired_difference(
     first_numerators: ArrayLike,
     second_numerators: ArrayLike,

@@ -20,6 +20,9 @@ from geomatch.matching.proposal_flow.proposals import Boxes
 REGION_THRESHOLDS: Final = tuple(step / 100 for step in range(101))
 """The thresholds of 1 - IoU of a PCR curve: 0, .01, ... 1."""
 
+MIN_INSIDE: Final = 0.75
+"""The share of a box that must lie inside the object's box."""
+
 _SINGULAR: Final = 1e-10
 """Singular values of the spline's equations, relative to the largest, that are treated as zero."""
 
@@ -84,14 +87,14 @@ def _least_squares_similarity(centred: Points, target: Points) -> NDArray[np.flo
 
 
 def valid_boxes(boxes: Boxes, object_box: Box, points: Points) -> NDArray[np.bool_]:
-    """Which of boxes (B, 4) are on the object, (B,) bool: those that Proposal Flow evaluates.
+    """Which of boxes (B, 4) are on the object, (B,) bool: those that Proposal Flow and SCNet evaluate.
 
-    At least 75 % of a box lies inside the object's box, and at least one keypoint of ``points`` (K, 2) lies in it or on
-    its edge. A box without area is not valid.
+    More than 75 % of a box lies inside the object's box, and at least one keypoint of ``points`` (K, 2) lies in it or
+    on its edge (crop_active_boxset.m). A box without area is not valid.
     """
     overlap = np.minimum(boxes[:, 2:], object_box[2:]) - np.maximum(boxes[:, :2], object_box[:2])
     area = _areas(boxes)
-    on_object = (area > 0) & (overlap.clip(0).prod(axis=1) >= 0.75 * area)
+    on_object = (area > 0) & (overlap.clip(0).prod(axis=1) > MIN_INSIDE * area)
     x, y = points.T
     left, top, right, bottom = boxes.T[..., None]
     return np.asarray(on_object & ((x >= left) & (x <= right) & (y >= top) & (y <= bottom)).any(axis=1), np.bool_)
@@ -139,27 +142,71 @@ def probability_of_correct_regions(
 ) -> NDArray[np.float64]:
     """PCR: the share of regions (B,) with 1 - IoU < tau, for each tau of ``thresholds`` (T,).
 
-    Returns (T,) float64, NaN without regions. (Proposal Flow's released code plots each share one threshold, .01, too
-    low.)
+    Returns (T,) float64; 0 without regions, as in the released code of Proposal Flow and SCNet. (That of Proposal Flow
+    plots each share one threshold, .01, too low.)
     """
     if len(ious) == 0:
-        return np.full(np.shape(thresholds), np.nan)
+        return np.zeros(np.shape(thresholds))
     below = np.searchsorted(np.sort(1 - ious), np.asarray(thresholds, np.float64), side="left")
     return np.asarray(below / len(ious), np.float64)
 
 
-def mean_iou_at_k(
-    ious: NDArray[np.float64], confidence: NDArray[np.floating], largest_k: int = 100
-) -> NDArray[np.float64]:
-    """mIoU@k, the mean IoU of the k most confident regions, for k = 1 .. ``largest_k``: (largest_k,), NaN for B = 0.
+def best_iou(boxes: Boxes, candidates: Boxes) -> NDArray[np.float64]:
+    """The largest IoU of each box (B, 4) with any of ``candidates`` (M, 4): (B,), 0 without candidates.
 
-    ious, confidence: (B,). Among equal confidences, the lower index comes first. For k > B it is the mean of all.
+    For the true boxes of regions and all boxes of the target, it is the upper bound of matching.
     """
-    if len(ious) == 0:
-        return np.full(largest_k, np.nan)
-    order = np.argsort(-confidence, kind="stable")
-    means = np.cumsum(ious[order]) / np.arange(1, len(ious) + 1)
-    return np.asarray(means[np.minimum(np.arange(largest_k), len(ious) - 1)], np.float64)
+    best = np.zeros(len(boxes))
+    for candidate in candidates:
+        np.maximum(best, box_iou(boxes, np.broadcast_to(candidate, boxes.shape)), out=best)
+    return best
+
+
+@dataclass(frozen=True)
+class AreaUnderRanks:
+    """The area under an mIoU@k curve as a sum over M columns: ``sum_m weights_m sum_n above_nm / sum_n below_nm``.
+
+    above, below: (N, M), a row for each of N pairs. weights: (M,).
+    """
+
+    above: NDArray[np.float64]
+    below: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def curve(self) -> NDArray[np.float64]:
+        """The M ratios; 0 where no pair has a region."""
+        above, below = self.above.sum(axis=0), self.below.sum(axis=0)
+        return np.asarray(np.divide(above, below, out=np.zeros_like(above), where=below > 0))
+
+    def of(self, members: NDArray[np.intp]) -> AreaUnderRanks:
+        """The same of some pairs."""
+        return AreaUnderRanks(self.above[members], self.below[members], self.weights)
+
+
+def pooled_mean_iou(ranked: NDArray[np.float64]) -> AreaUnderRanks:
+    """mIoU@k as SCNet has it: the mean over all regions that are among the k best of their pair, whatever the pair.
+
+    ranked: (N, K), the IoU of the regions of N pairs, most confident first, NaN where a pair has fewer. The curve is
+    that of mIoU@k; the area is by trapezoids over k = 1 .. K, divided by K - 1, so that it is a share.
+    """
+    weights = _trapezoids(ranked.shape[1]) / (ranked.shape[1] - 1)
+    return AreaUnderRanks(np.nancumsum(ranked, axis=1), np.cumsum(np.isfinite(ranked), axis=1) * 1.0, weights)
+
+
+def mean_iou_by_rank(ranked: NDArray[np.float64]) -> AreaUnderRanks:
+    """mIoU@k as Proposal Flow's eva_PASCAL.m has it: the mean of k numbers, each the mean over the regions of one rank.
+
+    ranked: as for `pooled_mean_iou`. The curve is that of the numbers, which are 0 for ranks that no pair has. The area
+    is by trapezoids over k = 1 .. K, and at most K - 1: each number counts in mIoU@k of its rank and all after it.
+    """
+    ranks = np.arange(1, ranked.shape[1] + 1)
+    weights = np.cumsum((_trapezoids(len(ranks)) / ranks)[::-1])[::-1]
+    return AreaUnderRanks(np.nan_to_num(ranked), np.isfinite(ranked) * 1.0, weights)
+
+
+def _trapezoids(count: int) -> NDArray[np.float64]:
+    """Weights (count,), count > 1, of values at 1 .. count in the area under them."""
+    return np.asarray([0.5, *[1.0] * (count - 2), 0.5], np.float64)
 
 
 def area_under_curve(x: ArrayLike, y: ArrayLike) -> float:

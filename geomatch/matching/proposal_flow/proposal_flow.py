@@ -179,7 +179,7 @@ class ProposalFlow(Matcher):
             own = (descriptors @ descriptors.mT).relu_()
             matched = refined_boxes(target.boxes, partners, near, cosine, own, self.temperature)
         order = best.argsort(descending=True, stable=True)
-        return RegionMatches(source.boxes[order], matched[order], best[order])
+        return RegionMatches(source.boxes[order], matched[order], best[order], target.boxes)
 
     def _to_points(self, regions: RegionMatches, context: MatchContext) -> TargetPoints:
         """Matched boxes of the source as a dense flow on its lattice."""
