@@ -29,7 +29,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
+from geomatch.batch.match_pairs import PairMatcher, assign_folders, prepare_folders
 from geomatch.batch.match_record import Outputs
 from geomatch.io.images import image_suffixes, load_image
 from geomatch.options import Preset
@@ -103,7 +103,7 @@ def batch(pipeline: Pipeline, pairs: Sequence[PathPair], folder: Path, *, pictur
     prepare_folders(places, folder, overwrite=False)
 
     def work() -> None:
-        for finished in match_pairs(places, pipeline, outputs):
+        for finished in PairMatcher(places, lambda: pipeline, outputs).all():
             if finished.failed:
                 raise SystemExit(f"failed: {finished.record}")
 

@@ -110,7 +110,7 @@ def _weights() -> Iterator[Finding]:
         yield Finding("weights", "manifest", State.failed, str(error))
         return
     for name in names:
-        yield _run_check("weights", name, lambda name=name: f"checksum correct, {shipped_weights(name)}")  # type: ignore[misc]
+        yield _run_check("weights", name, lambda name=name: f"checksum correct, {shipped_weights(name).path}")  # type: ignore[misc]
 
 
 def _extra(name: str, module: str, purpose: str, package: str) -> Finding:

@@ -27,7 +27,8 @@ from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.disk_cache import CachedFeatures
 from geomatch.features.load import load_features
-from geomatch.features.weights import features_of
+from geomatch.features.weights import features_of, read_weights_file
+from geomatch.io.inputs import Input, InputFile
 from geomatch.matching.base import MatchContext, Matcher, TargetPoints
 from geomatch.matching.densify import Densification, densify, densify_both_ways
 from geomatch.matching.load import load_matcher
@@ -280,12 +281,17 @@ class Pipeline:
     ) -> FeatureExtractor:
         if isinstance(features, FeatureExtractor):
             return features
-        path = None if weights is None else path_of("weights", weights)
-        name = features or (features_of(path) if path else settings.features)
+        file: Input | None = (
+            weights if weights is None or isinstance(weights, InputFile) else path_of("weights", weights)
+        )
+        if file and not features:
+            file = read_weights_file(file)
+            features = features_of(file)
+        name = features or settings.features
         if not isinstance(name, str):
             raise InputError(f"features is {described(name)}: give a name or a FeatureExtractor")
         return load_features(
-            name, working_size=settings.working_size, device=self.device, weights=path, precision=precision
+            name, working_size=settings.working_size, device=self.device, weights=file, precision=precision
         )
 
     def _set_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None) -> None:

@@ -102,7 +102,8 @@ class PairMatcher:
     ) -> None:
         """build: makes the pipeline. resume: keep results that are complete, unharmed and follow from the same images
         and settings. timer: of a list of one pair, for its record."""
-        self.outputs, self.resume, self.timer, self._build = outputs, resume, timer or Timer(), build
+        self.pairs, self.outputs, self.resume = pairs, outputs, resume
+        self.timer, self._build = timer or Timer(), build
         self._timed = timer is not None
         schedule = [image for pair in pairs for image in pair.images]
         # Pixels are needed again for the pictures only, and reading them again is quicker than extracting again.
@@ -115,6 +116,12 @@ class PairMatcher:
     def pipeline(self) -> Pipeline:
         with self.timer.stage("loading"):
             return self._build()
+
+    def prepare(self, shared: Iterable[Path]) -> Pipeline:
+        """Read the images that all pairs share, and load the pipeline. Raises GeomatchError."""
+        for image in shared:
+            self.images.get(image)
+        return self.pipeline
 
     def __call__(self, pair: ImagePair) -> Finished:
         """Match a pair and write the results into its folder; any exception becomes the pair's error."""
@@ -164,15 +171,14 @@ class PairMatcher:
             return ExtractedImage((path, image.sha256), pipeline.extract(image.pixels, mirror))
 
     def _complete(self, pair: ImagePair) -> Record | None:
+        if not all(image.is_file() for image in pair.images):  # a pipe can be read only once, and that is to match it
+            return None
         try:
             source, target = ((path, self._sha256_of(path)) for path in pair.images)
         except OSError:
             return None
         return complete_record(pair.folder, source, target, self.pipeline, self.outputs)
 
-
-def match_pairs(
-    pairs: Sequence[ImagePair], pipeline: Pipeline, outputs: Outputs, *, resume: bool = False
-) -> Iterator[Finished]:
-    """Match and write pairs side by side; they come in the order of the list as they finish. See `PairMatcher`."""
-    return map_in_order(PairMatcher(pairs, lambda: pipeline, outputs, resume=resume), pairs)
+    def all(self) -> Iterator[Finished]:
+        """Match and write the pairs side by side; they come in the order of the list as they finish."""
+        return map_in_order(self, self.pairs)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from geomatch.errors import InputError
-from geomatch.runtime.launcher import process_number
 
 PathPair = tuple[Path, Path]
 
@@ -20,7 +19,6 @@ def choose_pairs(
     null: bool = False,
 ) -> list[PathPair] | None:
     """The pairs that one of the three options names, or None. Raises InputError if they conflict, or name no pair."""
-    check_stdin([*images, *([pairs] if pairs else [])], "write the list into a file, and give it with --pairs")
     given = {"--pairs": pairs, "--against": against, "--all-pairs": all_pairs}
     names = [name for name, value in given.items() if value is not None]
     if not names:
@@ -42,25 +40,12 @@ def choose_pairs(
     return read_pairs(pairs)
 
 
-def check_stdin(files: Iterable[Path], instead: str) -> None:
-    """Raise InputError with the advice ``instead`` if one of the files is stdin and there are several processes."""
-    if Path("-") in files and process_number()[1] > 1:
-        raise InputError(f"several processes cannot read one stdin: {instead}")
-
-
-def check_image(path: Path) -> None:
-    """Raise InputError at once if an image that all others depend on cannot be used. A pipe can be read only later."""
-    from geomatch.io.images import load_image
-
-    if not path.is_fifo():
-        load_image(path)
-
-
 def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
     """The images named, with ``-`` replaced by the names on stdin."""
-    from geomatch.io.pairs import STDIN, read_names
+    from geomatch.io.inputs import STDIN
+    from geomatch.io.pairs import read_names
 
-    return [each for image in images for each in (read_names(image, null=null) if str(image) == STDIN else [image])]
+    return [each for image in images for each in (read_names(image, null=null) if image == STDIN else [image])]
 
 
 def _pairs_of_folder(folder: Path) -> list[PathPair]:

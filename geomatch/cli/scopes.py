@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geomatch.cli.options import MATCHING, parse_assignments
 from geomatch.errors import InputError, unknown_name
 from geomatch.registry import FEATURES, MATCHERS
+
+if TYPE_CHECKING:
+    from geomatch.io.inputs import InputFile
 
 ScopedWeights = Annotated[
     list[str] | None,
@@ -34,17 +38,55 @@ ScopedParameters = Annotated[
 
 
 @dataclass(frozen=True)
+class ScopedFile:
+    """A value of ``--weights``: the features that it names, "" if none, and a file, which is read once if needed."""
+
+    owner: str
+    path: Path
+
+    @classmethod
+    def parse(cls, text: str) -> ScopedFile:
+        """The value of ``NAME=FILE``, or of ``FILE`` alone. Raises InputError for unknown features."""
+        owner, sign, path = text.partition("=")
+        if not sign or Path(text).exists():
+            return cls("", Path(text))
+        if _kind(owner) not in FEATURES.names():
+            raise InputError(f"--weights {text}: {unknown_name('features', owner, FEATURES.names())}")
+        return cls(owner if ":" in owner else _kind(owner), Path(path))
+
+    @cached_property
+    def file(self) -> InputFile:
+        """Raises WeightsError if it cannot be read."""
+        from geomatch.features.weights import read_weights_file
+
+        return read_weights_file(self.path)
+
+    def features(self) -> str:
+        """The features that it names, else those that the file says. Raises WeightsError."""
+        from geomatch.features.weights import features_of
+
+        return self.owner or features_of(self.file)
+
+    def belongs(self, features: str) -> bool:
+        """Whether the file says that it is of these features; one that does not say so is of none."""
+        from geomatch.features.weights import FORMAT, read_tensors
+
+        about = read_tensors(self.file)[1]
+        return about.get("format") == FORMAT and about.get("feature") == _kind(features)
+
+
+@dataclass(frozen=True)
 class Scopes:
     """The values of ``--weights`` and ``--set`` for several features and matchers.
 
-    features, matchers: all that are scored, by name. weights, parameters: as the user wrote them.
+    features, matchers: all that are scored, by name. parameters: as the user wrote them.
 
     Raises InputError for a value that belongs to none of them.
     """
 
     features: Sequence[str]
     matchers: Sequence[str]
-    weights: Sequence[str] = ()
+    weights: Sequence[ScopedFile] = ()
     parameters: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -54,11 +96,12 @@ class Scopes:
                 raise InputError(f"--set {name}: the matcher {matcher} is not among {', '.join(self.matchers)}")
             if not matcher and len(self.matchers) > 1 and not any(map(self._owners(parameter).get, self.matchers)):
                 raise InputError(f"--set {name}: none of the matchers {', '.join(self.matchers)} has this parameter")
-        for owner, path in self._files:
+        for given in self.weights:
+            owner, path, known = given.owner, given.path, ", ".join(self.features)
             if owner and not any(owner in (each, _kind(each)) for each in self.features):
-                raise InputError(f"--weights {owner}={path}: {owner} is not among {', '.join(self.features)}")
-            if not owner and len(self.features) > 1 and not any(_belongs(path, each) for each in self.features):
-                raise InputError(f"--weights {path}: belongs to none of {', '.join(self.features)}; write NAME=FILE")
+                raise InputError(f"--weights {owner}={path}: {owner} is not among {known}")
+            if not owner and len(self.features) > 1 and not any(map(given.belongs, self.features)):
+                raise InputError(f"--weights {path}: belongs to none of {known}; write NAME=FILE")
 
     def parameters_of(self, matcher: str) -> dict[str, object]:
         """The parameters given for a matcher, of their types. Raises InputError for one that it does not have."""
@@ -75,25 +118,23 @@ class Scopes:
 
         return parse_matcher_parameters(matcher, own)
 
-    def weights_of(self, features: str) -> Path | None:
-        """The weights given for features: a file for them by name, else one that says it is theirs."""
-        named = {owner: path for owner, path in self._files if owner}
+    def weights_of(self, features: str) -> InputFile | None:
+        """The weights given for features: a file for them by name, else one that says it is theirs.
+
+        Raises WeightsError if it cannot be read.
+        """
+        named = {each.owner: each for each in self.weights if each.owner}
         found = named.get(features) or named.get(_kind(features))
-        plain = [path for owner, path in self._files if not owner]
-        if found or not plain:
-            return found
-        if len(self.features) == 1:
-            return plain[-1]
-        return next((path for path in reversed(plain) if _belongs(path, features)), None)
+        plain = [each for each in reversed(self.weights) if not each.owner]
+        if found is None and plain:
+            found = (
+                plain[0] if len(self.features) == 1 else next((each for each in plain if each.belongs(features)), None)
+            )
+        return found.file if found else None
 
     @property
     def _assignments(self) -> Mapping[str, str]:
         return parse_assignments(self.parameters)
-
-    @property
-    def _files(self) -> list[tuple[str, Path]]:
-        """The features named, or "", and the file, of each value of ``--weights``."""
-        return [_split(text) for text in self.weights]
 
     def _owners(self, parameter: str) -> dict[str, bool]:
         """Whether each matcher has a parameter of this name."""
@@ -102,31 +143,5 @@ class Scopes:
         return {matcher: has_parameter(matcher, parameter) for matcher in self.matchers}
 
 
-def features_named(text: str) -> str | None:
-    """The features that a value of ``--weights`` is for: those it names, else those that the file says, or None."""
-    from geomatch.features.weights import features_of
-
-    owner, path = _split(text)
-    return owner or features_of(path)
-
-
 def _kind(features: str) -> str:
     return FEATURES.aliases.get(kind := features.partition(":")[0], kind)
-
-
-def _split(text: str) -> tuple[str, Path]:
-    """The features that ``NAME=FILE`` names, "" if it is a file alone, and the file."""
-    owner, sign, path = text.partition("=")
-    if not sign or Path(text).exists():
-        return "", Path(text)
-    if _kind(owner) not in FEATURES.names():
-        raise InputError(f"--weights {text}: {unknown_name('features', owner, FEATURES.names())}")
-    return owner if ":" in owner else _kind(owner), Path(path)
-
-
-def _belongs(path: Path, features: str) -> bool:
-    """Whether a weights file says that it is of these features; a file that does not say so is of none."""
-    from geomatch.features.weights import FORMAT, read_tensors
-
-    about = read_tensors(path)[1]
-    return about.get("format") == FORMAT and about.get("feature") == _kind(features)

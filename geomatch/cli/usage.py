@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import typer
 
 from geomatch.errors import InputError, unknown_name
+from geomatch.runtime.launcher import process_number
 
 # Typer has no public name for the base of its errors: what a user typed wrongly.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_OUTPUTS = frozenset({"output", "out"})
 _CHOICE = re.compile(
     r"Invalid value for '(?P<option>.*?)': .*?'(?P<value>.*)' is not one of (?P<known>'.*')", re.DOTALL
 )
@@ -26,6 +29,7 @@ def run_typer(app: typer.Typer) -> int:
     """
     command = typer.main.get_command(app)
     hide_types(command)
+    share_stdin(command)
     try:
         status = command(prog_name="geomatch", standalone_mode=False)
     except typer.Abort as error:
@@ -56,6 +60,41 @@ def hide_types(command: Any) -> None:
             parameter.display_type_rich = _nothing
     for each in getattr(command, "commands", {}).values():
         hide_types(each)
+
+
+def share_stdin(command: Any) -> None:
+    """Let a command and its subcommands refuse a ``-``, which is stdin, for more than one input or process."""
+    invoke = command.invoke
+
+    def checked(ctx: Any) -> Any:
+        _check_stdin(ctx)
+        return invoke(ctx)
+
+    command.invoke = checked
+    for each in getattr(command, "commands", {}).values():
+        share_stdin(each)
+
+
+def _check_stdin(ctx: Any) -> None:
+    """Raise InputError if stdin cannot be what the command line makes of it. Of an output, ``-`` is stdout."""
+    users = [
+        max(parameter.opts, key=len)
+        if parameter.param_type_name == "option"
+        else parameter.metavar or parameter.name.upper()
+        for parameter in ctx.command.params
+        if parameter.name not in _OUTPUTS
+        for value in _values(ctx.params.get(parameter.name))
+        if str(value) == "-"
+    ]
+    if len(users) > 1:
+        given = ", ".join(dict.fromkeys(users))
+        raise InputError(f"- is stdin, which can be one input only, and is given {len(users)} times ({given})")
+    if users and process_number()[1] > 1:
+        raise InputError(f"{users[0]} -: several processes cannot read one stdin; name files instead")
+
+
+def _values(value: object) -> Iterable[object]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _nothing(ctx: object) -> str:  # noqa: ARG001

@@ -18,8 +18,8 @@ from PIL import Image
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile, PairErrors
 from geomatch.errors import InputError
 from geomatch.io.formats.mat import read_variables
+from geomatch.io.inputs import read_input
 from geomatch.io.names import find_below, name_parts
-from geomatch.io.parsing import read_bytes
 
 NAMED_AT_MOST = 8
 
@@ -142,7 +142,7 @@ def read_mat(path: Path, *names: str) -> list[NDArray[Any]]:
     if not path.exists():
         raise InputError(f"{path}: missing; unpack the annotations again")
     try:
-        content = read_variables(read_bytes(path), names)
+        content = read_variables(read_input(path).content, names)
     except ValueError as error:
         raise InputError(f"{path}: not a readable Matlab file ({error})") from error
     lacking = [name for name in names if name not in content]

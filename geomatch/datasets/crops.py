@@ -19,6 +19,7 @@ from geomatch.annotations import Box
 from geomatch.datasets.image_folder import LabelledImage, label_table, shards_of
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
+from geomatch.io.inputs import Input
 from geomatch.io.names import plain_name
 from geomatch.io.parsing import position, reading
 from geomatch.io.tables import Row, read_table
@@ -47,9 +48,9 @@ def write_crops(path: Path, crops: Iterable[Crop]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def read_crops(path: Path) -> list[Crop]:
+def read_crops(source: Input) -> list[Crop]:
     """Read a table with the columns ``COLUMNS``. Raises InputError, naming the line."""
-    return [_read_crop(row) for row in read_table(path, COLUMNS)]
+    return [_read_crop(row) for row in read_table(source, COLUMNS)]
 
 
 def with_crops(

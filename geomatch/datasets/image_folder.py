@@ -124,6 +124,8 @@ def find_images(data: Sequence[Path]) -> list[LabelledImage]:
     for place in data:
         if not place.exists():
             raise InputError(f"{place}: no such folder or tar file")
+        if not (place.is_dir() or place.is_file()):
+            raise InputError(f"{place}: is neither a folder nor a file; shards are read again and again, and no pipe")
         shards = shards_of(place)
         if shards:
             passed = PassedOver(place)

@@ -14,7 +14,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from geomatch.errors import InputError
+from geomatch.io.inputs import STDIN, read_input
 
 TABLE = Path(__file__).with_name("voc_synsets.txt")
 
@@ -95,16 +95,14 @@ def synset_classes() -> dict[str, str]:
 def named_classes(text: str) -> tuple[str, ...]:
     """Parse class names.
 
-    text: names separated by commas, or the path of a file with one name per line. ``rigid`` stands for
+    text: names separated by commas, or the path of a file with one name per line, - for stdin. ``rigid`` stands for
     `RIGID_CLASSES`, ``voc20`` for `VOC_CLASSES`, and ``all`` for the empty tuple.
 
     Raises InputError if the file cannot be read.
     """
     groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": VOC_CLASSES}
-    if Path(text).is_file():
-        try:
-            text = ",".join(Path(text).read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{text}: cannot be read as a list of classes, one on each line ({error})") from error
+    path = Path(text)
+    if path == STDIN or (path.exists() and not path.is_dir()):
+        text = ",".join(read_input(path).text.splitlines())
     names = (name.strip() for name in text.split(",") if name.strip())
     return tuple(dict.fromkeys(found for name in names for found in groups.get(name, (name,))))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.weights import load_network
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.homography import pixel_grid
+from geomatch.io.inputs import Input
 
 AUTO = "auto"
 """In place of a class: that of each pair."""
@@ -236,7 +236,7 @@ class AnchorsOfClass(FeatureExtractor):
         raise InputError(f"{self.name} takes the class of each pair from a benchmark; name one, as anchornet:cat")
 
 
-def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:
+def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     network, sha256 = load_network(weights, "anchornet", AnchorConfig, AnchorNet, device)
     if argument == AUTO:
         return AnchorsOfClass(network, working_size, sha256)

@@ -7,7 +7,6 @@ object of a class.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
+from geomatch.io.inputs import Input
 from geomatch.options import Precision
 
 
@@ -51,7 +51,7 @@ class CombinedFeatures(FeatureExtractor):
         return replace(code, descriptors=both, inverse_confidence=phi.inverse_confidence, calibration=self.calibration)
 
 
-def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:
+def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     if weights is not None:
         raise InputError(f"combined features need two weights files, the shipped ones; leave out --weights {weights}")
     introspection, first = load_network(None, "introspection", IntrospectionConfig, IntrospectionNet, device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +14,9 @@ from geomatch.features.backbones.base import Trunk, parse_stage
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.load import pretrained_trunk
-from geomatch.features.weights import sha256_of, shipped_weights
+from geomatch.features.weights import read_weights_file, shipped_weights
 from geomatch.geometry.grid import read_cells
+from geomatch.io.inputs import Input
 
 
 class HypercolumnFeatures(FeatureExtractor):
@@ -48,7 +48,7 @@ class HypercolumnFeatures(FeatureExtractor):
         return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration, fine=fine)
 
 
-def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> HypercolumnFeatures:
+def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> HypercolumnFeatures:
     names = (argument or "2+3").split("+")
     if not all(name.removeprefix("vit").removesuffix("k").isdecimal() for name in names):
         raise InputError(
@@ -56,6 +56,6 @@ def load(argument: str, working_size: int, device: torch.device, weights: Path |
             "as 7 for tokens and 7k for keys"
         )
     stages = [parse_stage(name) for name in names]
-    path = weights or shipped_weights("introspection")
-    trunk = pretrained_trunk(path)[1].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return HypercolumnFeatures(trunk, stages, working_size, sha256_of(path))
+    file = read_weights_file(weights) if weights else shipped_weights("introspection")
+    trunk = pretrained_trunk(file)[1].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return HypercolumnFeatures(trunk, stages, working_size, file.sha256)

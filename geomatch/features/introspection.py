@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
 from geomatch.geometry.grid import read_cells
 from geomatch.geometry.homography import pixel_grid
+from geomatch.io.inputs import Input
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,6 @@ class IntrospectionFeatures(FeatureExtractor):
         return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration, fine=fine)
 
 
-def load(argument: str, working_size: int, device: torch.device, weights: Path | None) -> FeatureExtractor:
+def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     network, sha256 = load_network(weights, "introspection", IntrospectionConfig, IntrospectionNet, device)
     return at_scales("introspection", argument, working_size, lambda size: IntrospectionFeatures(network, size, sha256))

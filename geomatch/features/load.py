@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,7 +14,8 @@ from geomatch.features.backbones.build import build_trunk, load_pretrained
 from geomatch.features.backbones.vit import load_vit
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.weights import FORMAT, load_weights, read_tensors, rebuild_network
+from geomatch.features.weights import FORMAT, load_weights, read_tensors, read_weights_file, rebuild_network
+from geomatch.io.inputs import Input, InputFile
 from geomatch.options import Precision
 from geomatch.registry import FEATURES
 from geomatch.runtime.device import find_precision
@@ -26,7 +26,7 @@ def load_features(
     *,
     working_size: int,
     device: torch.device,
-    weights: Path | None = None,
+    weights: Input | None = None,
     precision: Precision = Precision.float32,
 ) -> FeatureExtractor:
     """Make an extractor that is ready to use.
@@ -48,17 +48,20 @@ def load_features(
         WeightsError: for weights that cannot be used.
     """
     kind, _, argument = name.partition(":")
+    if isinstance(weights, InputFile) and FEATURES.canonical(kind) not in FEATURES.entries:
+        weights = weights.path  # a plug-in reads it in its own way
     extractor = FEATURES.make(kind, FeatureExtractor, argument, working_size, device, weights)  # type: ignore[type-abstract]
     native = find_precision(precision, device) == torch.bfloat16
     extractor.compute_in(Precision.bfloat16 if native else Precision.float32)
     return extractor
 
 
-def pretrained_trunk(path: Path) -> tuple[str, Trunk]:
+def pretrained_trunk(source: Input) -> tuple[str, Trunk]:
     """The name and the trunk in a weights file of geomatch, or in a published trunk's. Raises WeightsError."""
-    state, about = read_tensors(path)
+    file = read_weights_file(source)
+    state, about = read_tensors(file)
     if about.get("format") == FORMAT:
-        weights = load_weights(path)
+        weights = load_weights(file)
         network: AnchorNet | IntrospectionNet
         if weights.feature == "anchornet":
             network = rebuild_network(weights, "anchornet", AnchorConfig, AnchorNet)
@@ -66,19 +69,19 @@ def pretrained_trunk(path: Path) -> tuple[str, Trunk]:
             network = rebuild_network(weights, "introspection", IntrospectionConfig, IntrospectionNet)
         return network.config.trunk, network.trunk
     if "patch_embed.proj.weight" in state:
-        return "vit", load_vit(state, str(path))
-    name = _recognise(state, path)
+        return "vit", load_vit(state, str(file))
+    name = _recognise(state, file)
     trunk = build_trunk(name)
-    load_pretrained(trunk, state, str(path))
+    load_pretrained(trunk, state, str(file))
     return name, trunk
 
 
-def _recognise(state: Mapping[str, Tensor], path: Path) -> str:
+def _recognise(state: Mapping[str, Tensor], file: InputFile) -> str:
     """The name of a published trunk, from the names of its tensors."""
     if "stem.conv.weight" in state:
         return "resnet50v2"
     if "layer3.0.conv1.weight" in state:
         return "resnet101" if "layer3.22.conv1.weight" in state else "resnet50"
     raise WeightsError(
-        f"{path}: holds no trunk geomatch knows (resnet50v2, torchvision's resnet50 or resnet101, or timm's vit)"
+        f"{file}: holds no trunk geomatch knows (resnet50v2, torchvision's resnet50 or resnet101, or timm's vit)"
     )

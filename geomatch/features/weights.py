@@ -6,6 +6,7 @@ Shipped weights have a manifest of checksums.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 import geomatch
-from geomatch.errors import WeightsError
+from geomatch.errors import InputError, WeightsError
 from geomatch.io.atomic import write_atomically
+from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.parameters import has_type
 
 if TYPE_CHECKING:
@@ -42,14 +44,14 @@ class Weights:
     """A weights file in memory.
 
     feature: the features it belongs to. config: the settings of their network. state: its tensors, float32.
-    sha256: of the file. path: the file.
+    sha256: of the file. file: what messages call it.
     """
 
     feature: str
     config: dict[str, object]
     state: dict[str, Tensor]
     sha256: str
-    path: Path
+    file: str
 
 
 def shipped_features() -> list[str]:
@@ -57,8 +59,8 @@ def shipped_features() -> list[str]:
     return list(_read_manifest(_weights_folder()))
 
 
-def shipped_weights(feature: str) -> Path:
-    """The weights file that comes with geomatch for a feature, from the manifest.
+def shipped_weights(feature: str) -> InputFile:
+    """The weights file that comes with geomatch for a feature, from the manifest, read.
 
     It is in the folder $GEOMATCH_WEIGHTS if that is set, else in the installed package or the source tree.
 
@@ -72,19 +74,21 @@ def shipped_weights(feature: str) -> Path:
     path = folder / entry["file"]
     if not path.is_file():
         raise WeightsError(f"{path}: weights missing; reinstall geomatch, or give a file with --weights")
-    if sha256_of(path) != entry["sha256"]:
+    file = read_input(path)
+    if file.sha256 != entry["sha256"]:
         raise WeightsError(f"{path}: wrong checksum: the file is damaged or was changed; reinstall geomatch")
-    return path
+    return file
 
 
-def load_weights(path: Path) -> Weights:
+def load_weights(source: Input) -> Weights:
     """Read a weights file of geomatch. Raises WeightsError, naming the file, if it is damaged or another file."""
-    state, about = read_tensors(path)
+    file = read_weights_file(source)
+    state, about = read_tensors(file)
     if about.get("format") != FORMAT:
-        raise WeightsError(f"{path}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
+        raise WeightsError(f"{file}: not geomatch weights (no '{FORMAT}' in its metadata); train some first")
     feature, config = about.get("feature"), about.get("config")
     if not isinstance(feature, str) or not isinstance(config, dict):
-        raise WeightsError(f"{path}: does not say which features it is of and the settings of their network")
+        raise WeightsError(f"{file}: does not say which features it is of and the settings of their network")
     if "stage" in config:  # until version 0.2 introspection read one stage
         config["stages"] = [str(config.pop("stage"))]
     elif isinstance(config.get("stages"), list):  # and AnchorNet's stages were numbers
@@ -92,27 +96,27 @@ def load_weights(path: Path) -> Weights:
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{path}: tensor {name!r} holds NaN or infinity; the weights are unusable")
-    return Weights(feature, config, state, sha256_of(path), path)
+            raise WeightsError(f"{file}: tensor {name!r} holds NaN or infinity; the weights are unusable")
+    return Weights(feature, config, state, file.sha256, str(file))
 
 
-def features_of(path: Path) -> str:
+def features_of(source: Input) -> str:
     """The features that a weights file of geomatch belongs to. Raises WeightsError for any other file."""
-    about = read_tensors(path)[1]
+    about = read_tensors(source)[1]
     feature = about.get("feature")
     if about.get("format") != FORMAT or not isinstance(feature, str):
-        raise WeightsError(f"{path}: does not say which features it is of; name them with --features")
+        raise WeightsError(f"{source}: does not say which features it is of; name them with --features")
     return feature
 
 
 def load_network(
-    path: Path | None, feature: str, config: type[Config], network: Callable[[Config], Network], device: torch.device
+    source: Input | None, feature: str, config: type[Config], network: Callable[[Config], Network], device: torch.device
 ) -> tuple[Network, str]:
     """The network in a weights file, by default the shipped one, on a device; and the file's SHA-256.
 
     Raises WeightsError if the file cannot be used.
     """
-    weights = load_weights(path or shipped_weights(feature))
+    weights = load_weights(source or shipped_weights(feature))
     made = rebuild_network(weights, feature, config, network)
     return made.to(device, memory_format=torch.channels_last), weights.sha256  # type: ignore[call-overload]
 
@@ -122,10 +126,10 @@ def rebuild_network(
 ) -> Network:
     """The network of a weights file, with its weights. Raises WeightsError if the file is another feature's."""
     if weights.feature != feature:
-        raise WeightsError(f"{weights.path}: weights of {weights.feature!r}, not of {feature}")
+        raise WeightsError(f"{weights.file}: weights of {weights.feature!r}, not of {feature}")
     hints = get_type_hints(config)
     if unknown := set(weights.config) - set(hints):
-        raise WeightsError(f"{weights.path}: made by another version of geomatch (unknown setting {min(unknown)!r})")
+        raise WeightsError(f"{weights.file}: made by another version of geomatch (unknown setting {min(unknown)!r})")
     # JSON has lists only, settings have tuples only.
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in weights.config.items()}
     try:
@@ -136,9 +140,9 @@ def rebuild_network(
             expected = network(config(**settings)).state_dict()
     except Exception as error:  # settings that make no sense fail wherever they are first used
         reason = str(error).partition("\n")[0]  # torch goes on with its own stack
-        raise WeightsError(f"{weights.path}: describes no network that can be built ({reason})") from error
+        raise WeightsError(f"{weights.file}: describes no network that can be built ({reason})") from error
     if {name: tensor.shape for name, tensor in expected.items()} != {n: t.shape for n, t in weights.state.items()}:
-        raise WeightsError(f"{weights.path}: its tensors do not fit the network it describes")
+        raise WeightsError(f"{weights.file}: its tensors do not fit the network it describes")
     made = network(config(**settings))
     made.load_state_dict(weights.state)
     return made
@@ -155,7 +159,16 @@ def save_weights(path: Path, feature: str, config: Mapping[str, object], state: 
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights_file(source: Input) -> InputFile:
+    """`read_input` of weights. Raises WeightsError if they cannot be read."""
+    try:
+        return read_input(source)
+    except InputError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        raise WeightsError(f"{source}: no such weights file" if missing else str(error)) from error
+
+
+def read_tensors(source: Input) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a file of safetensors or of PyTorch (.pth, .pt), and geomatch's metadata, empty in other files.
 
     Of a PyTorch file only tensors and plain containers are read; no code in it is run. A state dictionary may lie under
@@ -163,18 +176,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises WeightsError, naming the file.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+    file = read_weights_file(source)
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("geomatch", "{}"))
-            if not isinstance(about, dict):
-                raise ValueError("its metadata are not a JSON object")
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        if _is_pickle(path):
-            return _read_pickle(path), {}
-        raise WeightsError(f"{path}: damaged, truncated or not a safetensors file or PyTorch's ({error})") from error
+        tensors = load(file.content)
+        about = json.loads(_metadata(file.content).get("geomatch", "{}"))
+        if not isinstance(about, dict):
+            raise ValueError("its metadata are not a JSON object")
+        return tensors, about
+    except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if _is_pickle(file.content):
+            return _read_pickle(file), {}
+        raise WeightsError(f"{file}: damaged, truncated or not a safetensors file or PyTorch's ({error})") from error
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a sound safetensors file says of itself: 8 bytes are the length of the JSON in front of its tensors."""
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return head.get("__metadata__") or {}
 
 
 def sha256_of(path: Path) -> str:
@@ -183,40 +201,34 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_pickle(path: Path) -> bool:
+def _is_pickle(content: bytes) -> bool:
     """Whether a file begins as those of `torch.save` do, or as any pickle."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError:
-        return False
-    return start == b"PK\x03\x04" or start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return content[:4] == b"PK\x03\x04" or content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(file: InputFile) -> dict[str, Tensor]:
     """The state dictionary in a file of `torch.save`. Raises WeightsError."""
     try:
-        with path.open("rb") as file:  # torch judges a path by its suffix
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises exceptions of many types for foreign and damaged files
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:
             raise WeightsError(
-                f"{path}: holds more than tensors ({foreign[1]}), which could run code when read; "
+                f"{file}: holds more than tensors ({foreign[1]}), which could run code when read; "
                 "save the model's state_dict() alone"
             ) from error
-        raise WeightsError(f"{path}: damaged, truncated or not a PyTorch file of tensors") from error
+        raise WeightsError(f"{file}: damaged, truncated or not a PyTorch file of tensors") from error
     for key in STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: holds no state dictionary; save the model's state_dict()")
+        raise WeightsError(f"{file}: holds no state dictionary; save the model's state_dict()")
     state = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise WeightsError(f"{path}: holds no tensor by name; save the model's state_dict()")
+        raise WeightsError(f"{file}: holds no tensor by name; save the model's state_dict()")
     for name, tensor in state.items():
         if not _is_plain(tensor):
-            raise WeightsError(f"{path}: tensor {name!r} is not a plain array of numbers; convert it to float32")
+            raise WeightsError(f"{file}: tensor {name!r} is not a plain array of numbers; convert it to float32")
     return {name: tensor.detach() for name, tensor in state.items()}
 
 

@@ -10,7 +10,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from geomatch.correspondence import Correspondence
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.formats.png16 import decode_rgb16, encode_rgb16
 from geomatch.io.images import MAX_PIXELS
-from geomatch.io.parsing import opening, reading
+from geomatch.io.inputs import Input, read_input
+from geomatch.io.parsing import reading
 
 _FLO_MAGIC = np.float32(202021.25)
 _FLO_UNKNOWN = 1e9
@@ -169,9 +169,15 @@ FILE_NAMES: Mapping[str, str] = {"flo": "flow.flo", "npy": "flow.npy", "npz": "f
 _DECODERS = {".flo": decode_flo, ".npy": decode_npy, ".npz": decode_npz, ".png": decode_kitti}
 
 
-def read_flow(path: Path) -> FlowField:
-    """The flow in a file, whose suffix tells the format. Raises InputError, naming the file."""
-    if path.suffix.lower() not in _DECODERS:
-        raise InputError(f"{path}: a flow file ends in {', '.join(_DECODERS)}")
-    with opening(path), reading(str(path)):
-        return _DECODERS[path.suffix.lower()](path.read_bytes())
+_MAGIC = {".flo": b"PIEH", ".npy": b"\x93NUMPY", ".npz": b"PK", ".png": b"\x89PNG"}
+"""How a file begins; it says the format of one without a suffix."""
+
+
+def read_flow(source: Input) -> FlowField:
+    """The flow in a file, whose suffix tells the format, or its content. Raises InputError, naming the file."""
+    file = read_input(source)
+    kind = file.path.suffix.lower() or next((name for name in _MAGIC if file.content.startswith(_MAGIC[name])), "")
+    if kind not in _DECODERS:
+        raise InputError(f"{file}: a flow file ends in {', '.join(_DECODERS)}")
+    with reading(str(file)):
+        return _DECODERS[kind](file.content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import sys
 import warnings
@@ -23,7 +22,7 @@ from torch import Tensor
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.formats.deep import to_eight_bits
 from geomatch.io.formats.signatures import HEAD, recognise
-from geomatch.io.parsing import opening
+from geomatch.io.inputs import Input, read_input
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -44,11 +43,15 @@ def image_suffixes() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class InputImage:
-    """The content of an image file: pixels (3, H, W) uint8, and the hexadecimal SHA-256 of its bytes."""
+    """The content of an image file: pixels (3, H, W) uint8, and the hexadecimal SHA-256 of its bytes.
+
+    repeatable: the file can be read again.
+    """
 
     path: Path
     pixels: Tensor
     sha256: str
+    repeatable: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,10 +60,11 @@ class InputImage:
 
     @property
     def nbytes(self) -> int:
-        return self.pixels.nbytes
+        """The memory that dropping the pixels frees until they are read again; 0 if they cannot be."""
+        return self.pixels.nbytes if self.repeatable else 0
 
 
-def load_image(path: Path) -> Tensor:
+def load_image(source: Input) -> Tensor:
     """The pixels of an image file: (3, H, W) uint8 RGB, upright according to its EXIF orientation.
 
     Grey, palette and CMYK images are converted. Transparent pixels are put over white. Deep images, of 16 bits or
@@ -70,16 +74,14 @@ def load_image(path: Path) -> Tensor:
     Raises InputError, naming the file, if it is missing, empty, damaged, not an image, larger than MAX_PIXELS, narrower
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
     """
-    return read_image(path).pixels
+    return read_image(source).pixels
 
 
-def read_image(path: Path) -> InputImage:
-    """The pixels and the checksum of an image file or pipe. Raises InputError as `load_image` does."""
-    with opening(path), path.open("rb") as file:
-        content = file if file.seekable() else io.BytesIO(file.read())
-        pixels = checked_size(decode_image(content, str(path)), str(path))
-        content.seek(0)
-        return InputImage(path, pixels, hashlib.file_digest(content, "sha256").hexdigest())
+def read_image(source: Input) -> InputImage:
+    """The pixels and the checksum of an image file. Raises InputError as `load_image` does."""
+    file = read_input(source)
+    pixels = checked_size(decode_image(io.BytesIO(file.content), str(file)), str(file))
+    return InputImage(file.path, pixels, file.sha256, file.repeatable)
 
 
 def decode_image(file: IO[bytes], name: str) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geomatch.errors import InputError
-from geomatch.io.parsing import read_text
+from geomatch.io.inputs import Input, read_input
 
 
 def json_text(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
@@ -23,9 +23,10 @@ def json_text(value: object, *, indent: int | None = None, ascii_only: bool = Fa
     return text
 
 
-def read_json(path: Path) -> Any:
+def read_json(source: Input) -> Any:
     """The value that a file holds. Raises InputError."""
-    return parse_json(read_text(path), str(path))
+    file = read_input(source)
+    return parse_json(file.text, str(file))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -55,8 +55,10 @@ def meant_names(written: Iterable[str], file: Path) -> set[str]:
     """Those of the names written in a document that mean a file: they are how its path ends.
 
     If none is, those that share its name and most of its folders; they may be of several files. If no name is spelt as
-    the file's is, upper and lower case are equal.
+    the file's is, upper and lower case are equal. A file that `has_no_name` may be any of them.
     """
+    if has_no_name(file):
+        return set(written)
     own = name_parts(str(file.absolute()))
     names = {name: name_parts(name) for name in written}
     for fold in (str, str.casefold):
@@ -65,6 +67,11 @@ def meant_names(written: Iterable[str], file: Path) -> set[str]:
             ends = {name for name, parts in names.items() if 0 < shared[name] == len(parts)}
             return ends or {name for name in names if shared[name] == most}
     return set()
+
+
+def has_no_name(file: Path) -> bool:
+    """Whether a path says nothing of the file: stdin, as ``-`` or as a shell's, or the descriptor that ``<(…)`` is."""
+    return str(file) in ("-", "/dev/stdin") or file.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def could_be_one(written: Iterable[str]) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.io.inputs import InputFile, read_input
 from geomatch.io.json_text import parse_json
-from geomatch.io.parsing import decode, opening
+from geomatch.io.parsing import decode
 from geomatch.io.tables import Row, split_rows
 
-STDIN = "-"
 _SIDES = ("source", "target")
 
 
@@ -26,7 +25,8 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
 
     Raises InputError, naming the line, if the list cannot be read, is empty or has a line that is not a pair.
     """
-    text, name = _read(path), _called(path)
+    file = read_input(path)
+    text, name = _text_of(file), str(file)
     kind = _kind(path, text)
     if kind in (".jsonl", ".ndjson"):
         rows = list(_json_rows(text, name))
@@ -49,19 +49,19 @@ def read_names(path: Path, *, null: bool = False) -> list[Path]:
 
     Raises InputError if it names none.
     """
-    text, called = _read(path, null=null), _called(path)
+    file = read_input(path)
+    # Names that end in NUL are the bytes that the system gave.
+    text = os.fsdecode(file.content) if null else _text_of(file)
     lines = text.split("\0") if null else text.replace("\r\n", "\n").split("\n")
-    names = [_file(line, f"{called}, line {number}") for number, line in enumerate(lines, 1) if line]
+    names = [_file(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line]
     if not names:
-        raise InputError(f"{called}: names no images; write one a line")
+        raise InputError(f"{file}: names no images; write one a line")
     return names
 
 
-def _read(path: Path, *, null: bool = False) -> str:
-    with opening(_called(path)):
-        content = sys.stdin.buffer.read() if str(path) == STDIN else path.read_bytes()
+def _text_of(file: InputFile) -> str:
     # File names need not be valid Unicode: surrogates stand for the bytes that are not.
-    return os.fsdecode(content) if null else decode(content, _called(path), errors="surrogateescape")
+    return decode(file.content, str(file), errors="surrogateescape")
 
 
 def _kind(path: Path, text: str) -> str:
@@ -92,7 +92,9 @@ def _pick(row: Row, columns: Sequence[int], count: int) -> tuple[Path, Path]:
 
 
 def _file(name: str, origin: str) -> Path:
-    """Raises InputError if no file can have this name."""
+    """Raises InputError if no file can have this name, or if it is stdin's, which is for the command line alone."""
+    if name == "-":
+        raise InputError(f"{origin}: - is stdin, which a list cannot name")
     try:
         valid = b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
@@ -100,7 +102,3 @@ def _file(name: str, origin: str) -> Path:
     if not valid:
         raise InputError(f"{origin}: no file can be named {name!r}")
     return Path(name)
-
-
-def _called(path: Path) -> str:
-    return "the list on stdin" if str(path) == STDIN else str(path)

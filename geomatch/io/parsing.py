@@ -10,8 +10,8 @@ from pathlib import Path
 
 from geomatch.errors import InputError
 
-MAX_BYTES = 512 << 20
-"""Of a file; the largest documents of COCO itself fit."""
+MAX_BYTES = 1 << 30
+"""Of a file; the largest documents of COCO itself fit, and the largest images without compression."""
 MAX_POSITION = 1e7
 """Of a coordinate, in pixels: far beyond any image, and harmless."""
 MAX_CORNERS = 200_000
@@ -25,20 +25,6 @@ _BYTE_ORDER_MARKS = {  # those of UTF-32 first, since they begin with those of U
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises InputError if it is missing, a folder, unreadable or larger than MAX_BYTES."""
-    with opening(path), path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB; leave only this image's annotations in it")
-    return content
-
-
-def read_text(path: Path) -> str:
-    """The text that a file holds, see `decode`. Raises InputError."""
-    return decode(read_bytes(path), str(path))
 
 
 def decode(content: bytes, name: str, errors: str = "strict") -> str:

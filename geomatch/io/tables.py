@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.io.inputs import Input, read_input
 from geomatch.io.json_text import json_text, parse_json
-from geomatch.io.parsing import position, read_text, reading
+from geomatch.io.parsing import position, reading
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class Row:
 
 
 def read_table(
-    path: Path, wanted: Sequence[str] = (), *, header_optional: bool = False, name: str | None = None
+    source: Input, wanted: Sequence[str] = (), *, header_optional: bool = False, name: str | None = None
 ) -> Iterator[Row]:
     """The rows of a file, which messages call ``name``, by default its path; see `parse_table`. Raises InputError."""
-    return parse_table(read_text(path), name or str(path), wanted, header_optional=header_optional)
+    file = read_input(source)
+    return parse_table(file.text, name or str(file), wanted, header_optional=header_optional)
 
 
 def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_optional: bool = False) -> Iterator[Row]:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from geomatch.annotations import Annotations
-from geomatch.features.weights import sha256_of
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import DEFAULT_RULES, LabelRules
 from geomatch.io.images import InputImage, read_image
+from geomatch.io.inputs import read_input
 from geomatch.options import AnnotationKind
 
 
 @dataclass(frozen=True)
 class Reference:
-    """An image and its annotations of one kind, with the file they come from."""
+    """An image and its annotations of one kind. marks_sha256: of the file that they come from."""
 
     image: InputImage
-    file: Path
+    marks_sha256: str
     kind: AnnotationKind
     annotations: Annotations
 
@@ -28,16 +28,17 @@ class Reference:
     def read(
         cls,
         image: Path,
-        file: Path,
+        marks: Path,
         kind: AnnotationKind,
         *,
         strict: bool = False,
         labels: LabelRules = DEFAULT_RULES,
     ) -> Reference:
         """Read both files, see `read_annotations`. Raises InputError, naming the one at fault."""
-        pixels = read_image(image)
-        return cls(pixels, file, kind, read_annotations(file, kind, image, pixels.size, strict=strict, labels=labels))
+        pixels, file = read_image(image), read_input(marks)
+        annotations = read_annotations(file, kind, image, pixels.size, strict=strict, labels=labels)
+        return cls(pixels, file.sha256, kind, annotations)
 
     def record(self) -> Mapping[str, Any]:
         """Everything in it that affects the result, ready for JSON."""
-        return {"reference_sha256": self.image.sha256, "marks_sha256": sha256_of(self.file), "marks": self.kind.value}
+        return {"reference_sha256": self.image.sha256, "marks_sha256": self.marks_sha256, "marks": self.kind.value}

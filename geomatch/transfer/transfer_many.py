@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage, Target
-from geomatch.features.weights import sha256_of
 from geomatch.io.images import read_image
+from geomatch.io.inputs import read_input
 from geomatch.io.names import unique_names
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.transfer.outputs import TransferOutputs
@@ -45,12 +44,10 @@ def transfer_many(
 def _transfer_one(transfer: InstanceTransfer, outputs: TransferOutputs, target: Target, *, resume: bool) -> Finished:
     """Process one image, from reading to writing; called from several threads at once."""
     try:
-        if resume:
-            with suppress(OSError):  # reading the image reports it
-                record = outputs.find(target, sha256_of(target.image))
-                if record is not None:
-                    return Finished(record, reused=True)
-        image = read_image(target.image)
+        file = read_input(target.image)
+        if resume and (record := outputs.find(target, file.sha256)) is not None:
+            return Finished(record, reused=True)
+        image = read_image(file)
         outputs.check(target)
         found = AnnotatedImage(str(target.image), image.size, transfer(image.pixels))
         return Finished(outputs.write(target, image, found))

@@ -33,7 +33,7 @@ def test_eval_json_fields(pictures: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["dataset"], found["split"], found["pairs"], found["keypoints"]) == ("animal-parts", "val", 2, 4)
     assert found["features"] == "introspection"
-    assert found["weights"] == sha256_of(shipped_weights("introspection"))
+    assert found["weights"] == sha256_of(shipped_weights("introspection").path)
     assert [(r["protocol"], r["average"], r["alpha"]) for r in found["results"]] == [
         ("geomatch", average, alpha) for average in ("per-image", "per-point") for alpha in (0.05, 0.1, 0.15)
     ]

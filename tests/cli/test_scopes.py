@@ -2,13 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from geomatch.cli.scopes import Scopes
+from geomatch.cli.scopes import ScopedFile, Scopes
 from geomatch.errors import InputError
 from geomatch.features.weights import shipped_weights
+from geomatch.io.inputs import InputFile
 
 
 def scopes(*parameters: str, weights: tuple[str, ...] = ()) -> Scopes:
-    return Scopes(("sift", "anchornet:cat", "introspection"), ("nn", "dsp", "coherence"), weights, parameters)
+    files = [ScopedFile.parse(text) for text in weights]
+    return Scopes(("sift", "anchornet:cat", "introspection"), ("nn", "dsp", "coherence"), files, parameters)
+
+
+def path_of(file: InputFile | None) -> Path:
+    assert file is not None
+    return file.path
 
 
 def test_parameter_of_named_matcher_goes_to_it_alone() -> None:
@@ -26,20 +33,21 @@ def test_parameter_without_matcher_goes_to_all_that_have_it() -> None:
 
 
 def test_weights_of_named_features_go_to_them_alone(tmp_path: Path, anchor_weights: Path) -> None:
-    own = tmp_path / "own.safetensors"
-    given = scopes(weights=(f"anchornet={own}", str(shipped_weights("introspection"))))
+    own, shipped = tmp_path / "own.safetensors", shipped_weights("introspection").path
+    own.write_bytes(b"its own")
+    given = scopes(weights=(f"anchornet={own}", str(shipped)))
     assert given.weights_of("sift") is None
-    assert given.weights_of("anchornet:cat") == own
-    assert given.weights_of("introspection") == shipped_weights("introspection")
+    assert path_of(given.weights_of("anchornet:cat")) == own
+    assert path_of(given.weights_of("introspection")) == shipped
     both = scopes(weights=(f"anchornet={own}", f"anchornet:cat={anchor_weights}"))
-    assert both.weights_of("anchornet:cat") == anchor_weights
-    assert both.weights_of("anchornet") == own
+    assert path_of(both.weights_of("anchornet:cat")) == anchor_weights
+    assert path_of(both.weights_of("anchornet")) == own
 
 
 def test_weights_file_whose_name_has_an_equals_sign(tmp_path: Path, anchor_weights: Path) -> None:
     odd = tmp_path / "wise_ft=0.4.safetensors"
     odd.write_bytes(anchor_weights.read_bytes())
-    assert scopes(weights=(str(odd),)).weights_of("anchornet:cat") == odd
+    assert path_of(scopes(weights=(str(odd),)).weights_of("anchornet:cat")) == odd
 
 
 @pytest.mark.parametrize(
@@ -68,4 +76,4 @@ def test_parameter_that_named_matcher_lacks_is_refused() -> None:
 
 def test_plain_weights_of_other_features_are_refused(anchor_weights: Path) -> None:
     with pytest.raises(InputError, match="belongs to none of sift, hog; write NAME=FILE"):
-        Scopes(("sift", "hog"), ("nn",), (str(anchor_weights),))
+        Scopes(("sift", "hog"), ("nn",), [ScopedFile.parse(str(anchor_weights))])

@@ -201,7 +201,7 @@ def test_train_plot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--plot", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["--plot", "none.jsonl"], "none.jsonl: no such file"),
         (["--plot", "empty.jsonl"], "no step in this log yet"),
         (["--plot", "picture.png"], "not the log of a training"),
         (["--plot", "empty.jsonl", "-o", "plot.png"], "ends in .html"),

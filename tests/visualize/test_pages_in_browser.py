@@ -56,7 +56,7 @@ def write_review(folder: Path) -> Path:
     known = marked("reference.jpg")
     reference = Reference(
         InputImage(Path("reference.jpg"), pixels, "0"),
-        Path("marks.json"),
+        "1",
         AnnotationKind.keypoints,
         Annotations(known.instances, AnnotationFormat.coco, [Category(1, "cat", POINTS)]),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,13 +67,10 @@ def at(
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:
     """The points as rows of text. Raises InputError."""
-    from geomatch.io.tables import parse_table, read_table
+    from geomatch.io.tables import read_table
 
     rows = [_point_row(text) for text in point]
-    if str(points) == "-":
-        text = sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
-        rows += parse_table(text, "stdin", COLUMNS, header_optional=True)
-    elif points is not None:
+    if points is not None:
         rows += read_table(points, COLUMNS, header_optional=True)
     if not rows:
         raise InputError("no points; give --point X,Y, or --points FILE with x,y on each line")

@@ -11,7 +11,7 @@ import typer
 
 from geomatch.cli.console import counting_bar, notify, stderr_console
 from geomatch.cli.options import DEFAULTS, DatasetFolder, Overwrite, PipelineOptions, Quiet, names_in, pipeline_options
-from geomatch.cli.scopes import ScopedParameters, ScopedWeights, Scopes, features_named
+from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
 from geomatch.errors import InputError
 from geomatch.options import PRESETS
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
@@ -119,9 +119,9 @@ def evaluate(
 def _compare(first: Path, second: Path, *, json: bool) -> None:
     from geomatch.cli import scores
     from geomatch.evaluation.compare import compare, parse_scored
-    from geomatch.io.parsing import read_text
+    from geomatch.io.inputs import read_input
 
-    a, b = (parse_scored(read_text(path), str(path)) for path in (first, second))
+    a, b = (parse_scored(file.text, str(file)) for file in map(read_input, (first, second)))
     scores.print_comparison(a, b, compare(a, b), json=json)
 
 
@@ -169,13 +169,15 @@ def _pipelines(
     """For each features, loaded once, a pipeline of each matcher; by default the preset's."""
     settings = PRESETS[options.preset]
     chosen = list(dict.fromkeys(matchers or [settings.matcher]))
-    if features is None and len(weights) == 1:
-        features = [features_named(weights[0]) or settings.features]
+    files = [ScopedFile.parse(text) for text in weights]
+    if features is None and len(files) == 1:
+        features = [files[0].features()]
     names = list(dict.fromkeys(features or [settings.features]))
-    scopes = Scopes(names, chosen, weights, parameters)
+    scopes = Scopes(names, chosen, files, parameters)
     groups = []
     for name in names:
-        first = replace(options, features=name, matcher=chosen[0], weights=scopes.weights_of(name))
+        own = scopes.weights_of(name)  # read already; Typer's type is a path
+        first = replace(options, features=name, matcher=chosen[0], weights=own)  # type: ignore[arg-type]
         pipeline = first.build(scopes.parameters_of(chosen[0]))
         others = (pipeline.with_matcher(each, scopes.parameters_of(each)) for each in chosen[1:])
         groups.append([pipeline, *others])

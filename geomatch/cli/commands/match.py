@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.console import stderr_console
-from geomatch.cli.inputs import PathPair, check_image, choose_pairs
+from geomatch.cli.inputs import PathPair, choose_pairs
 from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
@@ -103,14 +103,12 @@ def match(
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
     _check_output(output, formats, many=many is not None, resume=resume, overwrite=overwrite)
     pipeline.check()
-    if against is not None:
-        check_image(against)
     from geomatch.batch.match_record import Outputs
 
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], pictures)
     if many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"
-        _match_many(many, pipeline, outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
+        _match_many(many, pipeline, outputs, output, against, resume=resume, overwrite=overwrite, quiet=quiet)
     else:
         assert images is not None, "there are two"
         _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
@@ -136,6 +134,7 @@ def _match_many(
     options: PipelineOptions,
     outputs: Outputs,
     folder: Path,
+    against: Path | None,
     *,
     resume: bool,
     overwrite: bool,
@@ -143,20 +142,20 @@ def _match_many(
 ) -> None:
     """Match this process's share of the pairs, and report each as it is finished.
 
-    Raises GeomatchError at the end if any failed.
+    Raises GeomatchError at once if the source ``against`` of all pairs cannot be used, and at the end if any failed.
     """
-    from geomatch.batch.match_pairs import assign_folders, match_pairs, prepare_folders
+    from geomatch.batch.match_pairs import PairMatcher, assign_folders, prepare_folders
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
 
     shard = Shard.from_environment()
     mine = shard.part(assign_folders(pairs, folder))
     assign_gpu()
-    pipeline = options.build()
+    matcher = PairMatcher(mine, options.build, outputs, resume=resume)
+    matcher.prepare(() if against is None else (against,))
     prepare_folders(mine, folder, overwrite=overwrite or resume)
-    finished = match_pairs(mine, pipeline, outputs, resume=resume)
     report = ItemReport("matching", "pair", lambda record: f"{record['source']}, {record['target']}", outcome)
-    report_items(finished, report, len(mine), shard, quiet=quiet)
+    report_items(matcher.all(), report, len(mine), shard, quiet=quiet)
 
 
 def _match_one(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geomatch.cli.inputs import check_stdin, expand_names
+from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
@@ -79,7 +79,6 @@ def transfer(
     its part of the images.
     """
     kind, file = _annotation_file(keypoints, mask, boxes)
-    check_stdin(images, "name the images")
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
 
     from geomatch.batch.match_record import settings_record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -16,6 +15,7 @@ from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor, check_no_argument
 from geomatch.geometry.canvas import Canvas
 from geomatch.geometry.grid import Grid
+from geomatch.io.inputs import Input
 from geomatch.runtime.optional import import_opencv
 
 SPACING = 4
@@ -36,7 +36,7 @@ class GradientFeatures(FeatureExtractor):
         self.device = device
 
     @classmethod
-    def load(cls, argument: str, working_size: int, device: torch.device, weights: Path | None) -> Self:
+    def load(cls, argument: str, working_size: int, device: torch.device, weights: Input | None) -> Self:
         check_no_argument(cls.name, argument)
         if weights is not None:
             raise InputError(f"{cls.name} has no weights; leave out --weights {weights}")

@@ -32,7 +32,7 @@ from geomatch.io.annotations.points import read_points
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
 from geomatch.io.json_text import json_text
-from geomatch.io.names import meant_names, name_parts
+from geomatch.io.names import has_no_name, meant_names, name_parts
 from geomatch.io.parsing import MAX_CORNERS, check_masks, check_stated_size, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
 
@@ -156,8 +156,10 @@ def _entries(document: Mapping[str, Any], key: str, omissions: Omissions) -> lis
 
 
 def _entry_of(path: str, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
-    """The entry of an image, see `meant_names`."""
+    """The entry of an image, see `meant_names`; of one that has no name, the only entry."""
     named = [each for each in entries if isinstance(each, dict) and isinstance(each.get("file_name"), str)]
+    if has_no_name(image) and len(named) > 1:
+        raise InputError(f"{path}: has {len(named)} images, and the reference, {image}, no name that tells which it is")
     meant = meant_names({each["file_name"] for each in named}, image)
     longest = max((len(name_parts(name)) for name in meant), default=0)
     closest = [each for each in named if each["file_name"] in meant and len(name_parts(each["file_name"])) == longest]

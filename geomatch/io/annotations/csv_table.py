@@ -22,6 +22,7 @@ from geomatch.annotations import (
 from geomatch.errors import InputError
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.annotations.points import one_of_each, read_visibility
+from geomatch.io.inputs import Input
 from geomatch.io.names import could_be_one, meant_names, name_parts
 from geomatch.io.parsing import reading
 from geomatch.io.tables import Row, read_table
@@ -34,7 +35,7 @@ COLUMNS = {
 }
 
 
-def read_annotation_table(path: Path, kind: AnnotationKind, image: Path, omissions: Omissions) -> Annotations:
+def read_annotation_table(source: Input, kind: AnnotationKind, image: Path, omissions: Omissions) -> Annotations:
     """The annotations of an image: those in its rows, or in all rows if there is no column `image`.
 
     Keypoints need the columns x and y, and name to have names; boxes left, top, right and bottom. Points with the same
@@ -42,7 +43,7 @@ def read_annotation_table(path: Path, kind: AnnotationKind, image: Path, omissio
     cannot be used. Raises InputError.
     """
     wanted = ("x", "y") if kind is AnnotationKind.keypoints else SIDES
-    rows = _rows_of(image, list(read_table(path, wanted)), omissions)
+    rows = _rows_of(image, list(read_table(source, wanted)), omissions)
     shapes = (_read_boxes if kind is AnnotationKind.boxes else _read_keypoints)(rows, omissions)
     instances = [Instance(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
     return Annotations(instances, AnnotationFormat.csv, categories_of(instances))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,8 @@ from geomatch.io.annotations.label_image import (
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.atomic import check_new_file, check_new_folder, is_special, write_atomically
-from geomatch.io.images import image_suffixes
+from geomatch.io.images import image_suffixes, open_picture
+from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.io.json_text import read_json
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
@@ -45,7 +48,7 @@ _TABLES = frozenset({".csv", ".tsv"})
 
 
 def read_annotations(
-    path: Path,
+    source: Input,
     kind: AnnotationKind,
     image: Path,
     size: tuple[int, int],
@@ -55,8 +58,9 @@ def read_annotations(
 ) -> Annotations:
     """The annotations of one kind that a file has for ``image``, whose size is (height, width).
 
-    Suffix and content tell the format. Boxes are cut at the image's border. Items that cannot be used, that lie outside
-    or are of another kind are left out, with one GeomatchWarning that counts them.
+    Suffix and content tell the format; of a pipe, or a file without a suffix, the content alone. Boxes are cut at the
+    image's border. Items that cannot be used, that lie outside or are of another kind are left out, with one
+    GeomatchWarning that counts them.
 
     Args:
         strict: refuse a file with an item that cannot be used.
@@ -65,43 +69,56 @@ def read_annotations(
     Raises InputError, naming the file and what is wrong in it: it cannot be read, its format is unknown or cannot hold
     this ``kind``, it does not annotate this image, or no item is left.
     """
-    omissions = Omissions(str(path), strict)
-    found = _read(path, kind, image, size, omissions, labels)
+    file = read_input(source)
+    omissions = Omissions(str(file), strict)
+    found = _read(file, kind, image, size, omissions, labels)
     usable = [_checked(instance, image, size, omissions) for instance in found.instances]
     instances = [replace(each, number=number) for number, each in enumerate(filter(None, usable), 1)]
     if not instances:
         reason = omissions.summary()
-        raise InputError(f"{path}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}")
+        raise InputError(f"{file}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}")
     omissions.warn()
     return replace(found, instances=instances)
 
 
 def _read(
-    path: Path,
+    file: InputFile,
     kind: AnnotationKind,
     image: Path,
     size: tuple[int, int],
     omissions: Omissions,
     labels: LabelRules,
 ) -> Annotations:
-    suffix = path.suffix.lower()
+    suffix = _suffix_of(file)
     if suffix in image_suffixes():
-        _check_holds(path, AnnotationFormat.png, kind)
-        return read_label_image(path, size, labels)
+        _check_holds(file, AnnotationFormat.png, kind)
+        return read_label_image(file, size, labels)
     if suffix in _TABLES:
-        _check_holds(path, AnnotationFormat.csv, kind)
-        return read_annotation_table(path, kind, image, omissions)
+        _check_holds(file, AnnotationFormat.csv, kind)
+        return read_annotation_table(file, kind, image, omissions)
     if suffix != ".json":
-        raise InputError(f"{path}: format not known; give COCO's or labelme's .json, a mask as .png, or a .csv")
-    document = read_json(path)
+        raise InputError(f"{file}: format not known; give COCO's or labelme's .json, a mask as .png, or a .csv")
+    document = read_json(file)
     if is_coco(document):
         return read_coco(document, kind, image, size, omissions)
     if is_labelme(document):
         return read_labelme(document, kind, image, size, omissions)
-    raise InputError(f"{path}: neither COCO (it has no 'images' and 'annotations') nor labelme (no 'shapes')")
+    raise InputError(f"{file}: neither COCO (it has no 'images' and 'annotations') nor labelme (no 'shapes')")
 
 
-def _check_holds(path: Path, format: AnnotationFormat, kind: AnnotationKind) -> None:
+def _suffix_of(file: InputFile) -> str:
+    """The suffix that a file has or, if its content alone can tell the format, should have; "" if neither is known."""
+    suffix = file.path.suffix.lower()
+    if suffix in image_suffixes() | _TABLES | {".json"} or (suffix and file.repeatable):
+        return suffix
+    with suppress(InputError), open_picture(io.BytesIO(file.content), str(file)):
+        return ".png"
+    with suppress(InputError):
+        return ".json" if file.text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) else ".csv"
+    return ""
+
+
+def _check_holds(path: Input, format: AnnotationFormat, kind: AnnotationKind) -> None:
     if kind not in HOLDS[format]:
         able = ", ".join(each for each in AnnotationFormat if kind in HOLDS[each])
         raise InputError(f"{path}: the format {format} cannot hold {kind}; choose {able}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from PIL import Image
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, LabelColours, Region, categories_of
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.images import open_picture, png_bytes, stored_mode
-from geomatch.io.parsing import check_masks, opening, reading
+from geomatch.io.inputs import Input, read_input
+from geomatch.io.parsing import check_masks, reading
 from geomatch.options import AnnotationFormat, MaskEncoding
 
 MOST_VALUE = np.iinfo(np.uint16).max
@@ -42,22 +44,24 @@ class LabelRules:
 DEFAULT_RULES = LabelRules()
 
 
-def read_label_image(path: Path, size: tuple[int, int], rules: LabelRules) -> Annotations:
+def read_label_image(source: Input, size: tuple[int, int], rules: LabelRules) -> Annotations:
     """The instances of a label image, one for each value, which is its label; 0 is nothing.
 
     size: (height, width) of the annotated image, which the label image must have. Warns of values that are ignored, and
     of a mask with soft edges. Raises InputError.
     """
-    with opening(path), path.open("rb") as file, open_picture(file, str(path)) as picture:
+    file = read_input(source)
+    name = str(file)
+    with open_picture(io.BytesIO(file.content), name) as picture:
         if (picture.height, picture.width) != size:
             own = f"{picture.width}x{picture.height}"
-            raise InputError(f"{path}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
+            raise InputError(f"{name}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
         mode, palette = picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ()
-        values = _read_values(picture, str(path))
+        values = _read_values(picture, name)
     if rules.threshold is not None:
         mode, values = "1", (values > rules.threshold).astype(np.int64)
-    labels = _choose_labels(values, rules, path, soft=mode != "P" and _is_soft(values))
-    with reading(str(path)):
+    labels = _choose_labels(values, rules, name, soft=mode != "P" and _is_soft(values))
+    with reading(name):
         check_masks(len(labels), size)
     instances = [
         Instance(str(label), number, Region(values == label, MaskEncoding.packed_runs))
@@ -92,19 +96,19 @@ def _read_values(picture: Image.Image, name: str) -> NDArray[np.int64]:
     return values.astype(np.int64) // unit
 
 
-def _choose_labels(values: NDArray[np.int64], rules: LabelRules, path: Path, *, soft: bool) -> list[int]:
+def _choose_labels(values: NDArray[np.int64], rules: LabelRules, name: str, *, soft: bool) -> list[int]:
     """The values that are labels, in order."""
     labels = [int(value) for value in np.unique(values) if value not in (0, rules.ignore)]
     if soft:
         warnings.warn(
-            f"{path}: each of its {len(labels)} grey values is read as a label; if it shows one object with soft "
+            f"{name}: each of its {len(labels)} grey values is read as a label; if it shows one object with soft "
             "edges, give --mask-threshold 127",
             GeomatchWarning,
             stacklevel=3,
         )
     elif rules.ignore is None and labels[-1:] == [_IGNORED] and len(labels) > 1 and labels[-2] < _SMALL:
         warnings.warn(
-            f"{path}: {_IGNORED} beside smaller labels marks what to ignore; --ignore-label 0 makes it a label",
+            f"{name}: {_IGNORED} beside smaller labels marks what to ignore; --ignore-label 0 makes it a label",
             GeomatchWarning,
             stacklevel=3,
         )

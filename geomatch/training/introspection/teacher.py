@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from geomatch.features.backbones.vit import load_vit
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import read_tensors
 from geomatch.geometry.grid import read_cells
+from geomatch.io.inputs import Input
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.letterbox import Letterbox
 
@@ -87,23 +87,23 @@ class Teacher(nn.Module):
 
 
 def build_teacher(
-    network: IntrospectionNet, others: Sequence[Path], recipe: IntrospectionRecipe, examples: Sequence[Letterbox]
+    network: IntrospectionNet, others: Sequence[Input], recipe: IntrospectionRecipe, examples: Sequence[Letterbox]
 ) -> Teacher:
     """The teacher of a recipe: a copy of the initial trunk, and published networks from their files."""
     first, *further = network.stages
     weights = {first: 1.0} | dict.fromkeys(further, recipe.teacher_weight)
     parts = [TeacherPart(deepcopy(network.trunk), weights)]
-    for path in others:
-        trunk, stages = _load_teacher(path, recipe)
-        trunk.check_stages(str(path), stages)
+    for source in others:
+        trunk, stages = _load_teacher(source, recipe)
+        trunk.check_stages(str(source), stages)
         parts.append(TeacherPart(trunk, dict.fromkeys(stages, recipe.teacher_weight)))
     device = network.descriptor.weight.device
     return Teacher([part.to(device) for part in parts], examples).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _load_teacher(path: Path, recipe: IntrospectionRecipe) -> tuple[Trunk, list[int | str]]:
+def _load_teacher(source: Input, recipe: IntrospectionRecipe) -> tuple[Trunk, list[int | str]]:
     """A published network, and the stages that it teaches."""
-    state = read_tensors(path)[0]
+    state = read_tensors(source)[0]
     if "patch_embed.proj.weight" in state:
-        return load_vit(state, str(path)), [parse_stage(stage) for stage in recipe.transformer_stages]
-    return load_mobilenet(state, str(path)), [recipe.classifier_block]
+        return load_vit(state, str(source)), [parse_stage(stage) for stage in recipe.transformer_stages]
+    return load_mobilenet(state, str(source)), [recipe.classifier_block]

@@ -12,7 +12,8 @@ from geomatch.datasets.crops import read_crops, with_crops
 from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images, with_labels
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.weights import FORMAT, load_network, read_tensors, save_weights, sha256_of
+from geomatch.features.weights import FORMAT, load_network, read_tensors, read_weights_file, save_weights
+from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.introspection.recipe import IntrospectionRecipe
@@ -52,12 +53,14 @@ def train_introspection(
         TrainingError: if the loss diverges.
     """
     run.check_outputs("")
-    photographs = _photographs(run.data, recipe.classes, crops)
+    table = None if crops is None else read_input(crops)
+    taught_by = [read_weights_file(path) for path in teachers]
+    photographs = _photographs(run.data, recipe.classes, table)
     reader = ImageReader(len(photographs), run.max_unreadable)
-    network = initial_network(run.init, recipe.network)
+    network, trained = initial_network(run.init, recipe.network)
     recipe = replace(recipe, network=network.config)
     files = run.files()
-    settings = {**asdict(recipe), "teachers": list(map(sha256_of, teachers)), "crops": crops and sha256_of(crops)}
+    settings = {**asdict(recipe), "teachers": [file.sha256 for file in taught_by], "crops": table and table.sha256}
     if run.resume:
         files.check_resumable(settings, optimisation)
 
@@ -67,7 +70,7 @@ def train_introspection(
     with torchrun_processes(find_device(run.device)) as processes:
         network.to(processes.device)
         with autocast(processes.device, optimisation.precision):
-            teacher = _start(network, photographs, reader, recipe, teachers, fit_head=not is_trained(run.init))
+            teacher = _start(network, photographs, reader, recipe, taught_by, fit_head=not trained)
         task = IntrospectionTask(recipe, network, photographs, reader, processes.device, teacher, processes.size)
         with task.load.upcoming:
             train(
@@ -84,30 +87,28 @@ def train_introspection(
             save()
 
 
-def _photographs(data: Sequence[Path], classes: Sequence[str], crops: Path | None) -> list[LabelledImage]:
+def _photographs(data: Sequence[Path], classes: Sequence[str], crops: InputFile | None) -> list[LabelledImage]:
     photographs = find_images(data)
     if crops is not None:
         photographs = with_crops(photographs, read_crops(crops))
     return with_labels(photographs, classes) if classes else photographs
 
 
-def initial_network(init: Sequence[Path], config: IntrospectionConfig) -> IntrospectionNet:
-    """The network that training starts from.
+def initial_network(init: Sequence[Path], config: IntrospectionConfig) -> tuple[IntrospectionNet, bool]:
+    """The network that training starts from, and whether its heads have been trained.
 
     init: published weights of a trunk, for a joint one of both; or weights of introspection, whose settings then
     replace ``config``. Raises InputError or WeightsError for files that do not fit.
     """
-    if is_trained(init):
-        return load_network(init[0], "introspection", IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
+    files = [read_weights_file(path) for path in init]
+    found = [read_tensors(file) for file in files]
+    if len(files) == 1 and found[0][1].get("format") == FORMAT:
+        cpu = torch.device("cpu")
+        return load_network(files[0], "introspection", IntrospectionConfig, IntrospectionNet, cpu)[0], True
     network = IntrospectionNet(config)
-    pretrained = {name: tensor for path in init for name, tensor in read_tensors(path)[0].items()}
-    load_pretrained(network.trunk, pretrained, ", ".join(map(str, init)))
-    return network
-
-
-def is_trained(init: Sequence[Path]) -> bool:
-    """Whether training starts from weights of geomatch."""
-    return len(init) == 1 and read_tensors(init[0])[1].get("format") == FORMAT
+    pretrained = {name: tensor for state, _ in found for name, tensor in state.items()}
+    load_pretrained(network.trunk, pretrained, ", ".join(map(str, files)))
+    return network, False
 
 
 def _start(
@@ -115,7 +116,7 @@ def _start(
     photographs: Sequence[LabelledImage],
     reader: ImageReader,
     recipe: IntrospectionRecipe,
-    teachers: Sequence[Path],
+    teachers: Sequence[Input],
     *,
     fit_head: bool,
 ) -> Teacher | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
+from geomatch.io.inputs import read_input
 
 LARGEST = 1e100
 """Larger values, as of a training that diverges, are NaN in a curve."""
@@ -51,17 +52,15 @@ def append(log: Path, line: Mapping[str, object]) -> None:
 
 def read_log(path: Path) -> TrainingLog:
     """Read a log; an incomplete last line is left out. Raises InputError if there is none, or no step in it."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    file = read_input(path)
+    lines = file.content.splitlines(keepends=True)
     entries = [_parse(line) for line in lines]
     if lines and entries[-1] is None and lines[-1].startswith(b"{") and not lines[-1].endswith(b"\n"):
         entries.pop()
     if None in entries:
-        raise InputError(f"{path}: not the log of a training: line {entries.index(None) + 1} is not a step of one")
+        raise InputError(f"{file}: not the log of a training: line {entries.index(None) + 1} is not a step of one")
     if not entries:
-        raise InputError(f"{path}: no step in this log yet")
+        raise InputError(f"{file}: no step in this log yet")
     return _as_curves([entry for entry in entries if entry is not None])
 
 
