@@ -62,8 +62,8 @@ COMMANDS = {
         stub=False,
     ),
     "eval": Command(
-        "eval --dataset animal-parts --root SPair-71k --features introspection --features introspection:1+0.8 --json --fresh "
-        "--preset fast --matcher nn --device cpu --weights weights.safetensors",
+        "eval --dataset animal-parts --root SPair-71k --features introspection --features introspection:1+0.8 --json "
+        "--fresh --preset fast --matcher nn --device cpu --weights weights.safetensors",
         "weights.safetensors",
         stub=False,
     ),
