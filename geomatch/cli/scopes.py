@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.options import MATCHING, parse_assignments
+from geomatch.cli.options import MATCHING, PipelineOptions, parse_assignments
 from geomatch.errors import InputError, unknown_name
 from geomatch.registry import FEATURES, MATCHERS
 
@@ -131,6 +131,12 @@ class Scopes:
                 plain[0] if len(self.features) == 1 else next((each for each in plain if each.belongs(features)), None)
             )
         return found.file if found else None
+
+    def options_of(self, features: str, matcher: str, options: PipelineOptions) -> PipelineOptions:
+        """The options with these features, the weights given for them, and a matcher. Raises WeightsError."""
+        # Typer takes a path; what was read from one serves several pipelines.
+        weights = self.weights_of(features)
+        return replace(options, features=features, matcher=matcher, weights=weights)  # type: ignore[arg-type]
 
     @property
     def _assignments(self) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,9 +175,7 @@ def _pipelines(
     scopes = Scopes(names, chosen, files, parameters)
     groups = []
     for name in names:
-        own = scopes.weights_of(name)  # read already; Typer's type is a path
-        first = replace(options, features=name, matcher=chosen[0], weights=own)  # type: ignore[arg-type]
-        pipeline = first.build(scopes.parameters_of(chosen[0]))
+        pipeline = scopes.options_of(name, chosen[0], options).build(scopes.parameters_of(chosen[0]))
         others = (pipeline.with_matcher(each, scopes.parameters_of(each)) for each in chosen[1:])
         groups.append([pipeline, *others])
     return groups

@@ -15,7 +15,7 @@ import typer
 from geomatch.cli.commands.evaluate import load_pairs, run_groups
 from geomatch.cli.console import notify
 from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
-from geomatch.cli.scopes import ScopedParameters, ScopedWeights, Scopes
+from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
 from geomatch.errors import InputError, did_you_mean, unknown_name
 from geomatch.options import Refine
 
@@ -138,7 +138,7 @@ def _pipelines(
 
     names = list(dict.fromkeys(method.features for method in methods))
     matchers = list(dict.fromkeys(method.matcher for method in methods))
-    scopes = Scopes(names, matchers, weights, parameters)
+    scopes = Scopes(names, matchers, [ScopedFile.parse(text) for text in weights], parameters)
     groups: dict[str, list[Pipeline]] = {}
     for method in methods:
         settings = {**method.parameters, **scopes.parameters_of(method.matcher)}
@@ -148,9 +148,7 @@ def _pipelines(
         if group:
             group.append(group[0].with_matcher(method.matcher, settings))
         else:
-            chosen = scopes.weights_of(method.features)
-            first = replace(options, features=method.features, matcher=method.matcher, weights=chosen)
-            group.append(first.build(settings))
+            group.append(scopes.options_of(method.features, method.matcher, options).build(settings))
     return list(groups.values())
 
 
