@@ -36,7 +36,8 @@ from torch import Tensor
 
 from geomatch.annotations import Box
 from geomatch.datasets.crops import read_true_boxes
-from geomatch.datasets.image_folder import LabelledImage, find_images, hold_out
+from geomatch.datasets.image_folder import find_images
+from geomatch.datasets.image_list import LabelledImage, hold_out
 from geomatch.evaluation.metrics.anchors import class_scores, coverage, diversity, object_map, peaks_in, sparsity
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.evaluation.metrics.retrieval import average_precision

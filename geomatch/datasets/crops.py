@@ -10,13 +10,15 @@ import csv
 import io
 import json
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from geomatch.annotations import Box
-from geomatch.datasets.image_folder import LabelledImage, label_table, shards_of
+from geomatch.datasets.image_folder import label_table, shards_of
+from geomatch.datasets.image_list import LabelledImage, labels_of, names_of, take
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 from geomatch.io.inputs import Input
@@ -55,7 +57,7 @@ def read_crops(source: Input) -> list[Crop]:
 
 def with_crops(
     images: Sequence[LabelledImage], crops: Iterable[Crop], *, margin: float = CROP_MARGIN
-) -> list[LabelledImage]:
+) -> Sequence[LabelledImage]:
     """Replace images by their crops.
 
     Each crop becomes an image with the crop's label alone; a label without a crop keeps the whole image.
@@ -71,16 +73,23 @@ def with_crops(
     by_file: defaultdict[str, list[Crop]] = defaultdict(list)
     for crop in crops:
         by_file[plain_name(crop.file)].append(crop)
-    if not any(plain_name(image.name) in by_file for image in images):
+    if not any(plain_name(name) in by_file for name in names_of(images)):
         raise InputError("the crop table has none of the photographs: was it made from others?")
-    cropped: list[LabelledImage] = []
-    for image in images:
-        own = [crop for crop in by_file[plain_name(image.name)] if crop.label in image.labels]
-        cropped += [replace(image, labels=(crop.label,), crop=_grow(crop.box, margin)) for crop in own]
-        rest = tuple(label for label in image.labels if label not in {crop.label for crop in own})
+    rows, labels, boxes = array("q"), list[tuple[str, ...]](), list[Box | None]()
+
+    def keep(row: int, of: tuple[str, ...], box: Box | None) -> None:
+        rows.append(row)
+        labels.append(of)
+        boxes.append(box)
+
+    for row, (name, shown) in enumerate(zip(names_of(images), labels_of(images), strict=True)):
+        own = [crop for crop in by_file.get(plain_name(name), ()) if crop.label in shown]
+        for crop in own:
+            keep(row, (crop.label,), _grow(crop.box, margin))
+        rest = tuple(label for label in shown if label not in {crop.label for crop in own}) if own else shown
         if rest or not own:
-            cropped.append(replace(image, labels=rest))
-    return cropped
+            keep(row, rest, None)
+    return take(images, rows, labels, boxes)
 
 
 def read_true_boxes(data: Sequence[Path]) -> dict[tuple[str, str], list[Box]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -34,12 +35,14 @@ class PassedOver:
 
     def is_image(self, name: str) -> bool:
         """Whether a file is an image by its suffix, and not hidden; counts it if it is not."""
-        path = PurePath(name)
+        own = name.rpartition("/")[2]
+        known = f".{own.rpartition('.')[2].lower()}" in image_suffixes()
+        if known and not own.startswith("."):  # a million names are asked for
+            return True
         if is_clutter(name):
             return False
+        path = PurePath(name)
         known = path.suffix.lower() in image_suffixes()
-        if known and not path.name.startswith("."):
-            return True
         self.counts[f"hidden {path.suffix}" if known else printable(path.suffix) or "without suffix"] += 1
         return False
 
@@ -58,47 +61,56 @@ def images_in(folder: Path) -> list[Path]:
     return found
 
 
-def images_below(folder: Path) -> list[Path]:
-    """The images in a folder and all folders below, with one note of what else is there.
+def walk_images(folder: Path, passed: PassedOver) -> Iterator[tuple[str, list[str]]]:
+    """The images below a folder: for each folder its path from there, "" for itself, and its images' names, sorted.
 
     Links to folders are followed, but not to one that they are in, and under one name not twice to the same.
+    passed: counts what else is there.
     """
-    passed = PassedOver(folder)
-    found = [path for path in _walk(folder, passed) if passed.is_image(path.name)]
-    passed.warn()
-    return found
-
-
-def _kind(path: Path) -> str:
-    """What a path is: "folder", "file", or why it is neither."""
-    try:
-        return "folder" if path.is_dir() else "file" if path.is_file() else "broken link"
-    except OSError:
-        return "file that cannot be reached"
-
-
-def _walk(folder: Path, passed: PassedOver) -> Iterator[Path]:
-    """The files below a folder, folder after folder."""
-    seen: set[tuple[Path, str]] = set()
-    ahead = [(folder, frozenset[Path]())]
+    seen: set[tuple[str, str]] = set()
+    ahead = [("", frozenset[str]())]
     while ahead:
-        place, within = ahead.pop()
-        real = place.resolve()
-        if real in within or (real, place.name) in seen:
+        below, within = ahead.pop()
+        place = os.path.join(folder, below)  # noqa: PTH118 (as fast as a million files ask for)
+        real = os.path.realpath(place)
+        own = os.path.basename(place)  # noqa: PTH119
+        if real in within or (real, own) in seen:
             continue
-        seen.add((real, place.name))
+        seen.add((real, own))
         try:
-            entries = sorted(place.iterdir())
+            with os.scandir(place) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError:
             passed.counts["folder that cannot be read"] += 1
             continue
-        for path in entries:
-            kind = _kind(path)
-            if kind == "folder" and not path.name.startswith(".") and not is_clutter(path.name):
-                ahead.append((path, within | {real}))
-            elif kind == "folder" and not is_clutter(path.name):
+        images, folders = _sorted_out(entries, passed)
+        yield below, images
+        inside = within | {real}
+        ahead += [(f"{below}/{name}" if below else name, inside) for name in reversed(folders)]
+
+
+def _sorted_out(entries: list[os.DirEntry[str]], passed: PassedOver) -> tuple[list[str], list[str]]:
+    """The names of the images, and of the folders to walk through, among a folder's entries."""
+    images: list[str] = []
+    folders: list[str] = []
+    for entry in entries:
+        kind = _kind(entry)
+        if kind == "file":
+            if passed.is_image(entry.name):
+                images.append(entry.name)
+        elif kind != "folder":
+            passed.counts[kind] += 1
+        elif not is_clutter(entry.name):
+            if entry.name.startswith("."):
                 passed.counts["hidden folder"] += 1
-            elif kind == "file":
-                yield path
-            elif kind != "folder":
-                passed.counts[kind] += 1
+            else:
+                folders.append(entry.name)
+    return images, folders
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry of a folder is: "folder", "file", or why it is neither."""
+    try:
+        return "file" if entry.is_file() else "folder" if entry.is_dir() else "broken link"
+    except OSError:
+        return "file that cannot be reached"

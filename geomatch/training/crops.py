@@ -19,7 +19,8 @@ from torch import Tensor
 
 from geomatch.annotations import Box
 from geomatch.datasets.crops import Crop
-from geomatch.datasets.image_folder import ImageReader, LabelledImage, by_label
+from geomatch.datasets.image_folder import ImageReader
+from geomatch.datasets.image_list import LabelledImage, by_label
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid, read_cells

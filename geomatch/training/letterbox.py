@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geomatch.datasets.image_folder import ImageReader, LabelledImage
+from geomatch.datasets.image_folder import ImageReader
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.geometry.homography import apply_homography, homography_between, pixel_grid, square_corners, warp_image
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from geomatch.datasets.image_folder import BACKGROUND, ImageBatch, ImageReader, LabelledImage, by_label
+from geomatch.datasets.image_folder import ImageBatch, ImageReader
+from geomatch.datasets.image_list import LabelledImage, background_of, by_label
 from geomatch.errors import InputError
 from geomatch.options import Batches
 from geomatch.runtime.prefetch import Prefetch
@@ -31,7 +32,7 @@ class BatchSampler:
 
     def __init__(self, photographs: Sequence[LabelledImage], kind: Batches, size: int, seed: int) -> None:
         self.kind, self.size, self.seed = kind, size, seed
-        self.groups = [list(photographs)]
+        self.groups: list[Sequence[LabelledImage]] = [photographs]
         if kind is Batches.one_class:
             self.groups = [group for group in by_label(photographs).values() if len(group) >= size]
             if not self.groups:
@@ -40,7 +41,7 @@ class BatchSampler:
                     f"give labelled data, or --set batches={Batches.mixed}"
                 )
         elif kind is Batches.balanced:
-            background = [photograph for photograph in photographs if BACKGROUND in photograph.labels]
+            background = background_of(photographs)
             self.groups = [*by_label(photographs).values(), *([background] if background else [])]
             if not self.groups:
                 raise InputError("no photograph has a label: give labelled data")
@@ -57,13 +58,16 @@ class BatchSampler:
         group = self.groups[self._label(random)]
         chosen = random.choice(len(group), size=min(self.size, len(group)), replace=False)
         taken = set(chosen.tolist())
-        replacements = (index for index in random.permutation(len(group)) if index not in taken)
-        return (group[index] for index in chain(chosen, replacements)), len(chosen), generator
+
+        def replacements() -> Iterator[int]:  # a permutation of a million is drawn only if it is needed
+            yield from (index for index in random.permutation(len(group)) if index not in taken)
+
+        return (group[index] for index in chain(chosen, replacements())), len(chosen), generator
 
     def _balanced(self, random: np.random.Generator) -> Iterator[LabelledImage]:
         for _ in range(_TRIES * self.size):
             group = self.groups[self._label(random)]
-            yield group[random.integers(len(group))]
+            yield group[int(random.integers(len(group)))]
 
     def _label(self, random: np.random.Generator) -> int:
         return int(random.choice(len(self.groups), p=self.chances))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from geomatch.datasets.crops import Crop, read_crops, read_true_boxes, with_crops, write_crops
-from geomatch.datasets.image_folder import LabelledImage
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.errors import InputError
 from tests.datasets.layouts import write_shard
 

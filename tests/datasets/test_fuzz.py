@@ -19,7 +19,8 @@ from PIL import Image
 
 from geomatch.datasets.benchmarks import caltech101, pascal_parts, pf_pascal, pf_willow, spair
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
-from geomatch.datasets.image_folder import find_images, hold_out
+from geomatch.datasets.image_folder import find_images
+from geomatch.datasets.image_list import hold_out
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
 from tests.datasets.test_pascal_parts import structs

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images, hold_out
+from geomatch.datasets.image_folder import ImageReader, find_images
+from geomatch.datasets.image_list import LabelledImage, hold_out
 from geomatch.errors import InputError
 from tests.datasets.layouts import write_shard
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from geomatch.annotations import Box
-from geomatch.datasets.image_folder import LabelledImage, find_images
+from geomatch.datasets.image_folder import find_images
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.geometry.grid import Grid
 from tests.conftest import ROOT
 from tests.datasets.layouts import png, write_shard

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from geomatch.datasets.image_folder import ImageReader, LabelledImage
+from geomatch.datasets.image_folder import ImageReader
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.load import load_features

@@ -8,7 +8,8 @@ import torch
 
 from geomatch.correspondence import FeatureMap
 from geomatch.datasets.crops import Crop
-from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images
+from geomatch.datasets.image_folder import ImageReader, find_images
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.errors import InputError
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.features.base import FeatureExtractor

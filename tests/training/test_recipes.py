@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from geomatch.datasets.image_folder import BACKGROUND, ImageReader, LabelledImage, find_images, with_labels
+from geomatch.datasets.image_folder import ImageReader, find_images
+from geomatch.datasets.image_list import BACKGROUND, LabelledImage, with_labels
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, named_classes, synset_classes
 from geomatch.errors import InputError
 from geomatch.features.backbones.build import load_pretrained

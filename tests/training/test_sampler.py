@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from geomatch.datasets.image_folder import LabelledImage
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.errors import InputError
 from geomatch.options import Batches
 from geomatch.training.sampler import BatchSampler

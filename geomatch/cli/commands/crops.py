@@ -52,7 +52,8 @@ def crops(
     has true boxes, CorLoc is printed: the share of the images of a label with IoU >= .5.
     """
     from geomatch.datasets.crops import read_true_boxes, write_crops
-    from geomatch.datasets.image_folder import ImageReader, by_label, find_images
+    from geomatch.datasets.image_folder import ImageReader, find_images
+    from geomatch.datasets.image_list import by_label
     from geomatch.features.load import load_features
     from geomatch.io.atomic import check_new_file
     from geomatch.runtime.device import find_device

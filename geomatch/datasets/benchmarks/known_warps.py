@@ -22,7 +22,8 @@ from torch import Tensor
 
 from geomatch.annotations import Points
 from geomatch.datasets.base import Benchmark, encoded_size
-from geomatch.datasets.image_folder import LabelledImage, find_images
+from geomatch.datasets.image_folder import find_images
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
 from geomatch.geometry.homography import WarpRanges, apply_homography, pixel_grid, random_view, sample_image
 

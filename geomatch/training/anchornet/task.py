@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.image_folder import ImageBatch, ImageReader, LabelledImage
+from geomatch.datasets.image_folder import ImageBatch, ImageReader
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.features.anchornet import AnchorNet
 from geomatch.options import Batches
 from geomatch.training.anchornet.loss import (

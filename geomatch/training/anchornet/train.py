@@ -12,15 +12,8 @@ from dataclasses import asdict, replace
 
 import torch
 
-from geomatch.datasets.image_folder import (
-    BACKGROUND,
-    ImageReader,
-    LabelledImage,
-    by_label,
-    find_images,
-    hold_out,
-    with_labels,
-)
+from geomatch.datasets.image_folder import ImageReader, find_images
+from geomatch.datasets.image_list import BACKGROUND, LabelledImage, by_label, hold_out, with_labels
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.features.anchornet import AnchorNet
 from geomatch.features.load import pretrained_trunk
@@ -99,7 +92,7 @@ def train_anchornet(
             save_weights(run.out, "anchornet", asdict(recipe.network), network.state_dict())
 
 
-def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[str]) -> list[LabelledImage]:
+def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[str]) -> Sequence[LabelledImage]:
     """The photographs that show one of the classes, and those of the background, which show none.
 
     Others are left out, since it is not known what they show. Warns of classes with fewer photographs than `FEW`, and

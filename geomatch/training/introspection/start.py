@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.image_folder import ImageReader, LabelledImage
+from geomatch.datasets.image_folder import ImageReader
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.geometry.homography import WarpRanges, random_view, warp_image
 from geomatch.training.introspection.teacher import Teacher

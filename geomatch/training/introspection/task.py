@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.datasets.image_folder import ImageBatch, ImageReader, LabelledImage
+from geomatch.datasets.image_folder import ImageBatch, ImageReader
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.geometry.grid import read_cells
 from geomatch.geometry.homography import apply_homography

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from geomatch.datasets.crops import read_crops, with_crops
-from geomatch.datasets.image_folder import ImageReader, LabelledImage, find_images, with_labels
+from geomatch.datasets.image_folder import ImageReader, find_images
+from geomatch.datasets.image_list import LabelledImage, with_labels
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_network, read_tensors, read_weights_file, save_weights
@@ -87,8 +88,8 @@ def train_introspection(
             save()
 
 
-def _photographs(data: Sequence[Path], classes: Sequence[str], crops: InputFile | None) -> list[LabelledImage]:
-    photographs = find_images(data)
+def _photographs(data: Sequence[Path], classes: Sequence[str], crops: InputFile | None) -> Sequence[LabelledImage]:
+    photographs: Sequence[LabelledImage] = find_images(data)
     if crops is not None:
         photographs = with_crops(photographs, read_crops(crops))
     return with_labels(photographs, classes) if classes else photographs
