@@ -92,6 +92,7 @@ MATCHERS = Registry(
         "pf-nam": "geomatch.matching.proposal_flow.proposal_flow:NaiveAppearance",
         "pf-phm": "geomatch.matching.proposal_flow.proposal_flow:ProbabilisticHough",
         "pf-lom": "geomatch.matching.proposal_flow.proposal_flow:LocalOffsets",
+        "roi-nn": "geomatch.matching.proposal_flow.proposal_flow:RegionNeighbours",
         "affine": "geomatch.matching.affine_consistency.affine:AffineConsistency",
         "fusion": "geomatch.matching.fusion:Fusion",
     },

@@ -92,6 +92,8 @@ def test_torch_state_of_the_caller_has_no_influence(
 
 @pytest.mark.parametrize("matcher", MATCHERS.entries)
 def test_no_matcher_depends_on_the_default_dtype(matcher: str, images: tuple[torch.Tensor, torch.Tensor]) -> None:
+    if matcher == "roi-nn":
+        pytest.importorskip("cv2")
     pipeline = stub_pipeline().with_matcher(matcher)
     undisturbed = pipeline.match(*images)
     with default_dtype(torch.float64), torch.autocast("cpu", torch.bfloat16):

@@ -127,7 +127,8 @@ def test_matched_source_is_in_the_frame_of_the_image(scene: Tensor) -> None:
 def test_flips_of_a_correspondence_agree_with_its_positions() -> None:
     random = torch.Generator().manual_seed(0)
     flow = torch.randint(-9, 9, (2, 5, 7), generator=random).float()
-    regions = RegionMatches(torch.tensor([[-0.5, 0.0, 2.5, 4.5]]), torch.tensor([[1.5, 0.0, 8.5, 4.5]]), torch.ones(1))
+    target = torch.tensor([[1.5, 0.0, 8.5, 4.5]])
+    regions = RegionMatches(torch.tensor([[-0.5, 0.0, 2.5, 4.5]]), target, torch.ones(1), target)
     confidence = torch.rand(5, 7, generator=random)
     found = Correspondence(flow, confidence, confidence > 0.5, (5, 7), (6, 9), regions)
     points = np.array([[0.0, 0.0], [6.0, 4.0], [2.5, 1.0]])
@@ -140,6 +141,9 @@ def test_flips_of_a_correspondence_agree_with_its_positions() -> None:
     assert of_source.regions.source.tolist() == [[3.5, 0.0, 6.5, 4.5]]
     assert of_target.regions is not None
     assert of_target.regions.target.tolist() == [[-0.5, 0.0, 6.5, 4.5]]
+    assert of_target.regions.candidates is not None
+    assert of_target.regions.candidates.tolist() == [[-0.5, 0.0, 6.5, 4.5]]
+    assert of_source.regions.candidates is target
     kept = MirrorChoice(mirrored=False, probability=0.2)
     assert flip_source(found, kept) == flip_target(found, kept) == replace(found, mirror=kept)
     assert of_source.mirror == of_target.mirror == flipped

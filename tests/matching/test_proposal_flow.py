@@ -190,6 +190,36 @@ def test_appearance_score_is_the_centred_cosine_to_a_power() -> None:
         assert score == pytest.approx(cosine**2, abs=1e-5)
 
 
+def test_region_neighbours_are_most_similar_boxes_of_any_aspect() -> None:
+    """SCNet's max(confidenceMap, [], 2) over all boxes of the target, written out; all of them are candidates."""
+    pytest.importorskip("cv2")
+    images = photograph(90, 120), photograph(100, 100).flip(2)
+    grids = random_features(9, 12), random_features(10, 10, seed=1)
+    matcher = flow_method("roi-nn", bins=2, count=40)
+    source, target = (matcher.prepare(*each) for each in zip(grids, images, strict=True))
+    there, _ = matcher(MatchContext(source, target))
+    assert there.regions is not None
+    assert there.regions.candidates is not None
+    first, second = (pool(each, matcher.regions(each).boxes, 2, 1 << 30).double() for each in (source, target))
+    every, expected = matcher.regions(source).boxes, {}
+    for box, descriptor in zip(every, first, strict=True):
+        cosines = [float(descriptor @ other) for other in second]
+        best = max(range(len(cosines)), key=cosines.__getitem__)
+        expected[tuple(box.tolist())] = (matcher.regions(target).boxes[best].tolist(), max(cosines[best], 0.0))
+    assert len(there.regions.source) == len(every) > 20
+    assert torch.equal(there.regions.candidates, matcher.regions(target).boxes)
+    odd = 0
+    for box, partner, score in zip(
+        *(each.tolist() for each in (there.regions.source, there.regions.target)),
+        there.regions.score.tolist(),
+        strict=True,
+    ):
+        assert score == pytest.approx(expected[tuple(box)][1], abs=1e-5)
+        assert partner == expected[tuple(box)][0]
+        odd += not admissible(np.array(box), np.array(partner))
+    assert odd > 0
+
+
 def test_appearance_hog_compares_the_boxes_pixels() -> None:
     pytest.importorskip("cv2")
     images = photograph(90, 120), photograph(100, 100).flip(2)

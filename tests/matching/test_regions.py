@@ -8,6 +8,12 @@ from geomatch.matching.proposal_flow.regions import Regions
 from tests.matching.box_problems import SIZES, random_boxes
 
 
+def test_has_similar_aspect_within_a_given_factor() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 29, 10], [0, 0, 31, 10], [0, 0, 10, 29]])
+    regions = Regions.of(boxes, (100, 100))
+    assert regions.has_similar_aspect(regions, 3.0)[0].tolist() == [True, True, False, True]
+
+
 def test_has_similar_aspect_within_a_factor_of_two() -> None:
     square, wide, wider = [0.0, 0, 40, 40], [0.0, 0, 40, 24], [0.0, 0, 40, 20]
     regions = Regions.of(torch.tensor([square, wide, wider]), (100, 100))

@@ -74,6 +74,7 @@ class ProposalFlow(Matcher):
     bins: that each box is cut into, along either axis; in the paper 8, for HOG.
     centring: share of the mean over the pair's boxes that is subtracted from each; 1 is all of it.
     sharpness: the power p of the similarity.
+    aspect: two boxes are matched only if the ratio of their aspects is below it and above its inverse.
     overlap, temperature: each partner is refined by a soft-argmax over the target's boxes of similar aspect whose
         intersection over union with it is at least ``overlap``; the temperature is in units of cosine similarity (see
         `refined_boxes`). 1 leaves partners as they are.
@@ -93,6 +94,7 @@ class ProposalFlow(Matcher):
         "bins": (1, 32),
         "centring": (0, 1),
         "sharpness": (1e-3, 100),
+        "aspect": (1.01, 1e6),
         "overlap": (0.01, 1),
         "temperature": (1e-3, 100),
         "agreement": (0, 1),
@@ -107,6 +109,7 @@ class ProposalFlow(Matcher):
     bins: int = 4
     centring: float = 1.0
     sharpness: float = 6.0
+    aspect: float = 2.0
     overlap: float = 0.1
     temperature: float = 0.1
     agreement: float = 0.05
@@ -169,7 +172,7 @@ class ProposalFlow(Matcher):
 
         cosine: (N, M), similarities of all boxes, not negative. descriptors: (M, D), of the target's boxes.
         """
-        admissible = source.has_similar_aspect(target)
+        admissible = source.has_similar_aspect(target, self.aspect)
         scores = self.scores(cosine.pow(self.sharpness) * admissible, source, target, max_bytes)
         partners = argmax_of_rows(scores.contiguous())
         best = scores.gather(1, partners[:, None])[:, 0]
@@ -217,6 +220,27 @@ class NaiveAppearance(ProposalFlow):
 
     def scores(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> Tensor:  # noqa: ARG002
         return similarity
+
+
+@dataclass(frozen=True)
+class RegionNeighbours(NaiveAppearance):
+    """z = <f_i, f_j>, as SCNet matches regions by their features alone (SCNet-A; Han et al., ICCV 2017).
+
+    Every box goes to the most similar box of the target, of any aspect, and stays as it is; points follow the best box,
+    as in the paper's flow. SCNet has 1000 boxes of Randomized Prim, of which there is no maintained package, and the
+    maxima of 7 x 7 bins; here boxes are those of selective search, and bins have the means of the features.
+    """
+
+    proposals: Proposals = Proposals.selective_search
+    count: int = 1000
+    bins: int = 7
+    centring: float = 0.0
+    sharpness: float = 1.0
+    aspect: float = 1e6
+    overlap: float = 1.0
+    agreement: float = 0.0
+    lattice: int = 100
+    smoothness: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def missing(what: str) -> InputError:
     """The error for features that lack something that only the matcher's own pipeline adds."""
     return InputError(
         f"these features lack {what} for Proposal Flow: extract them with a pipeline that has the same matcher "
-        "(pf-nam, pf-phm, pf-lom or a fusion of them) and the same parameters"
+        "(pf-nam, pf-phm, pf-lom, roi-nn or a fusion of them) and the same parameters"
     )
 
 
@@ -82,11 +82,11 @@ class Regions:
     def area(self) -> Tensor:
         return self.size.prod(dim=1)
 
-    def has_similar_aspect(self, other: Regions) -> Tensor:
-        """(N, M) bool: whether the ratio of aspects lies in (1/2, 2), up to rounding."""
+    def has_similar_aspect(self, other: Regions, most: float = 2.0) -> Tensor:
+        """(N, M) bool: whether the ratio of aspects lies in (1 / most, most), up to rounding."""
         first, second = (each.size[:, 0] / each.size[:, 1] for each in (self, other))
         ratio = first[:, None] / second
-        return (ratio > 0.5 * (1 + _ROUNDING)) & (ratio < 2 * (1 - _ROUNDING))
+        return (ratio > (1 + _ROUNDING) / most) & (ratio < most * (1 - _ROUNDING))
 
     def overlaps(self) -> Tensor:
         """(N, N) bool: which boxes have an area in common; each with itself, too."""
