@@ -32,9 +32,9 @@ def names_in(file: Path) -> set[str]:
     return names
 
 
-def test_papers_has_all_four_papers() -> None:
+def test_papers_has_all_five_papers() -> None:
     titles = re.findall(r"^## (.*)$", (ROOT / "docs" / "papers.md").read_text(), re.MULTILINE)
-    papers = ["AnchorNet", "Probabilistic Introspection", "Deformable Spatial Pyramid", "Proposal Flow"]
+    papers = ["AnchorNet", "Probabilistic Introspection", "Deformable Spatial Pyramid", "Proposal Flow", "SCNet"]
     assert titles == [*papers, "The tables in one command"]
     assert len(ROWS) > 50
 
