@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomatch.matching.spatial_pyramid.belief_propagation import (
+    Messages,
     Smoothness,
     count_messages,
     find_labels,
@@ -56,7 +57,9 @@ def penalty(smoothness: list[Smoothness], one: Label, other: Label) -> float:
     return sum(min(s.slope * abs(a - b), s.truncation) for s, a, b in zip(smoothness, one, other, strict=True))
 
 
-def slow_labels(costs: np.ndarray, levels: int, smoothness: list[Smoothness], iterations: int) -> list[int]:
+def slow_labels(
+    costs: np.ndarray, levels: int, smoothness: list[Smoothness], iterations: int, between_levels: Messages
+) -> list[int]:
     """One message after the other, and for each label of the receiver all labels of the sender."""
     nodes = nodes_of(levels)
     labels = list(np.ndindex(costs.shape[1:]))
@@ -82,7 +85,7 @@ def slow_labels(costs: np.ndarray, levels: int, smoothness: list[Smoothness], it
         for parent in parents:
             for child in children(parent):
                 send(parent, child)
-        for parent in reversed(parents):
+        for parent in reversed(parents) if between_levels is Messages.both else ():
             for child in children(parent):
                 send(child, parent)
         for node in nodes:
@@ -97,16 +100,21 @@ def slow_labels(costs: np.ndarray, levels: int, smoothness: list[Smoothness], it
     return now
 
 
+@pytest.mark.parametrize("between_levels", Messages)
 @pytest.mark.parametrize(("levels", "shape"), [(1, (3, 4)), (2, (4, 3)), (3, (3, 3)), (3, (2, 3, 2))])
-def test_find_labels_equals_messages_sent_one_by_one(levels: int, shape: tuple[int, ...]) -> None:
+def test_find_labels_equals_messages_sent_one_by_one(
+    levels: int, shape: tuple[int, ...], between_levels: Messages
+) -> None:
     random = np.random.default_rng(0)
     smoothness = [Smoothness(9 / 256, 20 / 256), Smoothness(12 / 256, 16 / 256), Smoothness(7 / 256, 1.0)][: len(shape)]
     several = 0
     for _ in range(3):
         costs = dyadic(random, (len(nodes_of(levels)), *shape), 100)
         for iterations in (0, 1, 4):
-            found = find_labels(torch.from_numpy(costs).float(), levels, smoothness, iterations).tolist()
-            assert found == slow_labels(costs, levels, smoothness, iterations)
+            found = find_labels(
+                torch.from_numpy(costs).float(), levels, smoothness, iterations, between_levels
+            ).tolist()
+            assert found == slow_labels(costs, levels, smoothness, iterations, between_levels)
         several += len(set(found)) > 1
     assert levels == 1 or several >= 2  # smoothness did not simply make all nodes alike
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geomatch.matching.proposal_flow.regions import Regions
@@ -35,6 +37,42 @@ def offset_scores(
     agreement = torch.exp(-distance_weight * distance - scale_weight * (scale - s).abs())
     support = (around * best).sum(dim=1) / best.sum().clamp(min=1e-12)
     return similarity * agreement * support[:, None]
+
+
+def offset_scores_in_turn(
+    similarity: Tensor, source: Regions, target: Regions, distance_weight: float, scale_weight: float
+) -> Tensor:
+    """The scores of `offset_scores` as the released code computes them: one source box after the other.
+
+    The released code writes the scores z_i over the similarities s_i. So boxes before i count in its neighbours' best
+    matches, and in both sums, with their scores instead of their similarities.
+    """
+    scores = similarity.double().cpu().numpy().copy()
+    offsets = (source.centre[:, None] - target.centre).double().cpu().numpy()
+    scales = (source.area[:, None] / target.area).double().cpu().numpy()
+    overlaps = source.overlaps().cpu().numpy()
+    best, partner = scores.max(axis=1), scores.argmax(axis=1)
+    for i, row in enumerate(scores):
+        around = np.flatnonzero(overlaps[i] & (best > 0))
+        if len(around) == 0:
+            row[:] = best[i] = 0  # nothing supports it
+            continue
+        found = np.column_stack((offsets[around, partner[around]], scales[around, partner[around]]))
+        x, y, s = _median(found)
+        distance = np.hypot(offsets[i, :, 0] - x, offsets[i, :, 1] - y)
+        row *= np.exp(-distance_weight * distance - scale_weight * np.abs(scales[i] - s))
+        row *= best[around].sum() / best.sum()
+        best[i], partner[i] = row.max(), row.argmax()
+    return torch.from_numpy(scores).to(similarity)
+
+
+def _median(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median (C,) of offsets (N, C), each coordinate's own, as `neighbours_median` computes it."""
+    weights = np.ones_like(offsets)
+    for _ in range(_MEDIAN_STEPS + 1):
+        centre = (weights * offsets).sum(axis=0) / weights.sum(axis=0)
+        weights = 1 / np.abs(offsets - centre).clip(_LEAST_DISTANCE)
+    return np.asarray(centre, np.float64)
 
 
 def neighbours_median(offsets: Tensor, around: Tensor, max_bytes: int) -> Tensor:

@@ -32,7 +32,7 @@ from geomatch.matching.base import Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
 from geomatch.matching.proposal_flow.box_refinement import refined_boxes
 from geomatch.matching.proposal_flow.hough_scores import hough_scores
-from geomatch.matching.proposal_flow.offset_scores import offset_scores
+from geomatch.matching.proposal_flow.offset_scores import offset_scores, offset_scores_in_turn
 from geomatch.matching.proposal_flow.pooling import pool
 from geomatch.matching.proposal_flow.proposals import (
     inside_border,
@@ -55,6 +55,13 @@ class Appearance(StrEnum):
 
     features = "features"
     hog = "hog"
+
+
+class Updates(StrEnum):
+    """When local offset matching replaces similarities by scores: once all are computed, or box by box."""
+
+    at_once = "at-once"
+    in_turn = "in-turn"
 
 
 class Proposals(StrEnum):
@@ -257,12 +264,16 @@ class LocalOffsets(ProposalFlow):
 
     distance_weight: penalty for a pixel of difference in position, the longer side having IMAGE_SIDE of them.
     scale_weight: penalty for a difference of 1 in the ratio of areas. Both as in the released code.
+    updates: ``in-turn`` as in the released code, see `offset_scores_in_turn`; ``at-once`` as in the paper.
     """
 
     limits: ClassVar[Limits] = {**ProposalFlow.limits, "distance_weight": (0, 1e3), "scale_weight": (0, 1e3)}
 
     distance_weight: float = 0.05
     scale_weight: float = 0.3
+    updates: Updates = Updates.at_once
 
     def scores(self, similarity: Tensor, source: Regions, target: Regions, max_bytes: int) -> Tensor:
+        if self.updates is Updates.in_turn:
+            return offset_scores_in_turn(similarity, source, target, self.distance_weight, self.scale_weight)
         return offset_scores(similarity, source, target, self.distance_weight, self.scale_weight, max_bytes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,20 @@ class Smoothness:
     truncation: float
 
 
-def find_labels(costs: Tensor, levels: int, smoothness: Sequence[Smoothness], iterations: int) -> Tensor:
+class Messages(StrEnum):
+    """Which messages levels send each other: both ways, or down alone, from parents to children."""
+
+    both = "both"
+    down = "down"
+
+
+def find_labels(
+    costs: Tensor,
+    levels: int,
+    smoothness: Sequence[Smoothness],
+    iterations: int,
+    between_levels: Messages = Messages.both,
+) -> Tensor:
     """The labels (nodes,) int64 that belief propagation finds, numbered in row-major order. Ties go to the lowest.
 
     In each iteration every node i sends every joined node j, in the order of `rounds_of_messages`, the message
@@ -41,8 +55,9 @@ def find_labels(costs: Tensor, levels: int, smoothness: Sequence[Smoothness], it
         costs: D (nodes, L1, L2, ...) float32, finite: what each label costs each node.
         smoothness: one for each axis of labels.
         iterations: at most; the first that changes no label is the last. With 0 every node takes its cheapest label.
+        between_levels: which messages parents and children send each other.
     """
-    rounds = rounds_of_messages(levels)
+    rounds = rounds_of_messages(levels, between_levels)
     edges = [edge for batch in rounds for edge in batch]
     arriving: list[list[int]] = [[] for _ in costs]
     for number, (_, receiver) in enumerate(edges):
@@ -86,11 +101,12 @@ def smallest_around(costs: Tensor, axis: int, smoothness: Smoothness) -> Tensor:
     return from_below.minimum(from_above).minimum(from_anywhere)
 
 
-def rounds_of_messages(levels: int) -> list[list[Edge]]:
+def rounds_of_messages(levels: int, between_levels: Messages = Messages.both) -> list[list[Edge]]:
     """One iteration's messages (from, to) in rounds; messages of a round do not depend on each other.
 
-    First from parents to children, top down; then from children to parents, bottom up; then to the neighbours on the
-    right and below, diagonal by diagonal, in all levels at once; then the same in reverse order and direction.
+    First from parents to children, top down; then from children to parents, bottom up, if they send any; then to the
+    neighbours on the right and below, diagonal by diagonal, in all levels at once; then the same in reverse order and
+    direction.
     """
     down = [
         [(_number(level - 1, y // 2, x // 2), _number(level, y, x)) for y, x in _positions(level)]
@@ -106,7 +122,8 @@ def rounds_of_messages(levels: int) -> list[list[Edge]]:
         ]
         for diagonal in range(2 * (1 << (levels - 1)) - 2)
     ]
-    return [*down, *_reversed(down), *forward, *_reversed(forward)]
+    up = _reversed(down) if between_levels is Messages.both else []
+    return [*down, *up, *forward, *_reversed(forward)]
 
 
 def count_nodes(levels: int) -> int:

@@ -9,7 +9,8 @@ paper as follows:
 - Nodes consist of cells of the features' grid, and descriptors have unit length; so the constants are different.
 - The paper moves pixels within one frame. Here a cell starts at the same place relative to both grids, and is displaced
   from there by whole cells of the target.
-- Children send messages to their parents, too. In the authors' released code a shadowed variable prevents that.
+- Children send messages to their parents, too. In the authors' released code a shadowed variable prevents that;
+  ``messages=down`` does so here.
 - Displacements are interpolated between the centres of the smallest nodes, so that the flow has no edges at their
   borders.
 """
@@ -28,7 +29,13 @@ from geomatch.geometry.grid import Grid, read_cells
 from geomatch.matching.base import REFINEMENT_LIMITS, Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.refinement.sub_cell import refined_target_points
 from geomatch.matching.similarity import Partners
-from geomatch.matching.spatial_pyramid.belief_propagation import Smoothness, count_messages, count_nodes, find_labels
+from geomatch.matching.spatial_pyramid.belief_propagation import (
+    Messages,
+    Smoothness,
+    count_messages,
+    count_nodes,
+    find_labels,
+)
 from geomatch.matching.spatial_pyramid.node_costs import Labels, distance_blocks, home_cells, nearest_cells, node_costs
 
 
@@ -50,6 +57,8 @@ class SpatialPyramid(Matcher):
     smoothness_truncation: the largest such penalty [.25].
     scale_smoothness: penalty for one step in ``scales`` [not stated].
     iterations: of message passing, at most [50]. More iterations change labels, but no score.
+    messages: ``both`` if children send messages to their parents, too; ``down`` if they do not [down in the released
+        code].
     cell_reach: how far a cell's partner may be, in cells along either axis, from where the nodes around send it
         [20 pixels, about 2 cells].
     cell_weight: penalty for each of these cells, in units of distance [2.5 of 512 a pixel, about .05].
@@ -78,6 +87,7 @@ class SpatialPyramid(Matcher):
     smoothness_truncation: float = 0.05
     scale_smoothness: float = 0.002
     iterations: int = 3
+    messages: Messages = Messages.both
     cell_reach: int = 10
     cell_weight: float = 0.02
     window: int = 1
@@ -100,7 +110,7 @@ class SpatialPyramid(Matcher):
         costs = node_costs(context, labels, self.levels, self.truncation)
         per_axis = Smoothness(self.smoothness, self.smoothness_truncation)
         smoothness = (Smoothness(self.scale_smoothness, math.inf), per_axis, per_axis)
-        found = find_labels(costs, self.levels, smoothness, self.iterations)
+        found = find_labels(costs, self.levels, smoothness, self.iterations, self.messages)
         leaves = labels.read(found[-(4 ** (self.levels - 1)) :])
         start = nearest_cells(destinations(source, target, leaves, self.levels))
         return nearby_partners(context, start, self.cell_reach, self.cell_weight)
