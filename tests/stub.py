@@ -76,7 +76,7 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def build_stub(options: PipelineOptions) -> Pipeline:
+def build_stub(options: PipelineOptions, _parameters: Mapping[str, object] | None = None) -> Pipeline:
     """What `PipelineOptions.build` would load, with the stub's features and no weights."""
     return Pipeline(
         features=Colours(),

@@ -23,6 +23,7 @@ from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import check_new_folder
 from geomatch.io.images import InputImage, read_image
+from geomatch.io.inputs import stem_of
 from geomatch.io.names import unique_names
 from geomatch.options import Mirror
 from geomatch.pipeline import Pipeline
@@ -66,7 +67,7 @@ def assign_folders(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Ima
     A pair's folder depends only on the pairs before it, so a list may grow at its end.
     """
     pairs = list(pairs)
-    names = unique_names(f"{source.stem}--{target.stem}" for source, target in pairs)
+    names = unique_names(f"{stem_of(source)}--{stem_of(target)}" for source, target in pairs)
     return [ImagePair(source, target, folder / name) for (source, target), name in zip(pairs, names, strict=True)]
 
 

@@ -14,6 +14,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from geomatch.errors import InputError
 from geomatch.io.inputs import STDIN, read_input
 
 TABLE = Path(__file__).with_name("voc_synsets.txt")
@@ -103,6 +104,9 @@ def named_classes(text: str) -> tuple[str, ...]:
     groups: dict[str, tuple[str, ...]] = {"all": (), "rigid": RIGID_CLASSES, "voc20": VOC_CLASSES}
     path = Path(text)
     if path == STDIN or (path.exists() and not path.is_dir()):
-        text = ",".join(read_input(path).text.splitlines())
+        try:
+            text = ",".join(read_input(path).text.splitlines())
+        except InputError as error:
+            raise InputError(f"{error}: not a list of classes, one on each line") from error
     names = (name.strip() for name in text.split(",") if name.strip())
     return tuple(dict.fromkeys(found for name in names for found in groups.get(name, (name,))))

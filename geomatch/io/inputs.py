@@ -59,6 +59,11 @@ def called(path: Path) -> str:
     return "stdin" if path == STDIN else str(path)
 
 
+def stem_of(path: Path) -> str:
+    """The name of an input without its suffix, for the names of what is made of it."""
+    return Path(called(path)).stem
+
+
 def read_input(source: Input) -> InputFile:
     """The file at a path, or stdin for ``-``; what has been read already is returned as it is.
 

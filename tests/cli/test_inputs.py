@@ -132,7 +132,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Do
     scored = place / "scored"
     shutil.copytree(given, scored)
     score = ["eval", "--dataset", "animal-parts", "--root", "SPair-71k", "--split", "val", "--json"]
-    run_cells([Cell(str(scored), score)], place)
+    assert run_cells([Cell(str(scored), score)], place) == [0]
     for name in ("scores.json", "others.json"):
         shutil.copy(f"{scored}.stdout", given / name)
     cells = {}

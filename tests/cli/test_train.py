@@ -1,5 +1,6 @@
 """`geomatch train` as a user meets it."""
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from geomatch.training.introspection import train as introspection_train
 from geomatch.training.recipes import ANCHOR_RECIPES, RECIPES, parts_of
 from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
+from tests.features.test_mobilenet import keras_state
 from tests.features.test_resnet import published_resnet50v2_state
 
 SMALL = ("--trunk", "resnet50v2", "--stage", 1, "--descriptor-size", 8, "--size", 64, "--batch", 2,
@@ -97,6 +100,34 @@ def test_train_introspection_errors(changes: dict[str, str], said: list[str], wo
     for text in said:
         assert text in done.stderr
     assert not list(workshop.glob("other*"))
+
+
+def test_train_introspection_inputs_from_pipes(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files as FIFOs, and each as stdin, give the weights and the log's numbers that they give as files."""
+    save_file(keras_state(), workshop / "teacher.safetensors")
+    (workshop / "classes").write_text("cat\n")
+    box = "file,label,left,top,right,bottom,score\n" + "".join(f"cat/{k}.png,cat,5,5,80,60,1\n" for k in range(3))
+    (workshop / "crops.csv").write_text(box)
+    files = {"--init": "init.safetensors", "--teacher": "teacher.safetensors", "--crops": "crops.csv"}
+    files |= {"--classes": "classes"}
+
+    def trained(out: str, given: dict[str, str]) -> tuple[bytes, list[dict[str, float]]]:
+        words = [word for pair in given.items() for word in pair]
+        places = ("--data", "photographs", "--out", out, "--steps", 1, "-q")
+        done = geomatch("train", "introspection", *places, *words, *SMALL, cwd=workshop)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        log = [json.loads(line) for line in (workshop / f"{out}.log.jsonl").read_text().splitlines()]
+        return (workshop / out).read_bytes(), [{k: v for k, v in line.items() if k != "seconds"} for line in log]
+
+    plain = trained("plain.safetensors", files)
+    for name in files.values():
+        os.mkfifo(workshop / f"{name}.fifo")
+        send = (workshop / f"{name}.fifo").write_bytes
+        Thread(target=send, args=((workshop / name).read_bytes(),), daemon=True).start()
+    assert trained("fifo.safetensors", {option: f"{name}.fifo" for option, name in files.items()}) == plain
+    for option, name in files.items():
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((workshop / name).read_bytes())))
+        assert trained(f"stdin{option}.safetensors", files | {option: "-"}) == plain
 
 
 @pytest.fixture

@@ -172,9 +172,10 @@ def _match_one(
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.io.atomic import check_new_folder
     from geomatch.io.flow import FILE_NAMES
+    from geomatch.io.inputs import stem_of
     from geomatch.runtime.timer import Timer
 
-    pair = ImagePair(source, target, output or Path(f"{source.stem}--{target.stem}"))
+    pair = ImagePair(source, target, output or Path(f"{stem_of(source)}--{stem_of(target)}"))
     if output != STDOUT:
         check_new_folder(pair.folder, overwrite=overwrite)
     with stderr_console(quiet=quiet).status("reading") as status:

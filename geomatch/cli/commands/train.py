@@ -117,12 +117,13 @@ def introspection(
 
 def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:
     from geomatch.io.atomic import check_new_file, write_atomically
+    from geomatch.io.inputs import called
     from geomatch.training.monitoring.log import read_log
     from geomatch.training.monitoring.plot import training_page
 
-    output = output or logs[0].with_suffix(".html")
+    output = output or Path(called(logs[0])).with_suffix(".html")
     check_new_file(output, overwrite=overwrite, suffixes=(".html", ".htm"))
-    page = training_page({str(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
+    page = training_page({called(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
     write_atomically(output, page.encode(errors="replace"))  # file names need not be text
     typer.echo(output)
 

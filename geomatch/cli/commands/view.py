@@ -36,11 +36,12 @@ def view(
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.batch.match_record import Outputs, match_outcome
     from geomatch.io.atomic import check_new_file, write_atomically
+    from geomatch.io.inputs import called, stem_of
     from geomatch.matching.mirror import matched_source
     from geomatch.runtime.timer import Timer
     from geomatch.visualize.pair_view.page import view_page
 
-    page_file = output or Path(f"{source.stem}--{target.stem}.html")
+    page_file = output or Path(f"{stem_of(source)}--{stem_of(target)}.html")
     check_new_file(page_file, overwrite=overwrite, suffixes=(".html", ".htm"))
     with stderr_console(quiet=quiet).status("reading") as status:
         timer = Timer(on_stage=status.update)
@@ -52,7 +53,7 @@ def view(
         record = match_outcome(first.file, second.file, matcher.pipeline, both_ways[0])
         with timer.stage("drawing"):
             page = view_page(
-                [source.name, target.name],
+                [Path(called(image)).name for image in pair.images],
                 [matcher.images.get(image).pixels for image in pair.images],
                 matcher.pipeline.upsample(matched_source(first.features, both_ways[0].mirror), second.features),
                 both_ways,
