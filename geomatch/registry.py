@@ -109,6 +109,7 @@ DATASETS = Registry(
         "tss": "geomatch.datasets.benchmarks.tss:TSS",
         "caltech-101": "geomatch.datasets.benchmarks.caltech101:CALTECH_101",
         "pascal-parts": "geomatch.datasets.benchmarks.pascal_parts:PASCAL_PARTS",
+        "pascal-parts-across": "geomatch.datasets.benchmarks.pascal_parts:PASCAL_PARTS_ACROSS",
         "animal-parts": "geomatch.datasets.benchmarks.spair:ANIMAL_PARTS",
         "warps": "geomatch.datasets.benchmarks.known_warps:WARPS",
     },

@@ -81,7 +81,7 @@ WeightsFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Weights instead of the shipped ones: geomatch's; for hypercolumn any known trunk's (safetensors, .pth).",
+        help="Weights instead of the shipped ones; .pth for hypercolumn.",
         rich_help_panel=MATCHING,
     ),
 ]

@@ -60,6 +60,34 @@ class ImageFile:
 
 
 @dataclass(frozen=True)
+class CroppedImage:
+    """A part of an image file. box: its first column and row, and those after its last, in pixels from 0."""
+
+    path: Path
+    name: str
+    box: tuple[int, int, int, int]
+
+    def load(self) -> Tensor:
+        left, top, right, bottom = self.box
+        return load_image(self.path)[:, top:bottom, left:right].contiguous()
+
+    def fingerprint(self) -> str:
+        state = self.path.stat()
+        return f"{self.name}:{state.st_size}:{state.st_mtime_ns}:{self.box}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        left, top, right, bottom = self.box
+        return bottom - top, right - left
+
+    def crop(self, masks: Mask) -> Mask:
+        """Masks (…, H, W) of the file's image, cropped likewise."""
+        left, top, right, bottom = self.box
+        return masks[..., top:bottom, left:right]
+
+
+@dataclass(frozen=True)
 class AnnotatedPair:
     """Two images and the annotations of their correspondence.
 

@@ -221,6 +221,7 @@ _PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {
     "spair-71k": _SPAIR,
     "animal-parts": _SPAIR,
     "pascal-parts": (Protocol(DEFAULT, Length.image),),
+    "pascal-parts-across": (Protocol(DEFAULT, Length.image),),
     "warps": (Protocol(DEFAULT, Length.image, averages=_IMAGE_AND_POINT, alphas=(0.01, 0.05, 0.10)),),
     # No keypoints; the length decides which matches of a known flow are correct.
     "tss": (Protocol(DEFAULT, Length.image),),

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -81,6 +82,101 @@ def write_spair(root: Path) -> Path:
     for name, entry in entries.items():
         (root / "PairAnnotation" / "val" / f"{name}.json").write_text(json.dumps(entry))
     return root
+
+
+def structs(*entries: dict[str, Any]) -> NDArray[Any]:
+    """Matlab's 1 x N struct array."""
+    array = np.empty((1, len(entries)), dtype=[(name, object) for name in entries[0]])
+    for index, entry in enumerate(entries):
+        array[0, index] = tuple(entry.values())
+    return array
+
+
+PARTS_SIZE = (100, 120)
+"""(height, width) of the images of `write_pascal_parts`."""
+OBJECT_BOX = (10, 15, 99, 89)
+"""Of all usable objects there: left, top, right, bottom, pixels that belong to it, from 0."""
+
+
+def write_pascal_parts(root: Path) -> Path:
+    """PASCAL-Part, VOC 2010 and PASCAL3D+ as their archives unpack; see `write_part_image` for an image.
+
+    Usable are three cars, two buses, two boats, a cat and a horse, all seen from the left, and a car from the right.
+    """
+    car = {"wheel_1": 20, "wheel_2": 40, "door_1": 60}
+    for stem in ("car1", "car2", "car3"):
+        write_part_image(root, stem, "car", car, keypoints={"left_front_wheel": (21, 31, 1), "hood": (41, 51, 1)})
+    write_part_image(root, "car4", "car", car, keypoints={"left_front_wheel": (25, 35, 1), "hood": (41, 51, 2)})
+    write_part_image(root, "right", "car", car, pose="Right")
+    write_part_image(root, "cut", "car", car, truncated=1)
+    write_part_image(root, "hard", "car", car, difficult=1)
+    write_part_image(root, "tiny", "car", car, box=(10, 15, 99, 60))
+    write_part_image(root, "bus1", "bus", {"wheel_1": 22, "door_1": 62})
+    write_part_image(root, "bus2", "bus", {"frontside": 22})
+    for stem in ("boat1", "boat2"):
+        write_part_image(root, stem, "boat", {})
+    write_part_image(root, "cat1", "cat", {"lfleg": 20, "lfpa": 40, "nose": 60, "tail": 70})
+    write_part_image(root, "horse1", "horse", {"lfuleg": 22, "lflleg": 32, "lfho": 42, "muzzle": 62})
+    return root
+
+
+def write_part_image(
+    root: Path,
+    stem: str,
+    category: str,
+    parts: Mapping[str, int],
+    *,
+    pose: str = "Left",
+    truncated: int = 0,
+    difficult: int = 0,
+    box: tuple[int, int, int, int] = OBJECT_BOX,
+    keypoints: Mapping[str, tuple[float, float, int]] = MappingProxyType({}),
+) -> None:
+    """An image with one object, a filled ``box``, after a smaller one of the same class in the corner.
+
+    parts: the corner of a square of 5 pixels by name. keypoints: x and y from 1, and status, by name.
+    """
+    voc, size = root / "VOCdevkit" / "VOC2010", PARTS_SIZE
+    for folder in (voc / "JPEGImages", voc / "Annotations", root / "Annotations_Part"):
+        folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(list((voc / "JPEGImages").iterdir()))).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(noise).save(voc / "JPEGImages" / f"{stem}.jpg")
+    left, top, right, bottom = box
+    sides = "".join(
+        f"<{name}>{side + 1}</{name}>" for name, side in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    (voc / "Annotations" / f"{stem}.xml").write_text(
+        f"<annotation><object><name>{category}</name><pose>{pose}</pose><truncated>{truncated}</truncated>"
+        f"<difficult>{difficult}</difficult><bndbox>{sides}</bndbox></object></annotation>"
+    )
+    whole, corner = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    whole[top : bottom + 1, left : right + 1] = 1
+    corner[:5, :5] = 1
+    masks = {name: np.zeros(size, np.uint8) for name in parts}
+    for name, at in parts.items():
+        masks[name][at : at + 5, at : at + 5] = 1
+    listed = (
+        structs(*({"part_name": name, "mask": mask} for name, mask in masks.items())) if parts else np.zeros((0, 0))
+    )
+    objects = structs(
+        {"class": category, "class_ind": 1, "mask": corner, "parts": np.zeros((0, 0))},
+        {"class": category, "class_ind": 1, "mask": whole, "parts": listed},
+    )
+    scipy.io.savemat(root / "Annotations_Part" / f"{stem}.mat", {"anno": {"imname": stem, "objects": objects}})
+    if keypoints:
+        folder = root / "PASCAL3D+_release1.1" / "Annotations" / f"{category}_pascal"
+        folder.mkdir(parents=True, exist_ok=True)
+        anchors = {
+            name: {"location": np.array([[x, y]], float), "status": status}
+            for name, (x, y, status) in keypoints.items()
+        }
+        record = {
+            "objects": structs(
+                {"class": category, "bbox": np.array([[1.0, 1, 6, 6]]), "anchors": anchors},
+                {"class": category, "bbox": np.array([box], float) + 1, "anchors": anchors},
+            )
+        }
+        scipy.io.savemat(folder / f"{stem}.mat", {"record": record})
 
 
 def write_shard(

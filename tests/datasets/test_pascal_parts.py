@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-from numpy.typing import NDArray
 from PIL import Image
 
 from geomatch.datasets.benchmarks.pascal_parts import LIST, PASCAL_PARTS
 from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import InputError
+from tests.datasets.layouts import structs
 
 SIZES = {"a": (30, 40), "b": (20, 50)}
 HEADER, PAIR = "source_image,target_image", "car_set_2/a.jpg,car_set_2/b.jpg"
@@ -42,14 +42,6 @@ def write_derived(root: Path, image: str, **changes: object) -> None:
         "part_mask_status": np.array([[1, 1, 1]]),
     }
     scipy.io.savemat(root / "car_set_2" / f"{image}_new.mat", content | changes)
-
-
-def structs(*entries: dict[str, Any]) -> NDArray[Any]:
-    """Matlab's 1 x N struct array."""
-    array = np.empty((1, len(entries)), dtype=[(name, object) for name in entries[0]])
-    for index, entry in enumerate(entries):
-        array[0, index] = tuple(entry.values())
-    return array
 
 
 def make_object(image: str, category: str, side: int, parts: dict[str, int]) -> dict[str, Any]:
@@ -126,6 +118,18 @@ def test_original_annotations_of_largest_object(original: Path, category: str) -
 def test_original_annotations_without_common_part(original: Path) -> None:
     write_original(original, "b", make_object("b", "car", 9, {}))
     assert_parts(load(original)[0], [], [])
+
+
+def test_original_annotations_across_classes(original: Path) -> None:
+    """A column names the class of each image; parts correspond by their names without numbers."""
+    write_original(original, "b", make_object("b", "bus", 9, {"wheel_3": 2, "wheel_4": 7, "hood": 12}))
+    header = "source_image,target_image,source_class,target_class"
+    write_list(original, header, "JPEGImages/a.jpg,JPEGImages/b.jpg,7,bus")
+    (pair,) = load(original)
+    assert (pair.category, pair.group) == ("car-to-bus", "across")
+    source, target = parts_of(pair)
+    assert np.array_equal(source, [patch("a", 1), patch("a", 5)])
+    assert np.array_equal(target, [patch("b", 12), patch("b", 2) | patch("b", 7)])
 
 
 def test_derived_annotations_without_keypoints(derived: Path) -> None:
@@ -219,7 +223,7 @@ def test_damaged_and_missing_annotations_are_named(derived: Path) -> None:
 
 def test_missing_list_and_unknown_split_are_named(tmp_path: Path) -> None:
     assert PASCAL_PARTS.splits(tmp_path) == []
-    with pytest.raises(InputError, match=rf"pascal-parts needs .*/{LIST}; download pascal_data\.tar from https://"):
+    with pytest.raises(InputError, match=r"pascal-parts needs .*/Annotations_Part, .*; download trainval\.tar\.gz"):
         load(tmp_path)
     with pytest.raises(InputError, match="pascal-parts has no split 'val'; choose from test"):
         PASCAL_PARTS.load(tmp_path, "val", PairErrors())

@@ -58,8 +58,14 @@ def test_label_transfer_counts_background() -> None:
 def test_iou_of_empty_masks_is_nan() -> None:
     empty = np.zeros((3, 4), bool)
     assert math.isnan(intersection_over_union(empty, empty))
-    assert math.isnan(weighted_part_iou(np.stack((empty, empty)), np.stack((empty, empty))))
     assert intersection_over_union(empty, ~empty) == 0
+
+
+def test_part_iou_without_common_parts_is_zero() -> None:
+    """As in FlowWeb's ``evaluate.m``, whose sum over no part is 0."""
+    for count in (0, 2):
+        empty = np.zeros((count, 3, 4), bool)
+        assert weighted_part_iou(empty, empty) == 0
 
 
 def test_label_transfer_and_iou_equal_loop() -> None:

@@ -45,9 +45,10 @@ def weighted_part_iou(transferred: Mask, truth: Mask) -> float:
     """The mean IoU of parts (P, H, W), weighted by the area of their unions (FlowWeb, Zhou et al., CVPR 2015).
 
     With w_p = union_p / sum_q union_q, ``sum_p w_p IoU_p`` is the sum of the intersections over the sum of the unions.
-    NaN if no part has a pixel. (WeakAlign's released code weights by the area in ``truth`` instead.)
+    0 if no part has a pixel, as of pairs without common parts. (WeakAlign's released code weights by the area in
+    ``truth`` instead.)
     """
-    return intersection_over_union(transferred, truth)
+    return intersection_over_union(transferred, truth) if (transferred | truth).any() else 0.0
 
 
 def foreground_box(mask: Mask) -> Box:

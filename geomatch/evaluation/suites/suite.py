@@ -139,6 +139,7 @@ _PART_KEYPOINTS = PaperTable(
         Published("SCNet-AG+", 0.18, _SCNET),
     ),
 )
+_ACROSS = PaperTable("PASCAL-Part across classes", "pascal-parts-across", measure="part IoU")
 _PART_MASKS = PaperTable("PASCAL-Part object masks", "pascal-parts", measure="mask IoU")
 _REGIONS = PaperTable("PF-PASCAL regions", "pf-pascal", measure="PCR AuC")
 
@@ -158,7 +159,7 @@ def suites() -> dict[str, Suite]:
         "anchornet": Suite(
             "AnchorNet (Novotny, Larlus, Vedaldi, CVPR 2017)",
             _grid(["sift", "hog", "hypercolumn", "anchornet:auto", "anchornet", *rivals]),
-            (_PARTS, _PART_KEYPOINTS, _PART_MASKS, _WILLOW),
+            (_PARTS, _PART_KEYPOINTS, _PART_MASKS, _ACROSS, _WILLOW),
         ),
         "introspection": Suite(
             "Probabilistic introspection (Novotny, Albanie, Larlus, Vedaldi, CVPR 2018)",
