@@ -48,6 +48,13 @@ class Keypoints:
     def present(self) -> NDArray[np.bool_]:
         return self.visibility > Visibility.absent
 
+    @property
+    def extent(self) -> Box:
+        """The tightest box round the points that are present, of which there must be one."""
+        present = self.points[self.present]
+        (left, top), (right, bottom) = present.min(axis=0).tolist(), present.max(axis=0).tolist()
+        return left, top, right, bottom
+
     def rounded(self) -> Iterator[tuple[str, list[float], int, float | None]]:
         """Name, position, visibility and confidence of each point that is present, rounded for files."""
         for k in np.flatnonzero(self.present):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,44 @@ def read_coco(
             instances.append(Instance(category.name, len(instances) + 1, shape))
     unique = {category.name: category for category in categories.values()}
     return Annotations(instances, AnnotationFormat.coco, list(unique.values()))
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """An object with keypoints on one of a document's images; box: as written, or else the keypoints' extent."""
+
+    file_name: str
+    category: str
+    keypoints: Keypoints
+    box: Box
+
+
+def read_coco_objects(document: Mapping[str, Any], omissions: Omissions) -> list[CocoObject]:
+    """The objects with keypoints on all of a document's images, in the order of the document.
+
+    omissions: takes the annotations that cannot be used, or have no keypoints.
+    """
+    images = {_id(each.get("id")): each.get("file_name") for each in _entries(document, "images", omissions)}
+    annotations = _entries(document, "annotations", omissions)
+    marks = [each for each in annotations if each.get("keypoints")]
+    if others := len(annotations) - len(marks):
+        omissions.others["without keypoints"] += others
+    used = {_id(each.get("category_id")) for each in marks}
+    categories = _read_categories(_entries(document, "categories", omissions), used, omissions)
+    found = []
+    for number, annotation in enumerate(marks, 1):
+        item = f"annotation {annotation.get('id', number)}"
+        with omissions.tolerated(item):
+            file_name, category = images[_id(annotation["image_id"])], categories[_id(annotation["category_id"])]
+            if not isinstance(file_name, str):
+                raise ValueError("its image has no file_name")
+            keypoints = _read_keypoints(annotation["keypoints"], category, partial(omissions.fault, item))
+            if not keypoints.present.any():
+                omissions.others["without keypoints"] += 1
+                continue
+            box = _read_box(annotation["bbox"]) if annotation.get("bbox") else keypoints.extent
+            found.append(CocoObject(file_name, category.name, keypoints, box))
+    return found
 
 
 class CocoDocument:
@@ -230,8 +269,12 @@ def _read_shape(
         case AnnotationKind.masks:
             return _read_region(annotation["segmentation"], size, fault)
         case AnnotationKind.boxes:
-            left, top, width, height = (position(value) for value in annotation["bbox"])
-            return left - HALF, top - HALF, left + width - HALF, top + height - HALF
+            return _read_box(annotation["bbox"])
+
+
+def _read_box(values: Sequence[object]) -> Box:
+    left, top, width, height = (position(value) for value in values)
+    return left - HALF, top - HALF, left + width - HALF, top + height - HALF
 
 
 def _read_keypoints(values: Sequence[Any], category: Category, fault: Callable[[str], None]) -> Keypoints:
@@ -291,11 +334,10 @@ def _keypoint_fields(keypoints: Keypoints, names: Sequence[str]) -> dict[str, An
         position, visibility, score = found.get(name, ([0, 0], 0, None))
         triples += [*position, visibility]
         scores.append(0 if score is None else score)
-    present = keypoints.points[keypoints.present]
-    (left, top), (right, bottom) = present.min(axis=0).tolist(), present.max(axis=0).tolist()
+    left, top, right, bottom = keypoints.extent
     area = round((right - left) * (bottom - top), 2)
     fields = {"keypoints": triples, "num_keypoints": len(found), "keypoint_scores": scores, "area": area}
-    return fields | _box_fields((left, top, right, bottom))
+    return fields | _box_fields(keypoints.extent)
 
 
 def _box_fields(box: Box) -> dict[str, Any]:
