@@ -75,6 +75,7 @@ FEATURES = Registry(
         "anchornet": "geomatch.features.anchornet:load",
         "combined": "geomatch.features.combined:load",
         "hypercolumn": "geomatch.features.hypercolumn:load",
+        "keypoints": "geomatch.features.keypoints:load",
         "sift": "geomatch.features.handcrafted.sift:load",
         "hog": "geomatch.features.handcrafted.hog:load",
     },

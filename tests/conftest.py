@@ -14,6 +14,7 @@ import torch
 
 from geomatch.correspondence import FeatureMap
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import save_weights
 from geomatch.geometry.grid import Grid
 from tests.datasets.layouts import write_spair, write_willow
@@ -67,6 +68,16 @@ def anchor_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.normal_(network.banks.weight, std=0.2)
     path = tmp_path_factory.mktemp("weights") / "anchors.safetensors"
     save_weights(path, "anchornet", asdict(config), network.state_dict())
+    return path
+
+
+@pytest.fixture(scope="session")
+def keypoint_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keypoint features of an untrained network."""
+    torch.manual_seed(0)
+    network = IntrospectionNet(IntrospectionConfig(stages=("1",), descriptor_size=16))
+    path = tmp_path_factory.mktemp("weights") / "keypoints.safetensors"
+    save_weights(path, "keypoints", asdict(network.config), network.state_dict())
     return path
 
 

@@ -112,8 +112,14 @@ class IntrospectionNet(nn.Module):
 class IntrospectionFeatures(FeatureExtractor):
     """phi as the descriptor, sigma as the inverse confidence."""
 
-    def __init__(self, network: IntrospectionNet, working_size: int, weights_sha256: str | None = None) -> None:
-        self.name = "introspection"
+    def __init__(
+        self,
+        network: IntrospectionNet,
+        working_size: int,
+        weights_sha256: str | None = None,
+        name: str = "introspection",
+    ) -> None:
+        self.name = name
         self.network = network.eval()
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
@@ -131,5 +137,12 @@ class IntrospectionFeatures(FeatureExtractor):
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
-    network, sha256 = load_network(weights, "introspection", IntrospectionConfig, IntrospectionNet, device)
-    return at_scales("introspection", argument, working_size, lambda size: IntrospectionFeatures(network, size, sha256))
+    return load_introspection("introspection", argument, working_size, device, weights)
+
+
+def load_introspection(
+    name: str, argument: str, working_size: int, device: torch.device, weights: Input | None
+) -> FeatureExtractor:
+    """The extractor of features ``name`` whose network is of introspection."""
+    network, sha256 = load_network(weights, name, IntrospectionConfig, IntrospectionNet, device)
+    return at_scales(name, argument, working_size, lambda size: IntrospectionFeatures(network, size, sha256, name))

@@ -66,7 +66,8 @@ def pretrained_trunk(source: Input) -> tuple[str, Trunk]:
         if weights.feature == "anchornet":
             network = rebuild_network(weights, "anchornet", AnchorConfig, AnchorNet)
         else:
-            network = rebuild_network(weights, "introspection", IntrospectionConfig, IntrospectionNet)
+            feature = "keypoints" if weights.feature == "keypoints" else "introspection"
+            network = rebuild_network(weights, feature, IntrospectionConfig, IntrospectionNet)
         return network.config.trunk, network.trunk
     if "patch_embed.proj.weight" in state:
         return "vit", load_vit(state, str(file))

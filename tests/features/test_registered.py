@@ -1,6 +1,6 @@
 """Being registered is being tested: the contract that every feature in the registry must obey."""
 
-from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,18 +13,20 @@ from tests.features.test_extractors import photograph
 
 SIZES = [(61, 97), (97, 61), (33, 33)]
 
-each_feature = pytest.mark.parametrize("name", FEATURES.entries)
+
+@pytest.fixture(scope="module", params=FEATURES.entries)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@cache
-def extractor_of(name: str) -> FeatureExtractor:
-    return load_features(name, working_size=96, device=torch.device("cpu"))
+@pytest.fixture(scope="module")
+def extractor(name: str, keypoint_weights: Path) -> FeatureExtractor:
+    weights = keypoint_weights if name == "keypoints" else None  # none are shipped
+    return load_features(name, working_size=96, device=torch.device("cpu"), weights=weights)
 
 
-@each_feature
 @pytest.mark.parametrize("size", SIZES)
-def test_registered_feature_obeys_the_contract(name: str, size: tuple[int, int]) -> None:
-    extractor = extractor_of(name)
+def test_registered_feature_obeys_the_contract(extractor: FeatureExtractor, size: tuple[int, int]) -> None:
     assert extractor.working_size == 96
     found = extractor(photograph(*size))
     assert found.image_size == size
@@ -46,20 +48,19 @@ def test_registered_feature_obeys_the_contract(name: str, size: tuple[int, int])
         assert sigma.isfinite().all()
 
 
-@each_feature
-def test_registered_feature_puts_its_calibration_on_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_feature_puts_its_calibration_on_maps(
+    extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calibration = ConfidenceModel(prior=-1.25)
-    monkeypatch.setattr(extractor_of(name), "calibration", calibration)
-    assert extractor_of(name)(photograph(33, 33)).calibration == calibration
+    monkeypatch.setattr(extractor, "calibration", calibration)
+    assert extractor(photograph(33, 33)).calibration == calibration
 
 
-@each_feature
-def test_registered_feature_repeats_its_bytes(name: str) -> None:
+def test_registered_feature_repeats_its_bytes(extractor: FeatureExtractor) -> None:
     image = photograph(61, 97)
-    first, again = extractor_of(name)(image), extractor_of(name)(image)
+    first, again = extractor(image), extractor(image)
     assert torch.equal(first.descriptors, again.descriptors)
 
 
-@each_feature
-def test_registered_feature_has_the_name_it_was_asked_by(name: str) -> None:
-    assert extractor_of(name).name.partition(":")[0] == name
+def test_registered_feature_has_the_name_it_was_asked_by(name: str, extractor: FeatureExtractor) -> None:
+    assert extractor.name.partition(":")[0] == name
