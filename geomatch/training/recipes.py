@@ -1,4 +1,4 @@
-"""Recipes by name, as `--preset` of `geomatch train introspection` and `anchornet` offers them, and changes to them.
+"""Recipes by name, as `--preset` of the commands `geomatch train` offers them, and changes to them.
 
 A recipe states only what differs from the defaults of its dataclasses.
 """
@@ -6,7 +6,7 @@ A recipe states only what differs from the defaults of its dataclasses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
@@ -17,12 +17,13 @@ from geomatch.options import Batches, Discriminability, Recipe
 from geomatch.parameters import parse_parameters, with_parameters
 from geomatch.training.anchornet.recipe import AnchorRecipe
 from geomatch.training.introspection.recipe import IntrospectionRecipe
+from geomatch.training.keypoints.recipe import KeypointRecipe
 from geomatch.training.trainer import Optimisation
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
+AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe)
 
 SHIPPED = (
     IntrospectionRecipe(
@@ -77,6 +78,21 @@ ANCHOR_RECIPES: Mapping[Recipe, tuple[AnchorRecipe, Optimisation]] = {
     Recipe.paper: PAPER_ANCHORS,
 }
 
+KEYPOINTS = (
+    KeypointRecipe(),
+    Optimisation(steps=230, warmup_steps=15, trunk_learning_rate=1e-4, head_learning_rate=3e-4),
+)
+"""All layers of the shipped introspection network learn."""
+
+KEYPOINT_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe.shipped: KEYPOINTS}
+
+_OWNERS: Mapping[type, str] = {
+    IntrospectionRecipe: "training introspection",
+    AnchorRecipe: "training anchornet",
+    KeypointRecipe: "training keypoints",
+}
+"""What has the settings of a recipe, for messages."""
+
 
 def with_settings(
     recipe: AnyRecipe, optimisation: Optimisation, texts: Mapping[str, str], **values: object
@@ -93,7 +109,7 @@ def with_settings(
     Raises:
         InputError: for a name that is not a setting, or a value that does not fit.
     """
-    owner = "training introspection" if isinstance(recipe, IntrospectionRecipe) else "training anchornet"
+    owner = _OWNERS[type(recipe)]
     parts: dict[str, DataclassInstance] = {"": recipe, **parts_of(recipe), "optimisation": optimisation}
     changes: dict[str, dict[str, object]] = {part: {} for part in parts}
     for name, text in texts.items():
@@ -108,9 +124,10 @@ def with_settings(
     return recipe, with_parameters(optimisation, changes["optimisation"], owner)
 
 
-def parts_of(recipe: IntrospectionRecipe | AnchorRecipe) -> dict[str, DataclassInstance]:
+def parts_of(recipe: DataclassInstance) -> dict[str, DataclassInstance]:
     """The parts of a recipe that have settings of their own, by name."""
-    return {"network": recipe.network, "warps": recipe.warps, "colours": recipe.colours}
+    values = ((field.name, getattr(recipe, field.name)) for field in fields(recipe))
+    return {name: value for name, value in values if is_dataclass(value) and not isinstance(value, type)}
 
 
 def _find(name: str, parts: Mapping[str, DataclassInstance], owner: str) -> tuple[str, str]:

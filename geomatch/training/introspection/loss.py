@@ -40,18 +40,20 @@ def introspection_loss(
     """The paper's loss over corresponding points of a batch of view pairs: a scalar.
 
     first, second: descriptors (B, K, C) of unit length and sigmas (B, K); point i of one corresponds to point i of
-    the other. labels: (B, K, K) from `label_pairs`.
+    the other. There may be further second points that correspond to none, M in all. labels: (B, K, M) as from
+    `label_pairs`.
 
-    Of all K x K pairs, the K corresponding ones count, and those of the ``hardest`` second points, by the mean loss
+    Of all K x M pairs, the K corresponding ones count, and those of the ``hardest`` second points, by the mean loss
     of their labelled pairs; both sides weigh the same.
     """
     phi_u, sigma_u = first
     phi_v, sigma_v = second
-    # One view pair after the other, since K x K numbers stay in a processor's cache and B x K x K do not.
+    # One view pair after the other, since K x M numbers stay in a processor's cache and B x K x M do not.
     mean_loss = torch.stack([_mean_losses(*pair) for pair in zip(phi_u, sigma_u, phi_v, sigma_v, labels, strict=True)])
     chosen = mean_loss.topk(min(hardest, mean_loss.shape[1]), dim=1).indices
-    positive_scores = torch.relu((phi_u * phi_v).sum(dim=2))
-    positives = negative_log_likelihood(1 - positive_scores, (sigma_u + sigma_v) / 2).mean()
+    count = phi_u.shape[1]
+    positive_scores = torch.relu((phi_u * phi_v[:, :count]).sum(dim=2))
+    positives = negative_log_likelihood(1 - positive_scores, (sigma_u + sigma_v[:, :count]) / 2).mean()
 
     phi_hard = phi_v.gather(1, chosen[:, :, None].expand(-1, -1, phi_v.shape[2]))
     sigma_hard = sigma_v.gather(1, chosen)
@@ -64,7 +66,7 @@ def introspection_loss(
 
 @torch.no_grad()
 def _mean_losses(phi_u: Tensor, sigma_u: Tensor, phi_v: Tensor, sigma_v: Tensor, labels: Tensor) -> Tensor:
-    """The mean loss (K,) of each second point's labelled pairs, in one pair of views."""
+    """The mean loss (M,) of each second point's labelled pairs, in one pair of views."""
     scores = torch.relu(phi_u @ phi_v.mT)
     # Reckoning with 1, 0 and -1 is quicker than choosing by masks.
     signs = labels.to(scores.dtype)

@@ -53,6 +53,7 @@ class CurveStyle:
 LOSSES = {
     "loss": CurveStyle("Loss", "What is minimised: its terms, weighted."),
     "likelihood": CurveStyle("Likelihood term", "Negative log-likelihood of the scores of labelled pairs of points."),
+    "contrastive": CurveStyle("Contrastive term", "Cross-entropy of finding keypoints among all cells of a view."),
     "similarity": CurveStyle("Similarity term", "Mean squared difference to the teacher's similarities of cells."),
 }
 OTHERS = {
