@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
@@ -18,9 +19,10 @@ from geomatch.options import Device, Precision, Recipe
 if TYPE_CHECKING:
     from geomatch.training.anchornet.recipe import AnchorRecipe
     from geomatch.training.introspection.recipe import IntrospectionRecipe
+    from geomatch.training.keypoints.recipe import KeypointRecipe
     from geomatch.training.trainer import Optimisation, TrainingRun
 
-    AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe)
+    AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe)
 
 
 def _of_preset(about: str, **more: Any) -> Any:
@@ -115,11 +117,14 @@ class SettingNames:
     """The settings that a training command takes by ``--set``: those without an option of their own.
 
     names: fields of the recipe, its parts and the optimisation, separated by spaces. old: hidden options of version 0.1
-    that still work, as OPTION:SETTING, or OPTION if both have one name.
+    that still work, as OPTION:SETTING, or OPTION if both have one name. about: help of options that mean something else
+    here. absent: shared options that the command does not have.
     """
 
     names: str
-    old: str
+    old: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     @property
     def old_options(self) -> dict[str, str]:
@@ -146,12 +151,28 @@ ANCHORNET = SettingNames(
     old="filters code_size mean_share tap_size stride form:discriminability auxiliary filter_diversity "
     "response_diversity code_steps held_out rate:head_learning_rate trunk_rate:trunk_learning_rate",
 )
+KEYPOINTS = SettingNames(
+    names="left_out across least_shared contrastive_weight temperature spread hardest positive_radius negative_radius "
+    "similarity_weight similarity_cells similarity_views " + _SHARED,
+    about={
+        "data": "COCO file with keypoints, or folder of SPair-71k or PF-PASCAL with pairs for training; repeatable.",
+        "init": "Weights of introspection or keypoints to start from (safetensors).",
+        "classes": "Categories to learn from, separated by commas or one on each line of a file.",
+        "batch": "Pairs a batch; each gives a view of both photographs.",
+    },
+    absent=("preset",),
+)
 
 
 def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `TrainingOptions`, and the old ones, in place of its parameter ``training``."""
     about = f"Another setting; repeatable. One of {', '.join(settings.names.split())}."
-    options = dict(parameters_of(TrainingOptions))
+    options = {name: each for name, each in parameters_of(TrainingOptions).items() if name not in settings.absent}
+    for name, text in settings.about.items():
+        kind, option = get_args(options[name].annotation)
+        changed = copy(option)
+        changed.help = text
+        options[name] = options[name].replace(annotation=Annotated[kind, changed])
     texts = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=about)]
     options["settings"] = options["settings"].replace(annotation=texts)
     hidden = Annotated[str | None, typer.Option(hidden=True)]

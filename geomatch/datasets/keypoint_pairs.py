@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomatch.annotations import Box, Keypoints, Points
-from geomatch.datasets.image_folder import LabelledImage, find_images, shards_of
+from geomatch.datasets.image_folder import find_images, shards_of
+from geomatch.datasets.image_list import LabelledImage
 from geomatch.datasets.pairs import AnnotatedPair, PairImage
 from geomatch.errors import InputError, did_you_mean
 from geomatch.io.annotations.coco import is_coco, read_coco_objects

@@ -6,6 +6,7 @@ import torch
 
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import load_introspection
+from geomatch.io.inputs import Input
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from geomatch.cli.training_options import ANCHORNET, INTROSPECTION
+from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation import validation
 from geomatch.features.introspection import IntrospectionNet
@@ -26,7 +26,7 @@ from geomatch.features.weights import load_weights
 from geomatch.options import Recipe
 from geomatch.training.anchornet import train as anchornet_train
 from geomatch.training.introspection import train as introspection_train
-from geomatch.training.recipes import ANCHOR_RECIPES, RECIPES, parts_of
+from geomatch.training.recipes import ANCHOR_RECIPES, KEYPOINT_RECIPES, RECIPES, parts_of
 from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_mobilenet import keras_state
@@ -323,7 +323,35 @@ def test_train_anchornet_two_processes_match_one(workshop: Path) -> None:
         assert losses("two.safetensors", what) == pytest.approx(losses("one.safetensors", what), rel=1e-5)
 
 
-LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET}
+def test_train_keypoints_from_coco_and_match(workshop: Path, teapots: Path, keypoint_weights: Path) -> None:
+    """Photographs lie in another folder than the file; --preset is no option, for there is one recipe."""
+    images = [{"id": n, "file_name": f"cat/{n}.png"} for n in range(3)]
+    points = [{"id": n, "image_id": n, "category_id": 1, "keypoints": [20, 20, 2, 60, 50, 2]} for n in range(3)]
+    categories = [{"id": 1, "name": "cat", "keypoints": ["nose", "tail"]}]
+    document = {"images": images, "annotations": points, "categories": categories}
+    (workshop / "points.json").write_text(json.dumps(document))
+    places = ("--data", "points.json", "--init", keypoint_weights, "--out", "points.safetensors", "--size", 64)
+    settings = ("--steps", 2, "--set", "least_shared=2", "--device", "cpu", "--precision", "float32")
+    done = geomatch("train", "keypoints", *places, *settings, cwd=workshop)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none of its photographs is in . (the first is 'cat/0.png'); give their folder with --images" in done.stderr
+    done = geomatch("train", "keypoints", *places, *settings, "--images", "photographs", cwd=workshop)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.startswith("geomatch: note: points.safetensors: training, 2 steps, loss ")
+    pictures = (teapots / "a.png", teapots / "b.png", "--features", "keypoints", *QUICK, "-o", "pointed")
+    matched = geomatch("match", *pictures, "--weights", "points.safetensors", cwd=workshop)
+    assert matched.returncode == 0, matched.stderr
+    assert json.loads(matched.stdout)["features"] == "keypoints"
+    matched = geomatch("match", *pictures, "--overwrite", cwd=workshop)
+    assert matched.returncode == 2
+    assert "no weights for 'keypoints' here; give a file with --weights" in matched.stderr
+    assert (
+        "no such option: --preset" in geomatch("train", "keypoints", *places, "--preset", "paper", cwd=workshop).stderr
+    )
+
+
+LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET, "keypoints": KEYPOINTS}
+ALL_RECIPES = {"introspection": RECIPES, "anchornet": ANCHOR_RECIPES, "keypoints": KEYPOINT_RECIPES}
 OLD_OPTIONS = [
     ("introspection", "--trunk", "resnet101"),
     ("introspection", "--stage", "2"),
@@ -404,7 +432,7 @@ OWN_OPTIONS = {
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_train_help_lists_every_setting(learner: str) -> None:
     """Those of recipe, its parts and optimisation without an option of their own; names are unique."""
-    recipe, optimisation = (RECIPES if learner == "introspection" else ANCHOR_RECIPES)[Recipe.shipped]
+    recipe, optimisation = ALL_RECIPES[learner][Recipe.shipped]
     parts = parts_of(recipe)
     names = [field.name for settings in (recipe, *parts.values(), optimisation) for field in fields(settings)]
     wanted = [name for name in names if name not in {*parts, *OWN_OPTIONS}]

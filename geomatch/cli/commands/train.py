@@ -10,7 +10,7 @@ import typer
 
 from geomatch.cli.console import training_bar
 from geomatch.cli.options import Overwrite
-from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, TrainingOptions, training_options
+from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS, TrainingOptions, training_options
 from geomatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +112,38 @@ def introspection(
             on_progress=show,
             validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
             validate_every=val_every,
+        )
+
+
+@app.command()
+@training_options(KEYPOINTS)
+def keypoints(
+    training: TrainingOptions,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Photographs of the COCO files: a folder, of images or .tar shards.",
+            show_default="the folder of each file",
+        ),
+    ] = None,
+) -> None:
+    """Supervised features: a network of introspection that learns on from corresponding keypoints.
+
+    All layers learn, and sigma too. A COCO file's pairs are drawn within a category and across categories, by the names
+    of keypoints; a benchmark's are those of its list for training. Load OUT by --features keypoints --weights OUT.
+    """
+    from geomatch.training.keypoints.train import train_keypoints
+    from geomatch.training.recipes import KEYPOINT_RECIPES
+
+    recipe, optimisation = training.recipe(KEYPOINT_RECIPES)
+    with training_bar(training.out, quiet=training.quiet) as show, training.resumable():
+        train_keypoints(
+            training.run(),
+            recipe,
+            optimisation,
+            images=images,
+            on_progress=lambda progress: show("training", progress),
         )
 
 
