@@ -84,7 +84,7 @@ def _check_stdin(ctx: Any) -> None:
         for parameter in ctx.command.params
         if parameter.name not in _OUTPUTS
         for value in _values(ctx.params.get(parameter.name))
-        if str(value) == "-"
+        if str(value).rpartition("=")[2] == "-"  # NAME=FILE, too
     ]
     if len(users) > 1:
         given = ", ".join(dict.fromkeys(users))

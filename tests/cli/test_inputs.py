@@ -242,6 +242,7 @@ def test_inputs_are_hashed_as_read(matrix: dict[tuple[str, str], Done], tmp_path
         ("match --against - - -o out", "given 2 times (SOURCE TARGET, --against)"),
         ("eval --compare - -", "given 2 times (--compare)"),
         ("show confidence - --weights -", "given 2 times (IMAGE..., --weights)"),
+        ("eval --dataset warps --weights introspection=- --weights anchornet=-", "given 2 times (--weights)"),
         ("train introspection --data . --init - --out o.safetensors --crops -", "given 2 times (--init, --crops)"),
     ],
 )

@@ -219,13 +219,15 @@ def test_train_introspection_resume_with_other_options(workshop: Path) -> None:
     assert "recipe.classes was ['cat'] and is now []" in changed.stderr
 
 
-def test_train_plot(tmp_path: Path) -> None:
+def test_train_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.log.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "lo')
     done = geomatch("train", "--plot", "a.log.jsonl", "--plot", "b.log.jsonl", "-o", "both.html", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "both.html\n", "")
     assert "<h3>Loss</h3>" in (tmp_path / "both.html").read_text()
     assert geomatch("train", "--plot", "a.log.jsonl", cwd=tmp_path).stdout == "a.log.html\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"step": 0, "loss": 2.5}\n')))
+    assert geomatch("train", "--plot", "-", cwd=tmp_path).stdout == "stdin.html\n"
     assert "Usage" in geomatch("train", cwd=tmp_path).stdout
 
 
