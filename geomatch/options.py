@@ -46,6 +46,13 @@ class Responding(StrEnum):
     introspection = "introspection"
 
 
+class Detector(StrEnum):
+    """How `geomatch crops` finds objects: by what is common in the middle of a label's images, or by WSDDN."""
+
+    centre = "centre"
+    wsddn = "wsddn"
+
+
 class Recipe(StrEnum):
     """Named settings of a training."""
 

@@ -87,14 +87,14 @@ def find_crops(cells: CellDescriptors) -> list[Crop]:
         having = [index for index, photograph in enumerate(cells.photographs) if label in photograph.labels]
         evidence = label_evidence(cells.descriptors[having])
         for index, (box, score) in zip(having, boxes.best(evidence), strict=True):
-            crops.append(Crop(cells.photographs[index].name, label, _in_pixels(box, cells.sizes[index]), score))
+            crops.append(Crop(cells.photographs[index].name, label, box_in_pixels(box, cells.sizes[index]), score))
     return _in_order(crops)
 
 
 def fixed_crops(cells: CellDescriptors, box: Box) -> list[Crop]:
     """The same box, in shares of the photograph's sides, for all photographs: a baseline of `find_crops`."""
     return _in_order(
-        Crop(photograph.name, label, _in_pixels(box, size), 1.0)
+        Crop(photograph.name, label, box_in_pixels(box, size), 1.0)
         for photograph, size in zip(cells.photographs, cells.sizes, strict=True)
         for label in by_label([photograph])
     )
@@ -147,11 +147,14 @@ class CandidateBoxes:
         held = torch.einsum("ns,nst,nt->n", lengths[rows], positive, lengths[columns])
         whole = positive.mean(dim=(1, 2))
         shares = torch.where(whole > 0, held / whole.clamp(min=1e-12), 0).clamp(0, 1)
-        top_bottom, left_right = self.intervals[rows].tolist(), self.intervals[columns].tolist()
-        return [
-            ((left, top, right, bottom), score)
-            for (top, bottom), (left, right), score in zip(top_bottom, left_right, shares.tolist(), strict=True)
-        ]
+        return list(zip(self.boxes(chosen), shares.tolist(), strict=True))
+
+    def boxes(self, numbers: Tensor) -> list[Box]:
+        """The boxes (left, top, right, bottom) of these numbers (N,)."""
+        top_bottom, left_right = (
+            self.intervals[each].tolist() for each in (numbers // len(self.intervals), numbers % len(self.intervals))
+        )
+        return [(left, top, right, bottom) for (top, bottom), (left, right) in zip(top_bottom, left_right, strict=True)]
 
 
 def interval_lengths(intervals: Tensor, cells: int) -> Tensor:
@@ -169,7 +172,7 @@ def _extract_one(pixels: Tensor, extractor: FeatureExtractor) -> Tensor:
     return cells.reshape(-1, CELLS, CELLS).half().cpu()
 
 
-def _in_pixels(box: Box, size: tuple[int, int]) -> Box:
+def box_in_pixels(box: Box, size: tuple[int, int]) -> Box:
     """A box in shares of the sides of a photograph of ``size`` (height, width), in its pixels, centres at integers."""
     height, width = size
     left, top, right, bottom = box

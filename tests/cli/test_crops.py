@@ -53,6 +53,20 @@ def test_crops_table_is_complete_and_deterministic(shard: Path) -> None:
     assert (shard / "again.csv").read_bytes() == (shard / "crops.csv").read_bytes()
 
 
+def test_crops_detector_wsddn_is_deterministic(shard: Path) -> None:
+    places = ("--data", "shard.tar", "--max-unreadable", "0.2", "--device", "cpu")
+    for name in ("one.csv", "two.csv"):
+        arguments = ("--detector", "wsddn", "--epochs", "2", "--out", name, "--json")
+        done = geomatch("crops", *places, *arguments, cwd=shard)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["crops"] == 4
+    assert (shard / "one.csv").read_bytes() == (shard / "two.csv").read_bytes()
+    crops = read_crops(shard / "one.csv")
+    assert [(crop.file, crop.label) for crop in crops] == [
+        ("0.png", "cat"), ("1.png", "cat"), ("1.png", "dog"), ("3.png", "dog"),
+    ]  # fmt: skip
+
+
 def test_crops_without_true_boxes_print_nothing(tmp_path: Path) -> None:
     (tmp_path / "photographs" / "cat").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(tmp_path / "photographs" / "cat" / "a.png")
@@ -69,6 +83,7 @@ def test_crops_without_true_boxes_print_nothing(tmp_path: Path) -> None:
         (("--data", "shard.tar"), ["1 of 5 photographs cannot be read", "--max-unreadable"]),
         (("--data", "shard.tar", "--out", "crops.json"), ["crops.json", "ends in .csv"]),
         (("--data", "shard.tar", "--weights", "labels.csv"), ["labels.csv"]),
+        (("--data", "shard.tar", "--detector", "rcnn"), ["rcnn", "centre", "wsddn"]),
     ],
 )
 def test_crops_bad_request_one_sentence_no_output(options: tuple[str, ...], said: list[str], shard: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from geomatch.cli.console import counting_bar, notify
 from geomatch.cli.options import DeviceChoice, Overwrite, Quiet, WeightsFile
 from geomatch.cli.output import print_json, print_table
-from geomatch.options import Device, Precision
+from geomatch.options import Detector, Device, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,14 @@ def crops(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Table to write (CSV).", show_default=False)],
+    detector: Annotated[
+        Detector,
+        typer.Option(
+            help="centre: the box that looks most like the middle of the label's images; wsddn: a network trained on "
+            "the labels (Bilen and Vedaldi, CVPR 2016), slower."
+        ),
+    ] = Detector.centre,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of wsddn's training over the images.")] = 20,
     weights: WeightsFile = None,
     max_unreadable: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of damaged images; they are listed.")
@@ -58,6 +66,7 @@ def crops(
     from geomatch.io.atomic import check_new_file
     from geomatch.runtime.device import find_device
     from geomatch.training.crops import extract_descriptors, find_crops
+    from geomatch.training.wsddn import detect_crops
 
     check_new_file(out, overwrite=overwrite, suffixes=(".csv",))
     images = find_images(data)
@@ -69,7 +78,7 @@ def crops(
     with counting_bar("extracting", labelled, quiet=quiet) as advance:
         cells = extract_descriptors(images, extractor, reader, advance)
         advance(0, doing="finding")
-        found = find_crops(cells)
+        found = find_crops(cells) if detector is Detector.centre else detect_crops(cells, epochs=epochs)
     write_crops(out, found)
     if reader.unreadable:
         notify(f"{len(reader.unreadable)} photographs cannot be read and have no crop: {', '.join(reader.unreadable)}")
