@@ -14,9 +14,13 @@ import typer
 
 from geomatch.cli.console import notify
 from geomatch.cli.options import DeviceChoice, Overwrite, Quiet, parameters_of, parse_assignments, replace_parameter
+from geomatch.errors import InputError
 from geomatch.options import Device, Precision, Recipe
 
 if TYPE_CHECKING:
+    from geomatch.datasets.pairs import PairDataset
+    from geomatch.features.anchornet import AnchorNet
+    from geomatch.features.introspection import IntrospectionNet
     from geomatch.training.anchornet.recipe import AnchorRecipe
     from geomatch.training.introspection.recipe import IntrospectionRecipe
     from geomatch.training.keypoints.recipe import KeypointRecipe
@@ -25,14 +29,14 @@ if TYPE_CHECKING:
     AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe)
 
 
-def _of_preset(about: str, **more: Any) -> Any:
+def of_preset(about: str, **more: Any) -> Any:
     """An option that changes a value of the preset."""
     return typer.Option(help=about, show_default="the preset's", **more)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The values of the options that both training commands have. settings: texts NAME=VALUE."""
+    """The values of the options that training commands have. settings: texts NAME=VALUE."""
 
     data: Annotated[
         list[Path],
@@ -51,18 +55,32 @@ class TrainingOptions:
     ] = Recipe.shipped
     classes: Annotated[
         str | None,
-        _of_preset(
+        of_preset(
             "Labels to learn from, separated by commas or one on each line of a file; rigid: the paper's 12; "
             "voc20: VOC's; all: no selection.",
             metavar="NAMES|FILE",
         ),
     ] = None
-    steps: Annotated[int | None, _of_preset("Steps to train for; for anchornet, those of the banks.", min=1)] = None
-    batch: Annotated[int | None, _of_preset("Photographs a batch; each gives two views.", min=1)] = None
-    accumulate: Annotated[
-        int | None, _of_preset("Batches whose gradients make one step; divided among torchrun's processes.", min=1)
+    crops: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Table of `geomatch crops`: learn only from the boxes in it.")
     ] = None
-    size: Annotated[int | None, _of_preset("Side of the square views, in pixels.", min=64)] = None
+    stages: Annotated[
+        str | None, of_preset("Stages of the trunk to read, separated by commas, as 1,3,4.", metavar="NAMES")
+    ] = None
+    steps: Annotated[int | None, of_preset("Steps to train for; for anchornet, those of the banks.", min=1)] = None
+    epochs: Annotated[
+        float | None, of_preset("Train for as many photographs as so many times all there are; instead of --steps.")
+    ] = None
+    batch: Annotated[int | None, of_preset("Photographs a batch; each gives two views.", min=1)] = None
+    accumulate: Annotated[
+        int | None, of_preset("Batches whose gradients make one step; divided among torchrun's processes.", min=1)
+    ] = None
+    size: Annotated[int | None, of_preset("Side of the square views, in pixels.", min=64)] = None
+    val: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="Benchmark to validate on (split val, or the only one); repeatable."),
+    ] = None
+    val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 400
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.auto
     device: DeviceChoice = Device.auto
@@ -82,22 +100,42 @@ class TrainingOptions:
             self.data, self.init, self.out, self.device, self.resume, self.max_unreadable, self.overwrite
         )
 
-    def recipe(self, recipes: Mapping[Recipe, tuple[AnyRecipe, Optimisation]]) -> tuple[AnyRecipe, Optimisation]:
-        """The preset's recipe and optimisation with the values that were given. Raises InputError."""
+    def validation(self) -> Callable[[IntrospectionNet | AnchorNet], float] | None:
+        """What scores a network on the benchmarks of ``--val``; None without any. Raises InputError."""
+        from geomatch.evaluation.validation import validation_score
+
+        benchmarks = [_validation_pairs(text) for text in self.val or ()]
+        return (lambda network: validation_score(network, benchmarks)) if benchmarks else None
+
+    def recipe(
+        self, recipes: Mapping[Recipe, tuple[AnyRecipe, Optimisation]], **more: object
+    ) -> tuple[AnyRecipe, Optimisation]:
+        """The preset's recipe and optimisation with the values that were given, and ``more``. Raises InputError."""
         from geomatch.datasets.pascal_ilsvrc import named_classes
         from geomatch.training.recipes import with_settings
 
+        if self.steps and self.epochs:
+            raise InputError("--steps and --epochs both say how long to train: give one of them")
+        settings = parse_assignments(self.settings or ())
+        given = self.steps or any(name.rpartition(".")[2] == "steps" for name in settings)
+        epochs = 0.0 if given else self.epochs
+        stages = None if self.stages is None else tuple(name.strip() for name in self.stages.split(","))
+        if stages is not None and not all(stages):
+            raise InputError(f"--stages '{self.stages}': write stages separated by commas, as 1,3,4")
         return with_settings(
             *recipes[self.preset],
-            parse_assignments(self.settings or ()),
+            settings,
             classes=None if self.classes is None else named_classes(self.classes),
+            stages=stages,
             steps=self.steps,
+            epochs=epochs,
             batch_size=self.batch,
             batches_per_step=self.accumulate,
             view_size=self.size,
             seed=self.seed,
             precision=self.precision,
             checkpoint_minutes=self.checkpoint_every,
+            **more,
         )
 
     @contextmanager
@@ -139,15 +177,15 @@ _SHARED = (
     "brightness contrast saturation tint shading grey_probability"
 )
 INTROSPECTION = SettingNames(
-    names="trunk stages descriptor_size sigma_floor sigma_ceiling batches points hardest positive_radius "
-    "negative_radius similarity_weight similarity_cells teacher_size teacher_weight classifier_block "
-    "transformer_stages " + _SHARED,
+    names="trunk descriptor_size sigma_floor sigma_ceiling batches similarity_weight similarity_cells teacher_size "
+    "teacher_weight classifier_block transformer_stages " + _SHARED,
     old="trunk stage:stages descriptor_size batches warm_up:warmup_steps average:ema_decay share_kept:wise_ft_alpha "
     "trunk_rate:trunk_learning_rate head_rate:head_learning_rate keep_similarity:similarity_weight",
 )
 ANCHORNET = SettingNames(
-    names="stages tap_size stride filters code_size mean_share discriminability auxiliary filter_diversity "
-    "response_diversity dropout code_steps code_learning_rate held_out example_size " + _SHARED,
+    names="tap_size stride filters code_size mean_share dilated centre_descriptors discriminability auxiliary "
+    "filter_diversity response_diversity max_filter_norm dropout code_steps code_learning_rate held_out "
+    "example_size " + _SHARED,
     old="filters code_size mean_share tap_size stride form:discriminability auxiliary filter_diversity "
     "response_diversity code_steps held_out rate:head_learning_rate trunk_rate:trunk_learning_rate",
 )
@@ -160,7 +198,7 @@ KEYPOINTS = SettingNames(
         "classes": "Categories to learn from, separated by commas or one on each line of a file.",
         "batch": "Pairs a batch; each gives a view of both photographs.",
     },
-    absent=("preset",),
+    absent=("preset", "crops", "stages", "epochs"),
 )
 
 
@@ -185,3 +223,15 @@ def training_options(settings: SettingNames) -> Callable[[Callable[..., None]], 
         return TrainingOptions(**given | {"settings": [*texts, *(given["settings"] or ())]})
 
     return lambda command: replace_parameter(command, "training", options, make)
+
+
+def _validation_pairs(text: str) -> PairDataset:
+    from geomatch.datasets.load import choose_split, find_benchmark, find_root, load_dataset
+
+    name, given, folder = text.partition("=")
+    if not given or not folder:
+        raise InputError(f"--val {text}: write NAME=DIR, as spair-71k=SPair-71k")
+    benchmark = find_benchmark(name)
+    root = find_root(benchmark, Path(folder))
+    split = "val" if "val" in benchmark.splits(root) else choose_split(benchmark, root, None)
+    return load_dataset(name, root, split=split)

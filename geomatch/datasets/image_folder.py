@@ -98,7 +98,7 @@ def find_images(data: Sequence[Path]) -> ImageList:
             labels = _read_labels(table)
             for shard in shards:
                 _list_shard(shard, labels, passed, found)
-            found.depends_on(table.parent)
+            found.depends_on(table if table.is_file() else table.parent)
             beside = () if place.is_file() else place.iterdir()
             if images := sum(path.suffix.lower() in image_suffixes() and not is_clutter(path.name) for path in beside):
                 passed.counts["beside the .tar files"] += images

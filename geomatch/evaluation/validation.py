@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation.protocols import default_protocol
 from geomatch.evaluation.runner import run
+from geomatch.features.anchornet import AnchorFeatures, AnchorNet
+from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
 from geomatch.options import PRESETS, Preset
 from geomatch.pipeline import Pipeline
@@ -14,9 +16,17 @@ from geomatch.pipeline import Pipeline
 ALPHA = 0.1
 
 
-def validation_score(network: IntrospectionNet, benchmarks: Sequence[PairDataset]) -> float:
-    """The mean over benchmarks of PCK@.10 in [0, 1], with protocol ``geomatch``, matcher ``nn``, preset ``default``."""
-    extractor = IntrospectionFeatures(network, PRESETS[Preset.default].working_size)
+def validation_score(network: IntrospectionNet | AnchorNet, benchmarks: Sequence[PairDataset]) -> float:
+    """The mean over benchmarks of PCK@.10 in [0, 1], with protocol ``geomatch``, matcher ``nn``, preset ``default``.
+
+    Of an AnchorNet its class-agnostic code is scored.
+    """
+    size = PRESETS[Preset.default].working_size
+    extractor: FeatureExtractor
+    if isinstance(network, AnchorNet):
+        extractor = AnchorFeatures(network, size)
+    else:
+        extractor = IntrospectionFeatures(network, size)
     pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device)
     scores = [_score(benchmark, pipeline) for benchmark in benchmarks]
     network.train()

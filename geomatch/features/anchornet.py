@@ -33,12 +33,15 @@ AUTO = "auto"
 class AnchorConfig:
     """The settings of an AnchorNet.
 
-    The paper's are resnet50, stages 1, 3 and 4, tap_size 256, stride 4, 20 classes of 200 filters, code_size 256.
+    The paper's are resnet50, stages 1, 3 and 4, not dilated, tap_size 256, stride 4, 20 classes of 200 filters,
+    code_size 256, mean_share 1 and no centring of descriptors.
 
     stages: the trunk's stages in the hypercolumn; a transformer's beside a ResNet's as ``vit7``. tap_size: principal
     components kept of each stage. stride: pixels of the canvas between cells. filters: of each class's bank, K.
     mean_share: the share of their mean that is subtracted from the responses before they are coded. It is 1 in the
-    paper; ours is 0, since descriptors that keep the mean match much better (docs/experiments/training.md).
+    paper; ours is 0, since descriptors that keep the mean match much better (docs/experiments/training.md). dilated:
+    read a ResNet's fourth stage at stride 16 instead of 32. centre_descriptors: subtract their mean over photographs
+    from unit codes and unit banks (ours).
     """
 
     classes: tuple[str, ...]
@@ -49,6 +52,8 @@ class AnchorConfig:
     filters: int = 16
     code_size: int = 256
     mean_share: float = 0.0
+    dilated: bool = True
+    centre_descriptors: bool = True
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -108,7 +113,7 @@ class AnchorNet(nn.Module):
         super().__init__()
         self.config = config
         self.stages = tuple(map(parse_stage, config.stages))
-        self.trunk = build_trunk(config.trunk, self.stages, dilated=True)
+        self.trunk = build_trunk(config.trunk, self.stages, dilated=config.dilated)
         self.taps = nn.ModuleList(nn.Conv2d(self.trunk.channels[stage], config.tap_size, 1) for stage in self.stages)
         self.banks = nn.Conv2d(config.column_size, config.responses, 3, padding=1, bias=False)
         self.thresholds = nn.Parameter(torch.zeros(config.responses))
@@ -147,11 +152,19 @@ class AnchorNet(nn.Module):
         """Descriptors (B, C, h, w) of unit length: the code, or the responses of one bank.
 
         Responses are positive, so that all cells look much alike. Therefore the mean of unit codes over photographs is
-        subtracted (ours).
+        subtracted (``centre_descriptors``, ours).
         """
         if bank is None:
-            return F.normalize(self.unit_code(responses) - self.mean_code[:, None, None], dim=1)
-        return F.normalize(self.unit_banks(responses)[:, bank] - self.mean_bank[bank, None, None], dim=1)
+            unit, mean = self.unit_code(responses), self.mean_code
+        else:
+            unit, mean = self.unit_banks(responses)[:, bank], self.mean_bank[bank]
+        return F.normalize(unit - mean[:, None, None], dim=1) if self.config.centre_descriptors else unit
+
+    @torch.no_grad()
+    def limit_filters(self, most: float) -> None:
+        """Shorten the filters whose norm, over channels and the 3 x 3 positions, is larger than ``most``."""
+        norms = self.banks.weight.flatten(1).norm(dim=1).clamp(min=1e-12)
+        self.banks.weight.mul_((most / norms).clamp(max=1)[:, None, None, None])
 
     def _hypercolumn(self, taps: Mapping[int | str, Tensor], images: Tensor) -> Tensor:
         """Hypercolumn (B, column_size, h, w): each stage's principal components, read at the cells, of unit length."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,10 @@ class TrainingState:
     seconds: float = 0.0
     best: float | None = None
 
-    def advance(self) -> None:
-        """Move the weights along their gradients: one step."""
+    def advance(self, constrain: Callable[[], None]) -> None:
+        """Move the weights along their gradients, one step, and back to where they may be."""
         self.optimiser.step()
+        constrain()
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, SupportsFloat
 
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from geomatch.datasets.image_index import find_images_once
+from geomatch.datasets.image_list import ImageList
 from geomatch.errors import InputError, TrainingError
 from geomatch.io.atomic import check_new_file
 from geomatch.options import Device, Precision
@@ -56,12 +58,15 @@ class Task(Protocol):
 class Optimisation:
     """How long and how fast to learn.
 
-    batches_per_step: batches whose gradients are averaged for one step. ema_decay: decay per step of the moving average
+    steps: if ``epochs`` is 0. epochs: else as many steps as show so many times the number of photographs; they are
+    drawn at random, so some are seen more often than others. batches_per_step: batches whose gradients are averaged for
+    one step. ema_decay: decay per step of the moving average
     of the weights; 0: no average. wise_ft_alpha: the final weights are initial + alpha (trained - initial), which often
     do better on other data than the trained ones (Wortsman et al., WiSE-FT, CVPR 2022).
     """
 
     steps: int = 2400
+    epochs: float = 0.0
     batches_per_step: int = 1
     ema_decay: float = 0.0
     wise_ft_alpha: float = 1.0
@@ -76,10 +81,16 @@ class Optimisation:
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
         check_limits(self, "training", "trunk_learning_rate head_learning_rate weight_decay max_gradient_norm")
-        check_limits(self, "training", "steps warmup_steps checkpoint_minutes")
+        check_limits(self, "training", "steps epochs warmup_steps checkpoint_minutes")
         check_limits(self, "training", "batches_per_step", 1)
         check_limits(self, "training", "ema_decay", 0, 0.9999)
         check_limits(self, "training", "wise_ft_alpha", 0, 1)
+
+    def for_photographs(self, count: int, batch_size: int) -> Optimisation:
+        """With the steps that its epochs take on so many photographs, at least one."""
+        if not self.epochs:
+            return self
+        return replace(self, steps=max(1, math.ceil(self.epochs * count / (batch_size * self.batches_per_step))))
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,10 @@ class TrainingRun:
         if len(self.init) > 1:
             raise InputError(f"this training starts from one file of weights, not {len(self.init)}: give --init once")
         return self.init[0]
+
+    def photographs(self) -> ImageList:
+        """The images in ``data``; a list of many is kept in OUT.index. Raises InputError if there are none."""
+        return find_images_once(self.data, self.out.with_name(f"{self.out.name}.index"))
 
     def files(self, part: str = "") -> TrainingFiles:
         """The checkpoint and the log of a part of the training: OUT.checkpoint, or OUT.PART.checkpoint."""
@@ -174,6 +189,7 @@ def train(
     on_progress: Callable[[Progress], None],
     validation: Validation | None = None,
     processes: ProcessGroup | None = None,
+    constrain: Callable[[], None] = lambda: None,
 ) -> None:
     """Train ``task.network`` in place; it then holds the final weights, averaged and interpolated.
 
@@ -183,6 +199,7 @@ def train(
     Args:
         recipe: settings besides the optimisation; a checkpoint is resumed only if it was made with the same.
         on_progress: called after every step and validation.
+        constrain: brings the network's weights back to where they may be, after every step.
 
     Raises:
         TrainingError: if the loss or its gradient is not finite, or another process has stopped.
@@ -198,7 +215,7 @@ def train(
     state = _initial_state(task.network, optimisation)
     if resume:
         load_checkpoint(files.checkpoint, state, _settings(recipe, optimisation))
-    loop = _Loop(task, optimisation, files, recipe, on_progress, validation, processes, state)
+    loop = _Loop(task, optimisation, files, recipe, on_progress, validation, processes, state, constrain)
     if processes.is_main:
         keep_before(files.log, state.step)
     try:
@@ -227,6 +244,7 @@ class _Loop:
     validation: Validation | None
     processes: ProcessGroup
     state: TrainingState
+    constrain: Callable[[], None]
 
     def __post_init__(self) -> None:
         self.first_step, self.seconds_before = self.state.step, self.state.seconds
@@ -237,7 +255,7 @@ class _Loop:
         began, step = time.monotonic(), self.state.step
         report, images, unreadable = self._find_gradients()
         with interrupts.held():
-            self.state.advance()
+            self.state.advance(self.constrain)
             if self.processes.is_main:
                 named = {"unreadable": unreadable} if unreadable else {}
                 self._report(step, report, images, seconds=round(time.monotonic() - began, 4), **named)

@@ -1,15 +1,19 @@
 """ILSVRC as it is downloaded: folders, tar files, and tar files in one; and what can be wrong with them."""
 
 import io
+import os
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from geomatch.datasets import image_index
 from geomatch.datasets.crops import Crop, with_crops
 from geomatch.datasets.image_folder import find_images
+from geomatch.datasets.image_index import find_images_once
 from geomatch.datasets.image_list import LabelledImage, background_of, by_label, hold_out, with_labels
 from geomatch.datasets.tar_members import read_members
 from geomatch.errors import GeomatchWarning, InputError
@@ -173,3 +177,56 @@ def test_image_list_keeps_names_of_any_bytes(tmp_path: Path) -> None:
     (image,) = find_images([tmp_path])
     assert image == LabelledImage(f"pot/{name}", folder / name, ("pot",))
     assert int(image.load().max()) == 9
+
+
+def settled(data: Path) -> Path:
+    """The data as they would be if they had been written a day ago."""
+    folder = data if data.is_dir() else data.parent
+    for path in [folder, *folder.rglob("*")]:
+        os.utime(path, (time.time() - 86400,) * 2)
+    return data
+
+
+@pytest.mark.parametrize("form", ["folders", "tars", "nested"])
+def test_index_saves_listing_until_data_change(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, index = settled(write(form, tmp_path / "data")), tmp_path / "out.index"
+    monkeypatch.setattr(image_index, "KEPT_FROM", 10)
+    assert len(find_images_once([data], index)) == 9
+    assert not index.exists()
+    monkeypatch.setattr(image_index, "KEPT_FROM", 9)
+    listed = list(find_images_once([data], index))
+    with monkeypatch.context() as patch:
+        patch.setattr(image_index, "find_images", lambda _: pytest.fail("data are listed again"))
+        assert list(find_images_once([data], index)) == listed
+    changed = {"folders": data / "n01440764", "tars": data / "n01440764.tar", "nested": data}[form]
+    if form == "folders":
+        (changed / "new.png").touch()
+    else:
+        changed.write_bytes(tar_of({"new.png": b""}))
+    assert "new.png" in " ".join(find_images_once([data], index).names())
+
+
+def test_index_of_fresh_or_other_data_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_index, "KEPT_FROM", 1)
+    data, index = write("folders", tmp_path / "data"), tmp_path / "out.index"
+    find_images_once([data], index)
+    assert not index.exists()  # a file written in the same instant would not show
+    find_images_once([settled(data)], index)
+    assert index.exists()
+    assert len(find_images_once([data / "n01440764"], index)) == 3
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_index_damaged_is_as_none(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_index, "KEPT_FROM", 1)
+    data, index = settled(write("folders", tmp_path / "data")), tmp_path / "out.index"
+    names = list(find_images_once([data], index).names())
+    content = bytearray(index.read_bytes())
+    random = np.random.default_rng(seed)
+    if seed % 3 == 0:
+        del content[int(random.integers(len(content))) :]
+    else:
+        for place in random.integers(len(content), size=20):
+            content[place] = int(random.integers(256))
+    index.write_bytes(content)
+    assert list(find_images_once([data], index).names()) == names

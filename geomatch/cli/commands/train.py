@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from geomatch.cli.console import training_bar
 from geomatch.cli.options import Overwrite
-from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS, TrainingOptions, training_options
+from geomatch.cli.training_options import (
+    ANCHORNET,
+    INTROSPECTION,
+    KEYPOINTS,
+    TrainingOptions,
+    of_preset,
+    training_options,
+)
 from geomatch.errors import InputError
-
-if TYPE_CHECKING:
-    from geomatch.datasets.pairs import PairDataset
 
 app = typer.Typer(help="Train weights from photographs.", no_args_is_help=True)
 
@@ -46,14 +50,24 @@ def anchornet(training: TrainingOptions) -> None:
     """AnchorNet: sparse, diverse anchors of each class from image labels alone, and their class-agnostic code.
 
     First the banks are learnt, then the code of their responses. Beside OUT go the checkpoint and the log of each:
-    OUT.banks.checkpoint, OUT.code.log.jsonl and so on. Under torchrun the processes share the work.
+    OUT.banks.checkpoint, OUT.code.log.jsonl and so on. Under torchrun the processes share the work. With --val, both
+    parts are scored, and OUT holds the code of the best mean PCK@.10.
     """
     from geomatch.training.anchornet.train import train_anchornet
     from geomatch.training.recipes import ANCHOR_RECIPES
 
+    validate = training.validation()
     recipe, optimisation = training.recipe(ANCHOR_RECIPES)
     with training_bar(training.out, quiet=training.quiet) as show, training.resumable("banks"):
-        train_anchornet(training.run(), recipe, optimisation, on_progress=show)
+        train_anchornet(
+            training.run(),
+            recipe,
+            optimisation,
+            crops=training.crops,
+            on_progress=show,
+            validate=validate,
+            validate_every=training.val_every,
+        )
 
 
 @app.command()
@@ -70,14 +84,19 @@ def introspection(
             "names) or a vision transformer (timm's); repeatable.",
         ),
     ] = None,
-    crops: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Table of `geomatch crops`: learn only from the boxes in it.")
+    points: Annotated[
+        int | None, of_preset("Corresponding points of the two views of a photograph; the paper's: 700.", min=1)
     ] = None,
-    val: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="Benchmark to validate on (split val, or the only one); repeatable."),
+    hardest: Annotated[
+        int | None, of_preset("Points of the second view whose mismatches count, the hardest; the paper's: 30.", min=1)
     ] = None,
-    val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 400,
+    positive_radius: Annotated[
+        float | None, of_preset("Pixels up to which two points correspond; the paper's: 1.", min=0)
+    ] = None,
+    negative_radius: Annotated[
+        float | None,
+        of_preset("Pixels beyond which they do not; pairs between are ignored; the paper's: 30.", min=0),
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of a log for TensorBoard, which must be installed.")
     ] = None,
@@ -87,14 +106,15 @@ def introspection(
     Beside OUT go its checkpoint (OUT.checkpoint) and its log (OUT.log.jsonl). Under torchrun the processes share the
     work, and the training is that of one process. With --val, OUT holds the weights of the best mean PCK@.10 so far.
     """
-    from geomatch.evaluation.validation import validation_score
     from geomatch.training.introspection.train import train_introspection
     from geomatch.training.monitoring.tensorboard import TensorBoard
     from geomatch.training.recipes import RECIPES
     from geomatch.training.trainer import Progress
 
-    benchmarks = [_validation_pairs(text) for text in val or ()]
-    recipe, optimisation = training.recipe(RECIPES)
+    validate = training.validation()
+    recipe, optimisation = training.recipe(
+        RECIPES, points=points, hardest=hardest, positive_radius=positive_radius, negative_radius=negative_radius
+    )
     board = TensorBoard(tensorboard) if tensorboard else nullcontext()
     with board as log_to_board, training_bar(training.out, quiet=training.quiet) as show_on_bar, training.resumable():
 
@@ -108,10 +128,10 @@ def introspection(
             recipe,
             optimisation,
             teachers=teacher or (),
-            crops=crops,
+            crops=training.crops,
             on_progress=show,
-            validate=(lambda network: validation_score(network, benchmarks)) if benchmarks else None,
-            validate_every=val_every,
+            validate=validate,
+            validate_every=training.val_every,
         )
 
 
@@ -136,6 +156,7 @@ def keypoints(
     from geomatch.training.keypoints.train import train_keypoints
     from geomatch.training.recipes import KEYPOINT_RECIPES
 
+    validate = training.validation()
     recipe, optimisation = training.recipe(KEYPOINT_RECIPES)
     with training_bar(training.out, quiet=training.quiet) as show, training.resumable():
         train_keypoints(
@@ -144,6 +165,8 @@ def keypoints(
             optimisation,
             images=images,
             on_progress=lambda progress: show("training", progress),
+            validate=validate,
+            validate_every=training.val_every,
         )
 
 
@@ -160,15 +183,3 @@ def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:
     page = training_page({called(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
     write_atomically(output, page.encode(errors="replace"))  # file names need not be text
     typer.echo(output)
-
-
-def _validation_pairs(text: str) -> PairDataset:
-    from geomatch.datasets.load import choose_split, find_benchmark, find_root, load_dataset
-
-    name, given, folder = text.partition("=")
-    if not given or not folder:
-        raise InputError(f"--val {text}: write NAME=DIR, as spair-71k=SPair-71k")
-    benchmark = find_benchmark(name)
-    root = find_root(benchmark, Path(folder))
-    split = "val" if "val" in benchmark.splits(root) else choose_split(benchmark, root, None)
-    return load_dataset(name, root, split=split)

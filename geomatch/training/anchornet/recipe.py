@@ -17,9 +17,11 @@ class AnchorRecipe:
 
     view_size: side of the square views, in pixels. batch_size: photographs of a batch, of which each gives two views.
     auxiliary, filter_diversity, response_diversity: weights of the losses (2), (3) and (4), ours; they multiply means
-    over filters and pairs of filters, so they do not depend on K. dropout, code_steps, code_learning_rate: of the
-    auto-encoder, the first the share of channels left out. held_out: share of the photographs kept for measuring.
-    example_size: side of the square, in pixels, in which `fit_taps` and `fit_code` see whole photographs.
+    over filters and pairs of filters, so they do not depend on K. max_filter_norm: the norm that no filter may exceed
+    after a step, 0 for any; loss (1) as printed falls without end as filters grow. dropout, code_steps,
+    code_learning_rate: of the auto-encoder, the first the share of channels left out. held_out: share of the
+    photographs kept for measuring. example_size: side of the square, in pixels, in which `fit_taps` and `fit_code` see
+    whole photographs.
     """
 
     network: AnchorConfig
@@ -29,6 +31,7 @@ class AnchorRecipe:
     auxiliary: float = 0.3
     filter_diversity: float = 1.0
     response_diversity: float = 1.0
+    max_filter_norm: float = 0.0
     dropout: float = 0.25
     code_steps: int = 100
     code_learning_rate: float = 1e-4
@@ -41,7 +44,7 @@ class AnchorRecipe:
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
         owner = "training anchornet"
-        weights = "auxiliary filter_diversity response_diversity"
+        weights = "auxiliary filter_diversity response_diversity max_filter_norm"
         check_limits(self, owner, f"{weights} code_steps code_learning_rate seed")
         check_limits(self, owner, "batch_size", 1)
         check_limits(self, owner, "view_size example_size", 64)

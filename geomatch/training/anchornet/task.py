@@ -92,6 +92,11 @@ class BankTask:
         report = {name: term.detach() for name, term in terms.items()}
         return StepLoss(loss, report, images=len(views), unreadable=unreadable)
 
+    def constrain(self) -> None:
+        """Keep filters within the recipe's ``max_filter_norm``."""
+        if self.recipe.max_filter_norm:
+            self.network.limit_filters(self.recipe.max_filter_norm)
+
     def _image_terms(self, activations: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Equations (1) and (2); in (1) images with and without a class weigh the same."""
         count = self.recipe.network.filters

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from geomatch.datasets.crops import read_crops, with_crops
-from geomatch.datasets.image_folder import ImageReader, find_images
+from geomatch.datasets.image_folder import ImageReader
 from geomatch.datasets.image_list import LabelledImage, with_labels
 from geomatch.features.backbones.build import load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
@@ -56,10 +56,11 @@ def train_introspection(
     run.check_outputs("")
     table = None if crops is None else read_input(crops)
     taught_by = [read_weights_file(path) for path in teachers]
-    photographs = _photographs(run.data, recipe.classes, table)
+    photographs = _photographs(run, recipe.classes, table)
     reader = ImageReader(len(photographs), run.max_unreadable)
     network, trained = initial_network(run.init, recipe.network)
     recipe = replace(recipe, network=network.config)
+    optimisation = optimisation.for_photographs(len(photographs), recipe.batch_size)
     files = run.files()
     settings = {**asdict(recipe), "teachers": [file.sha256 for file in taught_by], "crops": table and table.sha256}
     if run.resume:
@@ -88,8 +89,8 @@ def train_introspection(
             save()
 
 
-def _photographs(data: Sequence[Path], classes: Sequence[str], crops: InputFile | None) -> Sequence[LabelledImage]:
-    photographs: Sequence[LabelledImage] = find_images(data)
+def _photographs(run: TrainingRun, classes: Sequence[str], crops: InputFile | None) -> Sequence[LabelledImage]:
+    photographs: Sequence[LabelledImage] = run.photographs()
     if crops is not None:
         photographs = with_crops(photographs, read_crops(crops))
     return with_labels(photographs, classes) if classes else photographs
