@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomatch.cli.app import app
-from geomatch.cli.options import PipelineOptions, parse_size
+from geomatch.cli.options import parse_assignments, parse_size
 from geomatch.errors import InputError
+from geomatch.matching.load import parse_matcher_parameters
 from tests.cli.command import geomatch
 from tests.datasets.test_fuzz import PICTURE
 from tests.fuzzing import assert_read_or_refused, fuzzed, in_time
@@ -126,7 +127,7 @@ def test_odd_sizes_and_parameters_are_read_or_refused(text: str) -> None:
     size: list[int] = []
     if assert_read_or_refused(lambda: size.append(parse_size(text))):
         assert size[0] > 0
-    assert_read_or_refused(lambda: PipelineOptions(parameters=[text]).typed_parameters("dsp"))
+    assert_read_or_refused(lambda: parse_matcher_parameters("dsp", parse_assignments([text])))
 
 
 @pytest.mark.parametrize("size", ["0.1", "0", "9" * 400, "0.0001k"])
