@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation import validation
+from geomatch.features.anchornet import AnchorNet
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import load_weights
 from geomatch.options import Recipe
@@ -275,6 +276,47 @@ def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -
     done = geomatch("match", *pictures, *own, *chosen, cwd=workshop)
     assert (done.returncode, json.loads(done.stdout)["features"]) == (0, "anchornet:cat")
     assert geomatch("show", "responses", "photographs/cat/0.png", *own, "--class", "cat", cwd=workshop).returncode == 0
+
+
+def test_train_anchornet_validation_keeps_best_code(
+    workshop: Path, shifted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The banks are scored once, for the log; then the code twice, worse the second time."""
+    tried: list[torch.Tensor] = []
+
+    def worse_and_worse(network: AnchorNet, _: list[PairDataset]) -> float:
+        assert float(network.mean_code.abs().max()) > 0  # fitted, though it is learnt last
+        tried.append(network.encoder.weight.detach().half().clone())
+        return 1 / len(tried)
+
+    monkeypatch.setattr(validation, "validation_score", worse_and_worse)
+    places = ("--data", "photographs", "--init", "init.safetensors", "--out", "best-code.safetensors")
+    options = ("--val", f"animal-parts={shifted}", "--val-every", 1, "--set", "code_learning_rate=.1")
+    done = geomatch("train", "anchornet", *places, *ANCHORS, *options, "--code-steps", 2, cwd=workshop)
+    assert done.returncode == 0, done.stderr
+    logs = [workshop / f"best-code.safetensors.{part}.log.jsonl" for part in ("banks", "code")]
+    lines = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+    assert [[line["validation"] for line in part if "validation" in line] for part in lines] == [[1], [1 / 2, 1 / 3]]
+    kept = load_weights(workshop / "best-code.safetensors").state["encoder.weight"].half()
+    assert torch.equal(kept, tried[1])
+    assert not torch.equal(kept, tried[2])
+
+
+def test_train_anchornet_sees_crops_only(workshop: Path) -> None:
+    """A box that holds no pixel cannot be learnt from; another table does not fit a checkpoint."""
+    rows = {"crops-a.csv": "cat/0.png,cat,10,10,60,50,1", "crops-b.csv": "cat/0.png,cat,500,10,600,50,1"}
+    for name, row in rows.items():
+        (workshop / name).write_text(f"file,label,left,top,right,bottom,score\n{row}\n")
+    places = ("--data", "photographs", "--init", "init.safetensors", "--out", "cropped.safetensors")
+    trained = ("train", "anchornet", *places, *ANCHORS)
+    assert geomatch(*trained, "--crops", "crops-a.csv", cwd=workshop).returncode == 0
+    again = geomatch(*trained, "--crops", "crops-b.csv", "--resume", cwd=workshop)
+    assert "recipe.crops was " in again.stderr
+    outside = geomatch(*trained, "--crops", "crops-b.csv", "--overwrite", cwd=workshop)
+    assert outside.returncode == 2
+    assert "1 of 3 photographs cannot be read" in outside.stderr
+    none = geomatch(*trained, "--crops", "none.csv", "--overwrite", cwd=workshop)
+    assert (none.returncode, "none.csv: no such file" in none.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,19 @@ def test_paper_introspection_is_finite_and_has_the_papers_network(ilsvrc: Path) 
     assert phi.shape == (1, 2048, 14, 14)
 
 
+def test_untrained_hypercolumn_of_the_initial_trunk(ilsvrc: Path) -> None:
+    """The papers' baseline HC: three stages of the published trunk, each with the same weight, at the finest cells."""
+    weights = ilsvrc / "resnet50.pth"
+    found = load_features("hypercolumn:1+3+4", working_size=64, device=CPU, weights=weights)(
+        find_images([ilsvrc / "train"])[0].load()
+    )
+    assert found.descriptors.shape[0] == 256 + 1024 + 2048
+    assert found.grid.shape == (14, 16)  # 53 x 64 pixels, a cell every 4
+    parts = found.descriptors.split([256, 1024, 2048])
+    for part in parts:
+        torch.testing.assert_close(part.norm(dim=0), torch.full(found.grid.shape, 3**-0.5))
+
+
 def test_paper_recipe_of_anchors() -> None:
     recipe, optimisation = ANCHOR_RECIPES[Recipe.paper]
     network = recipe.network
