@@ -24,6 +24,10 @@ class InputError(GeomatchError):
     exit_code = 2
 
 
+class MissingLibraryError(InputError):
+    """An optional library is not installed; the message names what installs it."""
+
+
 class WeightsError(InputError):
     """A weights file is missing, damaged, unsafe or of another network."""
 

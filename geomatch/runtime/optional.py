@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from geomatch.errors import InputError
+from geomatch.errors import MissingLibraryError
 
 
 def import_opencv(purpose: str) -> ModuleType:
-    """The module cv2, which the extra ``baselines`` installs. Raises InputError, naming ``purpose``, without it."""
+    """The module cv2, which the extra ``baselines`` installs. Raises MissingLibraryError, naming ``purpose``."""
     try:
         import cv2
     except ImportError as error:
-        raise InputError(f"{purpose} needs OpenCV: pip install 'geomatch[baselines]'") from error
+        raise MissingLibraryError(f"{purpose} needs OpenCV: pip install 'geomatch[baselines]'") from error
     return cv2

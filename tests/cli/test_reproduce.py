@@ -1,10 +1,13 @@
 import json
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import assert_refused, geomatch
+from tests.datasets.layouts import write_pascal_parts
 
 
 def reproduce(root: Path, *more: object, paper: str = "introspection") -> subprocess.CompletedProcess[str]:
@@ -106,3 +109,34 @@ def test_reproduce_names_half_a_download(willow: Path) -> None:
     assert done.returncode == 2
     assert "pf-willow: left out, since it cannot be read" in done.stderr
     assert "a.png" in done.stderr
+
+
+def test_reproduce_drops_rows_that_lack_a_library(
+    willow: Path, anchor_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    rows = ("--features", "anchornet", "--weights", f"anchornet={anchor_weights}", "--limit", 1)
+    done = reproduce(willow.parent, *rows)
+    assert done.returncode == 0, done.stderr
+    assert "no row of sift + nn: sift needs OpenCV: pip install 'geomatch[baselines]'" in done.stderr
+    assert {line.split(" .")[0] for line in done.stdout.splitlines() if " + nn" in line} == {"anchornet + nn"}
+    alone = reproduce(willow.parent)
+    assert alone.returncode == 2
+    assert "error: no row of sift + nn: sift needs OpenCV" in alone.stderr
+
+
+def test_reproduce_all_tables_of_parts_and_none_without_keypoints(tmp_path: Path) -> None:
+    root = write_pascal_parts(tmp_path / "all" / "PASCAL-Parts")
+    done = reproduce(root.parent, "--features", "sift", paper="anchornet")
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("PASCAL-Part")] == [
+        "PASCAL-Part part masks: part IoU; pascal-parts test, 16 pairs",
+        "PASCAL-Part keypoints: PCK@0.05, protocol geomatch; pascal-parts test, 16 pairs",
+        "PASCAL-Part object masks: mask IoU; pascal-parts test, 16 pairs",
+        "PASCAL-Part across classes: part IoU; pascal-parts-across test, 18 pairs",
+    ]
+    assert "their scores cannot be compared with published ones" in done.stderr
+    shutil.rmtree(root / "PASCAL3D+_release1.1")
+    done = reproduce(root.parent, paper="anchornet")
+    assert "PASCAL-Part keypoints: no table, since pascal-parts here lacks PCK@0.05" in done.stderr
+    assert "PASCAL-Part keypoints" not in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ from geomatch.cli.commands.evaluate import load_pairs, run_groups
 from geomatch.cli.console import notify
 from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
-from geomatch.errors import InputError, did_you_mean, unknown_name
+from geomatch.errors import InputError, MissingLibraryError, did_you_mean, unknown_name
 from geomatch.options import Refine
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def reproduce(
     if out:
         check_new_folder(out, overwrite=overwrite)
     datasets, notes = _datasets(suite, root, limit=limit, skip_bad=skip_bad, quiet=quiet)
-    groups = _pipelines(replace(pipeline, refine=Refine.off), methods, weights or (), parameters or ())
+    groups, said = _pipelines(replace(pipeline, refine=Refine.off), methods, weights or (), parameters or ())
+    notes += said
     tables: list[FinishedTable] = []
     for pairs in datasets:
         found, said = _tables(suite, pairs, groups, fresh=fresh, quiet=quiet)
@@ -131,25 +132,41 @@ def _datasets(
 
 def _pipelines(
     options: PipelineOptions, methods: Sequence[Method], weights: Sequence[str], parameters: Sequence[str]
-) -> list[list[Pipeline]]:
-    """The pipelines of the methods, those of the same features together. Raises GeomatchError."""
-    from geomatch.matching.proposal_flow.proposal_flow import Proposals
-    from geomatch.runtime.optional import import_opencv
+) -> tuple[list[list[Pipeline]], list[str]]:
+    """The pipelines of the methods, those of the same features together, and what is to be said of the others.
 
+    Raises GeomatchError, also if there is none.
+    """
     names = list(dict.fromkeys(method.features for method in methods))
     matchers = list(dict.fromkeys(method.matcher for method in methods))
     scopes = Scopes(names, matchers, [ScopedFile.parse(text) for text in weights], parameters)
     groups: dict[str, list[Pipeline]] = {}
+    notes = []
     for method in methods:
         settings = {**method.parameters, **scopes.parameters_of(method.matcher)}
-        if settings.get("proposals") == Proposals.selective_search:
-            import_opencv("selective search")
-        group = groups.setdefault(method.features, [])
-        if group:
-            group.append(group[0].with_matcher(method.matcher, settings))
-        else:
-            group.append(scopes.options_of(method.features, method.matcher, options).build(settings))
-    return list(groups.values())
+        try:
+            _check_libraries(method.matcher, settings)
+            if group := groups.get(method.features):
+                group.append(group[0].with_matcher(method.matcher, settings))
+            else:
+                pipeline = scopes.options_of(method.features, method.matcher, options).build(settings)
+                groups[method.features] = [pipeline]
+        except MissingLibraryError as error:
+            notes.append(f"no row of {method.name}: {error}")
+    if not groups:
+        raise InputError(notes[0])
+    return list(groups.values()), notes
+
+
+def _check_libraries(matcher: str, parameters: Mapping[str, object]) -> None:
+    """Raise MissingLibraryError if a matcher with these parameters would, with the first image."""
+    from geomatch.matching.load import load_matcher
+    from geomatch.matching.proposal_flow.proposal_flow import ProposalFlow, Proposals
+    from geomatch.runtime.optional import import_opencv
+
+    made = load_matcher(matcher, parameters)
+    if isinstance(made, ProposalFlow) and made.proposals is Proposals.selective_search:
+        import_opencv("selective search")
 
 
 def _tables(
