@@ -76,6 +76,7 @@ FEATURES = Registry(
         "combined": "geomatch.features.combined:load",
         "hypercolumn": "geomatch.features.hypercolumn:load",
         "keypoints": "geomatch.features.keypoints:load",
+        "timm": "geomatch.features.timm:load",
         "sift": "geomatch.features.handcrafted.sift:load",
         "hog": "geomatch.features.handcrafted.hog:load",
     },

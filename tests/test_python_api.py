@@ -101,7 +101,7 @@ def test_no_matcher_depends_on_the_default_dtype(matcher: str, images: tuple[tor
 
 
 @pytest.mark.parametrize(
-    "features", [name for name in FEATURES.entries if name not in ("introspection", "hypercolumn")]
+    "features", [name for name in FEATURES.entries if name not in ("introspection", "hypercolumn", "timm")]
 )
 def test_no_features_depend_on_the_default_dtype(
     features: str, images: tuple[torch.Tensor, torch.Tensor], keypoint_weights: Path

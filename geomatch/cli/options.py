@@ -58,7 +58,7 @@ Features = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=names_in(FEATURES),
-        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat.",
+        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat or timm:resnet50@3.",
         rich_help_panel=MATCHING,
     ),
 ]
@@ -81,7 +81,7 @@ WeightsFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Weights instead of the shipped ones; .pth for hypercolumn.",
+        help="Weights instead of the shipped ones; .pth for hypercolumn and timm.",
         rich_help_panel=MATCHING,
     ),
 ]

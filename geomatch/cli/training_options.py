@@ -42,14 +42,15 @@ class TrainingOptions:
         list[Path],
         typer.Option(metavar="PATH", help="Folder of photographs, folder of .tar shards, or one shard; repeatable."),
     ]
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write (safetensors).")]
     init: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Pretrained trunk to start from (safetensors, .pth), once for each part of it; or geomatch's weights.",
+            help="Pretrained trunk to start from (safetensors, .pth), once for each part of it; or geomatch's weights. "
+            "Without it, timm's own weights of --set trunk=timm:NAME.",
         ),
-    ]
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write (safetensors).")]
+    ] = None
     preset: Annotated[
         Recipe, typer.Option(help="Settings of the shipped weights, or of the paper; options change them.")
     ] = Recipe.shipped
@@ -97,7 +98,7 @@ class TrainingOptions:
         from geomatch.training.trainer import TrainingRun
 
         return TrainingRun(
-            self.data, self.init, self.out, self.device, self.resume, self.max_unreadable, self.overwrite
+            self.data, self.init or [], self.out, self.device, self.resume, self.max_unreadable, self.overwrite
         )
 
     def validation(self) -> Callable[[IntrospectionNet | AnchorNet], float] | None:
@@ -183,10 +184,10 @@ INTROSPECTION = SettingNames(
     "trunk_rate:trunk_learning_rate head_rate:head_learning_rate keep_similarity:similarity_weight",
 )
 ANCHORNET = SettingNames(
-    names="tap_size stride filters code_size mean_share dilated centre_descriptors discriminability auxiliary "
+    names="trunk tap_size stride filters code_size mean_share dilated centre_descriptors discriminability auxiliary "
     "filter_diversity response_diversity max_filter_norm dropout code_steps code_learning_rate held_out "
     "example_size " + _SHARED,
-    old="filters code_size mean_share tap_size stride form:discriminability auxiliary filter_diversity "
+    old="trunk filters code_size mean_share tap_size stride form:discriminability auxiliary filter_diversity "
     "response_diversity code_steps held_out rate:head_learning_rate trunk_rate:trunk_learning_rate",
 )
 KEYPOINTS = SettingNames(

@@ -56,6 +56,6 @@ def draw_on_canvas(image: Tensor, trunk: Trunk, working_size: int) -> tuple[Canv
 
     Returns the canvas, and its pixels (1, 3, h, w) float32 in [0, 1] on the trunk's device.
     """
-    canvas = Canvas.fit((image.shape[1], image.shape[2]), working_size, margin=max(trunk.strides.values()) // 2)
+    canvas = Canvas.fit((image.shape[1], image.shape[2]), working_size, margin=trunk.margin)
     pixels = canvas.draw(image).to(next(trunk.parameters()).device, memory_format=torch.channels_last)
     return canvas, pixels

@@ -159,6 +159,13 @@ def save_weights(path: Path, feature: str, config: Mapping[str, object], state: 
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
 
 
+def encode_safetensors(source: Input) -> bytes:
+    """The tensors of a file of PyTorch, or of safetensors, as a file of safetensors. Raises WeightsError."""
+    state, about = read_tensors(source)
+    tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    return save(tensors, {"geomatch": json.dumps(about, sort_keys=True)} if about else None)
+
+
 def read_weights_file(source: Input) -> InputFile:
     """`read_input` of weights. Raises WeightsError if they cannot be read."""
     try:

@@ -121,7 +121,9 @@ class TrainingRun:
             check_new_file(self.files(part).checkpoint, overwrite=may, instead=instead)
 
     def only_init(self) -> Path:
-        """The one file to start from. Raises InputError if there are several."""
+        """The one file to start from. Raises InputError if there are none or several."""
+        if not self.init:
+            raise InputError("give the weights to start from, --init FILE")
         if len(self.init) > 1:
             raise InputError(f"this training starts from one file of weights, not {len(self.init)}: give --init once")
         return self.init[0]

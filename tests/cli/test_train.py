@@ -407,6 +407,7 @@ OLD_OPTIONS = [
     ("introspection", "--trunk-rate", "1e-3"),
     ("introspection", "--head-rate", "2e-3"),
     ("introspection", "--keep-similarity", "3"),
+    ("anchornet", "--trunk", "timm:resnet18"),
     ("anchornet", "--filters", "99"),
     ("anchornet", "--code-size", "12"),
     ("anchornet", "--mean-share", ".5"),
@@ -484,8 +485,6 @@ def test_train_help_lists_every_setting(learner: str) -> None:
     names = [field.name for settings in (recipe, *parts.values(), optimisation) for field in fields(settings)]
     own = OWN_OPTIONS | (OF_INTROSPECTION if learner == "introspection" else set())
     wanted = [name for name in names if name not in {*parts, *own}]
-    if learner == "anchornet":  # its trunk is that of --init
-        wanted.remove("trunk")
     assert sorted(LEARNERS[learner].names.split()) == sorted(set(wanted)) == sorted(wanted)
     shown = geomatch("train", learner, "--help", cwd=ROOT).stdout
     assert all(f"{option} " not in shown for _, option, _ in OLD_OPTIONS)

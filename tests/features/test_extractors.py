@@ -1,15 +1,19 @@
 """The learnt features: their frames, and how combined and multi-scale features add up."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.backbones.build import build_trunk
 from geomatch.features.combined import CombinedFeatures
 from geomatch.features.hypercolumn import HypercolumnFeatures
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
+from geomatch.features.load import load_features
 from geomatch.features.multi_scale import MultiScaleFeatures
 from geomatch.geometry.grid import read_cells
 from geomatch.options import Precision
@@ -121,3 +125,9 @@ def test_extractors_in_bfloat16_are_close_to_float32(networks: tuple[Introspecti
     assert rounded.descriptors.dtype == torch.float32
     assert not torch.equal(rounded.descriptors, exact.descriptors)
     assert (rounded.descriptors * exact.descriptors).sum(dim=0).min() > 0.99
+
+
+def test_timm_features_without_timm_name_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match=r"^networks of timm need timm: pip install 'geomatch\[backbones\]'$"):
+        load_features("timm:resnet18@3", working_size=64, device=torch.device("cpu"))

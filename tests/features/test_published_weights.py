@@ -1,5 +1,6 @@
 """Published weights in files of PyTorch: tensors are read, code is not run."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -10,11 +11,12 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 from hypothesis import given
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from geomatch.errors import WeightsError
 from geomatch.features.load import load_features, pretrained_trunk
 from geomatch.features.weights import read_tensors
+from tests.cli.command import geomatch
 from tests.features.test_resnet import published_resnet50v2_state
 from tests.fuzzing import assert_read_or_refused, fuzzed, mutations
 
@@ -107,3 +109,34 @@ def test_hypercolumn_of_a_pth_equals_that_of_safetensors(tmp_path: Path) -> None
         for name in ("w.safetensors", "w.pth")
     ]
     assert torch.equal(found[0].descriptors, found[1].descriptors)
+
+
+def test_convert_writes_the_tensors_and_prints_the_checksum(tmp_path: Path) -> None:
+    torch.save({"model": STATE}, tmp_path / "w.pth")
+    done = geomatch("convert", "w.pth", "-o", "w.safetensors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    digest = hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    assert done.stdout == f"{digest}  w.safetensors\n"
+    found = load_file(tmp_path / "w.safetensors")
+    assert found.keys() == STATE.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
+    again = geomatch("convert", "w.pth", "-o", "again.safetensors", cwd=tmp_path)
+    assert again.stdout.split()[0] == digest
+
+
+def test_convert_errors(tmp_path: Path) -> None:
+    """One sentence, and nothing is written."""
+    harm = tmp_path / "harm"
+    torch.save({"a": Harmful(harm)}, tmp_path / "w.pth")
+    (tmp_path / "there.safetensors").write_bytes(b"")
+    for arguments, said in (
+        (("w.pth", "-o", "x.safetensors"), "w.pth: holds more than tensors (posix.mkdir)"),
+        (("none.pth", "-o", "x.safetensors"), "none.pth: no such weights file"),
+        (("w.pth", "-o", "x.pth"), "x.pth"),
+        (("w.pth", "-o", "there.safetensors"), "there.safetensors: exists already"),
+    ):
+        done = geomatch("convert", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.safetensors", "w.pth"]

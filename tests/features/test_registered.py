@@ -1,11 +1,14 @@
 """Being registered is being tested: the contract that every feature in the registry must obey."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from geomatch.correspondence import ConfidenceModel
+from geomatch.features.backbones.timm import TimmTrunk
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.load import load_features
 from geomatch.registry import FEATURES
@@ -20,8 +23,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def extractor(name: str, keypoint_weights: Path) -> FeatureExtractor:
+def extractor(name: str, keypoint_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureExtractor:
     weights = keypoint_weights if name == "keypoints" else None  # none are shipped
+    if name == "timm":
+        if find_spec("timm") is None:
+            pytest.skip("timm is not installed")
+        name, weights = "timm:test_vit@2", tmp_path_factory.mktemp("timm") / "w.safetensors"
+        save_file(TimmTrunk("test_vit").reader.network.state_dict(), weights)
     return load_features(name, working_size=96, device=torch.device("cpu"), weights=weights)
 
 

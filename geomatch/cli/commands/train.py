@@ -1,4 +1,4 @@
-"""`geomatch train`: photographs to weights."""
+"""`geomatch train`: photographs to weights; `geomatch convert`: weights of PyTorch to safetensors."""
 
 from __future__ import annotations
 
@@ -168,6 +168,24 @@ def keypoints(
             validate=validate,
             validate_every=training.val_every,
         )
+
+
+def convert(
+    weights: Annotated[Path, typer.Argument(metavar="FILE", help="Weights (.pth, .pt, safetensors).")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File of safetensors to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the tensors of a PyTorch file as safetensors, which cannot hold code.
+
+    No code in the file is run: it may hold tensors and plain containers alone. A state dictionary within a checkpoint
+    is found. Prints the new file's SHA-256 and its name, as sha256sum does.
+    """
+    from geomatch.features.weights import encode_safetensors, sha256_of
+    from geomatch.io.atomic import check_new_file, write_atomically
+
+    check_new_file(output, overwrite=overwrite, suffixes=(".safetensors",))
+    write_atomically(output, encode_safetensors(weights))
+    typer.echo(f"{sha256_of(output)}  {output}")
 
 
 def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import floor
 from typing import Any
 
 import torch
@@ -30,6 +31,12 @@ class Trunk(nn.Module, ABC):
     channels: Mapping[Any, int]
     strides: Mapping[Any, int]
     offsets: Mapping[Any, float]
+
+    @property
+    def margin(self) -> int:
+        """Pixels to mirror around an image so that the cells of the coarsest stage lie evenly on it."""
+        stage = max(self.strides, key=self.strides.__getitem__)
+        return floor(self.offsets[stage] + (1 - self.strides[stage]) / 2) % self.strides[stage]
 
     def read(self, images: Tensor, stages: Sequence[Any], precision: Precision) -> dict[Any, Tensor]:
         """The same as `forward`, computed with a precision; the result is float32."""

@@ -10,6 +10,7 @@ from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk
 from geomatch.features.backbones.joint import PREFIX, JointTrunk, transformer_stages
 from geomatch.features.backbones.resnet import ResNet50V2, TorchvisionResNet, fold_batch_norm
+from geomatch.features.backbones.timm import NAMESPACE, TimmTrunk, parse_trunk_name
 from geomatch.features.backbones.vit import VisionTransformer, vit_state
 
 RESNETS = ("resnet50v2", "resnet50", "resnet101")
@@ -21,18 +22,22 @@ def build_trunk(name: str, stages: Sequence[int | str] = (), *, dilated: bool = 
     """A trunk with random weights in which ``stages`` can be read.
 
     Args:
-        name: of a ResNet, or of a ResNet and a transformer, as ``resnet50v2+vit-tiny``.
+        name: of a ResNet, or of a ResNet and a transformer, as ``resnet50v2+vit-tiny``; or of any network of timm, as
+            ``timm:resnet50``, with the stride of overlapping patches as ``timm:vit_small_patch16_224,stride:8``.
         stages: those that will be read; of a transformer only the layers that they need are built.
         dilated: keep the fourth stage of a ResNet, if there is one, at stride 16.
 
     Raises:
         InputError: for an unknown name or stage.
     """
+    if name.startswith(NAMESPACE):
+        network, stride = parse_trunk_name(name)
+        return TimmTrunk(network, stages, stride=stride)
     first, joined, second = name.partition("+")
     if first not in RESNETS or (joined and second not in TRANSFORMERS):
         raise InputError(
             f"unknown trunk '{name}': the known ones are {', '.join(RESNETS)}, each alone or with one of "
-            f"{', '.join(TRANSFORMERS)} as in resnet50v2+vit-tiny"
+            f"{', '.join(TRANSFORMERS)} as in resnet50v2+vit-tiny, and timm:NAME"
         )
     trunk: Trunk = ResNet50V2() if first == "resnet50v2" else TorchvisionResNet(first, dilated=dilated)
     if joined:
@@ -49,6 +54,9 @@ def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> N
     layers that the trunk does not have are ignored. Raises InputError, naming ``origin`` and the first missing or
     misshapen tensor.
     """
+    if isinstance(trunk, TimmTrunk):
+        trunk.load(state, origin)
+        return
     if isinstance(trunk, JointTrunk):
         if "patch_embed.proj.weight" not in state:
             raise InputError(
@@ -71,3 +79,10 @@ def load_pretrained(trunk: Trunk, state: Mapping[str, Tensor], origin: str) -> N
                 f"{origin}: does not fit the trunk: '{name}' should be {tuple(tensor.shape)} and is {found}"
             )
     target.load_state_dict({name: known[name] for name in wanted})
+
+
+def fetch_pretrained(trunk: Trunk) -> None:
+    """Give a trunk the weights that timm publishes. Raises InputError if it is not timm's, or they cannot be had."""
+    if not isinstance(trunk, TimmTrunk):
+        raise InputError("give the weights to start from, --init FILE: only those of timm's networks can be fetched")
+    trunk.fetch()

@@ -18,9 +18,12 @@ from geomatch.datasets.crops import read_crops, with_crops
 from geomatch.datasets.image_folder import ImageReader
 from geomatch.datasets.image_list import BACKGROUND, LabelledImage, by_label, hold_out, with_labels
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.features.anchornet import AnchorNet
+from geomatch.features.anchornet import AnchorConfig, AnchorNet
+from geomatch.features.backbones.base import Trunk, parse_stage
+from geomatch.features.backbones.build import build_trunk, fetch_pretrained, load_pretrained
+from geomatch.features.backbones.timm import NAMESPACE
 from geomatch.features.load import pretrained_trunk
-from geomatch.features.weights import save_weights
+from geomatch.features.weights import FORMAT, read_tensors, read_weights_file, save_weights
 from geomatch.io.inputs import InputFile, read_input
 from geomatch.options import Precision
 from geomatch.runtime.device import autocast, find_device, memory_bytes
@@ -47,8 +50,8 @@ def train_anchornet(
 ) -> None:
     """Train banks and code on labelled photographs, from a trained trunk, and write the weights to ``run.out``.
 
-    ``run.init`` holds weights of geomatch or a pretrained trunk, which replaces the recipe's. The trunk learns, too, if
-    its learning rate is not 0. Banks and code have a checkpoint and a log each.
+    ``run.init`` holds weights of geomatch or a pretrained trunk, which replaces the recipe's; none: timm's own weights
+    of a network of timm. The trunk learns if its learning rate is not 0. Banks and code have a checkpoint and log each.
 
     Args:
         crops: a table of boxes (`geomatch crops`); of a photograph with boxes only what lies in them is then seen.
@@ -63,7 +66,7 @@ def train_anchornet(
     """
     run.check_outputs("banks", "code")
     table = None if crops is None else read_input(crops)
-    trunk_name, trunk = pretrained_trunk(run.only_init())
+    trunk_name, trunk = _initial_trunk(run, recipe.network)
     recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
     _check_memory(recipe, find_device(run.device))
     photographs = _photographs(run, recipe, table)
@@ -74,7 +77,7 @@ def train_anchornet(
     reader = ImageReader(len(photographs), run.max_unreadable)
     network = AnchorNet(recipe.network)
     draw_banks(network, recipe.seed)
-    network.trunk.load_state_dict(trunk.state_dict())
+    _copy_weights(trunk, network.trunk)
     with torchrun_processes(find_device(run.device)) as processes:
         network.to(device := processes.device)
         examples = draw_letterboxes(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed, device)
@@ -166,6 +169,30 @@ def _photographs(run: TrainingRun, recipe: AnchorRecipe, crops: InputFile | None
     if crops is not None:
         photographs = with_crops(photographs, read_crops(crops))
     return with_known_labels(photographs, recipe.network.classes)
+
+
+def _initial_trunk(run: TrainingRun, config: AnchorConfig) -> tuple[str, Trunk]:
+    """The name and the trunk that training starts from."""
+    if not config.trunk.startswith(NAMESPACE):
+        return pretrained_trunk(run.only_init())
+    file = read_weights_file(run.only_init()) if run.init else None
+    state, about = read_tensors(file) if file else ({}, {})
+    if file and about.get("format") == FORMAT:
+        return pretrained_trunk(file)
+    trunk = build_trunk(config.trunk, list(map(parse_stage, config.stages)))
+    if file:
+        load_pretrained(trunk, state, str(file))
+    else:
+        fetch_pretrained(trunk)
+    return config.trunk, trunk
+
+
+def _copy_weights(source: Trunk, target: Trunk) -> None:
+    """Raises InputError if one trunk has layers that the other lacks."""
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise InputError("the trunk to start from was built for other stages; give those with --stages") from error
 
 
 def with_known_labels(photographs: Sequence[LabelledImage], classes: Sequence[str]) -> Sequence[LabelledImage]:

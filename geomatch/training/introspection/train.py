@@ -11,7 +11,7 @@ import torch
 from geomatch.datasets.crops import read_crops, with_crops
 from geomatch.datasets.image_folder import ImageReader
 from geomatch.datasets.image_list import LabelledImage, with_labels
-from geomatch.features.backbones.build import load_pretrained
+from geomatch.features.backbones.build import fetch_pretrained, load_pretrained
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_network, read_tensors, read_weights_file, save_weights
 from geomatch.io.inputs import Input, InputFile, read_input
@@ -100,7 +100,8 @@ def initial_network(init: Sequence[Path], config: IntrospectionConfig) -> tuple[
     """The network that training starts from, and whether its heads have been trained.
 
     init: published weights of a trunk, for a joint one of both; or weights of introspection, whose settings then
-    replace ``config``. Raises InputError or WeightsError for files that do not fit.
+    replace ``config``; none for a network of timm: those that timm publishes. Raises InputError or WeightsError for
+    files that do not fit.
     """
     files = [read_weights_file(path) for path in init]
     found = [read_tensors(file) for file in files]
@@ -108,8 +109,11 @@ def initial_network(init: Sequence[Path], config: IntrospectionConfig) -> tuple[
         cpu = torch.device("cpu")
         return load_network(files[0], "introspection", IntrospectionConfig, IntrospectionNet, cpu)[0], True
     network = IntrospectionNet(config)
-    pretrained = {name: tensor for state, _ in found for name, tensor in state.items()}
-    load_pretrained(network.trunk, pretrained, ", ".join(map(str, files)))
+    if init:
+        pretrained = {name: tensor for state, _ in found for name, tensor in state.items()}
+        load_pretrained(network.trunk, pretrained, ", ".join(map(str, files)))
+    else:
+        fetch_pretrained(network.trunk)
     return network, False
 
 
