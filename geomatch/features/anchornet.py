@@ -21,6 +21,7 @@ from geomatch.features.backbones.build import build_trunk
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.weights import load_network
+from geomatch.geometry.canvas import Canvas
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.homography import pixel_grid
 from geomatch.io.inputs import Input
@@ -211,16 +212,25 @@ class AnchorFeatures(FeatureExtractor):
     @torch.inference_mode()
     def respond(self, image: Tensor) -> Responses:
         """The responses of all anchors to an image (3, H, W) uint8."""
-        trunk, config = self.network.trunk, self.network.config
+        trunk = self.network.trunk
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
-        maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), config.stride)
-        fine = fine_map(canvas, trunk, taps)
-        return Responses(maps.contiguous(), canvas.image_size, canvas.grid(config.stride), fine)
+        return self.respond_to(
+            canvas, pixels, trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
+        )
+
+    def respond_to(self, canvas: Canvas, pixels: Tensor, taps: Mapping[int | str, Tensor]) -> Responses:
+        """The same, from stages of the canvas's pixels (1, 3, H, W) that the trunk has computed already."""
+        stride = self.network.config.stride
+        maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), stride)
+        fine = fine_map(canvas, self.network.trunk, taps)
+        return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride), fine)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
-        found = self.respond(image)
+        return self.describe(self.respond(image))
+
+    def describe(self, found: Responses) -> FeatureMap:
+        """The descriptors of an image from its responses."""
         descriptors = self.network.descriptors(found.maps[None], self.bank)[0].contiguous()
         return FeatureMap(descriptors, found.image_size, found.grid, calibration=self.calibration, fine=found.fine)
 

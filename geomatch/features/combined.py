@@ -15,7 +15,8 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
-from geomatch.features.base import FeatureExtractor
+from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.fine_map import with_fine_stage
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
@@ -35,6 +36,7 @@ class CombinedFeatures(FeatureExtractor):
         self.name = "combined"
         self.introspection = IntrospectionFeatures(introspection, working_size)
         self.anchors = AnchorFeatures(anchors, working_size)
+        self.one_trunk = same_trunk(introspection, anchors)
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
@@ -45,10 +47,25 @@ class CombinedFeatures(FeatureExtractor):
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
-        code = self.anchors(image)
-        phi = self.introspection(image).read_on(code.grid)
+        code, phi = self._read_once(image) if self.one_trunk else (self.anchors(image), self.introspection(image))
+        phi = phi.read_on(code.grid)
         both = F.normalize(torch.cat((phi.descriptors, code.descriptors)), dim=0)
         return replace(code, descriptors=both, inverse_confidence=phi.inverse_confidence, calibration=self.calibration)
+
+    def _read_once(self, image: Tensor) -> tuple[FeatureMap, FeatureMap]:
+        """AnchorNet's and introspection's features of an image, from one pass of the trunk of both."""
+        trunk = self.anchors.network.trunk
+        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
+        stages = with_fine_stage(trunk, (*self.anchors.network.stages, *self.introspection.network.stages))
+        taps = trunk.read(pixels, stages, self.arithmetic)
+        code = self.anchors.describe(self.anchors.respond_to(canvas, pixels, taps))
+        return code, self.introspection.describe(canvas, taps)
+
+
+def same_trunk(introspection: IntrospectionNet, anchors: AnchorNet) -> bool:
+    """Whether both networks read the same trunk: anchors are learnt on that of introspection, and may leave it so."""
+    one, other = introspection.trunk.state_dict(), anchors.trunk.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:

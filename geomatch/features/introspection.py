@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from geomatch.features.base import FeatureExtractor, draw_on_canvas
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
+from geomatch.geometry.canvas import Canvas
 from geomatch.geometry.grid import read_cells
 from geomatch.geometry.homography import pixel_grid
 from geomatch.io.inputs import Input
@@ -126,14 +127,16 @@ class IntrospectionFeatures(FeatureExtractor):
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
-        canvas, pixels = draw_on_canvas(image, self.network.trunk, self.working_size)
-        lattice = self.network.stride, self.network.offset
         trunk = self.network.trunk
+        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
         taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
-        phi, sigma = (canvas.crop(maps[0], *lattice) for maps in self.network.heads(taps))
-        grid, sigma = canvas.grid(*lattice), sigma[0].contiguous()
-        fine = fine_map(canvas, trunk, taps)
-        return FeatureMap(phi.contiguous(), canvas.image_size, grid, sigma, self.calibration, fine=fine)
+        return replace(self.describe(canvas, taps), fine=fine_map(canvas, trunk, taps))
+
+    def describe(self, canvas: Canvas, taps: Mapping[int | str, Tensor]) -> FeatureMap:
+        """Descriptors and sigma, without a fine map, from stages that the trunk has computed already."""
+        lattice = self.network.stride, self.network.offset
+        phi, sigma = (canvas.crop(maps[0], *lattice).contiguous() for maps in self.network.heads(taps))
+        return FeatureMap(phi, canvas.image_size, canvas.grid(*lattice), sigma[0], self.calibration)
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:

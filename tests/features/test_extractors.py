@@ -89,6 +89,30 @@ def test_combined_cosine_is_the_mean_of_both_cosines(
     torch.testing.assert_close(found, torch.stack([phi.inverse_confidence[y, x] for y, x in coarse]))
 
 
+def test_combined_runs_a_trunk_of_both_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same weights in both trunks, the features are those of two passes, from one."""
+    torch.manual_seed(0)
+    introspection = IntrospectionNet(IntrospectionConfig(stages=("3",), descriptor_size=16))
+    anchors = AnchorNet(AnchorConfig(("cat", "dog"), stages=("1", "2"), tap_size=16, filters=8, code_size=12))
+    image = photograph(90, 130)
+    passes: list[object] = []
+    read = type(anchors.trunk).read
+    monkeypatch.setattr(type(anchors.trunk), "read", lambda *given: passes.append(given) or read(*given))
+    assert not CombinedFeatures(introspection, anchors, working_size=128).one_trunk
+    anchors.trunk.load_state_dict(introspection.trunk.state_dict())
+    combined = CombinedFeatures(introspection, anchors, working_size=128)
+    found = combined(image)
+    assert len(passes) == 1
+    combined.one_trunk = False
+    expected = combined(image)
+    assert len(passes) == 3
+    torch.testing.assert_close(found.descriptors, expected.descriptors)
+    torch.testing.assert_close(found.inverse_confidence, expected.inverse_confidence)
+    assert found.fine is not None
+    assert expected.fine is not None
+    torch.testing.assert_close(found.fine.values, expected.fine.values)
+
+
 def test_multi_scale_cosine_is_the_mean_over_scales(
     networks: tuple[IntrospectionNet, AnchorNet],
 ) -> None:
