@@ -140,3 +140,14 @@ def test_reproduce_all_tables_of_parts_and_none_without_keypoints(tmp_path: Path
     done = reproduce(root.parent, paper="anchornet")
     assert "PASCAL-Part keypoints: no table, since pascal-parts here lacks PCK@0.05" in done.stderr
     assert "PASCAL-Part keypoints" not in done.stdout
+
+
+def test_reproduce_odd_folder_names_stay_on_one_line(willow: Path) -> None:
+    parent = willow.parent / "two\nlines"
+    parent.mkdir()
+    willow.rename(parent / "PF-dataset")
+    done = reproduce(parent, "--limit", 1, "--out", parent / "tables")
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("geomatch: note: ") for line in done.stderr.splitlines())
+    tables = (parent / "tables" / "tables.tex").read_text()
+    assert all(line.startswith("%") for line in tables[: tables.index("\\begin")].splitlines())

@@ -16,7 +16,7 @@ from geomatch.cli.commands.evaluate import load_pairs, run_groups
 from geomatch.cli.console import notify
 from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
-from geomatch.errors import InputError, MissingLibraryError, did_you_mean, unknown_name
+from geomatch.errors import InputError, MissingLibraryError, did_you_mean, printable, unknown_name
 from geomatch.options import Refine
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def reproduce(
     for pairs in datasets:
         found, said = _tables(suite, pairs, groups, fresh=fresh, quiet=quiet)
         tables, notes = [*tables, *found], [*notes, *said]
+    notes = [printable(note) for note in notes]
     for note in notes:
         notify(note)
     if out:
@@ -205,7 +206,6 @@ def _tables(
 
 def _print(tables: Sequence[FinishedTable], *, json: bool) -> None:
     from geomatch.cli.output import print_json
-    from geomatch.errors import printable
     from geomatch.evaluation.results import plain
     from geomatch.evaluation.suites.formats import to_text
 
@@ -224,7 +224,7 @@ def _write(folder: Path, suite: Suite, tables: Sequence[FinishedTable], notes: S
     from geomatch.io.atomic import write_folder_atomically
     from geomatch.io.json_text import json_text
 
-    command = shlex.join(["geomatch", *sys.argv[1:]])
+    command = printable(shlex.join(["geomatch", *sys.argv[1:]]))
     files = {
         "tables.md": to_markdown(tables, suite.about, [*notes, f"Computed by `{command}`."]),
         "tables.tex": to_latex(tables, [*notes, f"Computed by {command}"]),

@@ -50,6 +50,8 @@ tbody th { font-weight: 500 }
 .classes tbody + tbody tr:first-child > * { border-top: 2px solid var(--muted) }
 .classes tbody th { position: sticky; left: 0; z-index: 1; background: var(--paper) }
 .classes .group th, .classes .all th { background: var(--panel) }
+.paper .score { padding-inline: .5rem }
+.paper tbody + tbody tr:first-child > * { border-top: 2px solid var(--muted) }
 .line { display: flex; align-items: center; gap: .6rem; min-width: 9.5rem; line-height: 1.35 }
 .bar { position: relative; flex: 1; height: .55rem; border-radius: .15rem; background: var(--grid) }
 .fill, .whisker { position: absolute; display: block }
