@@ -81,7 +81,8 @@ class Optimisation:
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""
         check_limits(self, "training", "trunk_learning_rate head_learning_rate weight_decay max_gradient_norm")
-        check_limits(self, "training", "steps epochs warmup_steps checkpoint_minutes")
+        check_limits(self, "training", "steps warmup_steps checkpoint_minutes")
+        check_limits(self, "training", "epochs", 0, 1e6)
         check_limits(self, "training", "batches_per_step", 1)
         check_limits(self, "training", "ema_decay", 0, 0.9999)
         check_limits(self, "training", "wise_ft_alpha", 0, 1)

@@ -162,8 +162,10 @@ def test_steps_and_epochs_exclude_each_other(tmp_path: Path) -> None:
         done = geomatch("train", learner, *places, "--steps", 3, "--epochs", 2, cwd=tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "--steps and --epochs both say how long to train" in done.stderr
-        done = geomatch("train", learner, *places, "--epochs", -1, cwd=tmp_path)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        for epochs in (-1, 0, "nan", "inf", "x"):
+            done = geomatch("train", learner, *places, "--epochs", epochs, cwd=tmp_path)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+            assert "epochs" in done.stderr
 
 
 @pytest.mark.parametrize("stages", ["5", "1,,3", "x", ""])
