@@ -50,8 +50,16 @@ rates, schedule, sigma's activation, ranges of warps and colours, and the head's
 """
 
 SHIPPED_ANCHORS = (
-    AnchorRecipe(network=AnchorConfig(classes=VOC_CLASSES, filters=64)),
-    Optimisation(steps=1200, warmup_steps=20, trunk_learning_rate=0.0, head_learning_rate=1e-2),
+    AnchorRecipe(
+        network=AnchorConfig(
+            classes=VOC_CLASSES,
+            trunk="resnet50v2+vit-tiny",
+            stages=("2", "3", "vit7", "vit8k"),
+            filters=48,
+            code_size=192,
+        )
+    ),
+    Optimisation(steps=700, warmup_steps=20, trunk_learning_rate=0.0, head_learning_rate=1e-2),
 )
 """How the shipped anchors are made: on the frozen trunk of the shipped introspection weights."""
 

@@ -252,9 +252,9 @@ def test_train_plot_errors(arguments: list[str], said: str, tmp_path: Path) -> N
     assert not list(tmp_path.glob("plot*"))
 
 
-ANCHORS = ("--classes", "cat", "--filters", 3, "--code-size", 2, "--tap-size", 4, "--size", 64, "--batch", 2,
-           "--steps", 1, "--code-steps", 1, "--set", "example_size=65", "--device", "cpu", "--precision", "float32",
-           "--held-out", 0)  # fmt: skip
+ANCHORS = ("--classes", "cat", "--stages", "1,2,3", "--filters", 3, "--code-size", 2, "--tap-size", 4, "--size", 64,
+           "--batch", 2, "--steps", 1, "--code-steps", 1, "--set", "example_size=65", "--device", "cpu",
+           "--precision", "float32", "--held-out", 0)  # fmt: skip
 
 
 def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -> None:

@@ -67,6 +67,7 @@ def train_anchornet(
     run.check_outputs("banks", "code")
     table = None if crops is None else read_input(crops)
     trunk_name, trunk = _initial_trunk(run, recipe.network)
+    trunk.check_stages(f"--stages: {trunk_name}", list(map(parse_stage, recipe.network.stages)))
     recipe = replace(recipe, network=replace(recipe.network, trunk=trunk_name))
     _check_memory(recipe, find_device(run.device))
     photographs = _photographs(run, recipe, table)
