@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import print_error, stderr_console
 from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DeviceChoice, NullNames, Overwrite, PresetChoice, Quiet, WeightsFile
 from geomatch.cli.output import print_record, print_table
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchError, InputError
 from geomatch.options import Device, Preset, Responding
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def confidence(
     """Draw each photograph beside its sigma, the inverse confidence that introspection has learnt.
 
     All photographs share one scale: pale is confident, dark is not. Prints one line of JSON per image with the
-    smallest, mean and largest sigma, or a summary on a terminal.
+    smallest, mean and largest sigma, or a summary on a terminal. Images that cannot be read are left out; their lines
+    say why, and the exit status is 1.
     """
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
@@ -65,7 +66,7 @@ def confidence(
     records, tiles = [], []
     with stderr_console(quiet=quiet).status("loading weights") as status:
         pipeline = Pipeline(features="introspection", preset=preset, weights=weights, device=device)
-        for path, pixels in _load_images(images, status):
+        for path, pixels in (readable := _Readable(images, status)):
             features = pipeline.extract(pixels)
             sigma = features.inverse_confidence
             assert sigma is not None, "introspection has sigma"
@@ -73,7 +74,7 @@ def confidence(
             extremes = {name: round(float(getattr(sigma, name)()), 4) for name in ("min", "mean", "max")}
             records.append({"image": str(path), **extremes, "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
-    _print_records(records, f"{output}: sigma of {_count(images)}")
+    _print_records(readable, records, f"{output}: sigma of {_count(records)}")
 
 
 @app.command()
@@ -107,7 +108,7 @@ def responses(
     Prints one line of JSON per image: class and score, diversity of all filters of the class or of all channels (mean
     cosine of two maps; less is more diverse), and for each channel that is drawn its strongest response, the position
     of that in pixels, and its sparsity (share of the squared response in the best 5 % of cells). On a terminal, a table
-    of means.
+    of means. Images that cannot be read are left out; their lines say why, and the exit status is 1.
     """
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import png_bytes
@@ -120,8 +121,8 @@ def responses(
         raise InputError("--class chooses filters of AnchorNet: leave it out, or give --features anchornet")
     with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
         pipeline = Pipeline(features=features.value, preset=preset, weights=weights, device=device)
-        loaded = _load_images(images, status)
-        found = _filters(pipeline, loaded, only) if features is Responding.anchornet else _phi(pipeline, loaded)
+        readable = _Readable(images, status)
+        found = _filters(pipeline, readable, only) if features is Responding.anchornet else _phi(pipeline, readable)
         drawn = found.strongest(channels)
         status.update("drawing")
         names = [f"{found.kind} {each}" for each in drawn]
@@ -133,7 +134,8 @@ def responses(
     ]
     if sys.stdout.isatty():
         _print_means(found.title, found.kind, drawn, records)
-    _print_records(records, f"{output}: {len(drawn)} {found.kind}s of {found.title} on {_count(images)}")
+    summary = f"{output}: {len(drawn)} {found.kind}s of {found.title} on {_count(records)}"
+    _print_records(readable, records, summary)
 
 
 @dataclass(frozen=True)
@@ -206,13 +208,38 @@ def _phi(pipeline: Pipeline, images: Iterable[tuple[Path, Tensor]]) -> _Response
     return _Responses("phi", "channel", photographs, lambda count: channels_of_sure_cells(everything, count), sigmas)
 
 
-def _load_images(images: Sequence[Path], status: Status) -> Iterator[tuple[Path, Tensor]]:
-    """Each image's path and pixels, one after the other; the status counts them."""
-    from geomatch.io.images import load_image
+@dataclass
+class _Readable:
+    """Path and pixels of each image of a list that can be read; the status counts them.
 
-    for number, path in enumerate(images, 1):
-        status.update(f"extracting {number} of {len(images)}")
-        yield path, load_image(path)
+    errors: what is wrong with the others, by their place in the list. Raises InputError at the end if none can be read.
+    """
+
+    images: Sequence[Path]
+    status: Status
+    errors: dict[int, InputError] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[Path, Tensor]]:
+        from geomatch.io.images import load_image
+
+        for place, path in enumerate(self.images):
+            self.status.update(f"extracting {place + 1} of {len(self.images)}")
+            try:
+                pixels = load_image(path)
+            except InputError as error:
+                self.errors[place] = error
+            else:
+                yield path, pixels
+        if len(self.errors) == len(self.images):
+            raise self.errors[0]
+
+    def in_order(self, records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A record of every image: of those that can be read, the ones given."""
+        given = iter(records)
+        return [
+            {"image": str(path), "error": str(self.errors[place])} if place in self.errors else next(given)
+            for place, path in enumerate(self.images)
+        ]
 
 
 def _check_output(output: Path, images: list[Path], *, overwrite: bool) -> None:
@@ -224,8 +251,8 @@ def _check_output(output: Path, images: list[Path], *, overwrite: bool) -> None:
     check_new_file(output, overwrite=overwrite, suffixes=(".png",))
 
 
-def _count(images: Sequence[Path]) -> str:
-    return f"{len(images)} photograph{'s' if len(images) > 1 else ''}"
+def _count(records: Sequence[object]) -> str:
+    return f"{len(records)} photograph{'s' if len(records) > 1 else ''}"
 
 
 def _measures(photograph: _Photograph, drawn: list[int], kind: str) -> dict[str, Any]:
@@ -249,10 +276,14 @@ def _measures(photograph: _Photograph, drawn: list[int], kind: str) -> dict[str,
     }
 
 
-def _print_records(records: Sequence[dict[str, Any]], summary: str) -> None:
-    """The summary on a terminal, a line of JSON for each record elsewhere."""
-    for record in records[:1] if sys.stdout.isatty() else records:
+def _print_records(readable: _Readable, records: Sequence[dict[str, Any]], summary: str) -> None:
+    """The summary on a terminal, a line of JSON for each image elsewhere. Raises GeomatchError if any failed."""
+    for record in records[:1] if sys.stdout.isatty() else readable.in_order(records):
         print_record(record, summary)
+    for error in readable.errors.values():
+        print_error(str(error))
+    if readable.errors:
+        raise GeomatchError(f"{_count(readable.images)}, {len(readable.errors)} failed")
 
 
 def _print_means(name: str, kind: str, drawn: list[int], records: list[dict[str, Any]]) -> None:
