@@ -72,14 +72,15 @@ def assign_folders(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[Ima
 
 
 def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool) -> None:
-    """Make ``folder``, and delete unfinished results of earlier processes there; others may write other pairs now.
+    """Check ``folder``, and delete unfinished results of earlier processes there; others may write other pairs now.
+
+    It is made with the first result, so that a list of which nothing can be matched leaves none.
 
     Raises InputError if ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
     """
     check_new_folder(folder, overwrite=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {pair.folder.name for pair in pairs}
-    if not overwrite and (taken := sorted({entry.name for entry in folder.iterdir()} & names)):
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if not overwrite and (taken := sorted(there & {pair.folder.name for pair in pairs})):
         raise InputError(
             f"{folder}: holds {taken[0]} already; go on there with --resume, do all again with --overwrite, "
             "or give another folder with -o"

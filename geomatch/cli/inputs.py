@@ -41,20 +41,38 @@ def choose_pairs(
 
 
 def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
-    """The images named, with ``-`` replaced by the names on stdin."""
+    """The images named, with ``-`` replaced by the names on stdin, and a folder by the images in it.
+
+    Raises InputError, before any work, for a folder that cannot be read or holds no images.
+    """
     from geomatch.io.inputs import STDIN
     from geomatch.io.pairs import read_names
 
-    return [each for image in images for each in (read_names(image, null=null) if image == STDIN else [image])]
+    names: list[Path] = []
+    for image in images:
+        if image == STDIN:
+            names += read_names(image, null=null)
+        elif image.is_dir():
+            found = _images_of_folder(image, str(image))
+            if not found:
+                raise InputError(f"{image}: holds no images")
+            names += found
+        else:
+            names.append(image)
+    return names
 
 
-def _pairs_of_folder(folder: Path) -> list[PathPair]:
+def _images_of_folder(folder: Path, called: str) -> list[Path]:
     from geomatch.io.folders import images_in
 
     try:
-        images = images_in(folder)
+        return images_in(folder)
     except OSError as error:
-        raise InputError(f"--all-pairs {folder}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{called}: cannot be read ({error.strerror})") from error
+
+
+def _pairs_of_folder(folder: Path) -> list[PathPair]:
+    images = _images_of_folder(folder, f"--all-pairs {folder}")
     if len(images) < 2:
         raise InputError(f"--all-pairs {folder}: holds {len(images) or 'no'} images; a pair takes two")
     return [(source, target) for source in images for target in images if source is not target]

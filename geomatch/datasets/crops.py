@@ -103,7 +103,7 @@ def read_true_boxes(data: Sequence[Path]) -> dict[tuple[str, str], list[Box]]:
     for table in sorted({label_table(shard) for shard in shards}):
         if not table.is_file():
             continue
-        for row in read_table(table, ("file",)):
+        for row in read_table(table, ("file",), optional=("boxes",)):
             for label, box in _parse_boxes(row):
                 found[plain_name(row.fields["file"]), label].append(box)
     return dict(found)

@@ -66,15 +66,16 @@ def load_dataset(
 ) -> PairDataset:
     """Read a split of a benchmark and check its keypoints.
 
-    Keypoints outside their source image are left out; those outside the target are scored as they are. Warns of the
-    keypoints left out, and if pairs of the published split are missing.
+    Keypoints outside their source image are left out; those outside the target are scored as they are. A pair without
+    a keypoint that can be used is left out, and listed in ``skipped``. Warns of what is left out, and if pairs of the
+    published split are missing.
 
     Args:
         name: as `geomatch datasets` lists it.
         root: the benchmark's folder, see `find_root`.
         split: "trn", "val" or "test", see `choose_split`.
         skip_bad: leave out unusable pairs and list the reasons in ``skipped``, instead of stopping at the first.
-        strict: a pair with a keypoint that cannot be used is unusable.
+        strict: a pair with a keypoint that cannot be used, or with none that can, is unusable.
 
     Raises:
         InputError: for an unknown name, missing or malformed files, or if no pair is left.
@@ -91,6 +92,13 @@ def load_dataset(
         warnings.warn(
             f"{len(errors.keypoints)} keypoint(s) of {name} cannot be used and are left out; the first: "
             f"{errors.keypoints[0]}; --strict refuses their pairs",
+            GeomatchWarning,
+            stacklevel=2,
+        )
+    if errors.reasons and not skip_bad:
+        warnings.warn(
+            f"{len(errors.reasons)} pair(s) of {name} have no usable keypoint and are left out; the first: "
+            f"{errors.reasons[0]}; --strict refuses them",
             GeomatchWarning,
             stacklevel=2,
         )

@@ -25,6 +25,10 @@ NO_POINTS: Points = np.zeros((0, 2))
 Item = TypeVar("Item")
 
 
+class NothingToScoreError(InputError):
+    """None of a pair's keypoints can be used."""
+
+
 class PairImage(Protocol):
     """One image of a pair; hashable and small, because its pixels are loaded on request."""
 
@@ -167,7 +171,8 @@ class PairErrors:
     """What happens to what is wrong with single pairs.
 
     skip: errors of pairs are recorded in ``reasons`` instead of raised. strict: keypoints that cannot be used are
-    errors of their pair; otherwise they are left out and recorded in ``keypoints``.
+    errors of their pair; otherwise they are left out and recorded in ``keypoints``, or, if none is left, the pair is
+    left out and recorded in ``reasons``.
     """
 
     skip: bool = False
@@ -181,7 +186,8 @@ class PairErrors:
         try:
             yield
         except InputError as error:
-            if not self.skip:
+            nothing_left = isinstance(error, NothingToScoreError) and not self.strict
+            if not (self.skip or nothing_left):
                 raise
             self.reasons.append(str(error))
 
@@ -222,7 +228,7 @@ def check_pair(pair: AnnotatedPair, source_size: tuple[int, int]) -> AnnotatedPa
     public benchmarks because of rounding and of counting from 1. A target point may lie anywhere: nothing is read
     there, it is only compared with the prediction.
 
-    Raises InputError, naming the pair, if its keypoints differ in number, or none is left.
+    Raises InputError, naming the pair, if its keypoints differ in number, and NothingToScoreError if none is left.
     """
     if len(pair.source_points) != len(pair.target_points):
         raise InputError(
@@ -237,6 +243,8 @@ def check_pair(pair: AnnotatedPair, source_size: tuple[int, int]) -> AnnotatedPa
         where = f"lies outside {pair.source.name}, {width}x{height} pixels" if there else "is not known in both images"
         left_out.append(f"{pair.origin}: source keypoint ({x:g}, {y:g}) {where}")
     if len(left_out) == len(pair.source_points):
-        raise InputError(left_out[0] if left_out else f"{pair.origin}: the two images have no keypoint in common")
+        raise NothingToScoreError(
+            left_out[0] if left_out else f"{pair.origin}: the two images have no keypoint in common"
+        )
     points = pair.source_points[usable], pair.target_points[usable]
     return replace(pair, source_points=points[0], target_points=points[1], left_out=tuple(left_out))

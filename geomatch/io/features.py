@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from geomatch.correspondence import FeatureMap, FineMap
 from geomatch.geometry.grid import Grid
+from geomatch.options import FeatureFormat
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -65,6 +67,27 @@ def decode_features_npz(content: bytes) -> FeatureMap:
             None if sigma is None else torch.from_numpy(sigma.astype(np.float32)),
             fine=_fine_map(arrays) if "fine_values" in arrays else None,
         )
+    except Exception as error:  # on a damaged file NumPy raises many kinds
+        raise ValueError(f"not a feature file ({error})") from error
+
+
+def read_about(content: bytes, format: FeatureFormat) -> dict[str, object]:
+    """What a file of features says of itself: ``about``, and the shape and the dtype of its descriptors.
+
+    Everything is read, so that an archive's checksums reveal damage. Raises ValueError if it is not such a file.
+    """
+    try:
+        if format is FeatureFormat.npz:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                arrays = dict(archive)
+            about = str(arrays["about"])
+        else:
+            (length,) = struct.unpack("<Q", content[:8])
+            about = json.loads(content[8 : 8 + length])["__metadata__"]["geomatch"]
+            arrays = load(content)
+        descriptors = arrays["descriptors"]
+        stated: dict[str, object] = json.loads(about)
+        return stated | {"shape": list(descriptors.shape), "precision": str(descriptors.dtype)}
     except Exception as error:  # on a damaged file NumPy raises many kinds
         raise ValueError(f"not a feature file ({error})") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,17 +22,16 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     The suffixes .tsv, .csv, .jsonl and .ndjson say what a list is. Any other list is JSON lines if its first line
     begins with a brace, TSV if that line has a tab in it, and CSV otherwise. A first line that names columns
     ``source`` and ``target`` says which they are; without it a line has these two columns. JSON lines are objects with
-    the entries ``source`` and ``target``. In TSV nothing is quoted. Blank lines are passed over.
+    the entries ``source`` and ``target``. In TSV nothing is quoted. Semicolons separate the columns of a CSV whose
+    first line has one and no comma. Blank lines are passed over, and so are lines before the first pair that begin with
+    # and are no pair.
 
     Raises InputError, naming the line, if the list cannot be read, is empty or has a line that is not a pair.
     """
     file = read_input(path)
     text, name = _text_of(file), str(file)
     kind = _kind(path, text)
-    if kind in (".jsonl", ".ndjson"):
-        rows = list(_json_rows(text, name))
-    else:
-        rows = list(split_rows(text, name, "," if kind == ".csv" else "\t", quoted=kind == ".csv"))
+    rows = list(_json_rows(text, name)) if kind in (".jsonl", ".ndjson") else _split(text, name, tabs=kind == ".tsv")
     header: Sequence[str] = [value.strip().lower() for value in rows[0].values] if rows else ()
     if set(_SIDES) <= set(header):
         rows = rows[1:]
@@ -64,10 +64,25 @@ def _text_of(file: InputFile) -> str:
     return decode(file.content, str(file), errors="surrogateescape")
 
 
+def _split(text: str, name: str, *, tabs: bool) -> list[Row]:
+    """The rows of TSV or CSV, without the comments before the first pair."""
+    first = _first_line(text)
+    semicolons = ";" in first and "," not in first and first.count('"') % 2 == 0  # otherwise it ends within a name
+    delimiter = "\t" if tabs else ";" if semicolons else ","
+    rows = split_rows(text, name, delimiter, quoted=not tabs)
+    return list(itertools.dropwhile(lambda row: row.values[0].startswith("#") and len(row.values) == 1, rows))
+
+
+def _first_line(text: str) -> str:
+    """The first line that is not blank and not a comment: one that begins with # and has no columns."""
+    lines = (line for line in text.split("\n") if line.strip())
+    return next((line for line in lines if not line.startswith("#") or set(line) & set("\t,;")), "")
+
+
 def _kind(path: Path, text: str) -> str:
     if path.suffix.lower() in (".tsv", ".csv", ".jsonl", ".ndjson"):
         return path.suffix.lower()
-    first = text.lstrip().partition("\n")[0]
+    first = _first_line(text).lstrip()
     return ".jsonl" if first.startswith("{") else ".tsv" if "\t" in first else ".csv"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,12 +20,14 @@ class Row:
     """A row of a table.
 
     origin: file and line, for messages ("points.csv, line 12"). columns: names of the table's columns, () if it has
-    none. values: one for each column; a row of a damaged table may have fewer, or more.
+    none. values: one for each column; a row of a damaged table may have fewer, or more. decimal_comma: whether
+    coordinates may be written as 12,5.
     """
 
     origin: str
     columns: Sequence[str]
     values: Sequence[str]
+    decimal_comma: bool = False
 
     @cached_property
     def fields(self) -> dict[str, str]:
@@ -46,26 +49,42 @@ class Row:
     def position(self, column: str) -> float:
         """The coordinate in a column, in pixels. Raises InputError."""
         with reading(f"{self.origin}, column '{column}'"):
-            return position(self.fields.get(column, ""))
+            return position(_number(self.fields.get(column, ""), decimal_comma=self.decimal_comma))
 
 
 def read_table(
-    source: Input, wanted: Sequence[str] = (), *, header_optional: bool = False, name: str | None = None
+    source: Input,
+    wanted: Sequence[str] = (),
+    *,
+    optional: Sequence[str] = (),
+    header_optional: bool = False,
+    name: str | None = None,
 ) -> Iterator[Row]:
     """The rows of a file, which messages call ``name``, by default its path; see `parse_table`. Raises InputError."""
     file = read_input(source)
-    return parse_table(file.text, name or str(file), wanted, header_optional=header_optional)
+    return parse_table(file.text, name or str(file), wanted, optional=optional, header_optional=header_optional)
 
 
-def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_optional: bool = False) -> Iterator[Row]:
+def parse_table(
+    text: str,
+    name: str,
+    wanted: Sequence[str] = (),
+    *,
+    optional: Sequence[str] = (),
+    header_optional: bool = False,
+) -> Iterator[Row]:
     """The rows of a table whose first line names the columns, separated by tabs if it holds one, else by commas.
 
-    A table whose first line begins with a brace is JSON lines: each line is an object, and names its own columns.
+    A table whose columns are ``wanted`` may also be separated by semicolons, as spreadsheets write it where the comma
+    is the decimal mark; between tabs and semicolons 12,5 is a coordinate. Known columns may have capitals. Lines
+    before the first that begin with # are comments, unless they name the columns, as NumPy writes them. A table whose
+    first line begins with a brace is JSON lines: each line is an object, and names its own columns.
 
     Args:
         text: the table.
         name: what messages call it.
         wanted: columns that it must have.
+        optional: other columns that are known.
         header_optional: the first line may also be data, that is, begin with a number; its columns are then those
             wanted, in this order.
 
@@ -74,11 +93,15 @@ def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_opti
     if text.lstrip().startswith("{"):
         yield from _json_rows(text, name, wanted)
         return
-    lines = split_rows(text, name, "\t" if "\t" in text.lstrip().partition("\n")[0] else ",")
+    known = frozenset((*wanted, *optional))
+    text = _without_comments(text, wanted) if wanted else text
+    delimiter = _delimiter(text, wanted)
+    decimal_comma = bool(wanted) and delimiter != ","
+    lines = split_rows(_without_separator_line(text), name, delimiter)
     head = next(lines, None)
-    columns = [value.strip() for value in head.values] if head else []
-    if head and header_optional and _is_number(columns[0]):
-        yield Row(head.origin, wanted, columns)
+    columns = [_column(value, known) for value in head.values] if head else []
+    if head and header_optional and _is_number(_number(columns[0], decimal_comma=decimal_comma)):
+        yield Row(head.origin, wanted, columns, decimal_comma)
         columns = list(wanted)
     elif head is None and header_optional:
         return
@@ -87,7 +110,48 @@ def parse_table(text: str, name: str, wanted: Sequence[str] = (), *, header_opti
         names = f" {', '.join(wanted)}; '{lacking[0]}' is not there" if lacking else ""
         raise InputError(f"{name}: its first line should name the columns{names}")
     for row in lines:
-        yield Row(row.origin, columns, [value.strip() for value in row.values])
+        yield Row(row.origin, columns, [value.strip() for value in row.values], decimal_comma)
+
+
+_SEPARATOR = re.compile(r'\s*"?sep=(?P<mark>[,;\t])"?[ \t]*\r?(?=\n)', re.IGNORECASE)
+"""A first line that tells Excel how the columns are separated."""
+
+
+def _delimiter(text: str, wanted: Sequence[str]) -> str:
+    if stated := _SEPARATOR.match(text):
+        return stated["mark"]
+    first = text.lstrip().partition("\n")[0]
+    if "\t" in first:
+        return "\t"
+    return ";" if wanted and first.count(";") >= max(1, len(wanted) - 1) else ","
+
+
+def _without_separator_line(text: str) -> str:
+    """The text with an empty line instead of Excel's, so that the lines keep their numbers."""
+    return _SEPARATOR.sub("", text, count=1)
+
+
+def _without_comments(text: str, wanted: Sequence[str]) -> str:
+    """The text with empty lines instead of the comments before the first row; a # before columns' names is dropped."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+        named = {part.strip().lower() for part in re.split(r"[,;\t]", line.lstrip().lstrip("#"))}
+        lines[number] = line.lstrip().lstrip("#") if named >= set(wanted) else ""
+        if lines[number]:
+            break
+    return "\n".join(lines)
+
+
+def _column(written: str, known: Collection[str]) -> str:
+    """The name of a column, in small letters if it is a known one."""
+    name = written.strip()
+    return name.lower() if name.lower() in known else name
+
+
+def _number(text: str, *, decimal_comma: bool) -> str:
+    return text.replace(",", ".") if decimal_comma and text.count(",") == 1 and "." not in text else text
 
 
 def _json_rows(text: str, name: str, wanted: Sequence[str]) -> Iterator[Row]:

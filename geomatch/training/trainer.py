@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, SupportsFloat
@@ -24,7 +24,9 @@ from geomatch.io.atomic import check_new_file
 from geomatch.options import Device, Precision
 from geomatch.parameters import check_limits
 from geomatch.runtime.device import autocast
+from geomatch.runtime.launcher import process_number
 from geomatch.training.checkpoint import TrainingState, check_checkpoint, load_checkpoint, save_checkpoint
+from geomatch.training.claim import claimed
 from geomatch.training.distributed import ProcessGroup, ProcessLostError
 from geomatch.training.interrupts import Interrupts
 from geomatch.training.monitoring.log import append, keep_before
@@ -120,6 +122,19 @@ class TrainingRun:
         check_new_file(self.out, overwrite=may, suffixes=(".safetensors",), instead=instead)
         for part in parts:
             check_new_file(self.files(part).checkpoint, overwrite=may, instead=instead)
+
+    @contextmanager
+    def writing(self, *parts: str) -> Iterator[None]:
+        """Inside, no other training writes the same weights; of several processes the main one sees to that.
+
+        Raises InputError as `check_outputs`, or if another training writes them now.
+        """
+        if process_number()[0] > 0:
+            yield
+            return
+        with claimed(self.out):
+            self.check_outputs(*parts)  # another may have ended since they were checked first
+            yield
 
     def only_init(self) -> Path:
         """The one file to start from. Raises InputError if there are none or several."""

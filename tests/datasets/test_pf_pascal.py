@@ -224,7 +224,7 @@ def test_bad_row_is_named_or_counted(pascal: Path, header: str, row: str, reason
     good = GOOD if header == WITH_POINTS else f"{PAIR},8,0"
     write_list(pascal / "test_pairs.csv", header, good, row, good)
     with pytest.raises(InputError, match=rf"test_pairs\.csv, line 3: .*{reason}"):
-        load(pascal)
+        PF_PASCAL.load(pascal, "test", PairErrors(strict=True))
     bad = PairErrors(skip=True)
     assert len(PF_PASCAL.load(pascal, "test", bad)) == 2
     assert len(bad.reasons) == 1

@@ -73,7 +73,7 @@ def test_bad_row_is_named_or_counted(willow: Path, changes: dict[str, object], r
         annotation.unlink()
     write_list(willow, row(**changes), row(points=list(range(1, 11)) * 4))
     with pytest.raises(InputError, match=reason):
-        load(willow)
+        PF_WILLOW.load(willow, "test", PairErrors(strict=True))
     bad = PairErrors(skip=True)
     assert len(PF_WILLOW.load(willow, "test", bad)) == 1
     assert len(bad.reasons) == 1

@@ -65,10 +65,31 @@ def test_layout_names_missing_pairs_ignoring_colons(spair: Path) -> None:
 def test_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason: str) -> None:
     replace_first(spair, entry)
     with pytest.raises(InputError, match=reason):
-        load(spair)
+        SPAIR_71K.load(spair, "val", PairErrors(strict=True))
     bad = PairErrors(skip=True)
     assert len(SPAIR_71K.load(spair, "val", bad)) == 1
     assert len(bad.reasons) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*has 2 of the")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"src_kps": [], "trg_kps": []},
+        {"src_kps": [[5, 36], [50, 3]]},
+        {"trg_kps": [None, [None, None]]},
+        {"src_kps": [[-9, 1], None]},
+    ],
+)
+def test_pair_without_a_usable_keypoint_is_left_out(spair: Path, changes: dict[str, object]) -> None:
+    """It stops no benchmark: it is counted in one note, and refused only if that is asked for."""
+    changed = spair_entry(**changes)
+    replace_first(spair, changed)
+    with pytest.warns(GeomatchWarning, match=r"1 pair\(s\) of spair-71k have no usable keypoint.*--strict refuses"):
+        found = load_dataset("spair-71k", spair, split="val")
+    assert (len(found.pairs), len(found.skipped)) == (1, 1)
+    with pytest.raises(InputError):
+        load_dataset("spair-71k", spair, split="val", strict=True)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import LabelRules
 from geomatch.io.names import meant_names, name_parts
 from geomatch.options import AnnotationKind
-from tests.io.test_annotations import CAT, KEYPOINTS, MASKS, REF, SIZE, coco, label_image, labelme, read, written
+from tests.io.test_annotations import CAT, KEYPOINTS, MASKS, REF, SIZE, coco, label_image, labelme, mask, read, written
 
 POINTS = {"keypoints": [4, 5, 2, 7, 8, 1]}
 SQUARE = [[5, 2], [9, 2], [9, 5], [5, 5]]
@@ -79,6 +79,32 @@ def test_labelme_shapes_of_other_versions_are_read(tmp_path: Path) -> None:
     areas = [each.shape.mask.sum() for each in found.instances if isinstance(each.shape, Region)]
     assert areas[0] == pytest.approx(np.pi * 25, rel=0.05)
     assert areas[1:] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    "points", [[[28, 18], [5, 2]], [[5, 18], [28, 2]], [[5, 2], [28, 2], [28, 18], [5, 18]]], ids=["2", "2 mixed", "4"]
+)
+@pytest.mark.parametrize("shape_type", ["rectangle", "oriented_rectangle", "rotation", "quadrilateral"])
+def test_labelme_rectangle_is_a_mask_where_no_shape_is_finer(
+    points: list[list[float]], shape_type: str, tmp_path: Path
+) -> None:
+    if len(points) < 4 and shape_type != "rectangle":
+        pytest.skip("other shapes have all corners")
+    framed = {"label": "box", "shape_type": shape_type, "points": points}
+    point = {"label": "eye", "shape_type": "point", "points": [[9, 9]]}
+    with pytest.warns(GeomatchWarning, match="passed over: 1 point$"):
+        (found,) = read(written(tmp_path, labelme(framed, point)), MASKS).instances
+    expected = np.zeros(SIZE, bool)
+    expected[2:18, 5:28] = True
+    assert (found.label, mask(found)) == ("box", expected.tolist())
+
+
+def test_labelme_rectangle_beside_a_polygon_is_its_box(tmp_path: Path) -> None:
+    framed = {"label": "cat", "shape_type": "rectangle", "points": [[0, 0], [30, 20]]}
+    outlined = {"label": "cat", "shape_type": "polygon", "points": SQUARE}
+    with pytest.warns(GeomatchWarning, match="passed over: 1 rectangle"):
+        (found,) = read(written(tmp_path, labelme(framed, outlined)), MASKS).instances
+    assert np.sum(mask(found)) == 12
 
 
 def test_labelme_label_twice_begins_another_instance(tmp_path: Path) -> None:

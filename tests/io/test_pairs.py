@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from geomatch.errors import InputError
 from geomatch.io.pairs import read_names, read_pairs
 
-names = st.text(st.characters(exclude_characters="\0\r\n\t", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+names = st.text(st.characters(exclude_characters="\0\r\n\t", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda name: name.strip() not in ("", "-")
+)
 pairs = st.lists(st.tuples(names, names), min_size=1).filter(lambda each: {"source", "target"} != _lowered(each[0]))
 
 
@@ -36,6 +38,25 @@ def test_read_pairs_of_any_names_in_every_format(
     entries = [json.dumps({"source": a, "target": b}) for a, b in pairs]
     assert read("\n".join(entries), "list.jsonl", folder) == expected
     assert read("\n".join(entries), "list", folder) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.csv", "a.jpg;b c.jpg\n#d.jpg;e.jpg\n"),
+        ("list.csv", "Source;Target\r\na.jpg;b c.jpg\r\n#d.jpg;e.jpg\r\n"),
+        ("list.csv", "# made by hand\na.jpg,b c.jpg\n#d.jpg,e.jpg\n"),
+        ("list.tsv", "# made by hand\n\na.jpg\tb c.jpg\n#d.jpg\te.jpg\n"),
+        ("list", "# made by hand\na.jpg\tb c.jpg\n#d.jpg\te.jpg\n"),
+    ],
+)
+def test_read_pairs_of_spreadsheets_and_after_comments(name: str, content: str, tmp_path: Path) -> None:
+    assert read(content, name, tmp_path) == [(Path("a.jpg"), Path("b c.jpg")), (Path("#d.jpg"), Path("e.jpg"))]
+
+
+def test_read_pairs_keeps_a_first_name_with_a_hash(tmp_path: Path) -> None:
+    for text in ("# a.jpg\tb.jpg\n", "# a.jpg,b.jpg\n", "# a.jpg;b.jpg\n"):
+        assert read(text, "list", tmp_path) == [(Path("# a.jpg"), Path("b.jpg"))]
 
 
 def test_read_pairs_with_bom_and_names_not_unicode(tmp_path: Path) -> None:

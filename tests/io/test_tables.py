@@ -26,6 +26,44 @@ def test_parse_table_reads_commas_and_tabs(text: str) -> None:
     assert (origin, fields["x"], fields["y"]) == ("t, line 2", "1", "2")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("x;y\n12,5;-7,25\n", 2),
+        ("Name;X;Y\r\nnose;12,5;-7,25\r\n", 2),
+        ("NAME\tX\tY\nnose\t12,5\t-7.25\n", 2),
+        ('sep=;\r\n"x";"y"\r\n"12,5";-7.25\r\n', 3),
+        ('"SEP=,"\nX,Y\n12.5,-7.25\n', 3),
+        ("# drawn by hand\n#\nx,y\n12.5,-7.25\n", 4),
+        ("# x,y\n12.5,-7.25\n", 2),
+        (",x,y\n0,12.5,-7.25\n", 2),
+        ('\n  x ; y \n"12,5"; -7,25\n', 3),
+    ],
+)
+def test_parse_table_reads_dialects_of_spreadsheets_and_programs(text: str, line: int) -> None:
+    [row] = parse_table(text, "t", ("x", "y"))
+    assert (row.origin, row.position("x"), row.position("y")) == (f"t, line {line}", 12.5, -7.25)
+
+
+def test_parse_table_keeps_other_columns_as_written() -> None:
+    [row] = parse_table("Id;X;y;Label\n7;1;2;Cat", "t", ("x", "y"), optional=("label",))
+    assert row.fields == {"Id": "7", "x": "1", "y": "2", "label": "Cat"}
+    [row] = parse_table("A,X;1\n1;2,3", "t")  # the columns of a benchmark are as it writes them
+    assert row.fields == {"A": "1;2", "X;1": "3"}
+
+
+@pytest.mark.parametrize("text", ['x,y\n"12,5",1\n', "x;y\n1,2,3;1\n", "x;y\n1.234,5;1\n"])
+def test_parse_table_refuses_a_comma_that_may_divide_thousands(text: str) -> None:
+    [row] = parse_table(text, "t", ("x", "y"))
+    with pytest.raises(InputError, match=r"t, line 2, column 'x': .* is not a number"):
+        row.position("x")
+
+
+def test_parse_table_without_header_between_semicolons() -> None:
+    rows = list(parse_table("12,5;-7,25\n1;2", "t", ("x", "y"), header_optional=True))
+    assert [(row.position("x"), row.position("y")) for row in rows] == [(12.5, -7.25), (1, 2)]
+
+
 def test_parse_table_without_header() -> None:
     assert values("1,2\n3,4", header_optional=True) == [
         ("t, line 1", {"x": "1", "y": "2"}),

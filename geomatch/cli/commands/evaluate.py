@@ -150,7 +150,7 @@ def load_pairs(
         pairs = load_dataset(name, root, split=split, skip_bad=skip_bad, strict=strict)
         if skip_bad:
             pairs = without_unreadable(pairs)
-    if pairs.skipped:
+    if pairs.skipped and skip_bad:
         notify(f"{len(pairs.skipped)} pairs are unusable and left out; the first: {pairs.skipped[0]}")
     if limit is None or limit >= len(pairs.pairs):
         return pairs

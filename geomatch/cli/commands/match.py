@@ -36,7 +36,7 @@ def match(
         typer.Argument(
             metavar="SOURCE TARGET",
             help="The image whose pixels are matched, and the image they are matched with. With --against any number "
-            "of targets, or - to read their names from stdin.",
+            "of targets, also a folder of them, or - to read their names from stdin.",
             show_default=False,
         ),
     ] = None,

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 Images = Annotated[
     list[Path],
-    typer.Argument(metavar="IMAGE...", help="Photographs, or - to read their names from stdin.", show_default=False),
+    typer.Argument(
+        metavar="IMAGE...", help="Photographs, folders of them, or - to read names from stdin.", show_default=False
+    ),
 ]
 PictureFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")]
 

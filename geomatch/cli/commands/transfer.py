@@ -23,7 +23,9 @@ def transfer(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGES...", help="Images to transfer it to; - reads names from stdin.", show_default=False
+            metavar="IMAGES...",
+            help="Images to transfer it to, or folders of them; - reads names from stdin.",
+            show_default=False,
         ),
     ],
     keypoints: Annotated[

@@ -43,7 +43,7 @@ def read_annotation_table(source: Input, kind: AnnotationKind, image: Path, omis
     cannot be used. Raises InputError.
     """
     wanted = ("x", "y") if kind is AnnotationKind.keypoints else SIDES
-    rows = _rows_of(image, list(read_table(source, wanted)), omissions)
+    rows = _rows_of(image, list(read_table(source, wanted, optional=COLUMNS[kind])), omissions)
     shapes = (_read_boxes if kind is AnnotationKind.boxes else _read_keypoints)(rows, omissions)
     instances = [Instance(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
     return Annotations(instances, AnnotationFormat.csv, categories_of(instances))

@@ -10,6 +10,7 @@ import base64
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,11 @@ HALF = 0.5
 """From a pixel's corner, where labelme has its origin, to its centre."""
 
 _VERSION = "5.5.0"  # of labelme, whose file format this is
+_TURNED = ("rotation", "oriented_rectangle", "quadrilateral")
+"""Other tools' and versions' names for four corners."""
 _SHAPE_TYPES: Mapping[AnnotationKind, tuple[str, ...]] = {
     AnnotationKind.keypoints: ("point", "points"),
-    AnnotationKind.masks: ("polygon", "mask", "circle", "rotation"),
+    AnnotationKind.masks: ("polygon", "mask", "circle", *_TURNED),
     AnnotationKind.boxes: ("rectangle",),
 }
 _FEWEST_POINTS: Mapping[str, int] = {"point": 1, "points": 1, "rectangle": 2, "mask": 2, "circle": 2}  # others: 3
@@ -62,7 +65,8 @@ def read_labelme(
     """The annotations of one kind in a document, which must be of ``image`` of ``size`` (height, width).
 
     Points of one group are one instance, and so are polygons of one group and label. The second point of a label in a
-    group begins another instance. A circle and a turned rectangle are polygons. ``omissions`` takes the shapes that
+    group begins another instance. A circle and a turned rectangle are polygons, and so are
+    upright rectangles where no shape is finer. ``omissions`` takes the shapes that
     cannot be used, or are of other kinds. Raises InputError, naming the file.
     """
     with reading(omissions.origin):
@@ -70,11 +74,11 @@ def read_labelme(
         if not meant_names([named], image):
             raise ValueError(f"annotates {name_parts(named)[-1]!r}, not {image.name}")
         check_stated_size(document.get("imageHeight"), document.get("imageWidth"), image, size)
-    shapes: list[_Shape] = []
+    types, shapes = _types_of(kind, document["shapes"]), list[_Shape]()
     for number, shape in enumerate(document["shapes"], 1):
         with omissions.tolerated(f"shape {number}"):
-            shape_type = shape.get("shape_type") or ("point" if len(shape["points"]) == 1 else "polygon")
-            if shape_type in _SHAPE_TYPES[kind]:
+            shape_type = _type_of(shape)
+            if shape_type in types:
                 check_masks(len(shapes) + 1 if kind is AnnotationKind.masks else 0, size)
                 shapes.append(_read_shape(shape, shape_type, number, size))
             else:
@@ -83,6 +87,21 @@ def read_labelme(
         Instance(label, number, shape) for number, (label, shape) in enumerate(_assemble(kind, shapes, size), 1)
     ]
     return Annotations(instances, AnnotationFormat.labelme, categories_of(instances))
+
+
+def _type_of(shape: Mapping[str, Any]) -> str:
+    return shape.get("shape_type") or ("point" if len(shape["points"]) == 1 else "polygon")
+
+
+def _types_of(kind: AnnotationKind, shapes: Sequence[Any]) -> tuple[str, ...]:
+    """The types of shapes that are of a kind. Beside finer masks a rectangle is their box; without any it is a mask."""
+    types = _SHAPE_TYPES[kind]
+    if kind is not AnnotationKind.masks:
+        return types
+    with suppress(TypeError, KeyError, AttributeError):
+        if any(_type_of(shape) in types for shape in shapes):
+            return types
+    return (*types, "rectangle")
 
 
 def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
@@ -132,6 +151,9 @@ def _read_shape(shape: Mapping[str, Any], shape_type: str, number: int, size: tu
         marked = _unpack_mask(shape["mask"], marked[0] + HALF, size)
     elif shape_type == "circle":
         marked = _circle(*marked)
+    elif shape_type == "rectangle" and len(marked) == 2:
+        (left, top), (right, bottom) = marked
+        marked = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
     group, label = _group(shape.get("group_id")), shape["label"]
     grouped = group is not None
     return _Shape(UNNAMED if label is None else str(label), group if grouped else ("alone", number), grouped, marked)

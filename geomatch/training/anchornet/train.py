@@ -79,7 +79,7 @@ def train_anchornet(
     network = AnchorNet(recipe.network)
     draw_banks(network, recipe.seed)
     _copy_weights(trunk, network.trunk)
-    with torchrun_processes(find_device(run.device)) as processes:
+    with run.writing("banks", "code"), torchrun_processes(find_device(run.device)) as processes:
         network.to(device := processes.device)
         examples = draw_letterboxes(photographs, reader, recipe.example_size, EXAMPLES, recipe.seed, device)
         views = partial(LabelledViews, recipe, photographs, reader, device, processes.size)

@@ -69,7 +69,7 @@ def train_introspection(
     def save() -> None:
         save_weights(run.out, "introspection", asdict(recipe.network), network.state_dict())
 
-    with torchrun_processes(find_device(run.device)) as processes:
+    with run.writing(""), torchrun_processes(find_device(run.device)) as processes:
         network.to(processes.device)
         with autocast(processes.device, optimisation.precision):
             teacher = _start(network, photographs, reader, recipe, taught_by, fit_head=not trained)
