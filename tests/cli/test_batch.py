@@ -377,6 +377,50 @@ def test_extract_equals_library(photographs: Path) -> None:
 
 
 @pytest.mark.usefixtures("shipped_weights")
+@pytest.mark.parametrize("format", ["npz", "safetensors"])
+def test_extract_resumes_with_what_is_whole_and_of_the_same_settings(format: str, photographs: Path) -> None:
+    command = ("extract", "x.png", "y.png", "left/pot.png", "--preset", "fast", "--format", format, "-o", "out")
+    first = geomatch(*command, cwd=photographs)
+    assert first.returncode == 0, first.stderr
+    files = {path: path.read_bytes() for path in sorted((photographs / "out").iterdir())}
+    damaged, missing, kept = files
+    damaged.write_bytes(files[damaged][:-100])
+    missing.unlink()
+    inode = kept.stat().st_ino
+    second = geomatch(*command, "--resume", cwd=photographs)
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    assert "3 images, 1 of them kept from before" in second.stderr
+    assert {path: path.read_bytes() for path in files} == files
+    assert kept.stat().st_ino == inode
+
+    (photographs / "x.png").write_bytes((photographs / "y.png").read_bytes())
+    assert "2 of them kept" in geomatch(*command, "--resume", cwd=photographs).stderr
+    assert "kept" not in geomatch(*command, "--resume", "--half", cwd=photographs).stderr
+    assert_refused(
+        geomatch(*command, "--resume", "--overwrite", cwd=photographs), "--resume", folder=photographs / "out"
+    )
+
+
+@pytest.mark.parametrize("command", [("match", "--against", "x.png"), ("extract",)])
+def test_folder_among_images_is_its_images(command: tuple[str, ...], photographs: Path) -> None:
+    (photographs / "empty").mkdir()
+    refused = geomatch(*command, "empty", "-o", "made", *QUICK[:2], cwd=photographs)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "geomatch: error: empty: holds no images\n"
+    assert not (photographs / "made").exists()
+    done = geomatch(*command, "y.png", "left", "right", "-o", "made", *QUICK[:2], cwd=photographs)
+    assert done.returncode == 0, done.stderr
+    names = [record["image"] if command == ("extract",) else record["target"]["path"] for record in lines(done)]
+    assert names == ["y.png", "left/pot.png", "right/pot.png"]
+
+
+def test_list_of_which_nothing_can_be_matched_leaves_no_folder(photographs: Path) -> None:
+    done = geomatch("match", "--against", "x.png", "none.png", "-o", "made", *QUICK, cwd=photographs)
+    assert done.returncode == 1
+    assert not (photographs / "made").exists()
+
+
+@pytest.mark.usefixtures("shipped_weights")
 def test_extract_broken_image_and_half_safetensors(photographs: Path) -> None:
     from safetensors.numpy import load
 

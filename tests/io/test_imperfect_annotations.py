@@ -81,15 +81,23 @@ def test_labelme_shapes_of_other_versions_are_read(tmp_path: Path) -> None:
     assert areas[1:] == [12, 12]
 
 
+CORNERS = [[5, 2], [28, 2], [28, 18], [5, 18]]
+
+
 @pytest.mark.parametrize(
-    "points", [[[28, 18], [5, 2]], [[5, 18], [28, 2]], [[5, 2], [28, 2], [28, 18], [5, 18]]], ids=["2", "2 mixed", "4"]
+    ("shape_type", "points"),
+    [
+        ("rectangle", [[28, 18], [5, 2]]),
+        ("rectangle", [[5, 18], [28, 2]]),
+        ("rectangle", CORNERS),
+        ("oriented_rectangle", CORNERS),
+        ("rotation", CORNERS),
+        ("quadrilateral", CORNERS),
+    ],
 )
-@pytest.mark.parametrize("shape_type", ["rectangle", "oriented_rectangle", "rotation", "quadrilateral"])
 def test_labelme_rectangle_is_a_mask_where_no_shape_is_finer(
-    points: list[list[float]], shape_type: str, tmp_path: Path
+    shape_type: str, points: list[list[float]], tmp_path: Path
 ) -> None:
-    if len(points) < 4 and shape_type != "rectangle":
-        pytest.skip("other shapes have all corners")
     framed = {"label": "box", "shape_type": shape_type, "points": points}
     point = {"label": "eye", "shape_type": "point", "points": [[9, 9]]}
     with pytest.warns(GeomatchWarning, match="passed over: 1 point$"):
