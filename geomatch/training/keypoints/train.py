@@ -67,7 +67,7 @@ def train_keypoints(
     def save() -> None:
         save_weights(run.out, "keypoints", asdict(network.config), network.state_dict())
 
-    with torchrun_processes(find_device(run.device)) as processes:
+    with run.writing(""), torchrun_processes(find_device(run.device)) as processes:
         task = KeypointTask(recipe, network, sources, reader, processes.device, processes.size)
         with task.upcoming:
             train(
