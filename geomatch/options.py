@@ -144,7 +144,7 @@ class PresetSettings:
     of cells, approximately, along the longer side of the matched grid. refine: whether matches are refined.
     """
 
-    features: str = "introspection"
+    features: str = "combined"
     working_size: int = 320
     cells: int = 40
     matcher: str = "fusion"
