@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor, draw_on_canvas
@@ -29,6 +29,19 @@ class CombinedFeatures(FeatureExtractor):
 
     The cosine of two such descriptors is the mean of the two cosines. sigma is introspection's, read on that grid.
     """
+
+    calibration = ConfidenceModel(
+        temperature=5.495,
+        inverse_sigma_weight=0.427,
+        peakedness_weight=2.396,
+        agreement_weight=2.645,
+        hubness_weight=0.594,
+        prior=-5.102,
+        pair_scale=0.919,
+        consistency_weight=4.154,
+        extent_weight=5.899,
+        pair_prior=-3.117,
+    )
 
     def __init__(
         self, introspection: IntrospectionNet, anchors: AnchorNet, working_size: int, weights_sha256: str | None = None
