@@ -187,16 +187,16 @@ class AnchorFeatures(FeatureExtractor):
     """The class-agnostic code as the descriptor, or the responses of one class's bank."""
 
     calibration = ConfidenceModel(
-        temperature=8.615,
-        inverse_sigma_weight=0.104,
-        peakedness_weight=1.862,
-        agreement_weight=5.084,
-        hubness_weight=0.755,
-        prior=-5.047,
-        pair_scale=1.0,
-        consistency_weight=0.0,
-        extent_weight=0.0,
-        pair_prior=0.0,
+        temperature=8.155,
+        inverse_sigma_weight=0.141,
+        peakedness_weight=1.98,
+        agreement_weight=4.716,
+        hubness_weight=0.751,
+        prior=-5.018,
+        pair_scale=0.919,
+        consistency_weight=6.57,
+        extent_weight=13.268,
+        pair_prior=-5.806,
     )
 
     def __init__(
