@@ -256,6 +256,28 @@ def test_batch_feature_cache_keeps_results(photographs: Path) -> None:
         assert 0 < np.median(moved) < 0.01, "half precision moves most matches by next to nothing"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("shipped_weights")
+def test_batch_two_living_runs_share_a_feature_cache(photographs: Path) -> None:
+    names = ("x.png", "y.png", "a pot.png", "pot, blue.png")
+    runs = {
+        out: subprocess.Popen(
+            **own_process("match", "--against", *names, "-o", out, "--cache", "kept", *QUICK),
+            cwd=photographs,
+            stdout=subprocess.PIPE,
+        )
+        for out in ("one", "other")
+    }
+    for process in runs.values():
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    one, other = (files_of(photographs / out) for out in runs)
+    assert {name: content for name, content in one.items() if name.endswith(".flo")} == {
+        name: content for name, content in other.items() if name.endswith(".flo")
+    }
+    assert len(list((photographs / "kept").iterdir())) == 4, "an entry for each image and nothing left over"
+
+
 def test_batch_torchrun_processes_share_pairs(photographs: Path) -> None:
     command = ("match", "--all-pairs", ".", *QUICK)
     alone = geomatch(*command, "-o", "out", cwd=photographs)

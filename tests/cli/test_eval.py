@@ -9,8 +9,10 @@ from PIL import Image
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.weights import sha256_of, shipped_weights
 from geomatch.pipeline import Pipeline
-from tests.cli.command import geomatch
+from tests.cli.command import geomatch, own_process
 from tests.datasets.layouts import spair_entry
+
+FAST = ("--preset", "fast", "--json")
 
 
 @pytest.fixture
@@ -172,6 +174,19 @@ def test_eval_interrupted_exits_130_and_continues(
     done = geomatch(*arguments, cwd=tmp_path, env=cache)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reused"] == 1
+
+
+@pytest.mark.slow
+def test_eval_two_living_runs_share_a_prediction_cache(pictures: Path, tmp_path: Path) -> None:
+    command = own_process("eval", "--dataset", "animal-parts", "--root", pictures, "--split", "val", *FAST)
+    command["env"] |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    runs = [subprocess.Popen(**command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
+    printed = [json.loads(process.communicate(timeout=120)[0]) for process in runs]
+    assert [process.returncode for process in runs] == [0, 0]
+    assert printed[0]["results"] == printed[1]["results"]
+    again = subprocess.run(**command, cwd=tmp_path, stdout=subprocess.PIPE, check=True)
+    third = json.loads(again.stdout)
+    assert (third["reused"], third["results"]) == (2, printed[0]["results"])
 
 
 def test_datasets_lists_folders(willow: Path) -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 from geomatch.datasets.image_folder import ImageReader, find_images
 from geomatch.datasets.image_list import LabelledImage, hold_out
 from geomatch.errors import InputError
-from tests.datasets.layouts import write_shard
+from tests.datasets.layouts import png, write_shard
 
 
 def folder_of(folder: Path, good: str, bad: str = "") -> list[LabelledImage]:
@@ -81,3 +81,14 @@ def test_find_images_names_damaged_label_table(content: bytes, said: str, tmp_pa
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(InputError, match=said):
         find_images([tmp_path])
+
+
+def test_find_images_labels_of_a_shard_with_dotted_members_and_a_byte_order_mark(tmp_path: Path) -> None:
+    """As `tar -c .` names members, and as Excel writes tables."""
+    picture = png(np.zeros((4, 4, 3), np.uint8))
+    write_shard(tmp_path, {"./a.png": ("cat", ""), "./b.png": ("dog", "")}, {"./a.png": picture, "./b.png": picture})
+    table = "\ufefffile,labels,boxes\r\na.png,cat,\r\nb.png,dog,\r\n"
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    found = list(find_images([tmp_path]))
+    assert [image.labels for image in found] == [("cat",), ("dog",)]
+    assert ImageReader(2, tolerated=0).read(found, 2)[0].shape == (3, 4, 4)

@@ -431,6 +431,20 @@ def test_label_image_numbers_other_instances_in_voc_colours(tmp_path: Path) -> N
 
 
 @passes_over
+def test_labelme_image_path_leads_to_the_image_through_a_linked_folder(tmp_path: Path) -> None:
+    """A relative path starts where the link leads, since that is where programs resolve `..`."""
+    (tmp_path / "photos").mkdir()
+    photo = tmp_path / "photos" / "a.jpg"
+    photo.write_bytes(b"a")
+    (tmp_path / "deep" / "down" / "out").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "deep" / "down" / "out")
+    like = reference(KEYPOINTS, tmp_path, AnnotationFormat.labelme)
+    output = opened(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like)
+    written = added(output, AnnotatedImage(str(photo), SIZE, marked(KEYPOINTS)))
+    assert (written.parent / json.loads(written.read_text())["imagePath"]).read_bytes() == b"a"
+
+
+@passes_over
 def test_labelme_image_path_is_relative(tmp_path: Path) -> None:
     like = reference(KEYPOINTS, tmp_path, AnnotationFormat.labelme)
     output = opened(tmp_path / "out", AnnotationFormat.labelme, KEYPOINTS, like)
