@@ -118,7 +118,7 @@ class TrainingOptions:
         if self.steps and self.epochs:
             raise InputError("--steps and --epochs both say how long to train: give one of them")
         if self.epochs is not None and not self.epochs > 0:
-            raise InputError(f"--epochs {self.epochs:g}: must be more than 0")
+            raise InputError(f"--epochs {self.epochs:g}: should be more than 0")
         settings = parse_assignments(self.settings or ())
         given = self.steps or any(name.rpartition(".")[2] == "steps" for name in settings)
         epochs = 0.0 if given else self.epochs

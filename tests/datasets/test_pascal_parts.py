@@ -158,7 +158,6 @@ def test_derived_annotations_of_single_and_no_part(derived: Path) -> None:
         (PAIR, {"keypts_status": [[1, 1]]}, r"a_new\.mat: .*'keypts_status' \(1, 2\) must be 2 x K and 1 x K"),
         (PAIR, {"keypts": "cat"}, r"a_new\.mat: keypts, keypts_status must be numbers"),
         (PAIR, {"keypts": np.ones((2, 2)), "keypts_status": [[1, 1]]}, "line 2: 2 source keypoints but 3 target"),
-        (PAIR, {"keypts": np.full((2, 3), 42.0)}, r"line 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"),
     ],
 )
 def test_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[str, object], reason: str) -> None:
@@ -169,6 +168,16 @@ def test_bad_row_is_named_or_counted(derived: Path, row: str, changes: dict[str,
     bad = PairErrors(skip=True)
     assert len(PASCAL_PARTS.load(derived, "test", bad)) == 1
     assert len(bad.reasons) == 1
+
+
+def test_keypoints_outside_their_image_are_left_out_or_refused(derived: Path) -> None:
+    write_derived(derived, "a", keypts=np.full((2, 3), 42.0))
+    write_list(derived, HEADER, PAIR)
+    with pytest.raises(InputError, match=r"line 2: source keypoint \(41, 41\) lies outside car_set_2/a\.jpg"):
+        PASCAL_PARTS.load(derived, "test", PairErrors(strict=True))
+    errors = PairErrors()
+    assert PASCAL_PARTS.load(derived, "test", errors) == []
+    assert ["(41, 41) lies outside" in reason for reason in errors.reasons] == [True]
 
 
 @pytest.mark.parametrize(

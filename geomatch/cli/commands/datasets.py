@@ -27,12 +27,11 @@ def list_datasets(context: typer.Context) -> None:
         return
     from geomatch.datasets.load import find_benchmark
 
-    columns = ["name", "annotations", "folder"]
+    columns = ["name", "annotations"]
     benchmarks = [find_benchmark(name) for name in DATASETS.names()]
-    print_table(None, columns, ((each.name, each.about, _state(each)) for each in benchmarks), text=columns)
-    for each in benchmarks:
-        if each.home:  # below the table, which would break it
-            typer.echo(f"{each.name}: {each.home}")
+    print_table(None, columns, ((each.name, each.about) for each in benchmarks), text=columns)
+    for each in benchmarks:  # below the table, which would break folders and addresses
+        typer.echo(f"{each.name}: {_state(each)}")
 
 
 @app.command()
@@ -85,6 +84,6 @@ def _state(benchmark: Benchmark) -> str:
     places = possible_roots(benchmark)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        return f"not at {places[0]}; " + ("its address is below" if benchmark.home else benchmark.archives)
+        return f"not at {places[0]}; {benchmark.home or benchmark.archives}"
     splits = benchmark.splits(found)
     return f"{found}: {', '.join(splits)}" if splits else f"{found}: incomplete, see geomatch datasets check"

@@ -59,9 +59,7 @@ def match(
     ] = [FlowFormat.flo],  # noqa: B006 (Typer copies it)
     pictures: Annotated[
         bool,
-        typer.Option(
-            help="Write warp, confidence and overview, which take longer than the match.", rich_help_panel=OUTPUT
-        ),
+        typer.Option(help="Write warp, confidence and overview: most of the time.", rich_help_panel=OUTPUT),
     ] = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -92,11 +90,11 @@ def match(
 ) -> None:
     """Find the corresponding position in TARGET for every pixel of SOURCE.
 
-    Writes flow.flo, warped.png, confidence.png, overview.png and match.json, and regions.json with a matcher of boxes;
-    prints the record as one line of JSON, or a summary on a terminal.
+    Writes flow.flo, warped.png, confidence.png, overview.png, match.json, and
+    regions.json with matchers of boxes. Prints a line of JSON, or a summary.
 
-    For many pairs it prints one line per pair, also for those that fail; the exit status is 1 if any failed. Under
-    torchrun each process takes its part of the list.
+    For many pairs, prints a line for each, also if it fails; the exit status is
+    1 if any failed. Under torchrun each process takes its part of the list.
     """
     many = choose_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs, null=null)
     if many is None and len(images or []) != 2:
