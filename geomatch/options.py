@@ -144,7 +144,7 @@ class PresetSettings:
     of cells, approximately, along the longer side of the matched grid. refine: whether matches are refined.
     """
 
-    features: str = "combined"
+    features: str = "introspection"
     working_size: int = 320
     cells: int = 40
     matcher: str = "fusion"
@@ -152,11 +152,9 @@ class PresetSettings:
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(
-        features="introspection", working_size=224, cells=28, matcher="affine", refine=Refine.off
-    ),
+    Preset.fast: PresetSettings(working_size=224, cells=28, matcher="affine", refine=Refine.off),
     Preset.default: PresetSettings(),
-    Preset.precise: PresetSettings(working_size=400, cells=50),
+    Preset.precise: PresetSettings(features="combined", working_size=400, cells=50),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

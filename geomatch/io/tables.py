@@ -128,7 +128,8 @@ def _delimiter(text: str, wanted: Sequence[str]) -> str:
 
 def _without_separator_line(text: str) -> str:
     """The text with an empty line instead of Excel's, so that the lines keep their numbers."""
-    return _SEPARATOR.sub("", text, count=1)
+    stated = _SEPARATOR.match(text)
+    return text[stated.end() :] if stated else text
 
 
 def _without_comments(text: str, wanted: Sequence[str]) -> str:

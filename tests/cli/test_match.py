@@ -52,12 +52,12 @@ def test_match_min_confidence_limits_validity(
     matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
 ) -> None:
     folder, record = matched
-    asked = ("--min-confidence", "0.95", "--format", "npz")
+    asked = ("--min-confidence", "0.6", "--format", "npz")
     done = geomatch("match", teapots / "a.png", teapots / "b.png", *asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["settings"]["densification"]["min_confidence"] == 0.95
+    assert json.loads(done.stdout)["settings"]["densification"]["min_confidence"] == 0.6
     anyhow, sure = np.load(folder / "flow.npz"), np.load(tmp_path / "a--b" / "flow.npz")
-    np.testing.assert_array_equal(sure["valid"], anyhow["valid"] & (anyhow["confidence"] >= 0.95))
+    np.testing.assert_array_equal(sure["valid"], anyhow["valid"] & (anyhow["confidence"] >= 0.6))
     assert 0 < json.loads(done.stdout)["valid_share"] < record["valid_share"]
 
 
