@@ -19,7 +19,7 @@ from geomatch.datasets.keypoint_pairs import (
 from geomatch.datasets.load import find_benchmark, load_dataset
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
-from geomatch.features.weights import features_of, load_network, save_weights
+from geomatch.features.weights import features_of, load_network, read_weights_file, save_weights
 from geomatch.runtime.device import find_device
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.keypoints.recipe import KeypointRecipe
@@ -109,7 +109,8 @@ def _listed(folder: Path, classes: Sequence[str]) -> ListedPairs:
 
 
 def _initial_network(init: Path) -> IntrospectionNet:
-    feature = features_of(init)
+    file = read_weights_file(init)
+    feature = features_of(file)
     if feature not in ("introspection", "keypoints"):
         raise InputError(f"{init}: weights of {feature!r}; training keypoints starts from introspection or keypoints")
-    return load_network(init, feature, IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
+    return load_network(file, feature, IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
