@@ -10,10 +10,10 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from geomatch.datasets.benchmarks.part_objects import PartObject, common_parts, overlap, shared_name
-from geomatch.datasets.benchmarks.part_sets import SET_SIZE, SETS, draw_across, draw_within
-from geomatch.datasets.benchmarks.pascal_parts import PASCAL_PARTS, PASCAL_PARTS_ACROSS
-from geomatch.datasets.benchmarks.voc_objects import VocObject
+from geomatch.datasets.benchmarks.pascal_part.part_objects import PartObject, common_parts, overlap, shared_name
+from geomatch.datasets.benchmarks.pascal_part.part_sets import SET_SIZE, SETS, draw_across, draw_within
+from geomatch.datasets.benchmarks.pascal_part.pascal_parts import PASCAL_PARTS, PASCAL_PARTS_ACROSS
+from geomatch.datasets.benchmarks.pascal_part.voc_objects import VocObject
 from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import GeomatchWarning, InputError
 from tests.datasets.layouts import OBJECT_BOX, PARTS_SIZE, structs, write_part_image, write_pascal_parts

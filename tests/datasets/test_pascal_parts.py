@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from geomatch.datasets.benchmarks.pascal_parts import LIST, PASCAL_PARTS
+from geomatch.datasets.benchmarks.pascal_part.pascal_parts import LIST, PASCAL_PARTS
 from geomatch.datasets.pairs import AnnotatedPair, Mask, PairErrors
 from geomatch.errors import InputError
 from tests.datasets.layouts import structs

@@ -11,7 +11,7 @@ import numpy as np
 
 from geomatch.annotations import Points
 from geomatch.datasets.base import read_mat
-from geomatch.datasets.benchmarks.part_objects import overlap
+from geomatch.datasets.benchmarks.pascal_part.part_objects import overlap
 from geomatch.errors import InputError
 from geomatch.io.inputs import read_input
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from geomatch.annotations import Points
 from geomatch.datasets.base import image_size, read_mat, read_numbers, stored_image
-from geomatch.datasets.benchmarks.part_objects import PartObject, Size, common_parts, stacked
+from geomatch.datasets.benchmarks.pascal_part.part_objects import PartObject, Size, common_parts, stacked
 from geomatch.datasets.pairs import NO_POINTS, AnnotatedPair, Mask, PairErrors, check_pair, common_points
 from geomatch.errors import InputError
 

@@ -11,9 +11,14 @@ import numpy as np
 
 from geomatch.annotations import Points
 from geomatch.datasets.base import Benchmark, image_size, read_numbers, stored_image
-from geomatch.datasets.benchmarks.flowweb import flowweb_sets, load_flowweb, points_in_common, read_keypoints
-from geomatch.datasets.benchmarks.part_objects import common_parts, largest, read_objects, stacked
-from geomatch.datasets.benchmarks.part_sets import draw_across, draw_within, find_folders, load_drawn
+from geomatch.datasets.benchmarks.pascal_part.flowweb import (
+    flowweb_sets,
+    load_flowweb,
+    points_in_common,
+    read_keypoints,
+)
+from geomatch.datasets.benchmarks.pascal_part.part_objects import common_parts, largest, read_objects, stacked
+from geomatch.datasets.benchmarks.pascal_part.part_sets import draw_across, draw_within, find_folders, load_drawn
 from geomatch.datasets.benchmarks.pf_pascal import NUMBERED
 from geomatch.datasets.pairs import NO_POINTS, AnnotatedPair, ImageFile, Mask, PairErrors, check_pair
 from geomatch.errors import InputError

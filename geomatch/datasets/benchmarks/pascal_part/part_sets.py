@@ -19,8 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from geomatch.datasets.base import Benchmark, image_size
-from geomatch.datasets.benchmarks.part_objects import PartObject, common_parts, in_box, read_objects, stacked
-from geomatch.datasets.benchmarks.voc_objects import VocObject, read_keypoints, read_voc_objects, shared_points
+from geomatch.datasets.benchmarks.pascal_part.part_objects import (
+    PartObject,
+    common_parts,
+    in_box,
+    read_objects,
+    stacked,
+)
+from geomatch.datasets.benchmarks.pascal_part.voc_objects import (
+    VocObject,
+    read_keypoints,
+    read_voc_objects,
+    shared_points,
+)
 from geomatch.datasets.pairs import AnnotatedPair, CroppedImage, Mask, PairErrors, check_pair
 from geomatch.datasets.pascal_ilsvrc import VOC_CLASSES
 from geomatch.errors import GeomatchWarning
