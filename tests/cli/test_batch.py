@@ -223,7 +223,7 @@ def test_batch_killed_and_resumed_gives_same_bytes(photographs: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     # What a kill in the middle of writing leaves behind.
     (photographs / "out" / ".geomatch-x--y-ab12cd34").mkdir()
     assert geomatch(*command, "--resume", cwd=photographs).returncode == 0
@@ -269,7 +269,7 @@ def test_batch_two_living_runs_share_a_feature_cache(photographs: Path) -> None:
         for out in ("one", "other")
     }
     for process in runs.values():
-        process.communicate(timeout=120)
+        process.communicate(timeout=200)
         assert process.returncode == 0
     one, other = (files_of(photographs / out) for out in runs)
     assert {name: content for name, content in one.items() if name.endswith(".flo")} == {

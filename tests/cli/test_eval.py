@@ -181,7 +181,7 @@ def test_eval_two_living_runs_share_a_prediction_cache(pictures: Path, tmp_path:
     command = own_process("eval", "--dataset", "animal-parts", "--root", pictures, "--split", "val", *FAST)
     command["env"] |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     runs = [subprocess.Popen(**command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
-    printed = [json.loads(process.communicate(timeout=120)[0]) for process in runs]
+    printed = [json.loads(process.communicate(timeout=200)[0]) for process in runs]
     assert [process.returncode for process in runs] == [0, 0]
     assert printed[0]["results"] == printed[1]["results"]
     again = subprocess.run(**command, cwd=tmp_path, stdout=subprocess.PIPE, check=True)

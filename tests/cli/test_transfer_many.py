@@ -44,7 +44,7 @@ def test_transfer_killed_and_resumed_writes_the_same_bytes(photographs: Path) ->
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     # What a kill in the middle of writing leaves behind.
     for place in ("out/.geomatch-05.json-ab12cd34", "look/.geomatch-0.512-05.jpg-ab12cd34"):
         (photographs / place).mkdir()

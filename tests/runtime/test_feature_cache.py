@@ -64,14 +64,14 @@ def test_cache_computes_once_for_several_threads() -> None:
 
     def extract(name: str) -> FeatureMap:
         computed.append(name)
-        started.wait(timeout=10)
-        go_on.wait(timeout=10)
+        started.wait(timeout=120)
+        go_on.wait(timeout=120)
         return random_features(2, 2)
 
     cache = FeatureCache(extract, ["a"] * 4)
     with ThreadPoolExecutor(4) as threads:
         found = [threads.submit(cache, "a") for _ in range(4)]
-        started.wait(timeout=10)
+        started.wait(timeout=120)
         go_on.set()
         assert len({id(each.result()) for each in found}) == 1
     assert computed == ["a"]

@@ -66,7 +66,7 @@ def test_claim_is_never_held_twice(tmp_path: Path) -> None:
     """Three processes claim, change a file and release, as often as they can: no change is lost."""
     (tmp_path / "counter").write_text("0")
     for process in [start(COUNT, tmp_path / "out.safetensors") for _ in range(3)]:
-        process.communicate(timeout=120)
+        process.communicate(timeout=200)
         assert process.returncode == 0
     assert (tmp_path / "counter").read_text() == "300"
     assert [path.name for path in tmp_path.iterdir()] == ["counter"]

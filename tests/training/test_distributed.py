@@ -63,7 +63,7 @@ def shared_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproce
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
     )
     return folder, done
 
