@@ -108,7 +108,7 @@ class Bench:
         teacher = None
         if settings.similarity_weight:
             examples = draw_letterboxes(photographs, reader, self.recipe.teacher_size, 4, self.recipe.seed)
-            teacher = build_teacher(self.network, (), self.recipe, examples)
+            teacher = build_teacher(self.network, (), self.recipe, examples, trained=False)
         self.task = IntrospectionTask(self.recipe, self.network, photographs, reader, self.device, teacher)
         self.views: list[Tensor] = []
         self.taught: list[tuple[Tensor, ...]] = []

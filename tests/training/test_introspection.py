@@ -18,7 +18,7 @@ from geomatch.training.introspection.loss import (
     similarity_loss,
 )
 from geomatch.training.introspection.start import start_from_teacher
-from geomatch.training.introspection.teacher import Teacher, TeacherPart
+from geomatch.training.introspection.teacher import Teacher, TrunkTeacher
 from geomatch.training.letterbox import Letterbox
 
 
@@ -128,7 +128,7 @@ def test_start_from_teacher_matches_least_squares() -> None:
     torch.manual_seed(0)
     network = IntrospectionNet(IntrospectionConfig(stages=("1",), descriptor_size=256))
     examples = [Letterbox(torch.rand(1, 3, 97, 97), (97, 50)) for _ in range(6)]
-    teacher = Teacher([TeacherPart(deepcopy(network.trunk), {1: 1.0})], examples)
+    teacher = Teacher([TrunkTeacher(deepcopy(network.trunk), {1: 1.0})], examples)
     start_from_teacher(network, teacher, examples, ridge=1e-9)
     with torch.no_grad():
         # The photographs, 50 pixels wide, fill the columns 23.5 to 72.5 of 97, that is, the cells 6 to 18 of stride 4.

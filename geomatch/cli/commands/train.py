@@ -80,8 +80,8 @@ def introspection(
             "--teacher",
             "--classifier",
             metavar="FILE",
-            help="A teacher of similarities beside the initial trunk (safetensors, .pth): MobileNet v1 (Keras' "
-            "names) or a vision transformer (timm's); repeatable.",
+            help="A teacher of similarities beside the initial network (safetensors, .pth): MobileNet v1 (Keras' "
+            "names), a vision transformer (timm's), or geomatch's weights; repeatable.",
         ),
     ] = None,
     points: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig
 from geomatch.geometry.homography import WarpRanges
 from geomatch.options import Batches
@@ -19,8 +20,9 @@ class IntrospectionRecipe:
     classes: labels to learn from; empty: all photographs. points: corresponding points of a view pair. hardest: second
     points of a pair whose negatives count. positive_radius, negative_radius: pixels of the view. similarity_weight,
     similarity_cells: of our loss (`similarity_loss`); weight 0 is the paper's loss alone. teacher_size: side of the
-    square, in pixels, in which the teacher sees whole photographs. teacher_weight: length of its descriptors of all
-    stages but the trunk's first, whose are of length 1. classifier_block, transformer_stages: where further teachers
+    square, in pixels, in which the teacher sees whole photographs; teacher_shares: of that size, at which it sees them.
+    teacher_weight: length of its descriptors of all but the initial network, or that trunk's first stage, whose are of
+    length 1. classifier_block, transformer_stages: where further teachers
     are read, a MobileNet and a vision transformer.
     """
 
@@ -36,6 +38,7 @@ class IntrospectionRecipe:
     similarity_weight: float = 100.0
     similarity_cells: int = 1400
     teacher_size: int = 321
+    teacher_shares: tuple[float, ...] = (1.0,)
     teacher_weight: float = 0.7
     classifier_block: int = 12
     transformer_stages: tuple[str, ...] = ("7", "8k")
@@ -50,3 +53,7 @@ class IntrospectionRecipe:
         check_limits(self, owner, "batch_size points hardest similarity_cells", 1)
         check_limits(self, owner, "view_size teacher_size", 64)
         check_limits(self.network, owner, "descriptor_size", 1)
+        if not self.teacher_shares or not all(0.25 <= share <= 2 for share in self.teacher_shares):
+            raise InputError(
+                f"parameter teacher_shares of {owner}: needs one or several shares, each between 0.25 and 2"
+            )

@@ -43,8 +43,8 @@ def train_introspection(
     Under ``torchrun`` the processes share the batches of a step; they need the same files.
 
     Args:
-        teachers: published networks (safetensors) that teach beside the initial trunk: Keras' MobileNet v1, or timm's
-            vision transformers.
+        teachers: networks that teach beside the initial one: Keras' MobileNet v1 or timm's vision transformers as
+            published (safetensors), or geomatch's own weights of introspection or anchors.
         crops: a table of boxes (`geomatch crops`); only what lies in them is then seen.
         validate: scores a network. The weights written are then those of the best score, taken every
             ``validate_every`` steps and at the end.
@@ -133,7 +133,7 @@ def _start(
         return None
     device = network.descriptor.weight.device
     examples = draw_letterboxes(photographs, reader, recipe.teacher_size, EXAMPLES, recipe.seed, device)
-    teacher = build_teacher(network, teachers, recipe, examples)
+    teacher = build_teacher(network, teachers, recipe, examples, trained=not fit_head)
     if fit_head:
         start_from_teacher(network, teacher, examples)
     return teacher
