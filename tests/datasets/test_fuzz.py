@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from geomatch.datasets.benchmarks import caltech101, pascal_parts, pf_pascal, pf_willow, spair
+from geomatch.datasets.benchmarks import caltech101, pf_pascal, pf_willow, spair
+from geomatch.datasets.benchmarks.pascal_part import pascal_parts
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
 from geomatch.datasets.image_folder import find_images
 from geomatch.datasets.image_list import hold_out
