@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from geomatch.cli.output import print_json, print_table
 from geomatch.errors import printable
 from geomatch.evaluation.compare import Comparison, Scored
-from geomatch.evaluation.results import Evaluation, Measure, Result, plain, to_record
+from geomatch.evaluation.results import ClassScore, Evaluation, Measure, Result, alpha_text, plain, to_record
 
 
 def print_json_lines(evaluations: Sequence[Evaluation]) -> None:
@@ -53,7 +53,9 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     main = evaluation.results[0].protocol if evaluation.results else ""
     for results in groups:
         if results[0].protocol == main:
-            _print_classes(what.format(f"protocol {main}, {results[0].average}"), evaluation.pairs, results)
+            title = what.format(f"protocol {main}, {results[0].average}")
+            _print_classes(title, evaluation.pairs, results)
+            _print_breakdown(title, results)
     if any(result.protocol != main for result in evaluation.results):
         _print_protocols(what.format("every protocol"), groups)
     if evaluation.measures:
@@ -61,16 +63,33 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _print_classes(title: str, pairs: int, results: Sequence[Result]) -> None:
-    rows = []
-    for name in results[0].per_class:
-        scores = [result.per_class[name] for result in results]
-        rows.append((printable(name), str(scores[0].pairs), *(_number(score.pck) for score in scores)))
     totals = [
         ("all", str(pairs), *(_number(result.pck) for result in results)),
         ("95 %", "", *(_interval(result.interval) for result in results)),
     ]
-    alphas = [f"PCK@{result.alpha:.2f}" for result in results]
-    print_table(title, ["class", "pairs", *alphas], rows, text=["class"], totals=totals)
+    rows = _score_rows([result.per_class for result in results])
+    print_table(title, ["class", "pairs", *_alpha_columns(results)], rows, text=["class"], totals=totals)
+
+
+def _print_breakdown(title: str, results: Sequence[Result]) -> None:
+    """The scores by difficulty, and of the geometry-aware keypoints, if there are any."""
+    if results[0].breakdown:
+        rows = _score_rows([result.breakdown for result in results])
+        print_table(
+            f"{title}, by difficulty", ["pairs with", "pairs", *_alpha_columns(results)], rows, text=["pairs with"]
+        )
+
+
+def _score_rows(scores: Sequence[Mapping[str, ClassScore]]) -> list[tuple[str, ...]]:
+    """A row for each name: the number of pairs, and PCK by each of ``scores``."""
+    return [
+        (printable(name), str(first.pairs), *(_number(each[name].pck) for each in scores))
+        for name, first in scores[0].items()
+    ]
+
+
+def _alpha_columns(results: Sequence[Result]) -> list[str]:
+    return [f"PCK@{alpha_text(result.alpha)}" for result in results]
 
 
 def _print_protocols(title: str, groups: Sequence[Sequence[Result]]) -> None:
@@ -80,7 +99,7 @@ def _print_protocols(title: str, groups: Sequence[Sequence[Result]]) -> None:
     for results in groups:
         found = {result.alpha: _number(result.pck) for result in results}
         rows.append((results[0].protocol, results[0].average, *(found.get(alpha, "") for alpha in alphas)))
-    print_table(title, [*names, *(f"PCK@{alpha:.2f}" for alpha in alphas)], rows, text=names)
+    print_table(title, [*names, *(f"PCK@{alpha_text(alpha)}" for alpha in alphas)], rows, text=names)
 
 
 def _print_measures(title: str, measures: Sequence[Measure]) -> None:
@@ -98,7 +117,7 @@ def _print_selections(evaluations: Sequence[Evaluation]) -> None:
     rows = []
     for index, result in enumerate(first.results):
         if result.protocol == first.results[0].protocol:
-            name = f"{result.average} PCK@{result.alpha:.2f}"
+            name = f"{result.average} PCK@{alpha_text(result.alpha)}"
             rows.append((name, *(_number(evaluation.results[index].pck) for evaluation in evaluations)))
     for index, measure in enumerate(first.measures):
         rows.append((measure.name, *(_number(evaluation.measures[index].value) for evaluation in evaluations)))

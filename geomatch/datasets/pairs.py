@@ -102,6 +102,10 @@ class AnnotatedPair:
         the benchmark has them; see `in_source` and `in_target`.
     source_box, target_box: the object's (left, top, right, bottom), if the benchmark has one.
     group: a coarser class that is scored as well ("within" or "across").
+    variations: in what the two images differ, and how much ("viewpoint: hard"), if the benchmark says so.
+    hidden_points: (H, 2), the source's keypoints that the target does not show, if the benchmark has them.
+    geometry_aware: (K,), which keypoints are of a part that the target shows more than once, as a left and a right
+        paw; None if the benchmark does not say so.
     origin: where the pair is annotated, for messages ("test_pairs.csv, line 12").
     flow: reads the true flow on the source's grid, if there is one.
     masks: reads the foreground masks of source and target, (H, W) each.
@@ -126,6 +130,9 @@ class AnnotatedPair:
     left_out: tuple[str, ...] = ()
     source_keypoints: Points | None = None
     target_keypoints: Points | None = None
+    variations: tuple[str, ...] = ()
+    hidden_points: Points | None = None
+    geometry_aware: Mask | None = None
 
     @property
     def in_source(self) -> Points:
@@ -236,8 +243,7 @@ def check_pair(pair: AnnotatedPair, source_size: tuple[int, int]) -> AnnotatedPa
         )
     height, width = source_size
     known = np.asarray(np.isfinite(np.hstack((pair.source_points, pair.target_points))).all(axis=1))
-    inside = ((pair.source_points >= -1) & (pair.source_points <= (width, height))).all(axis=1)
-    usable = np.asarray(known & inside)
+    usable = np.asarray(known & _inside(pair.source_points, source_size))
     left_out = []
     for (x, y), there in zip(pair.source_points[~usable], known[~usable], strict=True):
         where = f"lies outside {pair.source.name}, {width}x{height} pixels" if there else "is not known in both images"
@@ -246,5 +252,19 @@ def check_pair(pair: AnnotatedPair, source_size: tuple[int, int]) -> AnnotatedPa
         raise NothingToScoreError(
             left_out[0] if left_out else f"{pair.origin}: the two images have no keypoint in common"
         )
-    points = pair.source_points[usable], pair.target_points[usable]
-    return replace(pair, source_points=points[0], target_points=points[1], left_out=tuple(left_out))
+    return replace(
+        pair,
+        source_points=pair.source_points[usable],
+        target_points=pair.target_points[usable],
+        hidden_points=None
+        if pair.hidden_points is None
+        else pair.hidden_points[_inside(pair.hidden_points, source_size)],
+        geometry_aware=None if pair.geometry_aware is None else pair.geometry_aware[usable],
+        left_out=tuple(left_out),
+    )
+
+
+def _inside(points: Points, size: tuple[int, int]) -> Mask:
+    """Which points (K, 2) are in an image of (height, width), or up to a pixel beyond its border."""
+    height, width = size
+    return np.asarray(((points >= -1) & (points <= (width, height))).all(axis=1))

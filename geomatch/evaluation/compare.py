@@ -14,6 +14,7 @@ from geomatch.errors import InputError
 from geomatch.evaluation.metrics.bootstrap import Difference, paired_difference
 from geomatch.evaluation.prediction import Values
 from geomatch.evaluation.protocols import Average
+from geomatch.evaluation.results import alpha_text
 
 LARGEST = 1e12
 """The largest number accepted from a file; sums of such numbers stay finite."""
@@ -139,18 +140,17 @@ def _compare_pck(key: tuple[str, Average, float], first: Scored, second: Scored)
     protocol, average, alpha = key
     weights = _pair_weights(average, first)
     a, b = (each.correct[key] / np.maximum(each.points, 1) * weights for each in (first, second))
-    return _comparison(f"{protocol}, {average}, PCK@{alpha:.2f}", a, b, weights, "higher")
+    return _comparison(f"{protocol}, {average}, PCK@{alpha_text(alpha)}", a, b, weights, "higher")
 
 
 def _pair_weights(average: Average, scored: Scored) -> Values:
-    """The weight (N,) of each pair: its points, or 1, or 1 / pairs of its class."""
-    if average == Average.per_point:
-        return scored.points
-    used = (scored.points > 0).astype(np.float64)
-    if average == Average.per_class:
+    """The weight (N,) of each pair: its points, or 1, or its share of the pairs or points of its class."""
+    pooled = average in (Average.per_point, Average.per_class_pooled)
+    weights = scored.points if pooled else (scored.points > 0).astype(np.float64)
+    if average in (Average.per_class, Average.per_class_pooled):
         _, index = np.unique([category for *_, category in scored.pairs], return_inverse=True)
-        return np.asarray(used / np.maximum(np.bincount(index, weights=used), 1)[index])
-    return used
+        return np.asarray(weights / np.maximum(np.bincount(index, weights=weights), 1)[index])
+    return weights
 
 
 def _compare_measure(name: str, first: Scored, second: Scored) -> Comparison:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from geomatch.annotations import Box, Points
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, Mask
 from geomatch.evaluation.metrics import dense, regions
+from geomatch.evaluation.metrics.keypoint_precision import Peaks, similarity_peaks
+from geomatch.evaluation.metrics.pck import box_side
 from geomatch.io.flow import FlowField
 from geomatch.matching.proposal_flow.proposals import Boxes, sliding_windows
 
@@ -38,6 +41,9 @@ class Prediction:
     region_ious: (B,), the IoU with their true position of the matches of the source's B boxes on the object, most
         confident first; None if `PredictionOptions.regions` is off.
     region_bounds: (B,), the largest IoU that any box of the target has with that position, if boxes are matched.
+    hidden_confidence: (H,), at the source keypoints that the target does not show, if they are known.
+    peaks_near, peaks_elsewhere: (A, K) and (A, K + H), of `keypoint_precision.similarity_peaks`, if the hidden
+        keypoints and the target's box are known.
     """
 
     source_size: tuple[int, int]
@@ -51,6 +57,9 @@ class Prediction:
     measures: dict[str, float] = field(default_factory=dict)
     region_ious: Values | None = None
     region_bounds: Values | None = None
+    hidden_confidence: Values | None = None
+    peaks_near: Values | None = None
+    peaks_elsewhere: Values | None = None
 
     def to_arrays(self) -> dict[str, Values]:
         """All fields as arrays by name."""
@@ -107,6 +116,7 @@ def predict(
         measures["mirror probability"] = correspondence.mirror.probability or measures["mirrored"]
     ious, bounds = _region_ious(pair, correspondence) if options.regions else (None, None)
     mapped, nearest = correspondence.map_points(pair.source_points), np.floor(pair.source_points + 0.5)
+    near, elsewhere = _peaks(pair, source, target)
     return Prediction(
         source_size=source.image_size,
         target_size=target.image_size,
@@ -119,7 +129,23 @@ def predict(
         measures=measures,
         region_ious=ious,
         region_bounds=bounds,
+        hidden_confidence=(
+            None if pair.hidden_points is None else correspondence.map_points(pair.hidden_points).confidence
+        ),
+        peaks_near=near,
+        peaks_elsewhere=elsewhere,
     )
+
+
+def _peaks(pair: AnnotatedPair, source: FeatureMap, target: FeatureMap) -> Peaks | tuple[None, None]:
+    """`Prediction.peaks_near` and ``peaks_elsewhere``: those of the features, whatever the matcher."""
+    if pair.hidden_points is None or pair.target_box is None:
+        return None, None
+    points = torch.from_numpy(np.vstack((pair.source_points, pair.hidden_points))).to(source.descriptors)
+    described = source.descriptors.flatten(1)[:, source.grid.nearest(points)]
+    similarity = (described.T @ target.descriptors.flatten(1)).cpu().numpy()
+    centres = target.grid.centres().double().numpy()
+    return similarity_peaks(similarity, centres, pair.target_points, box_side(pair.target_box, np.ones(2)))
 
 
 def _flow_errors(truth: FlowField, correspondence: Correspondence) -> tuple[Values, Values]:

@@ -59,11 +59,12 @@ class Reading(StrEnum):
 
 
 class Average(StrEnum):
-    """What has equal weight in the mean: pairs, keypoints, or classes (each the mean of its pairs)."""
+    """What has equal weight in the mean: pairs, keypoints, or classes (the mean of its pairs or keypoints)."""
 
     per_image = "per-image"
     per_point = "per-point"
     per_class = "per-class"
+    per_class_pooled = "per-class, points pooled"
 
 
 class FrameKind(StrEnum):

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Result:
-    """PCK in [0, 1] under one protocol, average and threshold. interval: 95 % bootstrap over pairs."""
+    """PCK in [0, 1] under one protocol, average and threshold. interval: 95 % bootstrap over pairs.
+
+    breakdown: the same of the pairs of each difficulty ("viewpoint: hard"), and of the geometry-aware keypoints alone.
+    """
 
     protocol: str
     average: str
@@ -28,6 +31,7 @@ class Result:
     pck: float
     interval: tuple[float, float]
     per_class: dict[str, ClassScore]
+    breakdown: dict[str, ClassScore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,18 @@ CSV_COLUMNS = (
 )
 
 
+def alpha_text(alpha: float) -> str:
+    """A threshold with two decimals, or more if it has more.
+
+    >>> alpha_text(0.1), alpha_text(1 / 256)
+    ('0.10', '0.003906')
+    """
+    return max(f"{alpha:.2f}", f"{alpha:.4g}", key=len)
+
+
 def to_record(evaluation: Evaluation) -> dict[str, object]:
     """The evaluation as a JSON object; NaN becomes None."""
-    return {field.name: plain(getattr(evaluation, field.name)) for field in fields(evaluation)}
+    return {each.name: plain(getattr(evaluation, each.name)) for each in fields(evaluation)}
 
 
 def to_csv(evaluations: Iterable[Evaluation]) -> str:
@@ -166,7 +179,7 @@ def _rows(evaluation: Evaluation) -> Iterable[Sequence[object]]:
     for result in evaluation.results:
         how = (result.protocol, result.average, result.alpha)
         yield (*how, "all", evaluation.pairs, result.pck, *result.interval)
-        for name, score in result.per_class.items():
+        for name, score in (result.per_class | result.breakdown).items():
             yield (*how, name, score.pairs, score.pck, *score.interval)
     for measure in evaluation.measures:
         yield (measure.name, "", "", "all", evaluation.pairs, measure.value, *(measure.interval or ("", "")))
@@ -183,5 +196,5 @@ def plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     return value

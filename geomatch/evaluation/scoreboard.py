@@ -9,60 +9,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomatch.datasets.pairs import AnnotatedPair
-from geomatch.evaluation.metrics.bootstrap import area_interval, class_mean_intervals, ratio_intervals
+from geomatch.evaluation.measures import (
+    MEASURES,
+    OCCLUDED_BELOW,
+    precision_measures,
+    ratio_measure,
+    track_measures,
+)
+from geomatch.evaluation.metrics.bootstrap import class_mean_intervals, ratio_intervals
 from geomatch.evaluation.metrics.calibration import (
     FRACTIONS,
     area_under_sparsification_error,
     calibration,
     sparsification,
 )
+from geomatch.evaluation.metrics.keypoint_precision import Peaks
 from geomatch.evaluation.metrics.regions import (
     REGION_THRESHOLDS,
-    AreaUnderRanks,
     area_under_curve,
     mean_iou_by_rank,
     pooled_mean_iou,
     probability_of_correct_regions,
 )
 from geomatch.evaluation.metrics.side import seen_from_opposite_sides
+from geomatch.evaluation.metrics.tracks import TrackCounts, count_tracks
 from geomatch.evaluation.prediction import LARGEST_K, Prediction, Values
 from geomatch.evaluation.protocols import Average, Protocol, default_protocol
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
+TRACK_BENCHMARKS = ("tap-vid-davis",)
+CLASS_MEANS = (Average.per_class, Average.per_class_pooled)
+GEOMETRY_AWARE = "geometry-aware points"
+"""The name of the part of the keypoints for which `AnnotatedPair.geometry_aware` is true."""
+DEGREES = ("easy", "medium", "hard", "none", "source", "target", "both")
+"""In this order the degrees of a variation are reported."""
 CONFIDENCE_ALPHA = 0.1
 SIDES: Mapping[bool | None, str] = {False: "same side", True: "opposite sides"}
 """Groups of pairs by `seen_from_opposite_sides`."""
 CURVE_ALPHAS = tuple(step / 100 for step in range(31))
-
-
-@dataclass(frozen=True)
-class MeasureInfo:
-    """The fixed fields of a `geomatch.evaluation.results.Measure`."""
-
-    about: str
-    unit: str = "share"
-    better: str = "higher"
-
-
-MEASURES: Mapping[str, MeasureInfo] = {
-    "end-point error": MeasureInfo("mean distance from the truth, in pixels of the target", "pixels", "lower"),
-    "flow accuracy": MeasureInfo("foreground pixels within .05 of the target's longer side of the true flow"),
-    "LT-ACC": MeasureInfo("pixels whose transferred label is correct"),
-    "mask IoU": MeasureInfo("transferred foreground against the source's own"),
-    "LOC-ERR": MeasureInfo("mean |dx| + |dy| of positions relative to the objects' boxes", "boxes", "lower"),
-    "part IoU": MeasureInfo("transferred parts, weighted by the area of their union"),
-    "PCR AuC": MeasureInfo("area under the share of regions with 1 - IoU below a threshold, over the threshold"),
-    "PCR AuC, upper bound": MeasureInfo("the same if every region were matched to the best box of the target"),
-    "mIoU@k AuC, SCNet": MeasureInfo("area under mIoU@k, k to 100: mean IoU of the k best regions of all pairs"),
-    "mIoU@k AuC, PF": MeasureInfo(
-        "area to at most 99 under mIoU@k, k to 100: mean of the mean IoU of each rank; mean of classes", "ranks"
-    ),
-    "mirrored": MeasureInfo("pairs matched with the source flipped left to right"),
-    "mirror probability": MeasureInfo("probability that a pair matches better with the source flipped"),
-    "AUSE": MeasureInfo("area between the sparsification curve and the best possible one", better="lower"),
-    "ECE": MeasureInfo("mean gap between confidence and share correct at alpha = .1", better="lower"),
-    "confident half": MeasureInfo("share correct at alpha = .1 among the more confident half"),
-}
 
 
 class Scoreboard:
@@ -70,18 +54,19 @@ class Scoreboard:
 
     def __init__(self, dataset: str, pairs: Sequence[AnnotatedPair], protocols: Sequence[Protocol]) -> None:
         self.pairs, self.protocols, self.default = pairs, protocols, default_protocol(dataset)
+        aware = [pair.geometry_aware for pair in pairs]
         self.points = np.array([len(pair.source_points) for pair in pairs], np.int64)
-        self.correct = {
-            (protocol.name, alpha): np.zeros(len(pairs), np.int64)
-            for protocol in protocols
-            for alpha in protocol.alphas
-        }
+        self.counts = PointCounts(self.points, protocols)
+        self.aware = PointCounts(np.array([0 if each is None else each.sum() for each in aware], np.int64), protocols)
         self.measured: dict[str, Values] = {}
         self.forward: list[NDArray[np.float32]] = []
         self.relative_errors: list[NDArray[np.float32]] = []
         self.confidence: list[NDArray[np.float32]] = []
         self.pcr: list[Values] = []
         self.ranked_ious = np.full((len(pairs), LARGEST_K), np.nan)
+        self.peaks: dict[int, Peaks] = {}
+        self.tracks: list[TrackCounts] = []
+        self.tracked = dataset in TRACK_BENCHMARKS
 
     def add(self, prediction: Prediction) -> None:
         """Score the next pair. Raises InputError if a protocol lacks an annotation it needs."""
@@ -91,7 +76,10 @@ class Scoreboard:
         if len(pair.source_points):
             for protocol in self.protocols:
                 for alpha in protocol.alphas:
-                    self.correct[protocol.name, alpha][index] = protocol.correct(pair, prediction, alpha).sum()
+                    correct = protocol.correct(pair, prediction, alpha)
+                    self.counts.correct[protocol.name, alpha][index] = correct.sum()
+                    if pair.geometry_aware is not None:
+                        self.aware.correct[protocol.name, alpha][index] = correct[pair.geometry_aware].sum()
         errors, confidence = self.default.errors(pair, prediction), prediction.confidence
         if len(errors):
             self._measure(index, "end-point error", float(errors.mean()))
@@ -104,27 +92,35 @@ class Scoreboard:
             self._measure(index, name, value)
         if prediction.region_ious is not None:
             self._add_regions(index, prediction.region_ious, prediction.region_bounds)
+        if prediction.peaks_near is not None and prediction.peaks_elsewhere is not None:
+            self.peaks[index] = prediction.peaks_near, prediction.peaks_elsewhere
+        if self.tracked:
+            seen, hidden_seen = (
+                np.asarray(values) >= OCCLUDED_BELOW for values in (prediction.confidence, prediction.hidden_confidence)
+            )
+            self.tracks.append(count_tracks(self.default.errors(pair, prediction), seen, hidden_seen))
 
     def results(self) -> list[Result]:
         """PCK under every protocol, average and alpha; empty for benchmarks without keypoints."""
         if not self.points.any():
             return []
         columns = [(p, average, alpha) for p in self.protocols for average in p.averages for alpha in p.alphas]
-        table = self._table([self._pck_column(*column) for column in columns])
+        table = self._table([self.counts.column(*column) for column in columns])
+        everything = np.arange(len(self.pairs))
         by_class = {name: table.scores(members) for name, members in self._groups().items()}
-        overall, class_means = table.scores(np.arange(len(self.pairs))), table.class_means(self._categories())
+        parts = {name: table.scores(members) for name, members in self._variations().items()}
+        if self.aware.points.any():
+            parts[GEOMETRY_AWARE] = self._table([self.aware.column(*column) for column in columns]).scores(everything)
+        overall, class_means = table.scores(everything), table.class_means(self._categories())
         return [
             Result(
                 protocol=protocol.name,
                 average=average,
                 alpha=alpha,
-                pck=(whole := class_means if average is Average.per_class else overall)[column].value,
+                pck=(whole := class_means if average in CLASS_MEANS else overall)[column].value,
                 interval=whole[column].interval,
-                per_class={
-                    name: ClassScore(scores[column].pairs, scores[column].value, scores[column].interval)
-                    for name, scores in by_class.items()
-                    if scores[column].pairs
-                },
+                per_class=_class_scores(by_class, column),
+                breakdown=_class_scores(parts, column),
             )
             for column, (protocol, average, alpha) in enumerate(columns)
         ]
@@ -132,7 +128,14 @@ class Scoreboard:
     def measures(self) -> list[Measure]:
         """The means of the measures per pair, then the measures pooled over all points."""
         names = [name for name in MEASURES if name in self.measured]
-        return [*self._pairwise_measures(names), *self._ranked_measures(), *self._pooled_measures()]
+        tracks = track_measures(self.tracks, self._categories(), self._classes()) if self.tracks else []
+        return [
+            *self._pairwise_measures(names),
+            *self._ranked_measures(),
+            *tracks,
+            *self._precision_measures(),
+            *self._pooled_measures(),
+        ]
 
     def curves(self) -> list[Curve]:
         """The curves of the report; see `geomatch.evaluation.results.Curve`."""
@@ -149,7 +152,7 @@ class Scoreboard:
             )
         if self.pcr:
             curves.append(Curve("pcr", list(REGION_THRESHOLDS), np.mean(self.pcr, axis=0).tolist()))
-            miou = pooled_mean_iou(self.ranked_ious).curve().tolist()
+            miou = pooled_mean_iou(self.ranked_ious).ratios().tolist()
             curves.append(Curve("miou", [float(k) for k in range(1, LARGEST_K + 1)], miou))
         return curves
 
@@ -163,7 +166,7 @@ class Scoreboard:
                 group=pair.group,
                 points=len(pair.source_points),
                 correct={
-                    p.name: {f"{alpha:g}": int(self.correct[p.name, alpha][index]) for alpha in p.alphas}
+                    p.name: {f"{alpha:g}": int(self.counts.correct[p.name, alpha][index]) for alpha in p.alphas}
                     for p in self.protocols
                 }
                 if len(pair.source_points)
@@ -183,12 +186,6 @@ class Scoreboard:
 
     def _measure(self, index: int, name: str, value: float) -> None:
         self.measured.setdefault(name, np.full(len(self.pairs), np.nan))[index] = value
-
-    def _pck_column(self, protocol: Protocol, average: Average, alpha: float) -> tuple[Values, Values]:
-        correct = self.correct[protocol.name, alpha].astype(np.float64)
-        if average is Average.per_point:
-            return correct, self.points.astype(np.float64)
-        return correct / np.maximum(self.points, 1), (self.points > 0).astype(np.float64)
 
     def _pairwise_measures(self, names: Sequence[str]) -> list[Measure]:
         if not names:
@@ -215,22 +212,22 @@ class Scoreboard:
         """The areas under mIoU@k, which are no means over pairs."""
         if not self.pcr:
             return []
-        everything, categories = np.full(len(self.pairs), "all"), self._categories()
-        areas = (
-            ("mIoU@k AuC, SCNet", pooled_mean_iou(self.ranked_ious), everything),
-            ("mIoU@k AuC, PF", mean_iou_by_rank(self.ranked_ious), categories),
-        )
-        return [self._area_measure(*each) for each in areas]
+        everything, groups = np.full(len(self.pairs), "all"), self._groups()
+        by_rank = mean_iou_by_rank(self.ranked_ious)
+        return [
+            ratio_measure("mIoU@k AuC, SCNet", pooled_mean_iou(self.ranked_ious), everything, groups),
+            ratio_measure("mIoU@k AuC, PF", by_rank, self._categories(), groups),
+        ]
 
-    def _area_measure(self, name: str, area: AreaUnderRanks, classes: NDArray[np.str_]) -> Measure:
-        """An area, as the mean over ``classes`` (N,); each group of pairs is a class of its own."""
-        total = _area_score(area, classes)
-        by_group = {
-            group: _area_score(area.of(members), np.full(len(members), group))
-            for group, members in self._groups().items()
-        }
-        info = MEASURES[name]
-        return Measure(name, info.about, info.unit, info.better, total.value, total.interval, by_group, [])
+    def _precision_measures(self) -> list[Measure]:
+        """KAP of the pairs whose hidden keypoints are known."""
+        known = list(self.peaks)
+        if not known:
+            return []
+        categories = self._categories()[known]
+        classes = {name: np.flatnonzero(categories == name) for name in np.unique(categories).tolist()}
+        near, elsewhere = zip(*self.peaks.values(), strict=True)
+        return precision_measures(near, elsewhere, classes)
 
     def _pooled_measures(self) -> list[Measure]:
         wrong, confidence = self._pooled()
@@ -262,20 +259,60 @@ class Scoreboard:
     def _categories(self) -> NDArray[np.str_]:
         return np.array([pair.category for pair in self.pairs])
 
+    def _classes(self) -> dict[str, NDArray[np.intp]]:
+        """Indices of the pairs of each category."""
+        categories = self._categories()
+        return {name: np.flatnonzero(categories == name) for name in sorted(set(categories.tolist()))}
+
+    def _variations(self) -> dict[str, NDArray[np.intp]]:
+        """Indices of the pairs of each degree of each kind of variation in which pairs differ."""
+        degrees: dict[str, dict[str, list[int]]] = {}
+        for index, pair in enumerate(self.pairs):
+            for variation in pair.variations:
+                degrees.setdefault(variation.partition(":")[0], {}).setdefault(variation, []).append(index)
+
+        def place(variation: str) -> int:
+            degree = variation.rpartition(": ")[2]
+            return DEGREES.index(degree) if degree in DEGREES else len(DEGREES)
+
+        return {
+            variation: np.array(kind[variation], np.intp)
+            for kind in degrees.values()
+            if len(kind) > 1
+            for variation in sorted(kind, key=place)
+        }
+
     def _groups(self) -> dict[str, NDArray[np.intp]]:
         """Indices of the pairs of each category, of each group, and of either side if there are pairs of both."""
-        categories = self._categories()
         groups = np.array([pair.group or "" for pair in self.pairs])
-        named = [(name, categories == name) for name in sorted(set(categories.tolist()))]
-        named += [(name, groups == name) for name in sorted(set(groups.tolist()) - {""}, reverse=True)]
+        named = [(name, groups == name) for name in sorted(set(groups.tolist()) - {""}, reverse=True)]
         sides = [seen_from_opposite_sides(pair.source_points, pair.target_points) for pair in self.pairs]
         if {True, False} <= set(sides):
             named += [(name, np.array([side is opposite for side in sides])) for opposite, name in SIDES.items()]
-        return {name: np.flatnonzero(members) for name, members in named}
+        return self._classes() | {name: np.flatnonzero(members) for name, members in named}
 
     def _table(self, columns: Sequence[tuple[Values, Values]]) -> RatioTable:
         numerators, denominators = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
         return RatioTable(numerators, denominators)
+
+
+class PointCounts:
+    """How many points of each pair are scored, (N,), and how many of them are correct under a protocol and alpha."""
+
+    def __init__(self, points: NDArray[np.int64], protocols: Sequence[Protocol]) -> None:
+        self.points = points
+        self.correct = {
+            (protocol.name, alpha): np.zeros(len(points), np.int64)
+            for protocol in protocols
+            for alpha in protocol.alphas
+        }
+
+    def column(self, protocol: Protocol, average: Average, alpha: float) -> tuple[Values, Values]:
+        """Numerators and denominators (N,) of PCK."""
+        correct = self.correct[protocol.name, alpha].astype(np.float64)
+        if average in (Average.per_point, Average.per_class_pooled):
+            return correct, self.points.astype(np.float64)
+        return correct / np.maximum(self.points, 1), (self.points > 0).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -298,15 +335,16 @@ class RatioTable:
         if len(labels):
             classes = [labels == label for label in np.unique(labels)]
             values = np.mean([_ratios(above[members], below[members]) for members in classes], axis=0)
-        return _to_scores(below, values, class_mean_intervals(above, labels))
+        return _to_scores(below, values, class_mean_intervals(above, labels, denominators=below))
 
 
-def _area_score(area: AreaUnderRanks, classes: NDArray[np.str_]) -> Score:
-    """The mean over classes of an area, with its interval; ``classes`` (N,) gives the class of each pair."""
-    members = [area.of(np.flatnonzero(classes == name)) for name in np.unique(classes)]
-    value = float(np.mean([each.curve() @ each.weights for each in members]))
-    low, high = area_interval(area.above, area.below, area.weights, classes).tolist()
-    return Score(len(classes), value, (low, high))
+def _class_scores(scores: Mapping[str, Sequence[Score]], column: int) -> dict[str, ClassScore]:
+    """The scores in a column of the named parts of the pairs that have any."""
+    return {
+        name: ClassScore(each[column].pairs, each[column].value, each[column].interval)
+        for name, each in scores.items()
+        if each[column].pairs
+    }
 
 
 def _to_scores(denominators: Values, values: Values, intervals: Values) -> list[Score]:

@@ -199,10 +199,10 @@ def test_mean_iou_at_k_by_hand() -> None:
     """Two pairs of three and one region, k to 3."""
     ranked = np.array([[0.9, 0.6, 0.3], [0.5, np.nan, np.nan]])
     pooled, by_rank = pooled_mean_iou(ranked), mean_iou_by_rank(ranked)
-    assert pooled.curve() == pytest.approx([1.4 / 2, 2.0 / 3, 2.3 / 4])
-    assert pooled.curve() @ pooled.weights == pytest.approx((0.7 / 2 + 2 / 3 + 0.575 / 2) / 2)
-    assert by_rank.curve() == pytest.approx([0.7, 0.6, 0.3])
-    assert by_rank.curve() @ by_rank.weights == pytest.approx(0.7 / 2 + 1.3 / 2 + 1.6 / 3 / 2)
+    assert pooled.ratios() == pytest.approx([1.4 / 2, 2.0 / 3, 2.3 / 4])
+    assert pooled.ratios() @ pooled.weights == pytest.approx((0.7 / 2 + 2 / 3 + 0.575 / 2) / 2)
+    assert by_rank.ratios() == pytest.approx([0.7, 0.6, 0.3])
+    assert by_rank.ratios() @ by_rank.weights == pytest.approx(0.7 / 2 + 1.3 / 2 + 1.6 / 3 / 2)
 
 
 def test_pooled_mean_iou_equals_released_loop() -> None:
@@ -211,8 +211,8 @@ def test_pooled_mean_iou_equals_released_loop() -> None:
     miou_all = np.where(np.isfinite(ranked), ranked, -1)
     looped = [miou_all[:, :k][miou_all[:, :k] > -1].mean() for k in range(1, 101)]
     found = pooled_mean_iou(ranked)
-    assert found.curve() == pytest.approx(looped)
-    assert found.curve() @ found.weights == pytest.approx(area_under_curve(range(1, 101), looped))
+    assert found.ratios() == pytest.approx(looped)
+    assert found.ratios() @ found.weights == pytest.approx(area_under_curve(range(1, 101), looped))
 
 
 def test_mean_iou_by_rank_equals_released_loop() -> None:
@@ -228,10 +228,10 @@ def test_mean_iou_by_rank_equals_released_loop() -> None:
     histogram = np.array([0 if n == 0 else total / n for total, n in zip(histogram, count, strict=True)])
     curve = np.cumsum(histogram) / np.arange(1, 101)
     found = mean_iou_by_rank(ranked)
-    assert found.curve() == pytest.approx(histogram)
-    assert found.curve() @ found.weights == pytest.approx(np.trapezoid(curve, np.arange(1, 101)))
+    assert found.ratios() == pytest.approx(histogram)
+    assert found.ratios() @ found.weights == pytest.approx(np.trapezoid(curve, np.arange(1, 101)))
     perfect = mean_iou_by_rank(np.ones((3, 100)))
-    assert perfect.curve() @ perfect.weights == pytest.approx(99)
+    assert perfect.ratios() @ perfect.weights == pytest.approx(99)
 
 
 def test_best_iou_equals_loop() -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from geomatch.evaluation.report import PairPicture, report_page
 from geomatch.evaluation.report.charts import LARGEST_POINT
-from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number, tolerance
-from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair
+from geomatch.evaluation.report.wording import ALPHA, NOTHING, best, interval_text, number
+from geomatch.evaluation.results import ClassScore, Curve, Evaluation, Measure, Result, Score, ScoredPair, alpha_text
 from geomatch.visualize.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from geomatch.visualize.markup import Markup, element, joined
 from geomatch.visualize.page import data_uri
@@ -288,11 +288,11 @@ def test_number_has_unit(value: float, unit: str, text: str) -> None:
     assert number(value, unit) == text
 
 
-def test_interval_and_tolerance_texts() -> None:
+def test_interval_and_alpha_texts() -> None:
     assert interval_text((0.1, 0.25)) == f".100{DASH}.250"
     assert interval_text((1.0, 2.5), "pixels") == f"1.0{DASH}2.5 px"
     assert interval_text(None) == interval_text((math.nan, 1.0)) == ""
-    assert [tolerance(alpha) for alpha in (0.1, 0.125, 0.05)] == ["0.10", "0.125", "0.05"]
+    assert [alpha_text(alpha) for alpha in (0.1, 0.125, 0.05)] == ["0.10", "0.125", "0.05"]
 
 
 def at(x: float, y: float) -> str:

@@ -10,10 +10,10 @@ import pytest
 
 from geomatch.datasets.load import find_benchmark
 from geomatch.errors import InputError
+from geomatch.evaluation.measures import MEASURES
 from geomatch.evaluation.protocols import find_protocols
 from geomatch.evaluation.report.paper_page import paper_page
 from geomatch.evaluation.results import ClassScore, Evaluation, Measure, Result, Score, ScoredPair
-from geomatch.evaluation.scoreboard import MEASURES
 from geomatch.evaluation.suites.benchmarks import check_parent, folder_of, how_to_get
 from geomatch.evaluation.suites.formats import SHORT_NAMES, short_name, to_latex, to_markdown, to_text
 from geomatch.evaluation.suites.suite import Method, PaperTable, Published, chosen_methods, suites

@@ -66,13 +66,20 @@ def ratio_intervals(
 
 
 def class_mean_intervals(
-    values: ArrayLike, classes: ArrayLike, replicates: int = 1000, seed: int = 0, level: float = 0.95
+    values: ArrayLike,
+    classes: ArrayLike,
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    *,
+    denominators: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Intervals of the mean over classes of the class means; pairs are resampled within their class.
 
     Args:
         values: (N, M), M scores per pair.
         classes: (N,), the class of each pair, of any sortable type.
+        denominators: (N, M), by default 1: the mean of a class is ``sum values / sum denominators`` over its pairs.
         replicates, seed: of the bootstrap.
         level: the probability of the interval.
 
@@ -80,9 +87,10 @@ def class_mean_intervals(
         (M, 2), low and high; NaN without pairs.
     """
     scores, labels = np.asarray(values, np.float64), np.asarray(classes)
+    weights = np.ones_like(scores) if denominators is None else np.asarray(denominators, np.float64)
     generator = np.random.default_rng(seed)
-    members = [scores[labels == label] for label in np.unique(labels)]
-    means = [_replicated_ratios(member, np.ones_like(member), replicates, generator) for member in members]
+    members = [labels == label for label in np.unique(labels)]
+    means = [_replicated_ratios(scores[each], weights[each], replicates, generator) for each in members]
     return _percentile_intervals(np.mean(means, axis=0) if means else np.zeros((0, scores.shape[1])), level)
 
 

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
 from geomatch.annotations import Box, Points
+from geomatch.evaluation.metrics.ratios import WeightedRatios
 from geomatch.matching.proposal_flow.proposals import Boxes
 
 REGION_THRESHOLDS: Final = tuple(step / 100 for step in range(101))
@@ -162,38 +163,17 @@ def best_iou(boxes: Boxes, candidates: Boxes) -> NDArray[np.float64]:
     return best
 
 
-@dataclass(frozen=True)
-class AreaUnderRanks:
-    """The area under an mIoU@k curve as a sum over M columns: ``sum_m weights_m sum_n above_nm / sum_n below_nm``.
-
-    above, below: (N, M), a row for each of N pairs. weights: (M,).
-    """
-
-    above: NDArray[np.float64]
-    below: NDArray[np.float64]
-    weights: NDArray[np.float64]
-
-    def curve(self) -> NDArray[np.float64]:
-        """The M ratios; 0 where no pair has a region."""
-        above, below = self.above.sum(axis=0), self.below.sum(axis=0)
-        return np.asarray(np.divide(above, below, out=np.zeros_like(above), where=below > 0))
-
-    def of(self, members: NDArray[np.intp]) -> AreaUnderRanks:
-        """The same of some pairs."""
-        return AreaUnderRanks(self.above[members], self.below[members], self.weights)
-
-
-def pooled_mean_iou(ranked: NDArray[np.float64]) -> AreaUnderRanks:
+def pooled_mean_iou(ranked: NDArray[np.float64]) -> WeightedRatios:
     """mIoU@k as SCNet has it: the mean over all regions that are among the k best of their pair, whatever the pair.
 
     ranked: (N, K), the IoU of the regions of N pairs, most confident first, NaN where a pair has fewer. The curve is
     that of mIoU@k; the area is by trapezoids over k = 1 .. K, divided by K - 1, so that it is a share.
     """
     weights = _trapezoids(ranked.shape[1]) / (ranked.shape[1] - 1)
-    return AreaUnderRanks(np.nancumsum(ranked, axis=1), np.cumsum(np.isfinite(ranked), axis=1) * 1.0, weights)
+    return WeightedRatios(np.nancumsum(ranked, axis=1), np.cumsum(np.isfinite(ranked), axis=1) * 1.0, weights)
 
 
-def mean_iou_by_rank(ranked: NDArray[np.float64]) -> AreaUnderRanks:
+def mean_iou_by_rank(ranked: NDArray[np.float64]) -> WeightedRatios:
     """mIoU@k as Proposal Flow's eva_PASCAL.m has it: the mean of k numbers, each the mean over the regions of one rank.
 
     ranked: as for `pooled_mean_iou`. The curve is that of the numbers, which are 0 for ranks that no pair has. The area
@@ -201,7 +181,7 @@ def mean_iou_by_rank(ranked: NDArray[np.float64]) -> AreaUnderRanks:
     """
     ranks = np.arange(1, ranked.shape[1] + 1)
     weights = np.cumsum((_trapezoids(len(ranks)) / ranks)[::-1])[::-1]
-    return AreaUnderRanks(np.nan_to_num(ranked), np.isfinite(ranked) * 1.0, weights)
+    return WeightedRatios(np.nan_to_num(ranked), np.isfinite(ranked) * 1.0, weights)
 
 
 def _trapezoids(count: int) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from geomatch.evaluation.report.tables import heading, measure_named, results_under, schemes, table
@@ -12,15 +12,18 @@ from geomatch.evaluation.report.wording import (
     number,
     selection_label,
     selection_name,
-    tolerance,
 )
-from geomatch.evaluation.results import Evaluation, Measure, Result, Score
+from geomatch.evaluation.results import ClassScore, Evaluation, Measure, Result, Score, alpha_text
 from geomatch.visualize.charts import series_class
 from geomatch.visualize.markup import Markup, element, joined
 
 GROUPS = ("within", "across", "same side", "opposite sides")
 """Keys of ``per_class`` that are groups of classes."""
 _ALL = "all"
+_TICKS = "ticks on the bars: 95 % bootstrap intervals."
+
+Parts = Callable[[Result], Mapping[str, ClassScore]]
+"""Which scores of parts of the pairs a table shows."""
 
 
 @dataclass(frozen=True)
@@ -42,50 +45,62 @@ def class_section(evaluations: Sequence[Evaluation]) -> Markup:
     """PCK by class, then the other measures by class, folded if there is PCK; empty if there are no classes."""
     pck = _class_table(
         evaluations,
-        _pck_columns(evaluations),
-        "PCK under the protocol and average of the headline; ticks on the bars: 95 % bootstrap intervals.",
+        _pck_columns(evaluations, lambda result: result.per_class),
+        f"PCK under the protocol and average of the headline; {_TICKS}",
     )
-    others = _class_table(
-        evaluations,
-        _measure_columns(evaluations),
-        "Means over the pairs of a class; ticks on the bars: 95 % bootstrap intervals.",
-    )
+    others = _class_table(evaluations, _measure_columns(evaluations), f"Means over the pairs of a class; {_TICKS}")
     if pck and others:
         others = element("details", element("summary", "Other measures by class"), others)
     return joined(_legend(evaluations), pck, others) if pck or others else Markup()
 
 
-def _pck_columns(evaluations: Sequence[Evaluation]) -> list[Column]:
+def difficulty_section(evaluations: Sequence[Evaluation]) -> Markup:
+    """PCK by difficulty of the pairs, and of geometry-aware keypoints; empty if the benchmark tells neither."""
+    if not any(result.breakdown for evaluation in evaluations for result in evaluation.results):
+        return Markup()
+    columns = _pck_columns(evaluations, lambda result: result.breakdown)
+    caption = f"PCK under the protocol and average of the headline, by what makes a pair difficult; {_TICKS}"
+    return joined(_legend(evaluations), _class_table(evaluations, columns, caption, "pairs with"))
+
+
+def _pck_columns(evaluations: Sequence[Evaluation], parts: Parts) -> list[Column]:
+    """The scores of ``parts`` of the results under the headline's protocol and average, a column for each alpha."""
     scheme = next(iter(schemes(evaluations)), ("", ""))
     results = [results_under(evaluation, scheme) for evaluation in evaluations]
     return [
-        Column(f"PCK@{tolerance(alpha)}", "share", [_class_scores(each.get(alpha)) for each in results])
+        Column(f"PCK@{alpha_text(alpha)}", "share", [_pck_scores(each.get(alpha), parts) for each in results])
         for alpha in sorted(set().union(*results))
     ]
+
+
+def _pck_scores(result: Result | None, parts: Parts) -> dict[str, Score]:
+    """The scores of parts of a result and of all pairs."""
+    if result is None:
+        return {}
+    pairs = sum(part.pairs for name, part in result.per_class.items() if name not in GROUPS)
+    scores = {name: Score(part.pairs, part.pck, part.interval) for name, part in parts(result).items()}
+    return {**scores, _ALL: Score(pairs, result.pck, result.interval)}
 
 
 def _measure_columns(evaluations: Sequence[Evaluation]) -> list[Column]:
     measures = {measure.name: measure for each in evaluations for measure in each.measures if measure.per_class}
     return [
-        Column(name, measure.unit, [_class_scores(measure_named(name, each)) for each in evaluations])
+        Column(name, measure.unit, [_measure_scores(measure_named(name, each)) for each in evaluations])
         for name, measure in measures.items()
     ]
 
 
-def _class_scores(scored: Result | Measure | None) -> dict[str, Score]:
+def _measure_scores(measure: Measure | None) -> dict[str, Score]:
     """The scores of the classes and of all pairs."""
-    if isinstance(scored, Result):
-        scores = {name: Score(part.pairs, part.pck, part.interval) for name, part in scored.per_class.items()}
-        total = scored.pck
-    elif scored:
-        scores, total = scored.per_class, scored.value
-    else:
+    if measure is None:
         return {}
-    pairs = sum(score.pairs for name, score in scores.items() if name not in GROUPS)
-    return {**scores, _ALL: Score(pairs, total, scored.interval or (math.nan, math.nan))}
+    pairs = sum(score.pairs for name, score in measure.per_class.items() if name not in GROUPS)
+    return {**measure.per_class, _ALL: Score(pairs, measure.value, measure.interval or (math.nan, math.nan))}
 
 
-def _class_table(evaluations: Sequence[Evaluation], columns: Sequence[Column], caption: str) -> Markup:
+def _class_table(
+    evaluations: Sequence[Evaluation], columns: Sequence[Column], caption: str, of: str = "class"
+) -> Markup:
     """A row for each class, then for the groups and for all pairs; empty if there are no classes."""
     pairs = {name: score.pairs for column in columns for each in column.scores for name, score in each.items()}
     classes = [name for name in pairs if name not in (*GROUPS, _ALL)]
@@ -96,7 +111,7 @@ def _class_table(evaluations: Sequence[Evaluation], columns: Sequence[Column], c
     rows, total = (
         [_class_row(name, pairs[name], columns, selections) for name in names] for names in (classes, [*groups, _ALL])
     )
-    head = element("tr", heading("class"), heading("pairs", "count"), *(heading(each.heading) for each in columns))
+    head = element("tr", heading(of), heading("pairs", "count"), *(heading(each.heading) for each in columns))
     return table(caption, head, [rows, total], "classes")
 
 

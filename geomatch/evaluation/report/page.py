@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from geomatch.evaluation.report.charts import chart_section
-from geomatch.evaluation.report.classes import class_section
+from geomatch.evaluation.report.classes import class_section, difficulty_section
 from geomatch.evaluation.report.pictures import PairPicture, picture_section
 from geomatch.evaluation.report.reproduction import reproduction_section
 from geomatch.evaluation.report.style import STYLE
@@ -43,6 +43,7 @@ def report_page(
         ("measures", "Measures", measure_table(evaluations)),
         ("curves", "Curves", chart_section(evaluations)),
         ("classes", "Classes", class_section(evaluations)),
+        ("difficulty", "Difficulty", difficulty_section(evaluations)),
         ("protocols", "Protocols", protocol_table(evaluations, protocol_meanings)),
         ("pairs", "Pairs", picture_section(evaluations, pictures)),
         ("reproduction", "Reproduction", reproduction_section(evaluations, command)),

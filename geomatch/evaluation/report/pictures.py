@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from geomatch.evaluation.report.wording import ALPHA, counted, selection_label, tolerance
-from geomatch.evaluation.results import Evaluation
+from geomatch.evaluation.report.wording import ALPHA, counted, selection_label
+from geomatch.evaluation.results import Evaluation, alpha_text
 from geomatch.visualize.markup import Markup, element, joined
 from geomatch.visualize.page import data_uri
 
@@ -81,7 +81,7 @@ def _figure(pair: PairPicture, limit: int) -> Markup:
 
 
 def _caption(pair: PairPicture) -> Markup:
-    condition = "" if pair.alpha is None else f" at {ALPHA} = {tolerance(pair.alpha)}"
+    condition = "" if pair.alpha is None else f" at {ALPHA} = {alpha_text(pair.alpha)}"
     return element(
         "figcaption",
         element("span", pair.rank, class_="rank"),

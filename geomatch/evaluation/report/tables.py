@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from geomatch.evaluation.report.wording import best, interval_text, number, selection_label, tolerance
-from geomatch.evaluation.results import Evaluation, Measure, Result
+from geomatch.evaluation.report.wording import best, interval_text, number, selection_label
+from geomatch.evaluation.results import Evaluation, Measure, Result, alpha_text
 from geomatch.visualize.markup import Markup, element, joined
 
 Scheme = tuple[str, str]
@@ -105,7 +105,7 @@ def _alphas(evaluations: Sequence[Evaluation], chosen: Sequence[Scheme]) -> list
 
 
 def _alpha_heading(alpha: float) -> Markup:
-    return heading(f"PCK@{tolerance(alpha)}", "score")
+    return heading(f"PCK@{alpha_text(alpha)}", "score")
 
 
 def _explained(meanings: Mapping[str, str], protocol: str) -> Markup:

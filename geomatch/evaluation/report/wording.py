@@ -36,11 +36,6 @@ def interval_text(interval: tuple[float, float] | None, unit: str = "share") -> 
     return f"{low.removesuffix(' px')}\N{EN DASH}{high}"
 
 
-def tolerance(alpha: float) -> str:
-    """A threshold with two decimals, or more if it has more."""
-    return max(f"{alpha:.2f}", f"{alpha:.4g}", key=len)
-
-
 def counted(count: int, noun: str) -> str:
     """A count with its noun: "1 pair", "1,234 pairs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
