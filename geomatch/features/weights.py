@@ -1,6 +1,6 @@
 """Weights files: geomatch's own, safetensors with the feature and its network's settings inside, and published ones.
 
-Shipped weights have a manifest of checksums.
+Shipped weights have a manifest of checksums. Those that were learnt on the frozen trunk of others leave it to these.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT = "geomatch-weights-1"
 MANIFEST = "manifest.json"
+TRUNK = "trunk."
+"""How the names of a trunk's tensors begin, in every network."""
+
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Where published checkpoints keep the state dictionary beside the state of their training."""
 
@@ -93,11 +96,26 @@ def load_weights(source: Input) -> Weights:
         config["stages"] = [str(config.pop("stage"))]
     elif isinstance(config.get("stages"), list):  # and AnchorNet's stages were numbers
         config["stages"] = [str(stage) if isinstance(stage, int) else stage for stage in config["stages"]]
+    if "trunk" in about:
+        state |= _trunk_elsewhere(about["trunk"], file)
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{file}: tensor {name!r} holds NaN or infinity; the weights are unusable")
     return Weights(feature, config, state, file.sha256, str(file))
+
+
+def _trunk_elsewhere(about: object, file: InputFile) -> dict[str, Tensor]:
+    """The trunk that a weights file has left to shipped weights: to their ``feature`` and ``sha256``."""
+    if not isinstance(about, dict) or not isinstance(about.get("feature"), str):
+        raise WeightsError(f"{file}: does not say whose trunk it was learnt on")
+    owner = shipped_weights(about["feature"])
+    if owner.sha256 != about.get("sha256"):
+        raise WeightsError(
+            f"{file}: was learnt on the trunk of other weights of {about['feature']} than those that come with this "
+            "version of geomatch; use the version that it came with"
+        )
+    return {name: tensor for name, tensor in read_tensors(owner)[0].items() if name.startswith(TRUNK)}
 
 
 def features_of(source: Input) -> str:
@@ -157,6 +175,24 @@ def save_weights(path: Path, feature: str, config: Mapping[str, object], state: 
     # One entry, since safetensors writes several in an arbitrary order, and equal weights should be equal files.
     about = {"format": FORMAT, "feature": feature, "config": dict(config)}
     write_atomically(path, save(tensors, {"geomatch": json.dumps(about, sort_keys=True)}))
+
+
+def without_trunk(source: Input, feature: str) -> bytes:
+    """A weights file that leaves its trunk to the shipped weights of ``feature``, whose trunk it was learnt on.
+
+    Raises WeightsError if its trunk differs from theirs.
+    """
+    file, owner = read_weights_file(source), shipped_weights(feature)
+    state, about = read_tensors(file)
+    theirs = read_tensors(owner)[0]
+    shared = {name for name in state if name.startswith(TRUNK)}
+    if shared != {name for name in theirs if name.startswith(TRUNK)} or not all(
+        torch.equal(state[name], theirs[name]) for name in shared
+    ):
+        raise WeightsError(f"{file}: its trunk is not that of the shipped weights of {feature}")
+    about["trunk"] = {"feature": feature, "sha256": owner.sha256}
+    rest = {name: tensor for name, tensor in state.items() if name not in shared}
+    return save(rest, {"geomatch": json.dumps(about, sort_keys=True)})
 
 
 def encode_safetensors(source: Input) -> bytes:

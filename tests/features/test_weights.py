@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from geomatch.errors import InputError, WeightsError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.load import load_features
-from geomatch.features.weights import features_of, load_weights, save_weights, sha256_of, shipped_weights
+from geomatch.features.weights import (
+    features_of,
+    load_weights,
+    save_weights,
+    sha256_of,
+    shipped_weights,
+    without_trunk,
+)
 
 CPU = torch.device("cpu")
 
@@ -119,6 +126,43 @@ def test_shipped_weights_are_checked_by_the_manifest(
         shipped_weights("introspection")
 
 
+@pytest.fixture
+def shared_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped weights: those of introspection, and others that were learnt on the same trunk."""
+    trunk = {"trunk.a.weight": torch.rand(3, 4), "trunk.a.bias": torch.rand(3)}
+    save_weights(tmp_path / "i", "introspection", {}, trunk | {"descriptor.bias": torch.rand(2)})
+    save_weights(tmp_path / "k", "keypoints", {}, trunk | {"descriptor.bias": torch.rand(2)})
+    manifest = {"introspection": {"file": "i", "sha256": sha256_of(tmp_path / "i")}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("GEOMATCH_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+def test_weights_without_their_trunk_take_it_from_the_shipped_ones(shared_trunk: Path) -> None:
+    whole, small = shared_trunk / "k", shared_trunk / "small"
+    small.write_bytes(without_trunk(whole, "introspection"))
+    assert list(load_file(small)) == ["descriptor.bias"]
+    expected, found = load_weights(whole).state, load_weights(small).state
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_trunk_that_differs_from_the_shipped_one_stays_in_its_file(shared_trunk: Path) -> None:
+    save_weights(shared_trunk / "k", "keypoints", {}, {"trunk.a.weight": torch.rand(3, 4)})
+    with pytest.raises(WeightsError, match="its trunk is not that of the shipped weights of introspection"):
+        without_trunk(shared_trunk / "k", "introspection")
+
+
+def test_weights_without_their_trunk_refuse_that_of_other_weights(shared_trunk: Path) -> None:
+    small = shared_trunk / "small"
+    small.write_bytes(without_trunk(shared_trunk / "k", "introspection"))
+    save_weights(shared_trunk / "i", "introspection", {}, {"trunk.a.bias": torch.rand(3)})
+    entry = {"file": "i", "sha256": sha256_of(shared_trunk / "i")}
+    (shared_trunk / "manifest.json").write_text(json.dumps({"introspection": entry}))
+    with pytest.raises(WeightsError, match="small: was learnt on the trunk of other weights of introspection"):
+        load_weights(small)
+
+
 SHIPPED = ("introspection", "anchornet")
 
 
@@ -134,8 +178,6 @@ def test_shipped_weights_are_small_and_have_a_card(feature: str) -> None:
 @pytest.mark.realdata
 @pytest.mark.parametrize("feature", SHIPPED)
 def test_shipped_weights_differ_from_the_initial_ones(feature: str, real_data: Path) -> None:
-    from safetensors.torch import load_file
-
     from geomatch.features.backbones.base import parse_stage
     from geomatch.features.backbones.build import build_trunk, load_pretrained
 
