@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geomatch.annotations import Box
-from geomatch.datasets.image_folder import label_table, shards_of
+from geomatch.datasets.image_folder import LABEL_TABLE, label_table, shards_of
 from geomatch.datasets.image_list import LabelledImage, labels_of, names_of, take
 from geomatch.errors import InputError
 from geomatch.io.atomic import write_atomically
 from geomatch.io.inputs import Input
 from geomatch.io.names import plain_name
 from geomatch.io.parsing import position, reading
-from geomatch.io.tables import Row, read_table
+from geomatch.io.tables import Layout, Row, read_table
 
 COLUMNS = ("file", "label", "left", "top", "right", "bottom", "score")
 CROP_MARGIN = 0.15
@@ -52,7 +52,7 @@ def write_crops(path: Path, crops: Iterable[Crop]) -> None:
 
 def read_crops(source: Input) -> list[Crop]:
     """Read a table with the columns ``COLUMNS``. Raises InputError, naming the line."""
-    return [_read_crop(row) for row in read_table(source, COLUMNS)]
+    return [_read_crop(row) for row in read_table(source, Layout(COLUMNS))]
 
 
 def with_crops(
@@ -103,7 +103,7 @@ def read_true_boxes(data: Sequence[Path]) -> dict[tuple[str, str], list[Box]]:
     for table in sorted({label_table(shard) for shard in shards}):
         if not table.is_file():
             continue
-        for row in read_table(table, ("file",), optional=("boxes",)):
+        for row in read_table(table, LABEL_TABLE):
             for label, box in _parse_boxes(row):
                 found[plain_name(row.fields["file"]), label].append(box)
     return dict(found)

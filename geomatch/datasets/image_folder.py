@@ -15,9 +15,19 @@ from geomatch.errors import InputError
 from geomatch.io.folders import PassedOver, files_like, is_clutter, walk_images
 from geomatch.io.images import image_suffixes
 from geomatch.io.names import plain_name
-from geomatch.io.tables import read_table
+from geomatch.io.tables import Layout, read_table
 
 Labels = dict[str, tuple[str, ...]]
+
+LABEL_TABLE = Layout(
+    ("file", "labels"),
+    optional=("boxes",),
+    aliases={
+        **dict.fromkeys(("filename", "file_name", "image", "image_name", "path"), "file"),
+        **dict.fromkeys(("label", "class", "classes", "category"), "labels"),
+    },
+)
+"""Of the table beside tar shards."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ def label_table(shard: Path) -> Path:
 def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
     if not table.is_file():
         return {}
-    rows = (row.take("file", "labels") for row in read_table(table, ("file", "labels")))
+    rows = (row.take("file", "labels") for row in read_table(table, LABEL_TABLE))
     return {plain_name(file): tuple(labels.split()) for file, labels in rows}
 
 

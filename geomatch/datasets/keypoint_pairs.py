@@ -17,7 +17,7 @@ from geomatch.datasets.image_folder import find_images, shards_of
 from geomatch.datasets.image_list import LabelledImage
 from geomatch.datasets.pairs import AnnotatedPair, PairImage
 from geomatch.errors import InputError, did_you_mean
-from geomatch.io.annotations.coco import is_coco, read_coco_objects
+from geomatch.io.annotations.coco import as_coco, read_coco_objects
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.json_text import read_json
 from geomatch.io.names import find_below, name_parts, plain_name
@@ -209,8 +209,8 @@ def read_keypoint_objects(file: Path, images: Path | None = None) -> list[Keypoi
 
     Warns of what cannot be used. Raises InputError if the file is not COCO's, or holds nothing to learn from.
     """
-    document = read_json(file)
-    if not is_coco(document):
+    document = as_coco(read_json(file))
+    if document is None:
         raise InputError(f"{file}: not a COCO file (an object with 'images' and 'annotations')")
     omissions = Omissions(str(file))
     objects = read_coco_objects(document, omissions)

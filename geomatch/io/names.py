@@ -58,18 +58,33 @@ def meant_names(written: Iterable[str], file: Path) -> set[str]:
     """Those of the names written in a document that mean a file: they are how its path ends.
 
     If none is, those that share its name and most of its folders; they may be of several files. If no name is spelt as
-    the file's is, upper and lower case are equal. A file that `has_no_name` may be any of them.
+    the file's is, upper and lower case are equal; then what services for labelling add to names is left out; then
+    suffixes of files. A file that `has_no_name` may be any of them.
     """
     if has_no_name(file):
         return set(written)
     own = name_parts(str(file.absolute()))
     names = {name: name_parts(name) for name in written}
-    for fold in (str, str.casefold):
-        shared = {name: _shared([*map(fold, parts)], [*map(fold, own)]) for name, parts in names.items()}
+    for plain in (str, str.casefold, _as_uploaded, _without_suffix):
+        shared = {name: _shared([*map(plain, parts)], [*map(plain, own)]) for name, parts in names.items()}
         if most := max(shared.values(), default=0):
             ends = {name for name, parts in names.items() if 0 < shared[name] == len(parts)}
             return ends or {name for name in names if shared[name] == most}
     return set()
+
+
+def _as_uploaded(name: str) -> str:
+    """A name without what Label Studio (3f2504e0-a.jpg) and Roboflow (a_jpg.rf.0123456789abcdef.jpg) add to it.
+
+    >>> _as_uploaded("3f2504e0-A.jpg"), _as_uploaded("A_png.rf.0123456789abcdef.jpg")
+    ('a.jpg', 'a.png')
+    """
+    plain = re.sub(r"^[0-9a-f]{8}-(?=.)", "", name.casefold())
+    return re.sub(r"_(\w{3,4})\.rf\.\w{8,}\.\w{3,4}$", r".\1", plain)
+
+
+def _without_suffix(name: str) -> str:
+    return re.sub(r"(?<=.)\.[a-z]\w{1,4}$", "", _as_uploaded(name))
 
 
 def has_no_name(file: Path) -> bool:

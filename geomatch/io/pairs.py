@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from geomatch.io.parsing import decode
 from geomatch.io.tables import Row, split_rows
 
 _SIDES = ("source", "target")
+_PAIR_OF_WORDS = re.compile(r'\s*[^\s,;"]+ +[^\s,;"]+\s*')
 
 
 def read_pairs(path: Path) -> list[tuple[Path, Path]]:
@@ -23,8 +25,8 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     begins with a brace, TSV if that line has a tab in it, and CSV otherwise. A first line that names columns
     ``source`` and ``target`` says which they are; without it a line has these two columns. JSON lines are objects with
     the entries ``source`` and ``target``. In TSV nothing is quoted. Semicolons separate the columns of a CSV whose
-    first line has one and no comma. Blank lines are passed over, and so are lines before the first pair that begin with
-    # and are no pair.
+    first line has one and no comma, and blanks those of a list whose first line is two words. Blank lines are passed
+    over, and so are lines before the first pair that begin with # and are no pair.
 
     Raises InputError, naming the line, if the list cannot be read, is empty or has a line that is not a pair.
     """
@@ -68,6 +70,10 @@ def _split(text: str, name: str, *, tabs: bool) -> list[Row]:
     """The rows of TSV or CSV, without the comments before the first pair."""
     first = _first_line(text)
     semicolons = ";" in first and "," not in first and first.count('"') % 2 == 0  # otherwise it ends within a name
+    if not tabs and _PAIR_OF_WORDS.fullmatch(first):
+        lines = ((line, line.split()) for line in text.split("\n"))
+        text = "\n".join(line if line[:1] == "#" or len(words) != 2 else "\t".join(words) for line, words in lines)
+        tabs = True
     delimiter = "\t" if tabs else ";" if semicolons else ","
     rows = split_rows(text, name, delimiter, quoted=not tabs)
     return list(itertools.dropwhile(lambda row: row.values[0].startswith("#") and len(row.values) == 1, rows))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from geomatch.errors import InputError
@@ -21,13 +22,14 @@ class Row:
 
     origin: file and line, for messages ("points.csv, line 12"). columns: names of the table's columns, () if it has
     none. values: one for each column; a row of a damaged table may have fewer, or more. decimal_comma: whether
-    coordinates may be written as 12,5.
+    coordinates may be written as 12,5. bare: the table's first line does not name the columns.
     """
 
     origin: str
     columns: Sequence[str]
     values: Sequence[str]
     decimal_comma: bool = False
+    bare: bool = False
 
     @cached_property
     def fields(self) -> dict[str, str]:
@@ -52,78 +54,115 @@ class Row:
             return position(_number(self.fields.get(column, ""), decimal_comma=self.decimal_comma))
 
 
-def read_table(
-    source: Input,
-    wanted: Sequence[str] = (),
-    *,
-    optional: Sequence[str] = (),
-    header_optional: bool = False,
-    name: str | None = None,
-) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a kind of table.
+
+    Attributes:
+        wanted: columns that it must have.
+        instead: other sets of columns, one of which does as well; a table that has several is read by the first.
+        optional: other columns that are known.
+        aliases: what programs call known columns: small letters, "_" for all that is no letter or digit.
+        bare: the columns of a table without a line of names, from the values of its first line; None if they cannot be
+            told, or if no such table is read.
+    """
+
+    wanted: Sequence[str] = ()
+    instead: Sequence[Sequence[str]] = ()
+    optional: Sequence[str] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    bare: Callable[[Sequence[str]], Sequence[str] | None] = lambda _: None
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        return frozenset(itertools.chain(self.wanted, *self.instead, self.optional))
+
+    def names(self, written: Sequence[str]) -> list[str]:
+        """The names of columns: known ones in small letters, aliases as what they stand for unless that is there."""
+        plain = [name.strip() for name in written]
+        names = [name.lower() if name.lower() in self.known else name for name in plain]
+        for place, name in enumerate(names):
+            meant = self.aliases.get(_identifier(name), name)
+            names[place] = name if meant in names else meant
+        return names
+
+    def lacking(self, names: Collection[str]) -> Sequence[str]:
+        """The columns that are not there, of the set of which the fewest are not."""
+        return min(([each for each in one if each not in names] for one in (self.wanted, *self.instead)), key=len)
+
+    @property
+    def wording(self) -> str:
+        return ", or ".join(", ".join(one) for one in (self.wanted, *self.instead))
+
+
+def read_table(source: Input, layout: Layout = Layout(), *, name: str | None = None) -> Iterator[Row]:
     """The rows of a file, which messages call ``name``, by default its path; see `parse_table`. Raises InputError."""
     file = read_input(source)
-    return parse_table(file.text, name or str(file), wanted, optional=optional, header_optional=header_optional)
+    return parse_table(file.text, name or str(file), layout)
 
 
-def parse_table(
-    text: str,
-    name: str,
-    wanted: Sequence[str] = (),
-    *,
-    optional: Sequence[str] = (),
-    header_optional: bool = False,
-) -> Iterator[Row]:
+def parse_table(text: str, name: str, layout: Layout = Layout()) -> Iterator[Row]:
     """The rows of a table whose first line names the columns, separated by tabs if it holds one, else by commas.
 
-    A table whose columns are ``wanted`` may also be separated by semicolons, as spreadsheets write it where the comma
-    is the decimal mark; between tabs and semicolons 12,5 is a coordinate. Known columns may have capitals. Lines
+    A table with wanted columns may also be separated by semicolons, as spreadsheets write it where the comma is the
+    decimal mark, or by blanks; between tabs and semicolons 12,5 is a coordinate. Known columns may have capitals. Lines
     before the first that begin with # are comments, unless they name the columns, as NumPy writes them. A table whose
     first line begins with a brace is JSON lines: each line is an object, and names its own columns.
 
     Args:
         text: the table.
         name: what messages call it.
-        wanted: columns that it must have.
-        optional: other columns that are known.
-        header_optional: the first line may also be data, that is, begin with a number; its columns are then those
-            wanted, in this order.
+        layout: the columns that it must or may have, by default any.
 
     Raises InputError, naming the line where it can.
     """
     if text.lstrip().startswith("{"):
-        yield from _json_rows(text, name, wanted)
+        yield from _json_rows(text, name, layout)
         return
-    known = frozenset((*wanted, *optional))
-    text = _without_comments(text, wanted) if wanted else text
-    delimiter = _delimiter(text, wanted)
-    decimal_comma = bool(wanted) and delimiter != ","
-    lines = split_rows(_without_separator_line(text), name, delimiter)
+    text = _without_comments(text, layout) if layout.wanted else text
+    delimiter = _delimiter(text, layout)
+    decimal_comma = bool(layout.wanted) and delimiter in ("\t", ";")
+    text = _without_separator_line(text)
+    if delimiter == " ":
+        text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+    lines = split_rows(text, name, delimiter)
     head = next(lines, None)
-    columns = [_column(value, known) for value in head.values] if head else []
-    if head and header_optional and _is_number(_number(columns[0], decimal_comma=decimal_comma)):
-        yield Row(head.origin, wanted, columns, decimal_comma)
-        columns = list(wanted)
-    elif head is None and header_optional:
-        return
-    lacking = [column for column in wanted if column not in columns]
-    if lacking or not columns:
-        names = f" {', '.join(wanted)}; '{lacking[0]}' is not there" if lacking else ""
+    columns = layout.names(head.values) if head else []
+    lacking, bare = layout.lacking(columns), None
+    if head and lacking:
+        bare = layout.bare([_number(value.strip(), decimal_comma=decimal_comma) for value in head.values])
+    if head and bare:
+        lines, columns = itertools.chain([head], lines), list(bare)
+    elif lacking or not columns:
+        names = f" {layout.wording}; '{lacking[0]}' is not there" if lacking else ""
         raise InputError(f"{name}: its first line should name the columns{names}")
     for row in lines:
-        yield Row(row.origin, columns, [value.strip() for value in row.values], decimal_comma)
+        yield Row(row.origin, columns, [value.strip() for value in row.values], decimal_comma, bare=bool(bare))
 
 
+def kinds_of(values: Sequence[str]) -> str:
+    """A letter for each value: # for a number, f for a file's name, t for any other text.
+
+    >>> kinds_of(["nose", "12.5", "a/b.jpg"])
+    't#f'
+    """
+    return "".join("#" if _is_number(value) else "f" if _FILE_NAME.search(value) else "t" for value in values)
+
+
+_FILE_NAME = re.compile(r"\S\.[A-Za-z]\w{1,4}$")
 _SEPARATOR = re.compile(r'\s*"?sep=(?P<mark>[,;\t])"?[ \t]*\r?(?=\n)', re.IGNORECASE)
 """A first line that tells Excel how the columns are separated."""
 
 
-def _delimiter(text: str, wanted: Sequence[str]) -> str:
+def _delimiter(text: str, layout: Layout) -> str:
     if stated := _SEPARATOR.match(text):
         return stated["mark"]
-    first = text.lstrip().partition("\n")[0]
+    first = text.strip().partition("\n")[0].rstrip()
     if "\t" in first:
         return "\t"
-    return ";" if wanted and first.count(";") >= max(1, len(wanted) - 1) else ","
+    if layout.wanted and first.count(";") >= max(1, len(layout.wanted) - 1):
+        return ";"
+    return " " if layout.wanted and " " in first and not set(first) & set(',;"') else ","
 
 
 def _without_separator_line(text: str) -> str:
@@ -132,36 +171,35 @@ def _without_separator_line(text: str) -> str:
     return text[stated.end() :] if stated else text
 
 
-def _without_comments(text: str, wanted: Sequence[str]) -> str:
+def _without_comments(text: str, layout: Layout) -> str:
     """The text with empty lines instead of the comments before the first row; a # before columns' names is dropped."""
     lines = text.split("\n")
     for number, line in enumerate(lines):
         if line.strip() and not line.lstrip().startswith("#"):
             break
-        named = {part.strip().lower() for part in re.split(r"[,;\t]", line.lstrip().lstrip("#"))}
-        lines[number] = line.lstrip().lstrip("#") if named >= set(wanted) else ""
+        named = layout.names(re.split(r"[,;\t ]+", line.strip().lstrip("#").strip()))
+        lines[number] = "" if layout.lacking(named) else line.lstrip().lstrip("#")
         if lines[number]:
             break
     return "\n".join(lines)
 
 
-def _column(written: str, known: Collection[str]) -> str:
-    """The name of a column, in small letters if it is a known one."""
-    name = written.strip()
-    return name.lower() if name.lower() in known else name
+def _identifier(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 def _number(text: str, *, decimal_comma: bool) -> str:
     return text.replace(",", ".") if decimal_comma and text.count(",") == 1 and "." not in text else text
 
 
-def _json_rows(text: str, name: str, wanted: Sequence[str]) -> Iterator[Row]:
+def _json_rows(text: str, name: str, layout: Layout) -> Iterator[Row]:
     for row in split_rows(text, name, "\n", quoted=False):
         entry = parse_json(row.values[0], row.origin)
-        if not isinstance(entry, dict) or not entry.keys() >= set(wanted):
-            raise InputError(f"{row.origin}: is not a JSON object with the entries {', '.join(wanted)}")
+        columns = layout.names(list(entry)) if isinstance(entry, dict) else []
+        if not isinstance(entry, dict) or layout.lacking(columns):
+            raise InputError(f"{row.origin}: is not a JSON object with the entries {layout.wording}")
         values = (value if isinstance(value, str) else json_text(value) for value in entry.values())
-        yield Row(row.origin, list(entry), list(values))
+        yield Row(row.origin, columns, list(values))
 
 
 def split_rows(text: str, name: str, delimiter: str, *, quoted: bool = True) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from geomatch.cli import console
 from geomatch.cli.commands.at import COLUMNS
 from geomatch.errors import GeomatchWarning, InputError, unknown_name
-from geomatch.io.tables import parse_table
+from geomatch.io.tables import Layout, parse_table
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
 from geomatch.training.trainer import Progress
 from tests.cli.command import geomatch, own_process
@@ -114,7 +114,7 @@ def test_at_reads_what_it_printed(pair: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("line", ['{"x": 1}', "{", '{"x": 1, "y": 2}\n[1, 2]', '{"x": 1, "y": null}'])
 def test_json_lines_of_something_else(line: str) -> None:
     with pytest.raises(InputError, match=r"points, line [12]"):
-        [row.position("y") for row in parse_table(line, "points", COLUMNS, header_optional=True)]
+        [row.position("y") for row in parse_table(line, "points", Layout(COLUMNS))]
 
 
 def test_against_an_image_that_cannot_be_read_stops_at_once(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:

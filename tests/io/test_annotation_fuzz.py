@@ -16,6 +16,7 @@ from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.json_text import json_text
 from geomatch.options import AnnotationKind
+from tests.io.test_annotation_exports import CVAT, studio, studio_min, via_1, via_2, via_3
 
 pytestmark = pytest.mark.filterwarnings("ignore::geomatch.errors.GeomatchWarning")
 
@@ -41,6 +42,7 @@ LABELME: dict[str, Any] = {
         {"label": "cat", "shape_type": "rectangle", "points": [[5, 2], [8, 4]]},
     ],
 }
+DOCUMENTS: list[Any] = [COCO, LABELME, COCO["annotations"], via_1(), via_2(), via_3(), studio(), studio_min()]
 junk = st.recursive(
     st.none()
     | st.booleans()
@@ -82,7 +84,7 @@ def understood_or_refused(path: Path, kind: AnnotationKind) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(
-    st.sampled_from([COCO, LABELME]).flatmap(
+    st.sampled_from(DOCUMENTS).flatmap(
         lambda document: st.tuples(st.just(document), st.sampled_from(places(document)))
     ),
     junk,
@@ -109,6 +111,16 @@ def test_any_text_as_a_table(text: str) -> None:
 
 
 @settings(deadline=None, max_examples=100)
+@given(st.sampled_from(range(len(CVAT))), st.text(max_size=3), st.integers(0, 12))
+def test_any_text_within_xml(start: int, text: str, dropped: int) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "marked.xml"
+        path.write_bytes((CVAT[:start] + text + CVAT[start + dropped :]).encode())
+        for kind in AnnotationKind:
+            understood_or_refused(path, kind)
+
+
+@settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=200), st.sampled_from(["marked.json", "marked.png", "marked.csv"]))
 def test_any_bytes_as_a_file(content: bytes, name: str) -> None:
     with TemporaryDirectory() as folder:
@@ -123,7 +135,7 @@ def test_fuzzed_documents_are_valid_themselves() -> None:
         path = Path(folder) / "marked.json"
         path.write_text(json.dumps(COCO))
         counts = [len(read_annotations(path, kind, Path("ref.jpg"), (20, 30)).instances) for kind in AnnotationKind]
-        assert counts == [1, 3, 1]
+        assert counts == [1, 3, 4]
         path.write_text(json.dumps(LABELME))
         with pytest.raises(InputError, match="not a PNG"):
             read_annotations(path, AnnotationKind.masks, Path("ref.jpg"), (20, 30), strict=True)

@@ -16,7 +16,21 @@ from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import LabelRules
 from geomatch.io.names import meant_names, name_parts
 from geomatch.options import AnnotationKind
-from tests.io.test_annotations import CAT, KEYPOINTS, MASKS, REF, SIZE, coco, label_image, labelme, mask, read, written
+from tests.io.test_annotations import (
+    BOXES,
+    CAT,
+    KEYPOINTS,
+    MASKS,
+    RECTANGLE,
+    REF,
+    SIZE,
+    coco,
+    label_image,
+    labelme,
+    mask,
+    read,
+    written,
+)
 
 POINTS = {"keypoints": [4, 5, 2, 7, 8, 1]}
 SQUARE = [[5, 2], [9, 2], [9, 5], [5, 5]]
@@ -157,6 +171,143 @@ def test_label_image_with_soft_edges_is_said(tmp_path: Path) -> None:
     (one,) = read_annotations(path, MASKS, REF, SIZE, labels=LabelRules(threshold=127)).instances
     assert isinstance(one.shape, Region)
     assert one.shape.mask.tolist() == (values > 127).tolist()
+
+
+def without(document: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != key}
+
+
+@pytest.mark.parametrize("categories", [None, [], {}, [{"id": 9, "name": "dog"}]])
+def test_coco_category_that_is_not_described_is_called_by_its_number(categories: object, tmp_path: Path) -> None:
+    document = coco(POINTS) | {"categories": categories}
+    for given in (document, without(document, "categories")):
+        with pytest.warns(GeomatchWarning, match="category 3 has no name"):
+            found = read(written(tmp_path, given), KEYPOINTS)
+        assert [each.label for each in found.instances] == ["3"]
+        assert {each.name: each.keypoints for each in found.categories}["3"] == ("1", "2")
+
+
+def test_coco_annotation_without_category_is_an_object(tmp_path: Path) -> None:
+    document = without(coco(), "categories") | {"annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}]}
+    assert [each.label for each in read(written(tmp_path, document), BOXES).instances] == ["object"]
+
+
+def test_coco_lists_may_be_objects_by_identifier(tmp_path: Path) -> None:
+    document = {
+        "images": {"7": {"file_name": "ref.jpg"}},
+        "categories": {"3": "cat"},
+        "annotations": {"1": {"image_id": 7, "category_id": 3, **POINTS}},
+    }
+    assert [each.label for each in read(written(tmp_path, document), KEYPOINTS).instances] == ["cat"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [4, 5, 7, 8],
+        [[4, 5], [7, 8]],
+        [[4, 5, 2], [7, 8, 2]],
+        [4, 5, True, 7, 8, "true"],
+    ],
+)
+def test_coco_keypoints_in_other_forms_are_seen(values: list[Any], tmp_path: Path) -> None:
+    (instance,) = read(written(tmp_path, coco({"keypoints": values})), KEYPOINTS).instances
+    assert isinstance(instance.shape, Keypoints)
+    assert instance.shape.points.tolist() == [[4, 5], [7, 8]]
+    assert instance.shape.visibility.tolist() == [2, 2]
+
+
+def test_coco_boxes_and_masks_imply_each_other(tmp_path: Path) -> None:
+    outlined, framed = {"segmentation": [np.ravel(SQUARE).tolist()]}, {"bbox": [5, 2, 4, 3]}
+    with pytest.warns(GeomatchWarning, match="are those of their masks"):
+        (found,) = read(written(tmp_path, coco(outlined)), BOXES).instances
+    assert found.shape == (4.5, 1.5, 8.5, 4.5)
+    with pytest.warns(GeomatchWarning, match="boxes are read as masks"):
+        (found,) = read(written(tmp_path, coco(framed)), MASKS).instances
+    assert np.argwhere(mask(found)).tolist() == np.argwhere(RECTANGLE).tolist()
+    with pytest.warns(GeomatchWarning, match="passed over: 1 without segmentation"):
+        assert len(read(written(tmp_path, coco(outlined, framed)), MASKS).instances) == 1
+    with pytest.raises(InputError, match="what it marks is read with --mask or --boxes"):
+        read(written(tmp_path, coco(outlined)), KEYPOINTS)
+
+
+def test_coco_confidences_in_the_place_of_visibilities(tmp_path: Path) -> None:
+    with pytest.warns(GeomatchWarning, match="fractions are taken for confidences"):
+        (instance,) = read(written(tmp_path, coco({"keypoints": [4, 5, 0.93, 7, 8, 0]})), KEYPOINTS).instances
+    assert isinstance(instance.shape, Keypoints)
+    assert instance.shape.visibility.tolist() == [2, 0]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no name:geomatch.errors.GeomatchWarning")
+@pytest.mark.parametrize("own", ["ref", "ref.jpg", 1])
+def test_coco_results_are_of_the_image_they_can_only_be_of(own: object, tmp_path: Path) -> None:
+    results = [{"image_id": own, "category_id": 3, "score": 0.5, "bbox": [1, 2, 3, 4]}]
+    others = [] if own == 1 else [{"image_id": "other", "category_id": 3, "bbox": [9, 9, 3, 4]}]
+    (found,) = read(written(tmp_path, others + results), BOXES).instances
+    assert found.shape == (0.5, 1.5, 3.5, 5.5)
+    with pytest.raises(InputError, match="no image named"):
+        read(written(tmp_path, [{**results[0], "image_id": each} for each in (1, 2)]), BOXES)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "x,y,w,h\n30,20,70,60\n",
+        "x,y,width,height\n100,80,-70,-60\n",
+        "x1,y1,x2,y2\n30,20,100,80\n",
+        "XMin;YMin;XMax;YMax\n30;20;100;80\n".replace("XM", "X M").replace("YM", "Y m"),
+        "left,top,width,height\n30,20,70,60\n",
+        "left,top,right,bottom\n100,80,30,20\n",
+        "filename,width,height,class,xmin,ymin,xmax,ymax\nref.jpg,200,200,cat,30,20,100,80\n",
+        "cx,cy,w,h\n65,50,70,60\n",
+        "photos/ref.jpg,30,20,100,80,cat\nb/other.jpg,1,1,2,2,dog\n",
+        "cat,30,20,70,60,ref.jpg,200,200\n",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*names no columns:geomatch.errors.GeomatchWarning")
+def test_table_of_boxes_in_any_columns(table: str, tmp_path: Path) -> None:
+    (found,) = read_annotations(written(tmp_path, table, "boxes.csv"), BOXES, REF, (200, 200)).instances
+    assert found.shape == (30, 20, 100, 80)
+    assert found.label == ("cat" if "cat" in table else "object")
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("4,5\n7,8\n", "x, y"),
+        ("4 5\n7 8\n", "x, y"),
+        ("nose;4,0;5\ntail;7;8\n", "name, x, y"),
+        ("nose,4,5,2\ntail,7,8,1\n", "name, x, y, visibility"),
+        ("a/ref.jpg,4,5\nphotos/ref.jpg,4,5\nref.jpg,7,8\n", "image, x, y"),
+        ("ref.jpg,nose,4,5\nref.jpg,tail,7,8\n", "image, name, x, y"),
+    ],
+)
+def test_table_of_keypoints_without_names_of_columns(table: str, columns: str, tmp_path: Path) -> None:
+    with pytest.warns(GeomatchWarning, match=f"first line names no columns; they are read as {columns}(;|$)") as said:
+        (found,) = read(written(tmp_path, table, "points.txt"), KEYPOINTS).instances
+    assert len(said) == 1
+    assert isinstance(found.shape, Keypoints)
+    assert found.shape.points.tolist() == [[4, 5], [7, 8]]
+    assert found.shape.names == (("nose", "tail") if "name" in columns else ("1", "2"))
+
+
+def test_table_of_four_numbers_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="left, top, right, bottom, or left, top, width, height"):
+        read(written(tmp_path, "1,2,3,4\n", "boxes.csv"), BOXES)
+
+
+def test_names_that_services_change_are_the_last_resort() -> None:
+    file = Path("photos/ref.jpg")
+    for name in (
+        "3f2504e0-ref.jpg",
+        "x/REF_jpg.rf.0123456789abcdef.jpg",
+        "ref.png",
+        "ref",
+        "https://h/3f2504e0-Ref.JPG",
+    ):
+        assert meant_names([name, "other.jpg"], file) == {name}
+        assert meant_names([name, "b/Ref.jpg"], file) == {"b/Ref.jpg"}
+    assert meant_names(["ref.1", "ref-2.jpg", "rf.jpg"], file) == set()
 
 
 def test_names_are_compared_as_people_mean_them() -> None:

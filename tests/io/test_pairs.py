@@ -54,6 +54,13 @@ def test_read_pairs_of_spreadsheets_and_after_comments(name: str, content: str, 
     assert read(content, name, tmp_path) == [(Path("a.jpg"), Path("b c.jpg")), (Path("#d.jpg"), Path("e.jpg"))]
 
 
+@pytest.mark.parametrize("name", ["list.txt", "list.csv", "list"])
+def test_read_pairs_between_blanks(name: str, tmp_path: Path) -> None:
+    for head in ("", "# made by hand\n", "source target\n"):
+        pairs = read(f"{head}a.jpg b.jpg\r\nc.jpg  d.jpg \n", name, tmp_path)
+        assert pairs == [(Path("a.jpg"), Path("b.jpg")), (Path("c.jpg"), Path("d.jpg"))]
+
+
 def test_read_pairs_keeps_a_first_name_with_a_hash(tmp_path: Path) -> None:
     for text in ("# a.jpg\tb.jpg\n", "# a.jpg,b.jpg\n", "# a.jpg;b.jpg\n"):
         assert read(text, "list", tmp_path) == [(Path("# a.jpg"), Path("b.jpg"))]

@@ -67,11 +67,12 @@ def at(
 
 def _rows(point: list[str], points: Path | None) -> list[Row]:
     """The points as rows of text. Raises InputError."""
-    from geomatch.io.tables import read_table
+    from geomatch.io.annotations.csv_table import POINT_LAYOUT
+    from geomatch.io.tables import Layout, read_table
 
     rows = [_point_row(text) for text in point]
     if points is not None:
-        rows += read_table(points, COLUMNS, header_optional=True)
+        rows += read_table(points, Layout(COLUMNS, bare=POINT_LAYOUT.bare))
     if not rows:
         raise InputError("no points; give --point X,Y, or --points FILE with x,y on each line")
     return rows

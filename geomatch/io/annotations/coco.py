@@ -1,23 +1,23 @@
-"""COCO documents: keypoints, masks (polygons or runs) and boxes of instances on many images, in one JSON file.
+"""Reading COCO documents: keypoints, masks (polygons or runs) and boxes on many images, in one JSON file.
 
 In COCO keypoints are pixels, counted from 0, but polygons and boxes are measured from the upper left *corner* of the
-first pixel: half a pixel is subtracted on reading and added on writing.
+first pixel: half a pixel is subtracted.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geomatch import __version__
 from geomatch.annotations import (
-    AnnotatedImage,
+    UNNAMED,
     Annotations,
     Box,
     Category,
@@ -29,10 +29,9 @@ from geomatch.annotations import (
 )
 from geomatch.errors import InputError
 from geomatch.io.annotations.omissions import Omissions
-from geomatch.io.annotations.points import read_points
-from geomatch.io.annotations.polygons import fill, trace
-from geomatch.io.annotations.rle import decode_runs, encode_runs, pack_runs, unpack_runs
-from geomatch.io.json_text import json_text
+from geomatch.io.annotations.points import box_between, read_points
+from geomatch.io.annotations.polygons import fill
+from geomatch.io.annotations.rle import decode_runs, unpack_runs
 from geomatch.io.names import has_no_name, meant_names, name_parts
 from geomatch.io.parsing import MAX_CORNERS, check_masks, check_stated_size, position, reading, whole_number
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
@@ -47,8 +46,24 @@ FIELDS: Mapping[AnnotationKind, str] = {
 }
 
 
-def is_coco(document: object) -> bool:
-    return isinstance(document, dict) and isinstance(document.get("images"), list) and "annotations" in document
+_FILE_NAMES = ("file_name", "filename", "name", "path")
+"""What tools call the name of an image's file."""
+
+
+def as_coco(document: object) -> Mapping[str, Any] | None:
+    """The COCO document that a file's content is or, as a list of results, stands for; None if it is neither."""
+    if isinstance(document, dict):
+        return document if isinstance(document.get("images"), list | dict) and "annotations" in document else None
+    if not isinstance(document, list) or not all(_is_result(entry) for entry in document) or not document:
+        return None
+    return {
+        "images": [{"id": own} for own in {_id(entry["image_id"]): None for entry in document}],
+        "annotations": document,
+    }
+
+
+def _is_result(entry: object) -> bool:
+    return isinstance(entry, dict) and "image_id" in entry and any(field in entry for field in FIELDS.values())
 
 
 def read_coco(
@@ -61,35 +76,55 @@ def read_coco(
         kind: what is read of each annotation.
         image: the document's image is the one of this name.
         size: the image's (height, width).
-        omissions: takes the annotations that cannot be used, or are of other kinds. Other images are not looked at, and
-            neither are categories that no annotation of this image has.
+        omissions: takes the annotations that cannot be used, or are of other kinds, and what is assumed. Other images
+            are not looked at, and neither are categories that no annotation of this image has.
 
     Raises InputError, naming the file, if the document lacks the image or states another size for it.
     """
     path = omissions.origin
-    entry = _entry_of(path, document["images"], image)
+    entry = _entry_of(path, _entries(document, "images", omissions), image)
     with reading(f"{path}, image {entry.get('id')!r}"):
         check_stated_size(entry.get("height"), entry.get("width"), image, size)
     annotations = _entries(document, "annotations", omissions)
     own = [each for each in annotations if _id(each.get("image_id")) == _id(entry.get("id"))]
-    marks = [each for each in own if each.get(FIELDS[kind])]
-    if others := len(own) - len(marks):
-        omissions.others[f"without {FIELDS[kind]}"] += others
+    marks = _marks(own, kind, omissions)
     with reading(f"{path}, annotations"):
-        check_masks(len(marks) if kind is AnnotationKind.masks else 0, size)
-    used = {_id(each.get("category_id")) for each in marks}
-    categories = _read_categories(_entries(document, "categories", omissions), used, omissions)
+        check_masks(0 if kind is AnnotationKind.keypoints else len(marks), size)
+    categories = _read_categories(document, marks, omissions)
     instances: list[Instance] = []
     for number, annotation in enumerate(marks, 1):
         item = f"annotation {annotation.get('id', number)}"
         with omissions.tolerated(item):
-            category = categories.get(_id(annotation["category_id"]))
-            if category is None:
-                raise ValueError(f"its category {annotation['category_id']!r} is not among the document's")
-            shape = _read_shape(kind, annotation, category, size, partial(omissions.fault, item))
+            category = categories[_id(annotation.get("category_id"))]
+            shape = _read_shape(kind, annotation, category, size, omissions, item)
             instances.append(Instance(category.name, len(instances) + 1, shape))
-    unique = {category.name: category for category in categories.values()}
+    unique = {category.name: _with_keypoints(category, instances) for category in categories.values()}
     return Annotations(instances, AnnotationFormat.coco, list(unique.values()))
+
+
+def _marks(
+    annotations: Sequence[Mapping[str, Any]], kind: AnnotationKind, omissions: Omissions
+) -> list[Mapping[str, Any]]:
+    """The annotations that have, or imply, a shape of a kind; ``omissions`` counts the others.
+
+    A segmentation has a box. Where no annotation of an image has a segmentation, the boxes are its masks.
+    """
+    fields = {FIELDS[kind]}
+    if kind is AnnotationKind.boxes:
+        fields.add(FIELDS[AnnotationKind.masks])
+    elif kind is AnnotationKind.masks and not any(each.get(FIELDS[kind]) for each in annotations):
+        fields.add(FIELDS[AnnotationKind.boxes])
+    marks = [each for each in annotations if any(each.get(field) for field in fields)]
+    if others := len(annotations) - len(marks):
+        omissions.others[f"without {FIELDS[kind]}"] += others
+    return marks
+
+
+def _with_keypoints(category: Category, instances: Sequence[Instance]) -> Category:
+    """A category that names its keypoints; one that does not has as many as any of its instances."""
+    shapes = [each.shape for each in instances if each.label == category.name]
+    named = max((each.names for each in shapes if isinstance(each, Keypoints)), key=len, default=())
+    return category if category.keypoints else replace(category, keypoints=named)
 
 
 @dataclass(frozen=True)
@@ -107,21 +142,20 @@ def read_coco_objects(document: Mapping[str, Any], omissions: Omissions) -> list
 
     omissions: takes the annotations that cannot be used, or have no keypoints.
     """
-    images = {_id(each.get("id")): each.get("file_name") for each in _entries(document, "images", omissions)}
+    images = {_id(each.get("id")): _file_name(each) for each in _entries(document, "images", omissions)}
     annotations = _entries(document, "annotations", omissions)
     marks = [each for each in annotations if each.get("keypoints")]
     if others := len(annotations) - len(marks):
         omissions.others["without keypoints"] += others
-    used = {_id(each.get("category_id")) for each in marks}
-    categories = _read_categories(_entries(document, "categories", omissions), used, omissions)
+    categories = _read_categories(document, marks, omissions)
     found = []
     for number, annotation in enumerate(marks, 1):
         item = f"annotation {annotation.get('id', number)}"
         with omissions.tolerated(item):
-            file_name, category = images[_id(annotation["image_id"])], categories[_id(annotation["category_id"])]
-            if not isinstance(file_name, str):
+            file_name, category = images[_id(annotation["image_id"])], categories[_id(annotation.get("category_id"))]
+            if file_name is None:
                 raise ValueError("its image has no file_name")
-            keypoints = _read_keypoints(annotation["keypoints"], category, partial(omissions.fault, item))
+            keypoints = _read_keypoints(annotation["keypoints"], category, omissions, item)
             if not keypoints.present.any():
                 omissions.others["without keypoints"] += 1
                 continue
@@ -130,62 +164,15 @@ def read_coco_objects(document: Mapping[str, Any], omissions: Omissions) -> list
     return found
 
 
-class CocoDocument:
-    """A document of annotations that are transferred to images; it takes them in any order and lists them by number."""
-
-    def __init__(self, reference: Annotations) -> None:
-        self._categories = {category.name: category for category in reference.categories}
-        self._images: dict[int, dict[str, Any]] = {}
-        self._annotations: dict[int, list[dict[str, Any]]] = {}
-
-    def add(self, number: int, image: AnnotatedImage) -> None:
-        height, width = image.size
-        self._annotations[number] = [
-            {
-                "category_id": self._categories[instance.label].id,
-                "iscrowd": 0,
-                "score": instance.confidence,
-                "visibility": int(instance.visibility),
-                **self._fields(instance),
-            }
-            for instance in image.instances
-        ]
-        self._images[number] = {"file_name": image.name, "width": width, "height": height}
-
-    def content(self) -> bytes:
-        numbers = sorted(self._images)
-        annotations = [(place, each) for place, number in enumerate(numbers, 1) for each in self._annotations[number]]
-        document = {
-            "info": {"description": f"transferred by geomatch {__version__}"},
-            "images": [{"id": place, **self._images[number]} for place, number in enumerate(numbers, 1)],
-            "annotations": [{"id": own, "image_id": place, **each} for own, (place, each) in enumerate(annotations, 1)],
-            "categories": [_write_category(category) for category in self._categories.values()],
-        }
-        return json_text(document).encode() + b"\n"
-
-    def _fields(self, instance: Instance) -> dict[str, Any]:
-        match instance.shape:
-            case Keypoints() as keypoints:
-                return _keypoint_fields(keypoints, self._categories[instance.label].keypoints)
-            case Region() as region:
-                area = int(region.mask.sum())
-                return {"segmentation": segmentation(region), "area": area, **_box_fields(region.box)}
-            case box:
-                return {"area": round((box[2] - box[0]) * (box[3] - box[1]), 2), **_box_fields(box)}
-
-
-def segmentation(region: Region) -> object:
-    """A mask as COCO writes it: polygons as lists x, y, x, y ..., or runs, as a list or packed into a text."""
-    if region.encoding is MaskEncoding.polygons:
-        return [[round(float(axis), 2) for axis in (polygon + HALF).ravel()] for polygon in trace(region.mask)]
-    runs = encode_runs(region.mask)
-    packed = region.encoding is MaskEncoding.packed_runs
-    return {"size": list(region.mask.shape), "counts": pack_runs(runs) if packed else runs}
-
-
 def _entries(document: Mapping[str, Any], key: str, omissions: Omissions) -> list[Mapping[str, Any]]:
-    """The objects of a list in a document, none if it is null or missing. Raises InputError if it is no list."""
+    """The objects of a list in a document, none if it is null or missing; an object with an entry for each id does.
+
+    Raises InputError if it is neither.
+    """
     entries = document.get(key) or []
+    if isinstance(entries, dict):
+        named = {own: {"name": entry} if isinstance(entry, str) else entry for own, entry in entries.items()}
+        entries = [{"id": own} | entry if isinstance(entry, dict) else entry for own, entry in named.items()]
     if not isinstance(entries, list):
         raise InputError(f"{omissions.origin}: its '{key}' should be a list")
     objects: list[Mapping[str, Any]] = [entry for entry in entries if isinstance(entry, dict)]
@@ -194,14 +181,24 @@ def _entries(document: Mapping[str, Any], key: str, omissions: Omissions) -> lis
     return objects
 
 
-def _entry_of(path: str, entries: Sequence[Any], image: Path) -> Mapping[str, Any]:
-    """The entry of an image, see `meant_names`; of one that has no name, the only entry."""
-    named = [each for each in entries if isinstance(each, dict) and isinstance(each.get("file_name"), str)]
+def _file_name(entry: Mapping[str, Any]) -> str | None:
+    return next((entry[key] for key in _FILE_NAMES if isinstance(entry.get(key), str)), None)
+
+
+def _entry_of(path: str, entries: Sequence[Mapping[str, Any]], image: Path) -> Mapping[str, Any]:
+    """The entry of an image, see `meant_names`. The only entry does for an image that has no name; if it has none
+    itself, for any. Where no entry has a name, their identifiers are names."""
+    named = [(name, each) for each in entries if (name := _file_name(each)) is not None]
+    if not named and len(entries) == 1:
+        return entries[0]
     if has_no_name(image) and len(named) > 1:
         raise InputError(f"{path}: has {len(named)} images, and the reference, {image}, no name that tells which it is")
-    meant = meant_names({each["file_name"] for each in named}, image)
+    if not named:  # 000000000139.jpg is of COCO's 139
+        ids = ((_id(each.get("id")), each) for each in entries)
+        named = [(image.name if own == _id(image.stem) else str(own), each) for own, each in ids]
+    meant = meant_names({name for name, _ in named}, image)
     longest = max((len(name_parts(name)) for name in meant), default=0)
-    closest = [each for each in named if each["file_name"] in meant and len(name_parts(each["file_name"])) == longest]
+    closest = [each for name, each in named if name in meant and len(name_parts(name)) == longest]
     if len(closest) != 1:
         many = "several images" if closest else "no image"
         raise InputError(f"{path}: has {many} named {image.name} among its images; it should have one")
@@ -217,13 +214,20 @@ def _id(value: object) -> int | str:
 
 
 def _read_categories(
-    entries: Sequence[Mapping[str, Any]], used: Container[int | str], omissions: Omissions
+    document: Mapping[str, Any], marks: Sequence[Mapping[str, Any]], omissions: Omissions
 ) -> dict[int | str, Category]:
-    """The categories that can be read, by identifier. Of those of one name, the first that is used stands for all.
+    """The categories of a document and its annotations, by identifier. Of those of one name, the first that annotations
+    have stands for all. One that the document lacks is called by its identifier, or `UNNAMED` if that is missing, too.
 
-    A fault is recorded only of those used.
+    A fault is recorded only of those that annotations have.
     """
+    used = {_id(each.get("category_id")): each.get("category_id") for each in marks}
+    entries = _entries(document, "categories", omissions)
     named = {_id(entry["id"]): entry for entry in reversed(entries) if {"id", "name"} <= entry.keys()}
+    for own in reversed([own for own in used if own not in named]):
+        named[own] = {"name": UNNAMED if used[own] is None else own}
+        if used[own] is not None:
+            omissions.assumed(f"category {own!r} has no name and is called that")
     numbers = (number for number in itertools.count(1) if number not in named)  # for identifiers that are words
     by_name: dict[str, Category] = {}
     found: dict[int | str, Category] = {}
@@ -248,44 +252,71 @@ def _read_skeleton(written: Any, keypoints: int, fault: Callable[[str], None]) -
     return usable
 
 
-def _write_category(category: Category) -> dict[str, Any]:
-    fields = {"id": category.id, "name": category.name}
-    if category.keypoints:
-        fields |= {"keypoints": category.keypoints, "skeleton": category.skeleton}
-    return fields
-
-
 def _read_shape(
     kind: AnnotationKind,
     annotation: Mapping[str, Any],
     category: Category,
     size: tuple[int, int],
-    fault: Callable[[str], None],
+    omissions: Omissions,
+    item: str,
 ) -> Keypoints | Region | Box:
-    """Raises ValueError if there is no such shape; ``fault`` is told of each part of it that cannot be used."""
-    match kind:
-        case AnnotationKind.keypoints:
-            return _read_keypoints(annotation["keypoints"], category, fault)
-        case AnnotationKind.masks:
-            return _read_region(annotation["segmentation"], size, fault)
-        case AnnotationKind.boxes:
-            return _read_box(annotation["bbox"])
+    """Raises ValueError if there is no such shape; ``omissions`` takes each part of it that cannot be used."""
+    if kind is AnnotationKind.keypoints:
+        return _read_keypoints(annotation["keypoints"], category, omissions, item)
+    as_mask = annotation.get("segmentation") if kind is AnnotationKind.masks else not annotation.get("bbox")
+    if as_mask:
+        region = _read_region(annotation["segmentation"], size, partial(omissions.fault, item))
+        if kind is AnnotationKind.masks:
+            return region
+        if not region.mask.any():
+            raise ValueError("its mask has no pixel of the image")
+        omissions.assumed("boxes that are not given are those of their masks")
+        return region.box
+    box = _read_box(annotation["bbox"])
+    if kind is AnnotationKind.boxes:
+        return box
+    omissions.assumed("its boxes are read as masks, since it has no masks")
+    left, top, right, bottom = box
+    return Region(fill([np.array([(left, top), (right, top), (right, bottom), (left, bottom)])], size))
 
 
 def _read_box(values: Sequence[object]) -> Box:
     left, top, width, height = (position(value) for value in values)
-    return left - HALF, top - HALF, left + width - HALF, top + height - HALF
+    return box_between((left - HALF, top - HALF), (left + width - HALF, top + height - HALF))
 
 
-def _read_keypoints(values: Sequence[Any], category: Category, fault: Callable[[str], None]) -> Keypoints:
-    values = _flat(values)
-    if len(values) % 3:
-        raise ValueError("its keypoints are not triples x, y, visibility")
-    names = category.keypoints or tuple(str(number) for number in range(1, len(values) // 3 + 1))
-    if len(values) != 3 * len(names):
-        raise ValueError(f"it has {len(values) // 3} keypoints, its category {category.name!r} has {len(names)}")
-    triples = zip(values[::3], values[1::3], values[2::3], strict=True)
-    return read_points(names, triples, fault)
+def _read_keypoints(values: Sequence[Any], category: Category, omissions: Omissions, item: str) -> Keypoints:
+    points = _read_triples(values, len(category.keypoints))
+    names = category.keypoints or tuple(str(number) for number in range(1, len(points) + 1))
+    if len(points) != len(names):
+        raise ValueError(f"it has {len(points)} keypoints, its category {category.name!r} has {len(names)}")
+    if any(_is_fraction(seen) for _, _, seen in points):
+        omissions.assumed("visibilities that are fractions are taken for confidences: all above 0 are seen")
+        points = [(x, y, 2 if position(seen) > 0 else 0) for x, y, seen in points]
+    return read_points(names, points, partial(omissions.fault, item))
+
+
+def _read_triples(values: Sequence[Any], known: int) -> list[tuple[Any, Any, Any]]:
+    """x, y and visibility of each keypoint. If there are only x and y, all are seen: in lists of two numbers, or if the
+    numbers are two for each of the ``known`` keypoints, or cannot be three for each.
+
+    Raises ValueError for other numbers of numbers.
+    """
+    nested = isinstance(values, list) and bool(values) and all(isinstance(each, list) for each in values)
+    count = len(_flat(values))
+    pairs = all(len(each) == 2 for each in values) if nested else count == 2 * known or (not known and count % 3 > 0)
+    if count % (2 if pairs else 3):
+        raise ValueError("its keypoints are neither triples x, y, visibility nor pairs x, y")
+    flat = _flat(values)
+    if pairs:
+        return [(x, y, 2) for x, y in zip(flat[::2], flat[1::2], strict=True)]
+    return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+
+
+def _is_fraction(value: object) -> bool:
+    with suppress(ValueError):
+        return 0 < position(value) < 1
+    return False
 
 
 def _read_region(written: Any, size: tuple[int, int], fault: Callable[[str], None]) -> Region:
@@ -322,24 +353,3 @@ def _read_corners(values: Sequence[object]) -> Points:
     if len(values) > 2 * MAX_CORNERS:
         raise ValueError(f"a polygon has more than {MAX_CORNERS} corners")
     return np.array([position(value) for value in values], dtype=np.float64).reshape(-1, 2)
-
-
-def _keypoint_fields(keypoints: Keypoints, names: Sequence[str]) -> dict[str, Any]:
-    """Triples in the category's order, 0, 0, 0 for absent points. Area and box are the points' extent, as pycocotools
-    has them for results."""
-    found = {name: (position, visibility, score) for name, position, visibility, score in keypoints.rounded()}
-    triples: list[float] = []
-    scores: list[float] = []
-    for name in names:
-        position, visibility, score = found.get(name, ([0, 0], 0, None))
-        triples += [*position, visibility]
-        scores.append(0 if score is None else score)
-    left, top, right, bottom = keypoints.extent
-    area = round((right - left) * (bottom - top), 2)
-    fields = {"keypoints": triples, "num_keypoints": len(found), "keypoint_scores": scores, "area": area}
-    return fields | _box_fields(keypoints.extent)
-
-
-def _box_fields(box: Box) -> dict[str, Any]:
-    left, top, right, bottom = box
-    return {"bbox": [round(each, 2) for each in (left + HALF, top + HALF, right - left, bottom - top)]}

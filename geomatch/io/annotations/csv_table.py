@@ -21,11 +21,11 @@ from geomatch.annotations import (
 )
 from geomatch.errors import InputError
 from geomatch.io.annotations.omissions import Omissions
-from geomatch.io.annotations.points import one_of_each, read_visibility
+from geomatch.io.annotations.points import box_between, one_of_each, read_visibility
 from geomatch.io.inputs import Input
 from geomatch.io.names import could_be_one, meant_names, name_parts
 from geomatch.io.parsing import reading
-from geomatch.io.tables import Row, read_table
+from geomatch.io.tables import Layout, Row, kinds_of, read_table
 from geomatch.options import AnnotationFormat, AnnotationKind
 
 SIDES = ("left", "top", "right", "bottom")
@@ -33,17 +33,81 @@ COLUMNS = {
     AnnotationKind.keypoints: ("image", "object", "label", "name", "x", "y", "visibility", "confidence"),
     AnnotationKind.boxes: ("image", "object", "label", *SIDES, "visibility", "confidence"),
 }
+"""What is written, and read by the same names."""
+
+_CORNER_AND_SIZE = ("left", "top", "width", "height")
+_CENTRE_AND_SIZE = ("centre_x", "centre_y", "width", "height")
+
+
+def _aliases(**names: str) -> dict[str, str]:
+    return {alias: name for name, aliases in names.items() for alias in aliases.split()}
+
+
+_COMMON = _aliases(
+    image="file filename file_name image_name image_file image_path image_filename img path filepath file_path",
+    object="instance instance_id object_id group group_id individual",
+    label="class category class_name category_name label_name cls",
+    visibility="visible vis v",
+    confidence="score likelihood probability",
+)
+_POINTS = _aliases(
+    name="keypoint keypoint_name point point_name landmark landmark_name part part_name bodypart bodyparts joint",
+    x="x_px px x_pixel pixel_x x_coord x_coordinate coord_x pos_x x_pos point_x",
+    y="y_px py y_pixel pixel_y y_coord y_coordinate coord_y pos_y y_pos point_y",
+)
+_BOXES = _aliases(
+    left="x x1 xmin x_min min_x x_left xtl bbox_x bbox_left bbox_xmin box_x",
+    top="y y1 ymin y_min min_y y_top ytl bbox_y bbox_top bbox_ymin box_y",
+    right="x2 xmax x_max max_x x_right xbr bbox_right bbox_xmax",
+    bottom="y2 ymax y_max max_y y_bottom ybr bbox_bottom bbox_ymax",
+    width="w bbox_width bbox_w box_w box_width",
+    height="h bbox_height bbox_h box_h box_height",
+    centre_x="cx xc x_center x_centre center_x xcenter",
+    centre_y="cy yc y_center y_centre center_y ycenter",
+)
+_BARE = {
+    AnnotationKind.keypoints: {
+        "##": ("x", "y"),
+        "t##": ("name", "x", "y"),
+        "f##": ("image", "x", "y"),
+        "ft##": ("image", "name", "x", "y"),
+        "t###": ("name", "x", "y", "visibility"),
+        "ft###": ("image", "name", "x", "y", "visibility"),
+        "t##f##": ("name", "x", "y", "image", "image_width", "image_height"),  # of makesense.ai
+    },
+    AnnotationKind.boxes: {
+        "f####t": ("image", *SIDES, "label"),  # of RetinaNet
+        "t####f##": ("label", *_CORNER_AND_SIZE, "image", "image_width", "image_height"),  # of makesense.ai
+    },
+}
+"""What is meant where no line names the columns, by `kinds_of` the first line. Four numbers alone may be two forms."""
+
+
+def _layout(kind: AnnotationKind) -> Layout:
+    bare = _BARE[kind]
+    if kind is AnnotationKind.keypoints:
+        return Layout(("x", "y"), (), COLUMNS[kind], _COMMON | _POINTS, lambda values: bare.get(kinds_of(values)))
+    instead = (_CORNER_AND_SIZE, _CENTRE_AND_SIZE)
+    return Layout(SIDES, instead, COLUMNS[kind], _COMMON | _BOXES, lambda values: bare.get(kinds_of(values)))
+
+
+POINT_LAYOUT = _layout(AnnotationKind.keypoints)
+BOX_LAYOUT = _layout(AnnotationKind.boxes)
 
 
 def read_annotation_table(source: Input, kind: AnnotationKind, image: Path, omissions: Omissions) -> Annotations:
     """The annotations of an image: those in its rows, or in all rows if there is no column `image`.
 
-    Keypoints need the columns x and y, and name to have names; boxes left, top, right and bottom. Points with the same
-    `object` and `label` are one instance; the second point of a name begins another. ``omissions`` takes the rows that
-    cannot be used. Raises InputError.
+    Keypoints need the columns x and y, and name to have names; boxes left, top, right and bottom, or two of them with
+    width and height. Other programs' names of columns are known. Points with the same `object` and `label` are one
+    instance; the second point of a name begins another. ``omissions`` takes the rows that cannot be used, and what is
+    assumed of a table that does not name its columns. Raises InputError.
     """
-    wanted = ("x", "y") if kind is AnnotationKind.keypoints else SIDES
-    rows = _rows_of(image, list(read_table(source, wanted, optional=COLUMNS[kind])), omissions)
+    layout = BOX_LAYOUT if kind is AnnotationKind.boxes else POINT_LAYOUT
+    table = list(read_table(source, layout))
+    if table and table[0].bare:
+        omissions.assumed(f"its first line names no columns; they are read as {', '.join(table[0].columns)}")
+    rows = _rows_of(image, table, omissions)
     shapes = (_read_boxes if kind is AnnotationKind.boxes else _read_keypoints)(rows, omissions)
     instances = [Instance(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
     return Annotations(instances, AnnotationFormat.csv, categories_of(instances))
@@ -92,10 +156,22 @@ def _read_boxes(rows: Sequence[Row], omissions: Omissions) -> Iterator[tuple[str
     for row in rows:
         box: Box | None = None
         with omissions.tolerated():
-            left, top, right, bottom = (row.position(side) for side in SIDES)
-            box = left, top, right, bottom
+            box = _read_box(row)
         if box:
             yield row.fields.get("label") or UNNAMED, box
+
+
+def _read_box(row: Row) -> Box:
+    """The box in whatever columns a table has. Raises InputError."""
+    lacking = {each for each in SIDES if each not in row.columns}
+    if not lacking:
+        return box_between([row.position("left"), row.position("top")], [row.position("right"), row.position("bottom")])
+    width, height = row.position("width"), row.position("height")
+    if lacking <= {"right", "bottom"}:
+        left, top = row.position("left"), row.position("top")
+    else:
+        left, top = row.position("centre_x") - width / 2, row.position("centre_y") - height / 2
+    return box_between((left, top), (left + width, top + height))
 
 
 def _read_keypoints(rows: Sequence[Row], omissions: Omissions) -> Iterator[tuple[str, Keypoints | Box]]:

@@ -1,20 +1,25 @@
-"""Reading and writing annotations in any format: COCO, labelme, label images or tables."""
+"""Reading and writing annotations in any format: COCO, labelme, label images or tables, and other tools' exports."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target, Visibility
 from geomatch.errors import InputError
-from geomatch.io.annotations.coco import CocoDocument, is_coco, read_coco
+from geomatch.io.annotations.coco import as_coco, read_coco
+from geomatch.io.annotations.coco_writer import CocoDocument
 from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_table
+from geomatch.io.annotations.exports.label_studio import is_label_studio, read_label_studio
+from geomatch.io.annotations.exports.via import is_via, is_via_table, read_via, read_via_table
+from geomatch.io.annotations.exports.xml_files import read_xml
 from geomatch.io.annotations.label_image import (
     DEFAULT_RULES,
     LabelRules,
@@ -28,6 +33,9 @@ from geomatch.io.atomic import check_new_file, check_new_folder, is_special, wri
 from geomatch.io.images import image_suffixes, open_picture
 from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.io.json_text import read_json
+from geomatch.io.names import meant_names
+from geomatch.io.parsing import reading
+from geomatch.io.tables import read_table
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
 HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
@@ -44,7 +52,12 @@ MAX_OUTSIDE = 1.0
 _DOCUMENTS = {AnnotationFormat.coco: ".json", AnnotationFormat.csv: ".csv"}
 """Suffixes of the files that hold several images."""
 
-_TABLES = frozenset({".csv", ".tsv"})
+_OPTIONS = {
+    AnnotationKind.keypoints: "--keypoints",
+    AnnotationKind.masks: "--mask",
+    AnnotationKind.boxes: "--boxes",
+}
+_TABLES = frozenset({".csv", ".tsv", ".txt"})
 
 
 def read_annotations(
@@ -76,9 +89,23 @@ def read_annotations(
     instances = [replace(each, number=number) for number, each in enumerate(filter(None, usable), 1)]
     if not instances:
         reason = omissions.summary()
-        raise InputError(f"{file}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}")
+        others = [_OPTIONS[each] for each in _other_kinds(file, kind, image, size, labels)]
+        held = f"; what it marks is read with {' or '.join(others)}" if others else ""
+        raise InputError(f"{file}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}{held}")
     omissions.warn()
     return replace(found, instances=instances)
+
+
+def _other_kinds(
+    file: InputFile, asked: AnnotationKind, image: Path, size: tuple[int, int], labels: LabelRules
+) -> list[AnnotationKind]:
+    """The kinds of annotations, besides the one that was asked for, that a file has for an image."""
+    found = []
+    for kind in AnnotationKind:
+        with suppress(InputError):
+            if kind is not asked and _read(file, kind, image, size, Omissions(str(file)), labels).instances:
+                found.append(kind)
+    return found
 
 
 def _read(
@@ -93,28 +120,59 @@ def _read(
     if suffix in image_suffixes():
         _check_holds(file, AnnotationFormat.png, kind)
         return read_label_image(file, size, labels)
-    if suffix in _TABLES:
+    if suffix not in (*_TABLES, ".json", ".xml"):
+        raise InputError(
+            f"{file}: format not known; give COCO's or labelme's .json, a mask as .png, a .csv, "
+            "or an export of CVAT, Label Studio or VIA"
+        )
+    document: Any = read_json(file) if suffix == ".json" else None
+    if coco := as_coco(document):
+        return read_coco(coco, kind, image, size, omissions)
+    if suffix in _TABLES and not is_via_table(file.text):
         _check_holds(file, AnnotationFormat.csv, kind)
         return read_annotation_table(file, kind, image, omissions)
-    if suffix != ".json":
-        raise InputError(f"{file}: format not known; give COCO's or labelme's .json, a mask as .png, or a .csv")
-    document = read_json(file)
-    if is_coco(document):
-        return read_coco(document, kind, image, size, omissions)
-    if is_labelme(document):
-        return read_labelme(document, kind, image, size, omissions)
-    raise InputError(f"{file}: neither COCO (it has no 'images' and 'annotations') nor labelme (no 'shapes')")
+    shapes = document if is_labelme(document) else _read_export(file, suffix, document, image, omissions)
+    return read_labelme(shapes, kind, image, size, omissions)
+
+
+def _read_export(file: InputFile, suffix: str, document: Any, image: Path, omissions: Omissions) -> Mapping[str, Any]:
+    """What another tool's file says of an image, as labelme says it. Raises InputError."""
+    choose = partial(_choose_image, str(file), image)
+    with reading(str(file)):
+        if suffix == ".xml":
+            return read_xml(file, choose, omissions)
+        if suffix in _TABLES:
+            return read_via_table(list(read_table(file)), choose, omissions)
+        if is_via(document):
+            return read_via(document, choose, omissions)
+        if is_label_studio(document):
+            return read_label_studio(document, choose, omissions)
+    raise InputError(
+        f"{file}: neither COCO (it has no 'images' and 'annotations') nor labelme (no 'shapes'), "
+        "nor an export of Label Studio or VIA"
+    )
+
+
+def _choose_image(origin: str, image: Path, names: Collection[str]) -> str:
+    """The name that means an image, see `meant_names`; the only one if it is empty. Raises InputError."""
+    meant = set(names) if set(names) == {""} else meant_names(names, image)
+    if len(meant) != 1:
+        named = ", ".join(sorted(name or "one without a name" for name in names)[:3]) or "none"
+        many = f"several images named {image.name}" if meant else f"no image {image.name} among its images ({named})"
+        raise InputError(f"{origin}: has {many}; it should have one")
+    return meant.pop()
 
 
 def _suffix_of(file: InputFile) -> str:
     """The suffix that a file has or, if its content alone can tell the format, should have; "" if neither is known."""
     suffix = file.path.suffix.lower()
-    if suffix in image_suffixes() | _TABLES | {".json"} or (suffix and file.repeatable):
+    if suffix in image_suffixes() | _TABLES | {".json", ".xml"} or (suffix and file.repeatable):
         return suffix
     with suppress(InputError), open_picture(io.BytesIO(file.content), str(file)):
         return ".png"
     with suppress(InputError):
-        return ".json" if file.text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) else ".csv"
+        start = file.text.lstrip("\ufeff \t\r\n")[:1]
+        return {"{": ".json", "[": ".json", "<": ".xml"}.get(start, ".csv")
     return ""
 
 

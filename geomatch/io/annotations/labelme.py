@@ -28,12 +28,13 @@ from geomatch.annotations import (
     Keypoints,
     Points,
     Region,
+    Visibility,
     categories_of,
     named_keypoints,
 )
 from geomatch.errors import printable
 from geomatch.io.annotations.omissions import Omissions
-from geomatch.io.annotations.points import one_of_each
+from geomatch.io.annotations.points import one_of_each, read_visibility
 from geomatch.io.annotations.polygons import fill, trace
 from geomatch.io.json_text import json_text
 from geomatch.io.names import meant_names, name_parts
@@ -128,14 +129,17 @@ def _path_from(folder: Path, image: Path) -> str:
 class _Shape:
     """A shape of a file.
 
-    group: the same for all shapes of an instance. grouped: whether the file gives the group; if not, it is unique.
-    marked: corners (N, 2), or a mask (H, W).
+    label: of a point its name. group: the same for all shapes of an instance. grouped: whether the file gives the
+    group; if not, it is unique. marked: corners (N, 2), or a mask (H, W). visibility: of points. owner: the label of
+    the instance that a point is of, which labelme itself does not have.
     """
 
     label: str
     group: object
     grouped: bool
     marked: NDArray[Any]
+    visibility: Visibility = Visibility.seen
+    owner: str = UNNAMED
 
 
 def _read_shape(shape: Mapping[str, Any], shape_type: str, number: int, size: tuple[int, int]) -> _Shape:
@@ -156,7 +160,9 @@ def _read_shape(shape: Mapping[str, Any], shape_type: str, number: int, size: tu
         marked = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
     group, label = _group(shape.get("group_id")), shape["label"]
     grouped = group is not None
-    return _Shape(UNNAMED if label is None else str(label), group if grouped else ("alone", number), grouped, marked)
+    visibility, owner = read_visibility(shape.get("visibility", Visibility.seen)), str(shape.get("object") or UNNAMED)
+    label = UNNAMED if label is None else str(label)
+    return _Shape(label, group if grouped else ("alone", number), grouped, marked, visibility, owner)
 
 
 def _group(value: object) -> int | str | None:
@@ -216,9 +222,10 @@ def _assemble_keypoints(shapes: Sequence[_Shape]) -> Iterator[tuple[str, Keypoin
         groups.setdefault(shape.group if shape.grouped else None, []).append(shape)
     for members in groups.values():
         points = np.concatenate([shape.marked for shape in members])
-        names = [shape.label for shape in members for _ in shape.marked]
-        for part in one_of_each(names):
-            yield UNNAMED, named_keypoints([names[place] for place in part], points[part])
+        each = [shape for shape in members for _ in shape.marked]
+        for part in one_of_each([shape.label for shape in each]):
+            names, seen = zip(*((each[place].label, each[place].visibility) for place in part), strict=True)
+            yield members[0].owner, named_keypoints(names, points[part], seen)
 
 
 def _assemble_regions(shapes: Sequence[_Shape], size: tuple[int, int]) -> Iterator[tuple[str, Region]]:

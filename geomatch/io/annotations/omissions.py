@@ -1,4 +1,4 @@
-"""What of a file is left out: gathered, and told in one note."""
+"""What of a file is left out, and what is assumed of it: gathered, and told in one note."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ class _RefusedError(InputError):
 
 @dataclass
 class Omissions:
-    """What of a file cannot be used, or is not what was asked for.
+    """What of a file cannot be used, is not what was asked for, or is not clear.
 
     origin: the file, for messages. strict: a fault is an error, and the file refused.
     faults: for each item that cannot be used, which one it is and why. others: how many there are of each kind that
-    was not asked for.
+    was not asked for. assumptions: what was taken for granted where the file is not clear, each once.
     """
 
     origin: str
     strict: bool = False
     faults: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    assumptions: dict[str, None] = field(default_factory=dict)
 
     def fault(self, item: str, reason: str) -> None:
         """Leave out an item that cannot be used. Raises InputError if that is not allowed."""
         if self.strict:
             raise _RefusedError(f"{self.origin}, {item}: {reason}")
         self.faults.append(f"{item}: {reason}")
+
+    def assumed(self, what: str) -> None:
+        """Say how something unclear is read."""
+        self.assumptions[what] = None
 
     @contextmanager
     def tolerated(self, item: str = "") -> Iterator[None]:
@@ -56,8 +61,8 @@ class Omissions:
             self.faults.append(reason)
 
     def summary(self) -> str:
-        """What was left out, in a few words; empty if nothing was."""
-        said = []
+        """What was assumed and left out, in a few words; empty if nothing was."""
+        said = list(self.assumptions)
         if self.faults:
             more = len(self.faults) - _NAMED_AT_MOST
             named = "; ".join(self.faults[:_NAMED_AT_MOST]) + (f"; and {more} more" if more > 0 else "")
@@ -67,6 +72,6 @@ class Omissions:
         return "; ".join(said)
 
     def warn(self) -> None:
-        """Say in one GeomatchWarning what was left out, if anything was."""
+        """Say in one GeomatchWarning what was assumed and left out, if anything was."""
         if said := self.summary():
             warnings.warn(f"{self.origin}: {said}", GeomatchWarning, stacklevel=2)

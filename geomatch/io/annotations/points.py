@@ -1,4 +1,5 @@
-"""Keypoints from what files say of them: each point by itself, so that one that cannot be read costs no other."""
+"""Keypoints and boxes from what files say of them: each point by itself, so that one that cannot be read costs no
+other."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from geomatch.annotations import Keypoints, Visibility
+from geomatch.annotations import Box, Keypoints, Visibility
 from geomatch.io.parsing import position, whole_number
 
 
@@ -31,11 +32,19 @@ def read_points(
 
 
 def read_visibility(value: object) -> Visibility:
-    """COCO's number. Raises ValueError if it is another."""
+    """COCO's number, or whether the point is there. Raises ValueError if it is anything else."""
+    if str(value).strip().lower() in ("true", "false"):
+        return Visibility.seen if str(value).strip().lower() == "true" else Visibility.absent
     try:
         return Visibility(whole_number(value))
     except ValueError:
         raise ValueError(f"its visibility should be 0, 1 or 2, not {value!r}") from None
+
+
+def box_between(corner: Sequence[float], opposite: Sequence[float]) -> Box:
+    """The box of two opposite corners (x, y), in whichever order they are given."""
+    (left, right), (top, bottom) = (sorted(axis) for axis in zip(corner, opposite, strict=True))
+    return left, top, right, bottom
 
 
 def one_of_each(names: Sequence[str]) -> list[list[int]]:
