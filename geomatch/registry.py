@@ -108,6 +108,12 @@ DATASETS = Registry(
         "pf-pascal": "geomatch.datasets.benchmarks.pf_pascal:PF_PASCAL",
         "pf-willow": "geomatch.datasets.benchmarks.pf_willow:PF_WILLOW",
         "spair-71k": "geomatch.datasets.benchmarks.spair:SPAIR_71K",
+        "spair-u": "geomatch.datasets.benchmarks.spair:SPAIR_U",
+        "ap-10k": "geomatch.datasets.benchmarks.ap10k:AP_10K_SPECIES",
+        "ap-10k-cross-species": "geomatch.datasets.benchmarks.ap10k:AP_10K_FAMILY",
+        "ap-10k-cross-family": "geomatch.datasets.benchmarks.ap10k:AP_10K_FAMILIES",
+        "cub-200": "geomatch.datasets.benchmarks.cub200:CUB_200",
+        "tap-vid-davis": "geomatch.datasets.benchmarks.tapvid_davis:TAP_VID_DAVIS",
         "tss": "geomatch.datasets.benchmarks.tss:TSS",
         "caltech-101": "geomatch.datasets.benchmarks.caltech101:CALTECH_101",
         "pascal-parts": "geomatch.datasets.benchmarks.pascal_part.pascal_parts:PASCAL_PARTS",
@@ -119,6 +125,8 @@ DATASETS = Registry(
 
 PROTOCOLS = Registry(
     "protocol",
-    dict.fromkeys(("geomatch", "pf", "scnet", "ncnet", "hpf", "dhpf", "cats", "dift", "geoaware", "all"), ""),
+    dict.fromkeys(
+        ("geomatch", "pf", "scnet", "ncnet", "hpf", "dhpf", "cats", "dift", "geoaware", "asic", "tapvid", "all"), ""
+    ),
 )
 """A protocol differs from benchmark to benchmark; `geomatch.evaluation.protocols.find_protocols` gives it."""

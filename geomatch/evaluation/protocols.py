@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from geomatch.datasets.pairs import AnnotatedPair
 from geomatch.errors import InputError, did_you_mean
 from geomatch.evaluation.metrics.pck import box_side, keypoint_extent
+from geomatch.evaluation.metrics.tracks import TRACK_THRESHOLDS
 from geomatch.evaluation.prediction import Prediction
 from geomatch.registry import PROTOCOLS
 
@@ -154,7 +155,9 @@ class Protocol:
 
     def meaning(self) -> str:
         """The protocol as a sentence for tables and reports."""
-        alphas = "" if self.alphas == (0.05, 0.10, 0.15) else f"; alpha {', '.join(map(str, self.alphas))}"
+        alphas = (
+            "" if self.alphas == (0.05, 0.10, 0.15) else f"; alpha {', '.join(f'{each:g}' for each in self.alphas)}"
+        )
         return (
             f"{self.direction}, {self.reading}, {self.frame}; "
             f"error {self.boundary} alpha x longer side of the {self.length_of}'s {self.length}; "
@@ -216,11 +219,40 @@ _SPAIR = (
         alphas=(0.01, 0.05, 0.10),
     ),
 )
+_AP_10K = (replace(_SPAIR[0], alphas=(0.01, 0.05, 0.10)), _SPAIR[-1])
+_CUB_200 = (
+    Protocol(DEFAULT, Length.image, averages=_IMAGE_AND_POINT),
+    Protocol(
+        "asic",
+        Length.image,
+        frame=_squashed(256),
+        boundary=Boundary.excluded,
+        averages=(Average.per_point,),
+        alphas=(0.01, 0.05, 0.10),
+    ),
+)
+_TAP_VID = (
+    Protocol(DEFAULT, Length.image, averages=_IMAGE_AND_POINT, alphas=(0.01, 0.05, 0.10)),
+    Protocol(
+        "tapvid",
+        Length.image,
+        frame=_squashed(256),
+        boundary=Boundary.excluded,
+        averages=(Average.per_class_pooled,),
+        alphas=tuple(threshold / 256 for threshold in TRACK_THRESHOLDS),
+    ),
+)
 _PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {
     "pf-pascal": _PF_PASCAL,
     "pf-willow": _PF_WILLOW,
     "spair-71k": _SPAIR,
+    "spair-u": _SPAIR,
     "animal-parts": _SPAIR,
+    "ap-10k": _AP_10K,
+    "ap-10k-cross-species": _AP_10K,
+    "ap-10k-cross-family": _AP_10K,
+    "cub-200": _CUB_200,
+    "tap-vid-davis": _TAP_VID,
     "pascal-parts": (Protocol(DEFAULT, Length.image),),
     "pascal-parts-across": (Protocol(DEFAULT, Length.image),),
     "warps": (Protocol(DEFAULT, Length.image, averages=_IMAGE_AND_POINT, alphas=(0.01, 0.05, 0.10)),),

@@ -250,6 +250,7 @@ def pair_key(pair: AnnotatedPair, options: PredictionOptions, name: str = "") ->
         files,
         options,
         *([name] if name else []),
+        *([] if pair.hidden_points is None else [pair.hidden_points.tolist(), pair.target_box]),
     )
     return hashlib.sha256(repr(known).encode()).hexdigest()
 

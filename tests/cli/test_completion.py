@@ -54,7 +54,7 @@ def test_unknown_name_suggests_a_near_one() -> None:
         ("match --preset p", ["precise"]),
         ("eval --dataset pf", ["pf-pascal", "pf-willow"]),
         ("eval --protocol geo", ["geomatch", "geoaware"]),
-        ("datasets check t", ["tss"]),
+        ("datasets check t", ["tap-vid-davis", "tss"]),
     ],
 )
 def test_completion_is_light(typed: str, offered: list[str]) -> None:

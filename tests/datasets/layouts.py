@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pickle
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -198,3 +199,91 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def tap_video(frames: int = 3) -> dict[str, NDArray[Any]]:
+    """A video of TAP-Vid, 48 x 64 pixels, with four points: 1 is occluded last, 2 first, and 3 always."""
+    random = np.random.default_rng(0)
+    occluded = np.zeros((4, frames), bool)
+    occluded[1, -1] = occluded[2, 0] = occluded[3] = True
+    return {
+        "video": random.integers(0, 256, (frames, 48, 64, 3), np.uint8),
+        "points": random.random((4, frames, 2), np.float32),
+        "occluded": occluded,
+    }
+
+
+def write_tap_vid(root: Path) -> Path:
+    """Two videos, as ``tapvid_davis.zip`` has thirty."""
+    root.mkdir(parents=True)
+    (root / "tapvid_davis.pkl").write_bytes(pickle.dumps({"car": tap_video(), "bear": tap_video(4)}))
+    return root
+
+
+AP_10K_SPECIES = (
+    ("antelope", "Bovidae", 33),
+    ("bison", "Bovidae", 4),
+    ("fox", "Canidae", 3),
+)
+"""Name, family and number of usable photographs in `write_ap_10k`."""
+
+
+def ap_10k_keypoints(number: int) -> list[float]:
+    """The 17 keypoints of an animal, all of them, or, of a number that three divides, without the first two."""
+    absent = 2 if number % 3 == 0 else 0
+    points = [(0.0, 0.0, 0)] * absent + [(2.0 + place, 3.0 + number % 5, 2) for place in range(absent, 17)]
+    return [value for point in points for value in point]
+
+
+def write_ap_10k(root: Path) -> Path:
+    """AP-10K as its archive unpacks, photographs of 40 x 30 pixels; one has two animals, another too few keypoints."""
+    categories = [{"id": place, "name": name, "supercategory": family} for place, (name, family, _) in _numbered()]
+    images, annotations = [], []
+    for place, (_, _, count) in _numbered():
+        for number in range(100 * place, 100 * place + count + 1):
+            images.append({"id": number, "file_name": f"{number:012d}.jpg", "width": 40, "height": 30})
+            few = number == 100 * place + count
+            entry = {"id": number, "image_id": number, "category_id": place, "bbox": [1, 2, 20, 10]}
+            annotations.append(entry | {"num_keypoints": 2 if few else 15, "keypoints": ap_10k_keypoints(number)})
+    annotations.append(annotations[0] | {"id": 9999, "bbox": [5, 5, 1, 1]})
+    (root / "data").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    for image in images:
+        Image.new("RGB", (40, 30)).save(root / "data" / image["file_name"])
+    for place, part in enumerate(("train", "test", "val")):
+        document = {"images": images[place::3], "categories": categories}
+        own = {image["id"] for image in images[place::3]}
+        document["annotations"] = [each for each in annotations if each["image_id"] in own]
+        (root / "annotations" / f"ap10k-{part}-split1.json").write_text(json.dumps(document))
+    return root
+
+
+def _numbered() -> Iterable[tuple[int, tuple[str, str, int]]]:
+    return enumerate(AP_10K_SPECIES, 1)
+
+
+def write_cub(root: Path) -> Path:
+    """CUB-200-2011 with two classes: three test images and one for training of the first, two of the second."""
+    (root / "parts").mkdir(parents=True)
+    birds = ((1, 1, 0), (2, 1, 0), (3, 1, 1), (4, 1, 0), (5, 2, 0), (6, 2, 0))
+    names = {1: "001.Albatross", 2: "002.Auklet"}
+    for number, label, _ in birds:
+        path = root / "images" / names[label] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+    tables = {
+        "images.txt": [f"{number} {names[label]}/{number}.jpg" for number, label, _ in birds],
+        "classes.txt": [f"{label} {name}" for label, name in names.items()],
+        "image_class_labels.txt": [f"{number} {label}" for number, label, _ in birds],
+        "train_test_split.txt": [f"{number} {trained}" for number, _, trained in birds],
+        "bounding_boxes.txt": [f"{number} {10 + number}.0 12.0 50.0 30.0" for number, *_ in birds],
+        "parts/part_locs.txt": [
+            f"{number} {part} {20.0 + part} {15.0 + number} {int(part != number)}"
+            for number, *_ in birds
+            for part in range(1, 16)
+        ],
+    }
+    for name, lines in tables.items():
+        (root / name).write_text("".join(f"{line}\n" for line in lines))
+    return root

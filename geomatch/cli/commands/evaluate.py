@@ -59,7 +59,7 @@ def evaluate(
         typer.Option(
             metavar="NAME",
             autocompletion=names_in(PROTOCOLS),
-            help="geomatch, pf, scnet, ncnet, hpf, dhpf, cats, dift, geoaware or all.",
+            help="geomatch, pf, scnet, ncnet, hpf, dhpf, cats, dift, geoaware, asic, tapvid or all.",
         ),
     ] = ["geomatch"],  # noqa: B006
     limit: Annotated[
