@@ -27,7 +27,9 @@ from geomatch.io.inputs import Input, read_input
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 MAX_ASPECT_RATIO = 10
-_UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})  # Pillow knows them, but needs other programs
+# Pillow knows them, but needs other programs: for PostScript an interpreter, which a file of others must never reach.
+_UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_SUBFILE_TYPE, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706  # tags of TIFF
 _ANIMATED = frozenset({"AVIF", "GIF", "PNG", "WEBP"})
 _OTHER_BYTE_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _ZLIB_RLE = 3
@@ -39,6 +41,12 @@ def image_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of the image files that can be read here."""
     suffixes = Image.registered_extensions()
     return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in _UNREADABLE)
+
+
+@cache
+def _readable_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(kind for kind in Image.ID if kind not in _UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,10 @@ def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
         # Pillow only warns of a decompression bomb; MAX_PIXELS is checked before any pixel is decoded.
         with _WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(file)
+            picture = Image.open(file, formats=_readable_formats())
         with picture:
+            if _is_raw_file(picture):
+                raise UnidentifiedImageError
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield picture
@@ -116,10 +126,16 @@ def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         file.seek(0)
         known = recognise(file.read(HEAD))
-        what = f"is {known}" if known else "not an image file that can be read (empty, damaged or another format)"
+        what = f"is {known}" if known else "not an image file that can be read (damaged, or of another format)"
         raise InputError(f"{name}: {what}") from error
     except Exception as error:  # on a damaged file Pillow raises many kinds
         raise InputError(f"{name}: damaged or incomplete image ({error})") from error
+
+
+def _is_raw_file(picture: Image.Image) -> bool:
+    """Whether a TIFF is a camera's raw file, of which Pillow sees a small preview only."""
+    tags = getattr(picture, "tag_v2", {})
+    return _DNG_VERSION in tags or (_SUB_IMAGES in tags and int(tags.get(_SUBFILE_TYPE, 0)) & 1 == 1)
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.images import load_image
@@ -70,8 +70,8 @@ def test_load_image_takes_first_frame_with_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("empty.png", b"", "not an image file"),
-        ("text.png", b"hello, I am a text", "not an image file"),
+        ("empty.png", b"", "is empty"),
+        ("text.png", b"hello, I am a text", "is text, not an image"),
         ("cut.jpg", None, "damaged or incomplete"),
     ],
 )
@@ -128,3 +128,49 @@ def test_load_image_refuses_tiff_without_dimensions(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"\x00\x01\x04\x00\x01", b"\xf0\x01\x04\x00\x01", 1))
     with pytest.raises(InputError, match="damaged"):
         load_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, as phones store photographs; export it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0heic", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0mif1avif", "AVIF that is damaged"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0isom", "a camera's raw file"),
+        (b"\0\0\0\x18ftypqt  \0\0\0\0", "a film"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "a camera's raw file"),
+        (b"IIRO\x08\0\0\0", "a camera's raw file"),
+        (b"\xff\x0a\1\1", "JPEG XL"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n", "PostScript, a drawing without pixels"),
+        (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<svg/>', "SVG, a drawing without pixels; export it as PNG"),
+        ('<?xml version="1.0" encoding="utf-16"?><svg/>'.encode("utf-16"), "SVG"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page, not the image; download it again"),
+        (b'{"error": "rate limit"}', "text, not an image; download it again"),
+        (("<Error>" + "\u732b" * 999).encode(), "text, not an image"),
+        (b"PK\3\4", "a zip archive or a document; unpack it"),
+        (b"", "empty; copy or download it again"),
+        (b"\xff\xd8\xff\xe0", "damaged"),
+        (bytes(range(256)), "not an image file that can be read"),
+    ],
+)
+def test_load_image_names_what_a_file_is_instead(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        load_image(path)
+
+
+@pytest.mark.parametrize(("tags", "raw"), [({254: 1, 330: 8}, True), ({50706: b"\1\4\0\0"}, True), ({254: 1}, False)])
+def test_load_image_refuses_the_preview_of_a_raw_file(tags: dict[int, int | bytes], raw: bool, tmp_path: Path) -> None:
+    """The first image in a .nef, .arw or .dng is a small preview, which Pillow reads as a TIFF like any other."""
+    path, info = tmp_path / "a.nef", TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        info[tag] = value
+    Image.new("RGB", (160, 120)).save(path, "TIFF", tiffinfo=info)
+    if raw:
+        with pytest.raises(InputError, match="raw file; export it as JPEG or PNG"):
+            load_image(path)
+    else:
+        assert load_image(path).shape == (3, 120, 160)
