@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,14 +14,26 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 
 Arrays = Mapping[str, NDArray[np.float64]]
 
 
-def cache_folder() -> Path:
-    """The folder of geomatch's caches: ``$XDG_CACHE_HOME/geomatch``, by default ``~/.cache/geomatch``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geomatch"
+def cache_folder() -> Path | None:
+    """The folder of geomatch's caches: ``$XDG_CACHE_HOME/geomatch``, by default ``~/.cache/geomatch``.
+
+    None, with a GeomatchWarning, for a user without a home, as in a container.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given or Path.home() / ".cache") / "geomatch"
+    except RuntimeError:
+        warnings.warn(
+            "there is no home folder to cache predictions in; set HOME or XDG_CACHE_HOME to resume a stopped run",
+            GeomatchWarning,
+            stacklevel=2,
+        )
+        return None
 
 
 class PredictionStore:
@@ -73,5 +86,6 @@ class PredictionStore:
             yield
         except (OSError, sqlite3.Error, SafetensorError) as error:
             raise InputError(
-                f"{self.path}: kept predictions cannot be used ({error}); delete it, or run with --fresh"
+                f"{self.path}: kept predictions cannot be used ({error}); "
+                "delete it, run with --fresh, or set XDG_CACHE_HOME to another folder"
             ) from error

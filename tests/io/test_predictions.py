@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.predictions import PredictionStore, cache_folder
 
 
@@ -63,3 +64,12 @@ def test_cache_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "geomatch"
+
+
+def test_cache_folder_of_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number: there is no HOME, and no entry in the list of users."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.warns(GeomatchWarning, match="no home folder .* set HOME or XDG_CACHE_HOME"):
+        assert cache_folder() is None

@@ -193,7 +193,8 @@ def run_groups(
     from geomatch.evaluation.runner import run
     from geomatch.io.predictions import cache_folder
 
-    cache = cache_folder() / "eval"
+    folder = cache_folder()
+    cache = folder / "eval" if folder else None
     outcomes: list[Outcome] = []
     try:
         for group in pipelines:
@@ -201,7 +202,8 @@ def run_groups(
             with counting_bar(what, len(pairs.pairs) * len(group), quiet=quiet) as advance:
                 outcomes += run(pairs, group, protocols, cache=cache, fresh=fresh, on_pair=advance)
     except KeyboardInterrupt:
-        notify("interrupted; finished pairs are cached, and the same command continues from there")
+        if cache:
+            notify("interrupted; finished pairs are cached, and the same command continues from there")
         raise
     return outcomes
 
