@@ -76,7 +76,7 @@ def _print_breakdown(title: str, results: Sequence[Result]) -> None:
     if results[0].breakdown:
         rows = _score_rows([result.breakdown for result in results])
         print_table(
-            f"{title}, by difficulty", ["pairs with", "pairs", *_alpha_columns(results)], rows, text=["pairs with"]
+            f"{title}, by difficulty", ["difficulty", "pairs", *_alpha_columns(results)], rows, text=["difficulty"]
         )
 
 

@@ -151,6 +151,30 @@ def test_predict_regions_bounded_by_boxes_of_target() -> None:
     assert found.region_bounds == pytest.approx([1 / 2, 1, 20 * 10 / 32**2])
 
 
+def test_predict_compares_keypoints_with_the_whole_target() -> None:
+    """One-hot descriptors: the first keypoint is most similar to its truth, the second to another cell.
+
+    The target's cells are at x = 14.5, 44.5 and 74.5; a box of 300 pixels makes .05 of it 15 and .01 of it 3 pixels.
+    """
+    source = FeatureMap(torch.eye(3)[:, None], (60, 90), Grid.over((60, 90), 1, 3))
+    target = FeatureMap(torch.eye(3)[:, None], (60, 90), Grid.over((60, 90), 1, 3))
+    pair = make_pair(
+        source_points=np.array([[14.5, 29.5], [44.5, 29.5]]),
+        target_points=np.array([[14.5, 29.5], [70.0, 29.5]]),
+        hidden_points=np.array([[74.5, 29.5]]),
+        target_box=(0.0, 0.0, 300.0, 10.0),
+    )
+    found = predict(pair, source, target, shift, FORWARD_ONLY)
+    assert found.peaks_near is not None
+    assert found.peaks_elsewhere is not None
+    assert found.peaks_near.tolist() == [[1, 1], [1, 0], [1, 0]], "at .10 the middle cell is near the second, too"
+    assert found.peaks_elsewhere.tolist() == [[0, 0, 1], [0, 1, 1], [0, 1, 1]]
+    np.testing.assert_allclose(found.hidden_confidence, [0.745], atol=1e-5)
+    without_box = predict(replace(pair, target_box=None), source, target, shift, FORWARD_ONLY)
+    assert without_box.peaks_near is None
+    assert Prediction.from_arrays(found.to_arrays()).peaks_near is not None
+
+
 def test_prediction_arrays_round_trip() -> None:
     masks = square(SOURCE_SIZE, 10, 10), square(TARGET_SIZE, 18, 14)
     for pair, options in (

@@ -69,6 +69,76 @@ def test_results_include_sides_if_pairs_differ_in_them() -> None:
     }
 
 
+def make_varied_board() -> Scoreboard:
+    """Three pairs of cats: two hard and one easy in scale, all of one viewpoint; two have geometry-aware points."""
+    board = make_board(*BOARD)
+    variations = (("viewpoint: easy", "scale: hard"), ("viewpoint: easy", "scale: easy"), ("scale: hard",))
+    aware = (np.array([True, False]), np.array([True, False, True, True]), None)
+    pairs = [
+        replace(pair, variations=kinds, geometry_aware=which)
+        for pair, kinds, which in zip(board.pairs, variations, aware, strict=True)
+    ]
+    varied = Scoreboard("pf-willow", pairs, board.protocols)
+    for pair, (*_, right) in zip(pairs, BOARD, strict=True):
+        found = pair.target_points + np.where(right, 0.0, 50.0)[:, None] * [1, 0]
+        varied.add(Prediction((100, 200), (100, 200), found, found, np.ones(len(right))))
+    return varied
+
+
+def test_results_break_down_by_what_differs() -> None:
+    """A kind of variation that is the same everywhere says nothing; easy comes before hard."""
+    per_image, per_point, _ = make_varied_board().results()
+    assert list(per_image.breakdown) == ["scale: easy", "scale: hard", "geometry-aware points"]
+    assert [score.pairs for score in per_image.breakdown.values()] == [1, 2, 2]
+    assert per_image.breakdown["scale: hard"].pck == pytest.approx((1 + 1 / 2) / 2)
+    assert per_point.breakdown["scale: hard"].pck == pytest.approx(3 / 4)
+
+
+def test_results_of_geometry_aware_points_alone() -> None:
+    """Of the first pair one such point of one is found, of the second one of three; the third has none."""
+    per_image, per_point, _ = make_varied_board().results()
+    assert per_image.breakdown["geometry-aware points"].pck == pytest.approx((1 + 1 / 3) / 2)
+    assert per_point.breakdown["geometry-aware points"].pck == pytest.approx(2 / 4)
+    low, high = per_point.breakdown["geometry-aware points"].interval
+    assert low <= 2 / 4 <= high
+
+
+def test_results_without_difficulty_have_no_breakdown() -> None:
+    assert [result.breakdown for result in make_board(*BOARD).results()] == [{}, {}, {}]
+
+
+def test_results_pool_the_points_of_a_class() -> None:
+    """By hand: three of six points of cats, one of two of the dog."""
+    board = make_board(*BOARD, ("dog", None, [True, True, True, False]))
+    pooled = Protocol("pooled", Length.image, averages=(Average.per_class_pooled,), alphas=(0.1,))
+    again = Scoreboard("pf-willow", board.pairs, [pooled])
+    for pair, found in zip(board.pairs, board.forward, strict=True):
+        again.add(Prediction((100, 200), (100, 200), found, found, np.ones(len(pair.source_points))))
+    (result,) = again.results()
+    assert result.pck == pytest.approx((3 / 6 + 4 / 6) / 2)
+    assert result.interval[0] <= result.pck <= result.interval[1]
+
+
+def test_kap_pools_keypoints_within_a_class() -> None:
+    """By hand, of two pairs of cats: similarities .9 and .4 near the truth, .5, .1 and .6 elsewhere."""
+    images = [ImageFile(Path(name), name) for name in "ab"]
+    pairs = [AnnotatedPair(*images, category, CORNERS, CORNERS) for category in ("cat", "cat", "dog", "cow")]
+    board = Scoreboard("pf-willow", pairs, [default_protocol("pf-willow")])
+    peaks = (([0.9], [0.5, 0.1]), ([0.4], [0.6]), ([0.7], [0.2]), None)
+    for pair, known in zip(pairs, peaks, strict=True):
+        found = Prediction((100, 200), (100, 200), pair.target_points, pair.target_points, np.ones(4))
+        if known is not None:
+            near, elsewhere = (np.tile(values, (3, 1)) for values in known)
+            found = replace(found, peaks_near=near, peaks_elsewhere=elsewhere)
+        board.add(found)
+    measures = {measure.name: measure for measure in board.measures()}
+    cats = (1 / 1 + 2 / 4) / 2
+    assert measures["KAP@0.10"].per_class["cat"].value == pytest.approx(cats)
+    assert measures["KAP@0.10"].per_class["cat"].pairs == 2
+    assert set(measures["KAP@0.10"].per_class) == {"cat", "dog"}
+    assert measures["KAP@0.01"].value == pytest.approx((cats + 1) / 2)
+
+
 def test_results_ignore_pairs_without_keypoints() -> None:
     per_image = make_board(*BOARD, ("cow", None, [])).results()[0]
     assert per_image.pck == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from geomatch.annotations import Box, Points
 from geomatch.datasets.base import Benchmark, image_size, stored_image
-from geomatch.datasets.benchmarks.repeated_parts import SPAIR, geometry_aware
+from geomatch.datasets.benchmarks.repeated_parts import SPAIR, Groups, geometry_aware
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
 from geomatch.errors import InputError
 from geomatch.io.folders import files_like
@@ -38,12 +38,17 @@ Shown = Mapping[int, tuple[float, float]]
 
 @dataclass(frozen=True)
 class _Folders:
-    """root: of the annotations. images: the folder that has ``JPEGImages``. pairs, keypoints: names below the root."""
+    """Where annotations and images are, and what their keypoints mean.
+
+    root: of the annotations. images: the folder that has ``JPEGImages``. pairs, keypoints: names below the root.
+    repeated: by class, the groups of keypoints of parts that an object has more than once.
+    """
 
     root: Path
     images: Path
     pairs: str = "PairAnnotation"
     keypoints: str = "ImageAnnotation"
+    repeated: Mapping[str, Groups] = field(default_factory=dict)
 
 
 def splits(root: Path) -> list[str]:
@@ -62,7 +67,12 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
 
     Raises InputError naming what is missing or malformed.
     """
-    return _read_split(SPAIR_71K, _Folders(root, root), split, errors)
+    return _read_split(SPAIR_71K, _Folders(root, root, repeated=SPAIR), split, errors)
+
+
+def load_own(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
+    """Read pairs in the same layout whose ``kps_ids`` have meanings of their own. Raises InputError."""
+    return _read_split(ANIMAL_PARTS, _Folders(root, root), split, errors)
 
 
 def unseen_splits(root: Path) -> list[str]:
@@ -104,7 +114,7 @@ ANIMAL_PARTS = Benchmark(
     home="",
     archives="a folder of your own with JPEGImages and PairAnnotation as in SPair-71k",
     splits=splits,
-    reader=load,
+    reader=load_own,
     known_splits=SPLITS,
 )
 
@@ -166,7 +176,7 @@ def _read_pair(
         below = folders.root / folders.keypoints
         in_source, in_target = (shown(find_below(below, f"{name.rpartition('.')[0]}.json")) for name in names)
         hidden = np.array([in_source[each] for each in sorted({*in_source} - {*in_target})], np.float64).reshape(-1, 2)
-        aware = geometry_aware(SPAIR[category], numbers, in_target) if category in SPAIR else None
+        aware = geometry_aware(groups, numbers, in_target) if (groups := folders.repeated.get(category)) else None
     pair = AnnotatedPair(
         source,
         target,

@@ -49,7 +49,8 @@ def similarity_peaks(
     distances = cdist(targets, cells)
     near = distances < np.reshape(alphas, (-1, 1, 1)) * length
     near[:, np.arange(len(targets)), distances.argmin(axis=1)] = True
-    positive, negative = (np.max(shared[None], axis=2, initial=0.0, where=which) for which in (near, ~near))
+    values = np.broadcast_to(shared, near.shape)
+    positive, negative = (values.max(axis=2, initial=0.0, where=which) for which in (near, ~near))
     return positive, np.hstack((negative, np.tile(hidden.max(axis=1), (len(alphas), 1))))
 
 

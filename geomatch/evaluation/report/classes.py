@@ -60,7 +60,7 @@ def difficulty_section(evaluations: Sequence[Evaluation]) -> Markup:
         return Markup()
     columns = _pck_columns(evaluations, lambda result: result.breakdown)
     caption = f"PCK under the protocol and average of the headline, by what makes a pair difficult; {_TICKS}"
-    return joined(_legend(evaluations), _class_table(evaluations, columns, caption, "pairs with"))
+    return joined(_legend(evaluations), _class_table(evaluations, columns, caption, "difficulty"))
 
 
 def _pck_columns(evaluations: Sequence[Evaluation], parts: Parts) -> list[Column]:
