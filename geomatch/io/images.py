@@ -16,13 +16,13 @@ from typing import IO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.formats.deep import to_eight_bits
 from geomatch.io.formats.signatures import HEAD, recognise
-from geomatch.io.inputs import Input, read_input
+from geomatch.io.inputs import Input, InputFile, read_input
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -83,6 +83,13 @@ def load_image(source: Input) -> Tensor:
     than MIN_SIDE or more elongated than MAX_ASPECT_RATIO.
     """
     return read_image(source).pixels
+
+
+def exif_orientation(file: InputFile) -> int:
+    """How an image is stored, as EXIF numbers it; 1, upright, if the file does not say. Raises InputError."""
+    with open_picture(io.BytesIO(file.content), str(file)) as picture:
+        stated = picture.getexif().get(ExifTags.Base.Orientation)
+    return int(stated) if isinstance(stated, int) and 2 <= stated <= 8 else 1
 
 
 def read_image(source: Input) -> InputImage:

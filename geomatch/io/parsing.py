@@ -39,7 +39,7 @@ def decode(content: bytes, name: str, errors: str = "strict") -> str:
     try:
         return content.decode(encoding, errors if encoding.startswith("utf-8") else "strict")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not text in {encoding.partition('-sig')[0].upper()}") from error
+        raise InputError(f"{name}: not text in {encoding.partition('-sig')[0].upper()}; save it as UTF-8") from error
 
 
 @contextmanager
@@ -101,8 +101,12 @@ def _integral(number: float) -> int:
     return int(number)
 
 
-def check_stated_size(height: object, width: object, image: Path, size: tuple[int, int]) -> None:
-    """Raise ValueError if a file states another size for ``image`` than its ``size`` (height, width).
+class StatedSizeError(InputError):
+    """A file is of an image of another size."""
+
+
+def check_stated_size(origin: str, height: object, width: object, image: Path, size: tuple[int, int]) -> None:
+    """Raise StatedSizeError if a file states another size for ``image`` than its ``size`` (height, width).
 
     What is not a positive number states nothing.
     """
@@ -111,7 +115,9 @@ def check_stated_size(height: object, width: object, image: Path, size: tuple[in
     except ValueError:
         return
     if min(stated) > 0 and stated != size:
-        raise ValueError(f"is {stated[1]}x{stated[0]} pixels there, but {image} is {size[1]}x{size[0]} pixels")
+        raise StatedSizeError(
+            f"{origin}: is {stated[1]}x{stated[0]} pixels there, but {image} is {size[1]}x{size[0]} pixels"
+        )
 
 
 def check_masks(count: int, size: tuple[int, int]) -> None:

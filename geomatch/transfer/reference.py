@@ -10,7 +10,7 @@ from typing import Any
 from geomatch.annotations import Annotations
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import DEFAULT_RULES, LabelRules
-from geomatch.io.images import InputImage, read_image
+from geomatch.io.images import InputImage, exif_orientation, read_image
 from geomatch.io.inputs import read_input
 from geomatch.options import AnnotationKind
 
@@ -35,8 +35,11 @@ class Reference:
         labels: LabelRules = DEFAULT_RULES,
     ) -> Reference:
         """Read both files, see `read_annotations`. Raises InputError, naming the one at fault."""
-        pixels, file = read_image(image), read_input(marks)
-        annotations = read_annotations(file, kind, image, pixels.size, strict=strict, labels=labels)
+        photograph, file = read_input(image), read_input(marks)
+        pixels, orientation = read_image(photograph), exif_orientation(photograph)
+        annotations = read_annotations(
+            file, kind, image, pixels.size, orientation=orientation, strict=strict, labels=labels
+        )
         return cls(pixels, file.sha256, kind, annotations)
 
     def record(self) -> Mapping[str, Any]:

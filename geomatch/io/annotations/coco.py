@@ -83,8 +83,7 @@ def read_coco(
     """
     path = omissions.origin
     entry = _entry_of(path, _entries(document, "images", omissions), image)
-    with reading(f"{path}, image {entry.get('id')!r}"):
-        check_stated_size(entry.get("height"), entry.get("width"), image, size)
+    check_stated_size(f"{path}, image {entry.get('id')!r}", entry.get("height"), entry.get("width"), image, size)
     annotations = _entries(document, "annotations", omissions)
     own = [each for each in annotations if _id(each.get("image_id")) == _id(entry.get("id"))]
     marks = _marks(own, kind, omissions)

@@ -29,12 +29,13 @@ from geomatch.io.annotations.label_image import (
 )
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.annotations.omissions import Omissions
+from geomatch.io.annotations.orientation import UPRIGHT, swaps_sides, turn_upright
 from geomatch.io.atomic import check_new_file, check_new_folder, is_special, write_atomically
 from geomatch.io.images import image_suffixes, open_picture
 from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.io.json_text import read_json
 from geomatch.io.names import meant_names
-from geomatch.io.parsing import reading
+from geomatch.io.parsing import StatedSizeError, reading
 from geomatch.io.tables import read_table
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
@@ -66,6 +67,7 @@ def read_annotations(
     image: Path,
     size: tuple[int, int],
     *,
+    orientation: int = UPRIGHT,
     strict: bool = False,
     labels: LabelRules = DEFAULT_RULES,
 ) -> Annotations:
@@ -76,6 +78,8 @@ def read_annotations(
     GeomatchWarning that counts them.
 
     Args:
+        orientation: how the image is stored, as EXIF numbers it. A file that states the size of the stored image, with
+            its sides exchanged, is turned with it.
         strict: refuse a file with an item that cannot be used.
         labels: how a label image is read.
 
@@ -84,7 +88,14 @@ def read_annotations(
     """
     file = read_input(source)
     omissions = Omissions(str(file), strict)
-    found = _read(file, kind, image, size, omissions, labels)
+    try:
+        found = _read(file, kind, image, size, omissions, labels)
+    except StatedSizeError:
+        if not swaps_sides(orientation):
+            raise
+        stored = _read(file, kind, image, size[::-1], omissions, labels)
+        found = replace(stored, instances=[turn_upright(each, orientation, size) for each in stored.instances])
+        omissions.assumed("it is of the photograph as it is stored, and is turned upright with it")
     usable = [_checked(instance, image, size, omissions) for instance in found.instances]
     instances = [replace(each, number=number) for number, each in enumerate(filter(None, usable), 1)]
     if not instances:

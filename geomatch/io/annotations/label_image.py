@@ -16,7 +16,7 @@ from geomatch.annotations import AnnotatedImage, Annotations, Instance, LabelCol
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.images import open_picture, png_bytes, stored_mode
 from geomatch.io.inputs import Input, read_input
-from geomatch.io.parsing import check_masks, reading
+from geomatch.io.parsing import StatedSizeError, check_masks, reading
 from geomatch.options import AnnotationFormat, MaskEncoding
 
 MOST_VALUE = np.iinfo(np.uint16).max
@@ -55,7 +55,7 @@ def read_label_image(source: Input, size: tuple[int, int], rules: LabelRules) ->
     with open_picture(io.BytesIO(file.content), name) as picture:
         if (picture.height, picture.width) != size:
             own = f"{picture.width}x{picture.height}"
-            raise InputError(f"{name}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
+            raise StatedSizeError(f"{name}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
         mode, palette = picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ()
         values = _read_values(picture, name)
     if rules.threshold is not None:

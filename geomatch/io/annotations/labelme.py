@@ -74,7 +74,7 @@ def read_labelme(
         named = str(document.get("imagePath") or image.name)
         if not meant_names([named], image):
             raise ValueError(f"annotates {name_parts(named)[-1]!r}, not {image.name}")
-        check_stated_size(document.get("imageHeight"), document.get("imageWidth"), image, size)
+        check_stated_size(omissions.origin, document.get("imageHeight"), document.get("imageWidth"), image, size)
     types, shapes = _types_of(kind, document["shapes"]), list[_Shape]()
     for number, shape in enumerate(document["shapes"], 1):
         with omissions.tolerated(f"shape {number}"):
