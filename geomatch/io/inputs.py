@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from geomatch.errors import InputError
+from geomatch.io.formats.signatures import HEAD, stand_in
 from geomatch.io.parsing import MAX_BYTES, decode, opening
 
 STDIN = Path("-")
@@ -67,7 +68,8 @@ def stem_of(path: Path) -> str:
 def read_input(source: Input) -> InputFile:
     """The file at a path, or stdin for ``-``; what has been read already is returned as it is.
 
-    Raises InputError if it is missing, a folder, a socket or a device, unreadable, or larger than MAX_BYTES.
+    Raises InputError if it is missing, a folder, a socket or a device, unreadable, larger than MAX_BYTES, or a web page
+    or a pointer of Git LFS in its place.
     """
     if isinstance(source, InputFile):
         return source
@@ -80,6 +82,8 @@ def read_input(source: Input) -> InputFile:
             repeatable = source != STDIN and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: larger than {MAX_BYTES >> 20} MiB; leave only what is needed in it")
+    if other := stand_in(content[:HEAD]):
+        raise InputError(f"{name}: is {other}")
     return InputFile(source, content, repeatable)
 
 

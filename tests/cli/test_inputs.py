@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -17,8 +18,13 @@ import pytest
 from PIL import Image
 
 from geomatch.cli.options import PipelineOptions
-from geomatch.features.weights import shipped_weights
+from geomatch.errors import InputError
+from geomatch.features.weights import read_tensors, shipped_weights
 from geomatch.io import inputs
+from geomatch.io.images import read_image
+from geomatch.io.json_text import read_json
+from geomatch.io.pairs import read_pairs
+from geomatch.io.tables import read_table
 from geomatch.runtime.feature_cache import FeatureCache
 from tests.cli.command import geomatch, own_process
 from tests.cli.forked import Cell, Pipe, run_cells
@@ -376,3 +382,16 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
     return geomatch(*line.split(), cwd=folder)
+
+
+@pytest.mark.parametrize(
+    "read", [read_image, read_json, read_pairs, read_tensors, lambda path: list(read_table(path))], ids=str
+)
+def test_what_stands_in_the_place_of_a_file_is_named(read: Callable[[Path], object], tmp_path: Path) -> None:
+    for content, said in {
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n": "is a pointer of Git LFS; fetch the file",
+        b"\xef\xbb\xbf \n<!DOCTYPE HTML><html>Sign in": "is a web page, not the file; download it again",
+    }.items():
+        (tmp_path / "input").write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            read(tmp_path / "input")

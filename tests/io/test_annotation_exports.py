@@ -170,7 +170,7 @@ def test_voc_boxes_are_read(tmp_path: Path) -> None:
     [
         ("a.xml", "<annotations", "not XML"),
         ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "declares entities"),
-        ("a.xml", "<html/>", "neither CVAT's XML"),
+        ("a.xml", "<other/>", "neither CVAT's XML"),
         ("a.json", {"a": {"filename": "ref.jpg", "regions": 3}}, "is not of the form"),
         ("a.json", [{"data": {"image": "/ref.jpg"}, "annotations": [3]}], "is not of the form"),
         ("a.json", {"file": {"1": {}}, "view": {}, "metadata": {}}, "lacks 'fname'"),

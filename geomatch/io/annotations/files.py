@@ -100,7 +100,7 @@ def read_annotations(
     instances = [replace(each, number=number) for number, each in enumerate(filter(None, usable), 1)]
     if not instances:
         reason = omissions.summary()
-        others = [_OPTIONS[each] for each in _other_kinds(file, kind, image, size, labels)]
+        others = [] if omissions.faults else [_OPTIONS[each] for each in _other_kinds(file, kind, image, size, labels)]
         held = f"; what it marks is read with {' or '.join(others)}" if others else ""
         raise InputError(f"{file}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}{held}")
     omissions.warn()

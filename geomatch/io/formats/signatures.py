@@ -53,8 +53,20 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"BZh", "compressed by bzip2; unpack it"),
     (0, b"\xfd7zXZ", "compressed by xz; unpack it"),
     (0, b"\0\5\x16\7", "a Mac's resource fork; the image is the file without ._ in its name"),
-    (0, b"version https://git-lfs", "a pointer of Git LFS; fetch the image with `git lfs pull`"),
 )
+
+
+def stand_in(head: bytes) -> str:
+    """What a file is that stands in the place of another, and what to do about it; "" if it is none.
+
+    >>> stand_in(b"version https://git-lfs.github.com/spec/v1")
+    'a pointer of Git LFS; fetch the file with `git lfs pull`'
+    """
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; fetch the file with `git lfs pull`"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, not the file; download it again"
+    return ""
 
 
 def recognise(head: bytes) -> str:
@@ -68,7 +80,7 @@ def recognise(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return _media_container(head)
     known = next((words for place, mark, words in _SIGNATURES if head[place : place + len(mark)] == mark), "")
-    return known or _text(head)
+    return stand_in(head) or known or _text(head)
 
 
 def _media_container(head: bytes) -> str:
@@ -93,6 +105,4 @@ def _text(head: bytes) -> str:
     begin = text.lstrip().lower()
     if begin.startswith("<") and "<svg" in begin:
         return f"SVG, {_DRAWING}"
-    if begin.startswith(("<!doctype html", "<html")):
-        return "a web page, not the image; download it again"
     return "text, not an image; download it again, or give another file"
