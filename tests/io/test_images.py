@@ -146,7 +146,7 @@ def test_load_image_refuses_tiff_without_dimensions(tmp_path: Path) -> None:
         (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
         (b'\xef\xbb\xbf<?xml version="1.0"?>\n<svg/>', "SVG, a drawing without pixels; export it as PNG"),
         ('<?xml version="1.0" encoding="utf-16"?><svg/>'.encode("utf-16"), "SVG"),
-        (b"<!DOCTYPE html><html>404</html>", "a web page, not the image; download it again"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page, not the file; download it again"),
         (b'{"error": "rate limit"}', "text, not an image; download it again"),
         (("<Error>" + "\u732b" * 999).encode(), "text, not an image"),
         (b"PK\3\4", "a zip archive or a document; unpack it"),
