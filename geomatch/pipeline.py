@@ -290,9 +290,12 @@ class Pipeline:
         name = features or settings.features
         if not isinstance(name, str):
             raise InputError(f"features is {described(name)}: give a name or a FeatureExtractor")
-        return load_features(
+        extractor = load_features(
             name, working_size=settings.working_size, device=self.device, weights=file, precision=precision
         )
+        if self.densification.refine is Refine.off:
+            extractor.leave_out_fine_maps()
+        return extractor
 
     def _set_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None) -> None:
         if not isinstance(parameters, Mapping | None):

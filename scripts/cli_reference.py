@@ -12,8 +12,7 @@ from textwrap import fill
 import typer
 from typer.core import TyperGroup
 
-from geomatch.cli.app import app
-from geomatch.cli.usage import hide_types
+from geomatch.cli.usage import hide_types, make_app
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 
@@ -26,7 +25,7 @@ Every command and option. `make reference` writes this page from the commands th
 
 def cli_reference() -> str:
     """The page in Markdown."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(make_app())
     hide_types(root)
     commands = list(_commands(typer.Context(root, info_name="geomatch", **root.context_settings)))
     index = (_wrapped(f"* [`{each.command_path}`]({_anchor(each)}): {_summary(each)}") for each in commands)

@@ -96,7 +96,9 @@ def test_help_imports_nothing_heavy() -> None:
     script = """
 import sys
 import typer
-from geomatch.cli.app import app
+from geomatch.cli.usage import make_app
+
+app = make_app()
 
 def visit(command, path):
     try:

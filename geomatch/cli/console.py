@@ -12,12 +12,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-
 from geomatch.cli.streams import check_printed, secure_streams
 from geomatch.errors import GeomatchError, GeomatchWarning, InputError, printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from geomatch.training.trainer import Progress as TrainingProgress
@@ -27,7 +26,22 @@ INTERRUPTED = 130
 
 def stderr_console(*, quiet: bool = False) -> Console:
     """The console for progress and logs; silent if ``quiet``, and where stderr is not a terminal."""
+    from rich.console import Console
+
     return Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+
+
+@contextmanager
+def status_line(doing: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is done now; call the value with another text to replace it.
+
+    Silent as `stderr_console` is, and then without loading Rich.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with stderr_console().status(doing) as status:
+        yield status.update
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""What is wrong with a command line, in the style of all other errors, and help without what says nothing."""
+"""The Typer application, what is wrong with a command line in the style of all other errors, and help without what says
+nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
+from geomatch import __version__
+from geomatch.cli.front_page import COMMANDS, OPTIONS, SUMMARY
 from geomatch.errors import InputError, unknown_name
 from geomatch.runtime.launcher import process_number
 
@@ -18,6 +22,39 @@ _CHOICE = re.compile(
     r"Invalid value for '(?P<option>.*?)': .*?'(?P<value>.*)' is not one of (?P<known>'.*')", re.DOTALL
 )
 _OPTIONS = re.compile(r"No such option: (?P<given>.*) \(Possible options: (?P<similar>.*)\)", re.DOTALL)
+
+
+def make_app(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The application with these commands, whose modules are imported."""
+    app = typer.Typer(
+        name="geomatch",
+        help=SUMMARY,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        callback=_main,
+    )
+    for name in names:
+        module, _, attribute = COMMANDS[name].target.partition(":")
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"geomatch {__version__}")
+        raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help=OPTIONS["--version"])
+    ] = False,
+) -> None: ...
 
 
 def run_typer(app: typer.Typer) -> int:

@@ -214,15 +214,14 @@ class AnchorFeatures(FeatureExtractor):
         """The responses of all anchors to an image (3, H, W) uint8."""
         trunk = self.network.trunk
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        return self.respond_to(
-            canvas, pixels, trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
-        )
+        stages = with_fine_stage(trunk, self.network.stages, fine=self.fine)
+        return self.respond_to(canvas, pixels, trunk.read(pixels, stages, self.arithmetic))
 
     def respond_to(self, canvas: Canvas, pixels: Tensor, taps: Mapping[int | str, Tensor]) -> Responses:
         """The same, from stages of the canvas's pixels (1, 3, H, W) that the trunk has computed already."""
         stride = self.network.config.stride
         maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), stride)
-        fine = fine_map(canvas, self.network.trunk, taps)
+        fine = fine_map(canvas, self.network.trunk, taps) if self.fine else None
         return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride), fine)
 
     @torch.inference_mode()
@@ -253,6 +252,7 @@ class AnchorsOfClass(FeatureExtractor):
     def for_class(self, name: str) -> AnchorFeatures:
         features = AnchorFeatures(self.network, self.working_size, self.weights_sha256, only=name)
         features.compute_in(self.arithmetic)
+        features.fine = self.fine
         return features
 
     def __call__(self, _image: Tensor) -> FeatureMap:

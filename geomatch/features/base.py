@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class FeatureExtractor(ABC):
     first. weights_sha256: of the weights file; None for features without weights. precision: of the descriptors, which
     are float32 but may have been rounded. arithmetic: of the trunks, if there are any; heads and matching are
     float32. calibration: the confidence model, which the extractor puts on every map. by_class: whether images of
-    different classes need different extractors, which ``for_class`` gives.
+    different classes need different extractors, which ``for_class`` gives. fine: whether maps come with a fine map,
+    where the trunk has a stage for it. inner: the extractors that this one is made of.
     """
 
     name: str
@@ -31,10 +33,20 @@ class FeatureExtractor(ABC):
     arithmetic: Precision = Precision.float32
     calibration: ConfidenceModel = ConfidenceModel()
     by_class: bool = False
+    fine: bool = True
+    inner: Sequence[FeatureExtractor] = ()
 
     def compute_in(self, arithmetic: Precision) -> None:
         """Set the arithmetic of the trunks."""
         self.arithmetic = arithmetic
+        for each in self.inner:
+            each.compute_in(arithmetic)
+
+    def leave_out_fine_maps(self) -> None:
+        """Compute no fine maps, which only `geomatch.matching.refinement.fine_search` reads."""
+        self.fine = False
+        for each in self.inner:
+            each.leave_out_fine_maps()
 
     def for_class(self, _name: str) -> FeatureExtractor:
         """The extractor for images of a class. Raises InputError if these features do not know the class."""

@@ -21,7 +21,6 @@ from geomatch.features.introspection import IntrospectionConfig, IntrospectionFe
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
 from geomatch.io.inputs import Input
-from geomatch.options import Precision
 
 
 class CombinedFeatures(FeatureExtractor):
@@ -48,15 +47,12 @@ class CombinedFeatures(FeatureExtractor):
     ) -> None:
         self.name = "combined"
         self.introspection = IntrospectionFeatures(introspection, working_size)
+        self.introspection.leave_out_fine_maps()  # the anchors' serve both
         self.anchors = AnchorFeatures(anchors, working_size)
+        self.inner = (self.introspection, self.anchors)
         self.one_trunk = same_trunk(introspection, anchors)
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
-
-    def compute_in(self, arithmetic: Precision) -> None:
-        super().compute_in(arithmetic)
-        self.introspection.compute_in(arithmetic)
-        self.anchors.compute_in(arithmetic)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
@@ -69,8 +65,8 @@ class CombinedFeatures(FeatureExtractor):
         """AnchorNet's and introspection's features of an image, from one pass of the trunk of both."""
         trunk = self.anchors.network.trunk
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        stages = with_fine_stage(trunk, (*self.anchors.network.stages, *self.introspection.network.stages))
-        taps = trunk.read(pixels, stages, self.arithmetic)
+        stages = (*self.anchors.network.stages, *self.introspection.network.stages)
+        taps = trunk.read(pixels, with_fine_stage(trunk, stages, fine=self.fine), self.arithmetic)
         code = self.anchors.describe(self.anchors.respond_to(canvas, pixels, taps))
         return code, self.introspection.describe(canvas, taps)
 

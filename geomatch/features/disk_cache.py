@@ -36,7 +36,7 @@ class CachedFeatures(FeatureExtractor):
         self.extractor, self.folder, self.device = extractor, folder, device
         self.name, self.working_size = extractor.name, extractor.working_size
         self.weights_sha256, self.calibration = extractor.weights_sha256, extractor.calibration
-        self.arithmetic, self.by_class = extractor.arithmetic, extractor.by_class
+        self.arithmetic, self.by_class, self.fine = extractor.arithmetic, extractor.by_class, extractor.fine
         self.source_sha256 = source_sha256(extractor)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,8 @@ class CachedFeatures(FeatureExtractor):
 
     def _key(self, image: Tensor) -> str:
         weights, code = self.weights_sha256, self.source_sha256
-        settings = (self.name, weights, self.working_size, self.device.type, self.arithmetic, code, image.shape)
+        how = (self.working_size, self.device.type, self.arithmetic, self.fine)
+        settings = (self.name, weights, *how, code, image.shape)
         digest = hashlib.sha256(json.dumps(settings).encode())
         digest.update(image.cpu().contiguous().numpy().data)
         return digest.hexdigest()

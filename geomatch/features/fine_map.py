@@ -21,9 +21,9 @@ COMPONENTS: Final = 32
 _ROUNDS = 3  # of subspace iteration
 
 
-def with_fine_stage(trunk: Trunk, stages: Sequence[Any]) -> list[Any]:
-    """The stages to compute in a trunk: ``stages``, and that of the fine map if the trunk has one."""
-    return list(dict.fromkeys((*_fine_stages(trunk), *stages)))
+def with_fine_stage(trunk: Trunk, stages: Sequence[Any], *, fine: bool = True) -> list[Any]:
+    """The stages to compute in a trunk: ``stages``, and that of a fine map if one is wanted and the trunk has it."""
+    return list(dict.fromkeys((*(_fine_stages(trunk) if fine else ()), *stages)))
 
 
 def fine_map(canvas: Canvas, trunk: Trunk, taps: Mapping[Any, Tensor]) -> FineMap | None:

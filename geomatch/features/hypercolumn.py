@@ -35,7 +35,7 @@ class HypercolumnFeatures(FeatureExtractor):
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
-        taps = self.trunk.read(pixels, with_fine_stage(self.trunk, self.stages), self.arithmetic)
+        taps = self.trunk.read(pixels, with_fine_stage(self.trunk, self.stages, fine=self.fine), self.arithmetic)
         finest = min(self.stages, key=self.trunk.strides.__getitem__)
         grid = canvas.grid(self.trunk.strides[finest], self.trunk.offsets[finest])
         centres = grid.centres(pixels.device)
@@ -44,7 +44,7 @@ class HypercolumnFeatures(FeatureExtractor):
             cells = canvas.to_cells(centres, self.trunk.strides[stage], self.trunk.offsets[stage])
             columns.append(F.normalize(read_cells(taps[stage], cells[None])[0], dim=0))
         descriptors = F.normalize(torch.cat(columns), dim=0).reshape(-1, *grid.shape)
-        fine = fine_map(canvas, self.trunk, taps)
+        fine = fine_map(canvas, self.trunk, taps) if self.fine else None
         return FeatureMap(descriptors, canvas.image_size, grid, calibration=self.calibration, fine=fine)
 
 

@@ -129,8 +129,8 @@ class IntrospectionFeatures(FeatureExtractor):
     def __call__(self, image: Tensor) -> FeatureMap:
         trunk = self.network.trunk
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages), self.arithmetic)
-        return replace(self.describe(canvas, taps), fine=fine_map(canvas, trunk, taps))
+        taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages, fine=self.fine), self.arithmetic)
+        return replace(self.describe(canvas, taps), fine=fine_map(canvas, trunk, taps) if self.fine else None)
 
     def describe(self, canvas: Canvas, taps: Mapping[int | str, Tensor]) -> FeatureMap:
         """Descriptors and sigma, without a fine map, from stages that the trunk has computed already."""

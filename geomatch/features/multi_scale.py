@@ -11,7 +11,6 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.base import FeatureExtractor
-from geomatch.options import Precision
 
 
 class MultiScaleFeatures(FeatureExtractor):
@@ -22,17 +21,14 @@ class MultiScaleFeatures(FeatureExtractor):
 
     def __init__(self, name: str, extractors: Sequence[FeatureExtractor]) -> None:
         self.name = name
-        self.extractors = tuple(extractors)
+        self.inner = tuple(extractors)
+        for other in extractors[1:]:
+            other.leave_out_fine_maps()  # the first one's is the finest
         self.working_size = extractors[0].working_size
         self.weights_sha256, self.calibration = extractors[0].weights_sha256, extractors[0].calibration
 
-    def compute_in(self, arithmetic: Precision) -> None:
-        super().compute_in(arithmetic)
-        for extractor in self.extractors:
-            extractor.compute_in(arithmetic)
-
     def __call__(self, image: Tensor) -> FeatureMap:
-        first, *others = (extract(image) for extract in self.extractors)
+        first, *others = (extract(image) for extract in self.inner)
         maps = [first, *(other.read_on(first.grid) for other in others)]
         sigmas = [each.inverse_confidence for each in maps if each.inverse_confidence is not None]
         return replace(

@@ -82,8 +82,9 @@ class TimmFeatures(FeatureExtractor):
         """The parts that a trunk has, read in one pass."""
         parts = [part for each, part in self.parts if each is trunk]
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        taps = trunk.read(pixels, with_fine_stage(trunk, [part.stage for part in parts]), self.arithmetic)
-        fine = fine_map(canvas, trunk, taps)
+        stages = with_fine_stage(trunk, [part.stage for part in parts], fine=self.fine)
+        taps = trunk.read(pixels, stages, self.arithmetic)
+        fine = fine_map(canvas, trunk, taps) if self.fine else None
         found = []
         for part in parts:
             lattice = trunk.strides[part.stage], trunk.offsets[part.stage]

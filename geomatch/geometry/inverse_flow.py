@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 _STEPS = 3
 _LONGEST_STEP = 2.0  # pixels of the source: near a fold the derivatives of a flow mean nothing further away
@@ -28,6 +27,8 @@ def invert_flow(
         Positions (2, h, w), x then y, in pixels of the source; and (h, w), how far from the target pixel, in pixels,
         the flow takes them. Where nothing flows to, that is far.
     """
+    from scipy import ndimage  # a match loads it only if its inverse is asked for
+
     height, width = target_size
     row, column = np.indices(flow.shape[1:], dtype=np.float64)
     reached = np.stack((column, row)) + flow
@@ -69,4 +70,6 @@ def _refined(
 
 def _read(maps: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Maps (C, H, W) read bilinearly at positions (2, ...)."""
+    from scipy import ndimage
+
     return np.stack([ndimage.map_coordinates(each, positions[::-1], order=1, mode="nearest") for each in maps])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from geomatch.errors import GeomatchError
+from geomatch.runtime.processors import available_processors
 
 MOST_WORKERS = 8
 
@@ -41,7 +41,7 @@ def error_message(error: Exception) -> str:
 
 def map_in_order(work: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
     """Yield ``work(item)`` in the order of the items; threads work at most a few items ahead of the reader."""
-    workers = min((os.cpu_count() or 1) + 2, MOST_WORKERS)
+    workers = min(available_processors() + 2, MOST_WORKERS)
     pending: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="batch") as threads:
         try:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from geomatch.errors import GeomatchError, InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 Made = TypeVar("Made")
 
 
 def plugin_names(group: str) -> list[str]:
     """The names in a group of entry points, sorted. No code of the packages is run."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted({point.name for point in _entry_points(group)})
 
 
 def make_plugin(kind: str, group: str, name: str, wanted: type[Made], *arguments: object) -> Made:
@@ -32,7 +34,7 @@ def make_plugin(kind: str, group: str, name: str, wanted: type[Made], *arguments
         InputError: if several packages offer the name.
         GeomatchError: naming the package, if its code fails or makes something else.
     """
-    offered = sorted(entry_points(group=group, name=name), key=_package)
+    offered = sorted(_entry_points(group).select(name=name), key=_package)
     owner = f"{kind} '{name}' of package {' and of '.join(map(_package, offered))}"
     if len(offered) > 1:
         raise InputError(f"{owner}: uninstall all but one")
@@ -57,6 +59,12 @@ def source_sha256(*objects: object) -> str:
         for path in _source_files(sys.modules[name]):
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _entry_points(group: str) -> EntryPoints:
+    from importlib.metadata import entry_points  # takes as long to import as all that a command line needs
+
+    return entry_points(group=group)
 
 
 def _source_files(module: ModuleType) -> list[Path]:

@@ -11,9 +11,9 @@ from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS, Registry
 COMPLETE = """
 import sys
 sys.argv[0] = "geomatch"
-from geomatch.cli.app import app
+from geomatch.cli.app import main
 try:
-    app()
+    main()
 except SystemExit:
     print(sorted({"torch", "numpy", "scipy", "PIL"} & set(sys.modules)))
 """

@@ -8,8 +8,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomatch.cli.app import app
 from geomatch.cli.options import parse_assignments, parse_size
+from geomatch.cli.usage import make_app
 from geomatch.errors import InputError
 from geomatch.matching.load import parse_matcher_parameters
 from tests.cli.command import geomatch
@@ -69,7 +69,7 @@ odd_values = st.sampled_from([*NUMBERS, *FILES, *NAMES, *PAIRS]) | st.text(
 
 def options_of(words: list[str], *, real: bool = False) -> list[str]:
     """The options of a command, or only those that are real numbers."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(make_app())
     for word in words:
         if hasattr(command, "commands"):
             command = command.commands.get(word, command)

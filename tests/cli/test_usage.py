@@ -189,6 +189,6 @@ def test_interrupt_while_importing_is_one_line() -> None:
     )
     process = own_process()
     done = subprocess.run(
-        [sys.executable, "-c", script], env=process["env"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, "doctor"], env=process["env"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "geomatch: interrupted\n")

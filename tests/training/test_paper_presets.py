@@ -122,7 +122,7 @@ def test_paper_introspection_is_finite_and_has_the_papers_network(ilsvrc: Path) 
     torch.testing.assert_close(found.descriptors.norm(dim=0), torch.ones(found.grid.shape))
     assert found.inverse_confidence is not None
     assert bool(torch.isfinite(found.inverse_confidence).all())
-    (scaled,) = [features] if isinstance(features, IntrospectionFeatures) else features.extractors  # type: ignore[attr-defined]
+    (scaled,) = [features] if isinstance(features, IntrospectionFeatures) else features.inner  # type: ignore[attr-defined]
     phi, _ = scaled.network(torch.zeros(1, 3, 224, 224))
     assert phi.shape == (1, 2048, 14, 14)
 

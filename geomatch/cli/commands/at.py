@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import status_line
 from geomatch.cli.options import DEFAULTS, PipelineOptions, pipeline_options
 from geomatch.cli.output import print_record
 from geomatch.errors import InputError
@@ -48,12 +48,12 @@ def at(
     from geomatch.io.images import load_image
 
     rows = _rows(point or [], points)
-    with stderr_console().status("reading") as status:
+    with status_line("reading") as status:
         images = load_image(source), load_image(target)
         places = _places(rows, source, (images[0].shape[1], images[0].shape[2]))
-        status.update("loading weights")
+        status("loading weights")
         loaded = pipeline.build()
-        status.update("matching")
+        status("matching")
         found = loaded.match(*images)
         mapped, mirror = found.map_points(places), mirror_record(found)
     results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)

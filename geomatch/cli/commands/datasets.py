@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import notify, stderr_console
+from geomatch.cli.console import notify, status_line
 from geomatch.cli.options import DatasetFolder, Quiet, names_in
 from geomatch.cli.output import print_table
 from geomatch.errors import InputError
@@ -60,7 +60,7 @@ def check(
     rows: list[tuple[str, ...]] = []
     faults: list[str] = []
     for each in splits:
-        with stderr_console(quiet=quiet).status(f"reading {name} {each}"):
+        with status_line(f"reading {name} {each}", quiet=quiet):
             found = check_dataset(benchmark, folder, each)
         published = benchmark.published(folder, each)
         counts = (found.pairs, published, found.keypoints, found.images, len(found.faults))

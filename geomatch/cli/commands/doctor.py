@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import status_line
 from geomatch.cli.options import DeviceChoice
 from geomatch.cli.output import print_json
 from geomatch.errors import GeomatchError
@@ -26,7 +26,7 @@ def doctor(
     """
     from geomatch.doctor import State, check_installation
 
-    with stderr_console().status("checking"):
+    with status_line("checking"):
         findings = list(check_installation(device))
     failed = [f"{finding.area} {finding.name}" for finding in findings if finding.state is State.failed]
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geomatch.cli.console import counting_bar, notify, stderr_console
+from geomatch.cli.console import counting_bar, notify, status_line
 from geomatch.cli.options import DEFAULTS, DatasetFolder, Overwrite, PipelineOptions, Quiet, names_in, pipeline_options
 from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
 from geomatch.errors import InputError
@@ -146,7 +146,7 @@ def load_pairs(
     """Read a split of a benchmark; notes on stderr say what was left out. Raises InputError."""
     from geomatch.datasets.load import load_dataset, without_unreadable
 
-    with stderr_console(quiet=quiet).status(f"reading {name}"):
+    with status_line(f"reading {name}", quiet=quiet):
         pairs = load_dataset(name, root, split=split, skip_bad=skip_bad, strict=strict)
         if skip_bad:
             pairs = without_unreadable(pairs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import status_line
 from geomatch.cli.inputs import PathPair, choose_pairs
 from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_record
@@ -176,8 +176,8 @@ def _match_one(
     pair = ImagePair(source, target, output or Path(f"{stem_of(source)}--{stem_of(target)}"))
     if output != STDOUT:
         check_new_folder(pair.folder, overwrite=overwrite)
-    with stderr_console(quiet=quiet).status("reading") as status:
-        matcher = PairMatcher([pair], options.build, outputs, timer=Timer(on_stage=status.update))
+    with status_line("reading", quiet=quiet) as status:
+        matcher = PairMatcher([pair], options.build, outputs, timer=Timer(on_stage=status))
         if output == STDOUT:
             _, files = matcher.match(pair)
             sys.stdout.buffer.write(files[FILE_NAMES[outputs.formats[0]]])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli.console import print_error, stderr_console
+from geomatch.cli.console import print_error, status_line
 from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DeviceChoice, NullNames, Overwrite, PresetChoice, Quiet, WeightsFile
 from geomatch.cli.output import print_record, print_table
@@ -19,7 +19,6 @@ from geomatch.options import Device, Preset, Responding
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from rich.status import Status
     from torch import Tensor
 
     from geomatch.geometry.grid import Grid
@@ -66,7 +65,7 @@ def confidence(
     images = expand_names(images, null=null)
     _check_output(output, images, overwrite=overwrite)
     records, tiles = [], []
-    with stderr_console(quiet=quiet).status("loading weights") as status:
+    with status_line("loading weights", quiet=quiet) as status:
         pipeline = Pipeline(features="introspection", preset=preset, weights=weights, device=device)
         for path, pixels in (readable := _Readable(images, status)):
             features = pipeline.extract(pixels)
@@ -121,12 +120,12 @@ def responses(
     _check_output(output, images, overwrite=overwrite)
     if only and features is not Responding.anchornet:
         raise InputError("--class chooses filters of AnchorNet: leave it out, or give --features anchornet")
-    with stderr_console(quiet=quiet).status("loading weights") as status, explain_out_of_memory():
+    with status_line("loading weights", quiet=quiet) as status, explain_out_of_memory():
         pipeline = Pipeline(features=features.value, preset=preset, weights=weights, device=device)
         readable = _Readable(images, status)
         found = _filters(pipeline, readable, only) if features is Responding.anchornet else _phi(pipeline, readable)
         drawn = found.strongest(channels)
-        status.update("drawing")
+        status("drawing")
         names = [f"{found.kind} {each}" for each in drawn]
         sheet = draw_response_sheet(found.title, names, found.tiles(drawn), found.sigmas)
         write_atomically(output, png_bytes(sheet))
@@ -218,14 +217,14 @@ class _Readable:
     """
 
     images: Sequence[Path]
-    status: Status
+    status: Callable[[str], None]
     errors: dict[int, InputError] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Path, Tensor]]:
         from geomatch.io.images import load_image
 
         for place, path in enumerate(self.images):
-            self.status.update(f"extracting {place + 1} of {len(self.images)}")
+            self.status(f"extracting {place + 1} of {len(self.images)}")
             try:
                 pixels = load_image(path)
             except InputError as error:

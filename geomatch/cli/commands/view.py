@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geomatch.cli.console import stderr_console
+from geomatch.cli.console import status_line
 from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_record
 
@@ -43,8 +43,8 @@ def view(
 
     page_file = output or Path(f"{stem_of(source)}--{stem_of(target)}.html")
     check_new_file(page_file, overwrite=overwrite, suffixes=(".html", ".htm"))
-    with stderr_console(quiet=quiet).status("reading") as status:
-        timer = Timer(on_stage=status.update)
+    with status_line("reading", quiet=quiet) as status:
+        timer = Timer(on_stage=status)
         pair = ImagePair(source, target, page_file)
         matcher = PairMatcher([pair], pipeline.build, Outputs((), pictures=True), timer=timer)
         first, second = matcher.extract(pair)

@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
 from torch import Tensor
 
 Values = NDArray[np.float64]
@@ -75,6 +74,8 @@ def smooth_to_edges(flow: Tensor, known: Tensor, image: Tensor, smoothness: floa
 
 def _solve(weights: Edges, known: Values, values: Values, smoothness: float) -> Values:
     """(C + lambda L) u = C f for all channels f of values (C, h, w) at once, by a banded Cholesky factorisation."""
+    from scipy.linalg import solveh_banded  # takes longer to load than most matchers need for a pair
+
     height, width = known.shape
     if height > width:  # the band is as wide as the lattice is high
         turned = _solve(weights.transposed(), known.T, values.transpose(0, 2, 1), smoothness)
