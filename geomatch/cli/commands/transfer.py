@@ -29,12 +29,17 @@ def transfer(
         ),
     ],
     keypoints: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keypoints of REF: COCO, labelme or CSV.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keypoints of REF: COCO, labelme, CSV, or an export of CVAT, Label Studio or VIA."
+        ),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Masks of REF: COCO, labelme or a label image (PNG).")
+        Path | None, typer.Option(metavar="FILE", help="Masks of REF: as keypoints, not CSV, or a label image (PNG).")
     ] = None,
-    boxes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes on REF: COCO, labelme or CSV.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Boxes on REF: as keypoints, or PASCAL VOC's XML.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
