@@ -65,7 +65,7 @@ class Average(StrEnum):
     per_image = "per-image"
     per_point = "per-point"
     per_class = "per-class"
-    per_class_pooled = "per-class, points pooled"
+    per_class_pooled = "per-class-pooled"
 
 
 class FrameKind(StrEnum):

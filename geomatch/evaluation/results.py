@@ -148,9 +148,9 @@ def alpha_text(alpha: float) -> str:
     """A threshold with two decimals, or more if it has more.
 
     >>> alpha_text(0.1), alpha_text(1 / 256)
-    ('0.10', '0.003906')
+    ('0.10', '0.00391')
     """
-    return max(f"{alpha:.2f}", f"{alpha:.4g}", key=len)
+    return max(f"{alpha:.2f}", f"{alpha:.3g}", key=len)
 
 
 def to_record(evaluation: Evaluation) -> dict[str, object]:

@@ -10,7 +10,7 @@ from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.weights import sha256_of, shipped_weights
 from geomatch.pipeline import Pipeline
 from tests.cli.command import geomatch, own_process
-from tests.datasets.layouts import spair_entry
+from tests.datasets.layouts import spair_entry, write_tap_vid
 
 FAST = ("--preset", "fast", "--json")
 
@@ -250,3 +250,37 @@ def test_eval_refuses_values_that_belong_to_nothing(pictures: Path, arguments: t
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_eval_breaks_down_by_difficulty(pictures: Path) -> None:
+    """Pairs of two scales, and one keypoint whose part the target shows twice."""
+    folder = pictures / "PairAnnotation" / "val"
+    for number, (file, scale) in enumerate(zip(sorted(folder.iterdir()), (0, 2), strict=True)):
+        file.unlink()
+        (folder / f"00000{number}-x-y:cat.json").write_text(
+            json.dumps(spair_entry(scale_variation=scale, kps_ids=["2", "13"]))
+        )
+    (pictures / "ImageAnnotation" / "cat").mkdir(parents=True)
+    for name, shown in (("x", (2, 13, 14)), ("y", (2, 3, 13))):
+        content = {"kps": {str(number): [1, 2] if number in shown else None for number in range(30)}}
+        (pictures / "ImageAnnotation" / "cat" / f"{name}.json").write_text(json.dumps(content))
+    page = pictures.parent / "page"
+    done = evaluate(pictures, "--features", "sift", "--matcher", "nn", "--report", page, dataset="spair-71k")
+    assert done.returncode == 0, done.stderr
+    for row in ("difficulty", "scale: easy", "scale: hard", "geometry-aware points", "KAP@0.10"):
+        assert row in done.stdout
+    assert "scale: hard" in (page / "index.html").read_text()
+
+
+def test_eval_follows_points_through_frames(tmp_path: Path) -> None:
+    """Every score of TAP-Vid under its own protocol, whose thresholds are 1 to 16 of 256 pixels."""
+    root = write_tap_vid(tmp_path / "tap-vid-davis")
+    arguments = ("--features", "sift", "--matcher", "nn", "--protocol", "tapvid", "--json")
+    done = geomatch("eval", "--dataset", "tap-vid-davis", "--root", root, "--preset", "fast", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [result["alpha"] * 256 for result in found["results"]] == [1, 2, 4, 8, 16]
+    assert {result["average"] for result in found["results"]} == {"per-class-pooled"}
+    measures = {measure["name"]: measure["value"] for measure in found["measures"]}
+    assert measures["delta_avg"] == pytest.approx(sum(result["pck"] for result in found["results"]) / 5)
+    assert all(0 <= measures[name] <= 1 for name in ("AJ", "OA"))

@@ -97,8 +97,10 @@ def _benchmark(crossing: Crossing, name: str, about: str) -> Benchmark:
 
 
 AP_10K_SPECIES = _benchmark(Crossing.within_species, "ap-10k", "keypoints of animals of 54 species, within a species")
-AP_10K_FAMILY = _benchmark(Crossing.across_species, "ap-10k-cross-species", "the same, across the species of a family")
-AP_10K_FAMILIES = _benchmark(Crossing.across_families, "ap-10k-cross-family", "the same, across families")
+AP_10K_FAMILY = _benchmark(
+    Crossing.across_species, "ap-10k-cross-species", "keypoints of animals, across the species of a family"
+)
+AP_10K_FAMILIES = _benchmark(Crossing.across_families, "ap-10k-cross-family", "keypoints of animals, across families")
 BENCHMARKS = {
     Crossing.within_species: AP_10K_SPECIES,
     Crossing.across_species: AP_10K_FAMILY,

@@ -98,7 +98,7 @@ SPAIR_71K = Benchmark(
 
 SPAIR_U = Benchmark(
     name="spair-u",
-    about="other keypoints on SPair-71k's test pairs, to measure what supervision by keypoints misses",
+    about="keypoints that no training pair has, on the test pairs of SPair-71k",
     home="https://groups.inf.ed.ac.uk/hbilen-data/data/JamaisVuData/SPair-U.zip",
     archives="SPair-U.zip (and SPair-71k.tar.gz beside it, for the images)",
     splits=unseen_splits,
