@@ -35,7 +35,7 @@ from geomatch.annotations import Box, Instance, Points, Region
 from geomatch.correspondence import Correspondence
 from geomatch.datasets.base import image_size
 from geomatch.evaluation.metrics.dense import intersection_over_union
-from geomatch.evaluation.metrics.regions import box_iou
+from geomatch.geometry.boxes import box_iou
 from geomatch.io.annotations.polygons import fill
 from geomatch.io.images import load_image
 from geomatch.options import Preset

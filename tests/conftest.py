@@ -15,6 +15,7 @@ import torch
 from geomatch.correspondence import FeatureMap
 from geomatch.features.anchornet import AnchorConfig, AnchorNet
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.scnet import SCNet, SCNetConfig, Variant
 from geomatch.features.weights import save_weights
 from geomatch.geometry.grid import Grid
 from tests.datasets.layouts import write_spair, write_willow
@@ -78,6 +79,16 @@ def keypoint_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = IntrospectionNet(IntrospectionConfig(stages=("1",), descriptor_size=16))
     path = tmp_path_factory.mktemp("weights") / "keypoints.safetensors"
     save_weights(path, "keypoints", asdict(network.config), network.state_dict())
+    return path
+
+
+@pytest.fixture(scope="session")
+def scnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SCNet of random weights, with both embeddings."""
+    torch.manual_seed(0)
+    network = SCNet(SCNetConfig(stages=("1",), descriptor_size=8, bins=2, embedding_size=6, variant=Variant.ag_plus))
+    path = tmp_path_factory.mktemp("weights") / "scnet.safetensors"
+    save_weights(path, "scnet", asdict(network.config), network.state_dict())
     return path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from geomatch.cli.options import PipelineOptions
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.base import FeatureExtractor
+from geomatch.features.scnet import SCNet, SCNetConfig, SCNetMap, Variant
 from geomatch.geometry.grid import Grid
 from geomatch.options import DEFAULT_MAX_MEMORY, Mirror, PresetSettings
 from geomatch.pipeline import Pipeline
@@ -34,8 +37,33 @@ class Colours(FeatureExtractor):
         return FeatureMap(F.normalize(torch.cat((angle.cos(), angle.sin())), dim=0), size, grid)
 
 
-def stub_pipeline(mirror: Mirror = Mirror.off) -> Pipeline:
-    return Pipeline(features=Colours(), matcher="nn", preset=PresetSettings(cells=1), device="cpu").with_mirror(mirror)
+@cache
+def small_scnet(variant: Variant) -> SCNet:
+    """SCNet of random weights whose phi has 4 numbers, those of `Colours`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SCNet(SCNetConfig(stages=("1",), descriptor_size=4, bins=3, embedding_size=8, variant=variant)).eval()
+
+
+class Embedded(Colours):
+    """The same, with a network that embeds regions."""
+
+    def __init__(self, variant: Variant = Variant.ag_plus) -> None:
+        self.network = small_scnet(variant)
+
+    def complete(self, features: FeatureMap) -> FeatureMap:
+        return SCNetMap(
+            **{each.name: getattr(features, each.name) for each in fields(FeatureMap)}, network=self.network
+        )
+
+    def __call__(self, image: Tensor) -> FeatureMap:
+        return self.complete(super().__call__(image))
+
+
+def stub_pipeline(mirror: Mirror = Mirror.off, features: FeatureExtractor | None = None) -> Pipeline:
+    return Pipeline(
+        features=features or Colours(), matcher="nn", preset=PresetSettings(cells=1), device="cpu"
+    ).with_mirror(mirror)
 
 
 def match_features(

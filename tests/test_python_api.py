@@ -23,7 +23,7 @@ from geomatch.geometry.grid import Grid
 from geomatch.options import PresetSettings
 from geomatch.registry import FEATURES, MATCHERS
 from geomatch.runtime.torch_state import standard_torch_state
-from tests.stub import picture, stub_pipeline, to_tensor
+from tests.stub import Embedded, picture, stub_pipeline, to_tensor
 
 SMALL = PresetSettings(features="introspection", working_size=64, cells=8, matcher="hough")
 
@@ -92,9 +92,9 @@ def test_torch_state_of_the_caller_has_no_influence(
 
 @pytest.mark.parametrize("matcher", MATCHERS.entries)
 def test_no_matcher_depends_on_the_default_dtype(matcher: str, images: tuple[torch.Tensor, torch.Tensor]) -> None:
-    if matcher == "roi-nn":
+    if matcher.startswith(("roi-nn", "scnet")):
         pytest.importorskip("cv2")
-    pipeline = stub_pipeline().with_matcher(matcher)
+    pipeline = stub_pipeline(features=Embedded()).with_matcher(matcher)
     undisturbed = pipeline.match(*images)
     with default_dtype(torch.float64), torch.autocast("cpu", torch.bfloat16):
         assert pipeline.match(*images) == undisturbed
@@ -104,9 +104,9 @@ def test_no_matcher_depends_on_the_default_dtype(matcher: str, images: tuple[tor
     "features", [name for name in FEATURES.entries if name not in ("introspection", "hypercolumn", "timm")]
 )
 def test_no_features_depend_on_the_default_dtype(
-    features: str, images: tuple[torch.Tensor, torch.Tensor], keypoint_weights: Path
+    features: str, images: tuple[torch.Tensor, torch.Tensor], keypoint_weights: Path, scnet_weights: Path
 ) -> None:
-    weights = keypoint_weights if features == "keypoints" else None
+    weights = {"keypoints": keypoint_weights, "scnet": scnet_weights}.get(features)
 
     def extracted() -> geomatch.FeatureMap:
         return geomatch.Pipeline(features=features, preset=SMALL, device="cpu", weights=weights).extract(images[0])

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from geomatch.training.anchornet.recipe import AnchorRecipe
     from geomatch.training.introspection.recipe import IntrospectionRecipe
     from geomatch.training.keypoints.recipe import KeypointRecipe
+    from geomatch.training.scnet.recipe import SCNetRecipe
     from geomatch.training.trainer import Optimisation, TrainingRun
 
-    AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe)
+    AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe, SCNetRecipe)
 
 
 def of_preset(about: str, **more: Any) -> Any:
@@ -202,6 +203,17 @@ KEYPOINTS = SettingNames(
         "batch": "Pairs a batch; each gives a view of both photographs.",
     },
     absent=("preset", "crops", "stages", "epochs"),
+)
+
+SCNET = SettingNames(
+    names="variant trunk bins "
+    "embedding_size left_out across least_shared boxes positive_overlap negative_overlap margin " + _SHARED,
+    about={
+        **KEYPOINTS.about,
+        "init": "Weights of introspection, keypoints or scnet to start from (safetensors), or a pretrained trunk, once "
+        "for each part of it.",
+    },
+    absent=("crops", "epochs"),
 )
 
 

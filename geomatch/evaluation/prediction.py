@@ -16,8 +16,10 @@ from geomatch.datasets.pairs import AnnotatedPair, Mask
 from geomatch.evaluation.metrics import dense, regions
 from geomatch.evaluation.metrics.keypoint_precision import Peaks, similarity_peaks
 from geomatch.evaluation.metrics.pck import box_side
+from geomatch.geometry.boxes import Boxes, box_iou, valid_boxes, warp_boxes
+from geomatch.geometry.thin_plate_spline import ThinPlateSpline
 from geomatch.io.flow import FlowField
-from geomatch.matching.proposal_flow.proposals import Boxes, sliding_windows
+from geomatch.matching.proposal_flow.proposals import sliding_windows
 
 FLOW_ACCURACY_ALPHA = 0.05
 FLOW_SAMPLES = 1000
@@ -177,14 +179,14 @@ def _region_ious(pair: AnnotatedPair, correspondence: Correspondence) -> tuple[V
     given by a spline through the keypoints of both images, clipped to the target (makeGT_PASCAL.m, which also rounds).
     """
     boxes, predicted, confidence, candidates = _matched_boxes(correspondence)
-    on_object = np.flatnonzero(regions.valid_boxes(boxes, _extent_box(pair.in_source), pair.in_source))
+    on_object = np.flatnonzero(valid_boxes(boxes, _extent_box(pair.in_source), pair.in_source))
     ranked = on_object[np.argsort(-confidence[on_object], kind="stable")]
-    spline = regions.ThinPlateSpline.fit(pair.source_points, pair.target_points)
+    spline = ThinPlateSpline.fit(pair.source_points, pair.target_points)
     height, width = correspondence.target_size
     edges = (-0.5, -0.5), (width - 0.5, height - 0.5)
-    truth = regions.warp_boxes(boxes[ranked], lambda corners: np.clip(spline(corners), *edges))
+    truth = warp_boxes(boxes[ranked], lambda corners: np.clip(spline(corners), *edges))
     bounds = None if candidates is None else regions.best_iou(truth, candidates)
-    return regions.box_iou(predicted[ranked], truth), bounds
+    return box_iou(predicted[ranked], truth), bounds
 
 
 def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values, Boxes | None]:
@@ -201,7 +203,7 @@ def _matched_boxes(correspondence: Correspondence) -> tuple[Boxes, Boxes, Values
         candidates = None if matched.candidates is None else matched.candidates.double().cpu().numpy()
         return source, np.where(score[:, None] > 0, target, 0.0), score, candidates
     boxes = sliding_windows(correspondence.source_size)
-    predicted = regions.warp_boxes(boxes, lambda corners: correspondence.map_points(corners).positions)
+    predicted = warp_boxes(boxes, lambda corners: correspondence.map_points(corners).positions)
     return boxes, predicted, regions.mean_in_boxes(correspondence.confidence.double().cpu().numpy(), boxes), None
 
 

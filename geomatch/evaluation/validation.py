@@ -10,6 +10,7 @@ from geomatch.evaluation.runner import run
 from geomatch.features.anchornet import AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.introspection import IntrospectionFeatures, IntrospectionNet
+from geomatch.features.scnet import SCNet, SCNetFeatures
 from geomatch.options import PRESETS, Preset
 from geomatch.pipeline import Pipeline
 
@@ -19,15 +20,19 @@ ALPHA = 0.1
 def validation_score(network: IntrospectionNet | AnchorNet, benchmarks: Sequence[PairDataset]) -> float:
     """The mean over benchmarks of PCK@.10 in [0, 1], with protocol ``geomatch``, matcher ``nn``, preset ``default``.
 
-    Of an AnchorNet its class-agnostic code is scored.
+    Of an AnchorNet its class-agnostic code is scored, of an SCNet its embeddings with ``scnet-a`` or ``scnet-ag+``.
     """
     size = PRESETS[Preset.default].working_size
     extractor: FeatureExtractor
+    matcher = "nn"
     if isinstance(network, AnchorNet):
         extractor = AnchorFeatures(network, size)
+    elif isinstance(network, SCNet):
+        extractor = SCNetFeatures(network, size, name="scnet")
+        matcher = "scnet-a" if network.geometry is None else "scnet-ag+"
     else:
         extractor = IntrospectionFeatures(network, size)
-    pipeline = Pipeline(features=extractor, matcher="nn", device=next(network.parameters()).device)
+    pipeline = Pipeline(features=extractor, matcher=matcher, device=next(network.parameters()).device)
     scores = [_score(benchmark, pipeline) for benchmark in benchmarks]
     network.train()
     return sum(scores) / len(scores)

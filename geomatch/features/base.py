@@ -52,6 +52,10 @@ class FeatureExtractor(ABC):
         """The extractor for images of a class. Raises InputError if these features do not know the class."""
         return self
 
+    def complete(self, features: FeatureMap) -> FeatureMap:
+        """Add to features that were kept on disk what they have besides their tensors; by default nothing."""
+        return features
+
     @abstractmethod
     def __call__(self, image: Tensor) -> FeatureMap:
         """Extract the features of an image (3, H, W) uint8 RGB of any size."""

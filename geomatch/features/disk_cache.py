@@ -57,7 +57,7 @@ class CachedFeatures(FeatureExtractor):
             content = encode_features_npz(self.extractor(image), {}, precision=self.precision)
             if self._writable:
                 self._write(path, content)
-        return self._on_device(decode_features_npz(content))
+        return self.extractor.complete(self._on_device(decode_features_npz(content)))
 
     def _key(self, image: Tensor) -> str:
         weights, code = self.weights_sha256, self.source_sha256

@@ -143,6 +143,11 @@ def load(argument: str, working_size: int, device: torch.device, weights: Input 
     return load_introspection("introspection", argument, working_size, device, weights)
 
 
+def load_keypoints(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
+    """Features learnt from keypoints: an introspection network that `geomatch train keypoints` has trained further."""
+    return load_introspection("keypoints", argument, working_size, device, weights)
+
+
 def load_introspection(
     name: str, argument: str, working_size: int, device: torch.device, weights: Input | None
 ) -> FeatureExtractor:

@@ -13,17 +13,21 @@ from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
 from geomatch.errors import InputError, did_you_mean
 from geomatch.features.anchornet import AnchorConfig
 from geomatch.features.introspection import IntrospectionConfig
+from geomatch.features.scnet import SCNetConfig
+from geomatch.geometry.homography import WarpRanges
 from geomatch.options import Batches, Discriminability, Recipe
 from geomatch.parameters import parse_parameters, with_parameters
 from geomatch.training.anchornet.recipe import AnchorRecipe
+from geomatch.training.augmentation import ColourRanges
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.keypoints.recipe import KeypointRecipe
+from geomatch.training.scnet.recipe import SCNetRecipe
 from geomatch.training.trainer import Optimisation
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe)
+AnyRecipe = TypeVar("AnyRecipe", IntrospectionRecipe, AnchorRecipe, KeypointRecipe, SCNetRecipe)
 
 SHIPPED = (
     IntrospectionRecipe(
@@ -106,10 +110,38 @@ KEYPOINTS = (
 
 KEYPOINT_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe.shipped: KEYPOINTS}
 
+SCNET = (
+    SCNetRecipe(),
+    Optimisation(steps=300, warmup_steps=15, trunk_learning_rate=0.0, head_learning_rate=3e-4),
+)
+"""Embeddings of regions of the shipped introspection network's phi, which is not tuned, as the paper's trunk is not."""
+
+PAPER_SCNET = (
+    SCNetRecipe(
+        network=SCNetConfig(trunk="timm:vgg16.tv_in1k", stages=("3",), embedding_size=2048),
+        view_size=225,
+        least_shared=3,
+        across=0.0,
+        warps=WarpRanges(1.0, 1.0, rotation_degrees=0, aspect=0, shear=0, perspective=0, translation=0),
+        colours=ColourRanges(brightness=0, contrast=0, saturation=0, tint=0, shading=0, grey_probability=0),
+    ),
+    Optimisation(steps=140_000, trunk_learning_rate=0.0, weight_decay=1e-2),
+)
+"""The paper's network (VGG-16 up to the maps that its pool4 pools, 7 x 7 bins, embeddings of 2048 numbers), loss, 500
+boxes and 200 passes over the 700 pairs of PF-PASCAL; photographs are not warped, and mirrored at random. Ours are the
+crop to the object, the optimiser, random boxes, and cells of unit length.
+"""
+
+SCNET_RECIPES: Mapping[Recipe, tuple[SCNetRecipe, Optimisation]] = {
+    Recipe.shipped: SCNET,
+    Recipe.paper: PAPER_SCNET,
+}
+
 _OWNERS: Mapping[type, str] = {
     IntrospectionRecipe: "training introspection",
     AnchorRecipe: "training anchornet",
     KeypointRecipe: "training keypoints",
+    SCNetRecipe: "training scnet",
 }
 """What has the settings of a recipe, for messages."""
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS
+from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS, SCNET
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation import validation
 from geomatch.features.anchornet import AnchorNet
@@ -27,7 +27,7 @@ from geomatch.features.weights import load_weights
 from geomatch.options import Recipe
 from geomatch.training.anchornet import train as anchornet_train
 from geomatch.training.introspection import train as introspection_train
-from geomatch.training.recipes import ANCHOR_RECIPES, KEYPOINT_RECIPES, RECIPES, parts_of
+from geomatch.training.recipes import ANCHOR_RECIPES, KEYPOINT_RECIPES, RECIPES, SCNET_RECIPES, parts_of
 from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_mobilenet import keras_state
@@ -394,8 +394,13 @@ def test_train_keypoints_from_coco_and_match(workshop: Path, teapots: Path, keyp
     )
 
 
-LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET, "keypoints": KEYPOINTS}
-ALL_RECIPES = {"introspection": RECIPES, "anchornet": ANCHOR_RECIPES, "keypoints": KEYPOINT_RECIPES}
+LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET, "keypoints": KEYPOINTS, "scnet": SCNET}
+ALL_RECIPES = {
+    "introspection": RECIPES,
+    "anchornet": ANCHOR_RECIPES,
+    "keypoints": KEYPOINT_RECIPES,
+    "scnet": SCNET_RECIPES,
+}
 OLD_OPTIONS = [
     ("introspection", "--trunk", "resnet101"),
     ("introspection", "--stage", "2"),
@@ -474,7 +479,10 @@ OWN_OPTIONS = {
     "stages",
     "epochs",
 }
-OF_INTROSPECTION = {"points", "hardest", "positive_radius", "negative_radius"}
+OF_LEARNER = {
+    "introspection": {"points", "hardest", "positive_radius", "negative_radius"},
+    "scnet": {"descriptor_size", "sigma_floor", "sigma_ceiling"},  # those of the weights that it starts from
+}
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -483,7 +491,7 @@ def test_train_help_lists_every_setting(learner: str) -> None:
     recipe, optimisation = ALL_RECIPES[learner][Recipe.shipped]
     parts = parts_of(recipe)
     names = [field.name for settings in (recipe, *parts.values(), optimisation) for field in fields(settings)]
-    own = OWN_OPTIONS | (OF_INTROSPECTION if learner == "introspection" else set())
+    own = OWN_OPTIONS | OF_LEARNER.get(learner, set())
     wanted = [name for name in names if name not in {*parts, *own}]
     assert sorted(LEARNERS[learner].names.split()) == sorted(set(wanted)) == sorted(wanted)
     shown = geomatch("train", learner, "--help", cwd=ROOT).stdout

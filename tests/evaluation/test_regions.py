@@ -8,17 +8,15 @@ from scipy.interpolate import RBFInterpolator
 
 from geomatch.evaluation.metrics.regions import (
     REGION_THRESHOLDS,
-    ThinPlateSpline,
     area_under_curve,
     best_iou,
-    box_iou,
     mean_in_boxes,
     mean_iou_by_rank,
     pooled_mean_iou,
     probability_of_correct_regions,
-    valid_boxes,
-    warp_boxes,
 )
+from geomatch.geometry.boxes import box_iou, valid_boxes, warp_boxes
+from geomatch.geometry.thin_plate_spline import ThinPlateSpline
 
 
 def random_boxes(seed: int, count: int, extent: float = 100) -> np.ndarray:

@@ -23,8 +23,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def extractor(name: str, keypoint_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureExtractor:
-    weights = keypoint_weights if name == "keypoints" else None  # none are shipped
+def extractor(
+    name: str, keypoint_weights: Path, scnet_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FeatureExtractor:
+    weights = {"keypoints": keypoint_weights, "scnet": scnet_weights}.get(name)  # none are shipped
     if name == "timm":
         if find_spec("timm") is None:
             pytest.skip("timm is not installed")

@@ -8,14 +8,16 @@ from geomatch.errors import InputError
 from geomatch.matching.load import load_matcher
 from geomatch.registry import MATCHERS
 from tests.conftest import random_features
-from tests.stub import match_features
+from tests.stub import Embedded, match_features
 
 
 @pytest.mark.parametrize("name", [*MATCHERS.entries, *MATCHERS.aliases])
 def test_every_matcher_matches_identical_images(name: str) -> None:
-    if name == "roi-nn":
+    if name.startswith(("roi-nn", "scnet")):
         pytest.importorskip("cv2")
     features = random_features(6, 7, channels=32, sigma=0.1)
+    if name.startswith("scnet"):
+        features = Embedded().complete(random_features(6, 7, channels=4, sigma=0.1))
     found = match_features(name, features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())

@@ -6,7 +6,7 @@ from scipy.ndimage import map_coordinates
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid
-from geomatch.matching.proposal_flow.pooling import SAMPLES, pool
+from geomatch.matching.proposal_flow.pooling import SAMPLES, pool, pool_maxima
 from tests.conftest import random_features
 
 
@@ -47,3 +47,40 @@ def test_pool_of_a_constant_map_repeats_it() -> None:
 def test_pool_without_memory_names_the_option() -> None:
     with pytest.raises(OutOfMemoryError, match="--max-memory"):
         pool(random_features(4, 4), torch.tensor([[0.0, 0.0, 9.0, 9.0]]), 4, 100)
+
+
+def slow_maxima(cells: np.ndarray, first: np.ndarray, last: np.ndarray, bins: int) -> np.ndarray:
+    """RoI pooling of one box, bin after bin and cell after cell."""
+    ends = []
+    for axis, length in ((1, cells.shape[1]), (0, cells.shape[2])):
+        begin, end = (int(np.clip(np.round(each[axis]), 0, length - 1)) for each in (first, last))
+        size = max(end - begin + 1, 1)
+        ends.append([(begin + np.floor(k * size / bins), begin + np.ceil((k + 1) * size / bins)) for k in range(bins)])
+    out = np.full((bins, bins, len(cells)), -np.inf)
+    for row, column in np.ndindex(bins, bins):
+        (top, bottom), (left, right) = ends[0][row], ends[1][column]
+        for y, x in np.ndindex(*cells.shape[1:]):
+            if top <= y < bottom and left <= x < right:
+                out[row, column] = np.maximum(out[row, column], cells[:, y, x])
+    return out.ravel()
+
+
+@pytest.mark.parametrize("bins", [1, 2, 7])
+def test_pool_maxima_equals_a_slow_loop(bins: int) -> None:
+    """Boxes of a cell and less, of the whole map and beyond it; bins larger and smaller than a cell."""
+    random = np.random.default_rng(0)
+    cells = random.normal(size=(5, 9, 11)).astype(np.float32)
+    corners = np.sort(random.uniform(-1, 10, (20, 2, 2)), axis=1).astype(np.float32)
+    corners[0], corners[1] = (3.1, 3.2), ((-4, -4), (40, 40))
+    first, last = (torch.from_numpy(corners[:, k].copy()) for k in (0, 1))
+    found = pool_maxima(torch.from_numpy(cells), first, last, bins)
+    expected = [slow_maxima(cells, *pair, bins) for pair in zip(first.numpy(), last.numpy(), strict=True)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_pool_maxima_gradient_goes_to_the_largest_cell() -> None:
+    cells = torch.tensor([[[1.0, 4.0], [3.0, 2.0]]], requires_grad=True)
+    box = torch.zeros(1, 2), torch.ones(1, 2)
+    pool_maxima(cells, *box, 1).sum().backward()
+    assert cells.grad is not None
+    assert cells.grad.tolist() == [[[0, 1], [0, 0]]]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from geomatch.evaluation.metrics.regions import box_iou
+from geomatch.geometry.boxes import box_iou
 from geomatch.matching.proposal_flow.regions import Regions
 from tests.matching.box_problems import SIZES, random_boxes
 

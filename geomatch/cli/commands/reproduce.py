@@ -142,7 +142,7 @@ def _pipelines(
     matchers = list(dict.fromkeys(method.matcher for method in methods))
     scopes = Scopes(names, matchers, [ScopedFile.parse(text) for text in weights], parameters)
     groups: dict[str, list[Pipeline]] = {}
-    notes = []
+    methods, notes = _without_weights(methods, scopes)
     for method in methods:
         settings = {**method.parameters, **scopes.parameters_of(method.matcher)}
         try:
@@ -157,6 +157,22 @@ def _pipelines(
     if not groups:
         raise InputError(notes[0])
     return list(groups.values()), notes
+
+
+def _without_weights(methods: Sequence[Method], scopes: Scopes) -> tuple[list[Method], list[str]]:
+    """The methods but for those of SCNet that no weights are given for, and what is to be said of these."""
+    from geomatch.features.weights import load_weights
+
+    if not any(method.features == "scnet" for method in methods):
+        return list(methods), []
+    weights = scopes.weights_of("scnet")
+    if weights is None:
+        note = "no rows of scnet: train its weights with `geomatch train scnet`, and give --weights scnet=FILE"
+        return [method for method in methods if method.features != "scnet"], [note]
+    if load_weights(weights).config.get("variant") == "ag+":
+        return list(methods), []
+    note = "no row of scnet + scnet-ag+: these weights have no embedding of geometry"
+    return [method for method in methods if method.matcher != "scnet-ag+"], [note]
 
 
 def _check_libraries(matcher: str, parameters: Mapping[str, object]) -> None:

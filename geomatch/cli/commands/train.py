@@ -14,11 +14,21 @@ from geomatch.cli.training_options import (
     ANCHORNET,
     INTROSPECTION,
     KEYPOINTS,
+    SCNET,
     TrainingOptions,
     of_preset,
     training_options,
 )
 from geomatch.errors import InputError
+
+Photographs = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Photographs of the COCO files: a folder, of images or .tar shards.",
+        show_default="the folder of each file",
+    ),
+]
 
 app = typer.Typer(help="Train weights from photographs.", no_args_is_help=True)
 
@@ -137,17 +147,7 @@ def introspection(
 
 @app.command()
 @training_options(KEYPOINTS)
-def keypoints(
-    training: TrainingOptions,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Photographs of the COCO files: a folder, of images or .tar shards.",
-            show_default="the folder of each file",
-        ),
-    ] = None,
-) -> None:
+def keypoints(training: TrainingOptions, images: Photographs = None) -> None:
     """Supervised features: a network of introspection that learns on from corresponding keypoints.
 
     All layers learn, and sigma too. A COCO file's pairs are drawn within a category and across categories, by the names
@@ -160,6 +160,32 @@ def keypoints(
     recipe, optimisation = training.recipe(KEYPOINT_RECIPES)
     with training_bar(training.out, quiet=training.quiet) as show, training.resumable():
         train_keypoints(
+            training.run(),
+            recipe,
+            optimisation,
+            images=images,
+            on_progress=lambda progress: show("training", progress),
+            validate=validate,
+            validate_every=training.val_every,
+        )
+
+
+@app.command()
+@training_options(SCNET)
+def scnet(training: TrainingOptions, images: Photographs = None) -> None:
+    """SCNet: embeddings of regions that learn from corresponding keypoints, by the score that matches them.
+
+    --set variant=a, ag or ag+ says which: SCNet-AG and SCNet-AG+ go on from the weights of SCNet-A. What the embeddings
+    read is not tuned, unless trunk_learning_rate is above 0. Pairs are those of `geomatch train keypoints`. Match by
+    --features scnet --weights OUT --matcher scnet-a.
+    """
+    from geomatch.training.recipes import SCNET_RECIPES
+    from geomatch.training.scnet.train import train_scnet
+
+    validate = training.validation()
+    recipe, optimisation = training.recipe(SCNET_RECIPES)
+    with training_bar(training.out, quiet=training.quiet) as show, training.resumable():
+        train_scnet(
             training.run(),
             recipe,
             optimisation,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geomatch.annotations import Box
-from geomatch.evaluation.metrics.regions import box_iou
+from geomatch.geometry.boxes import box_iou
 
 MIN_IOU = 0.5
 

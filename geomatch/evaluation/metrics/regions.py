@@ -5,124 +5,16 @@ Boxes are (B, 4) float64, (left, top, right, bottom) in pixels; areas are (right
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
-from scipy.special import xlogy
 
-from geomatch.annotations import Box, Points
 from geomatch.evaluation.metrics.ratios import WeightedRatios
-from geomatch.matching.proposal_flow.proposals import Boxes
+from geomatch.geometry.boxes import Boxes, box_iou
 
 REGION_THRESHOLDS: Final = tuple(step / 100 for step in range(101))
 """The thresholds of 1 - IoU of a PCR curve: 0, .01, ... 1."""
-
-MIN_INSIDE: Final = 0.75
-"""The share of a box that must lie inside the object's box."""
-
-_SINGULAR: Final = 1e-10
-"""Singular values of the spline's equations, relative to the largest, that are treated as zero."""
-
-
-@dataclass(frozen=True)
-class ThinPlateSpline:
-    """A thin-plate spline, the smoothest map of the plane through point pairs (Bookstein, PAMI 1989).
-
-    ``f(p) = A (1, q) + sum_k w_k U(|q - q_k|)`` with U(r) = r^2 log r^2, sum w_k = 0 and sum w_k q_k = 0, where
-    q = (p - centre) / scale. The scale does not change f; it keeps the equations well conditioned.
-
-    centre: (2,) pixels. scale: pixels. knots: (K, 2). weights: (K, 2). affine: (3, 2), rows for 1, x and y.
-    """
-
-    centre: NDArray[np.float64]
-    scale: float
-    knots: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    affine: NDArray[np.float64]
-
-    @classmethod
-    def fit(cls, source: Points, target: Points) -> ThinPlateSpline:
-        """The spline that maps ``source`` (K, 2) to ``target`` (K, 2), in pixels of the two images.
-
-        Fewer than three points, or points on a line, do not determine the affine part. It is then the one nearest to
-        the least-squares similarity of the pairs: one point gives a translation, two give a similarity. Points that
-        coincide in ``source`` are mapped to the mean of their targets. Raises ValueError without points.
-        """
-        if len(source) == 0:
-            raise ValueError("a thin-plate spline needs at least one pair of points")
-        centre = source.mean(axis=0)
-        scale = float(np.abs(source - centre).max()) or 1.0
-        knots = (source - centre) / scale
-        bending, linear = np.split(_spline_basis(knots, knots), [len(knots)], axis=1)
-        system = np.block([[bending, linear], [linear.T, np.zeros((3, 3))]])
-        start = np.vstack((np.zeros_like(knots), _least_squares_similarity(knots, target)))
-        values = np.vstack((target, np.zeros((3, 2))))
-        solution = start + np.linalg.lstsq(system, values - system @ start, rcond=_SINGULAR)[0]
-        return cls(centre, scale, knots, solution[:-3], solution[-3:])
-
-    def __call__(self, points: Points) -> Points:
-        """Map points (N, 2) of the source image to (N, 2) float64 in the target image."""
-        basis = _spline_basis((points - self.centre) / self.scale, self.knots)
-        return np.asarray(basis @ np.vstack((self.weights, self.affine)), np.float64)
-
-
-def _spline_basis(points: Points, knots: Points) -> NDArray[np.float64]:
-    """The basis of a spline at points (N, 2): U of the distances to knots (K, 2), then 1, x, y: (N, K + 3)."""
-    squared = cdist(points, knots, "sqeuclidean")
-    return np.hstack((xlogy(squared, squared), np.ones((len(points), 1)), points))
-
-
-def _least_squares_similarity(centred: Points, target: Points) -> NDArray[np.float64]:
-    """The similarity that maps ``centred`` (K, 2) nearest to ``target``, as (3, 2) with rows for 1, x and y.
-
-    In complex numbers: z' = mean z' + (conj z . z') / |z|^2 z. If all points coincide, it is a translation.
-    """
-    z, mapped = centred @ (1, 1j), target @ (1, 1j)
-    length = float(np.vdot(z, z).real)
-    turn = complex(np.vdot(z, mapped)) / length if length > 0 else 1 + 0j
-    return np.vstack((target.mean(axis=0), (turn.real, turn.imag), (-turn.imag, turn.real)))
-
-
-def valid_boxes(boxes: Boxes, object_box: Box, points: Points) -> NDArray[np.bool_]:
-    """Which of boxes (B, 4) are on the object, (B,) bool: those that Proposal Flow and SCNet evaluate.
-
-    More than 75 % of a box lies inside the object's box, and at least one keypoint of ``points`` (K, 2) lies in it or
-    on its edge (crop_active_boxset.m). A box without area is not valid.
-    """
-    overlap = np.minimum(boxes[:, 2:], object_box[2:]) - np.maximum(boxes[:, :2], object_box[:2])
-    area = _areas(boxes)
-    on_object = (area > 0) & (overlap.clip(0).prod(axis=1) > MIN_INSIDE * area)
-    x, y = points.T
-    left, top, right, bottom = boxes.T[..., None]
-    return np.asarray(on_object & ((x >= left) & (x <= right) & (y >= top) & (y <= bottom)).any(axis=1), np.bool_)
-
-
-def warp_boxes(boxes: Boxes, warp: Callable[[Points], Points]) -> Boxes:
-    """The boxes (B, 4) after their corners are moved by ``warp``, a map of points (N, 2) to points (N, 2).
-
-    As in Proposal Flow, left and right are the means of the two smallest and the two largest x of the moved corners;
-    top and bottom likewise. With a ThinPlateSpline through the keypoints this is the ground truth (the released code
-    also clips its corners to the target image); with a dense flow it is the prediction.
-    """
-    corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
-    moved = np.sort(warp(corners.reshape(-1, 2)).reshape(-1, 4, 2), axis=1)
-    return np.concatenate((moved[:, :2].mean(axis=1), moved[:, 2:].mean(axis=1)), axis=1)
-
-
-def box_iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
-    """The IoU of boxes, row by row: (B, 4), (B, 4) to (B,). 0 if neither has area."""
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    intersection = sides.clip(0).prod(axis=1)
-    union = _areas(first) + _areas(second) - intersection
-    return np.asarray(intersection / np.where(union > 0, union, 1), np.float64)
-
-
-def _areas(boxes: Boxes) -> NDArray[np.float64]:
-    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), np.float64)
 
 
 def mean_in_boxes(values: NDArray[np.floating], boxes: Boxes) -> NDArray[np.float64]:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from geomatch.registry import FEATURES
-
 
 @dataclass(frozen=True)
 class Method:
@@ -88,6 +86,9 @@ PUBLISHED_PARAMETERS: Mapping[tuple[str, str], Mapping[str, object]] = MappingPr
 )
 """The constants of the two papers for the features that they use; ours are fitted to learnt features."""
 
+SCNET = tuple(Method("scnet", matcher) for matcher in ("scnet-a", "scnet-ag", "scnet-ag+"))
+"""Rows of the supervised rival, for those who have trained its weights."""
+
 _PF16 = "Ham et al., Proposal Flow, CVPR 2016"
 _SCNET = "Han et al., SCNet, ICCV 2017"
 _CNNGEO = "Rocco et al., CNNGeo, CVPR 2017"
@@ -154,18 +155,17 @@ def _grid(features: Sequence[str]) -> tuple[Method, ...]:
 
 
 def suites() -> dict[str, Suite]:
-    """The suites by name. Features that only some installations have are rows of those that have them."""
-    rivals = [name for name in ("scnet",) if name in FEATURES.names()]
-    learnt = ["hypercolumn", "anchornet", "introspection", *rivals]
+    """The suites by name."""
+    learnt = ["hypercolumn", "anchornet", "introspection"]
     return {
         "anchornet": Suite(
             "AnchorNet (Novotny, Larlus, Vedaldi, CVPR 2017)",
-            _grid(["sift", "hog", "hypercolumn", "anchornet:auto", "anchornet", *rivals]),
+            (*_grid(["sift", "hog", "hypercolumn", "anchornet:auto", "anchornet"]), *SCNET),
             (_PARTS, _PART_KEYPOINTS, _PART_MASKS, _ACROSS, _WILLOW),
         ),
         "introspection": Suite(
             "Probabilistic introspection (Novotny, Albanie, Larlus, Vedaldi, CVPR 2018)",
-            (*_grid(["sift", "hog", *learnt]), *(Method(name, "roi-nn") for name in learnt)),
+            (*_grid(["sift", "hog", *learnt]), *(Method(name, "roi-nn") for name in learnt), *SCNET),
             (_PASCAL, _REGIONS, _RANKED_REGIONS, _WILLOW),
         ),
     }

@@ -33,20 +33,25 @@ def hough_scores(similarity: Tensor, source: Regions, target: Regions) -> Tensor
     return torch.where(bins >= 0, similarity * votes[bins.clamp(min=0)], 0.0)
 
 
-def hough_bins(source: Regions, target: Regions) -> tuple[Tensor, tuple[int, int, int]]:
-    """The bin (N, M) int64 that each pair votes for, -1 for none, and how many there are: (scales, rows, columns)."""
+def hough_bins(
+    source: Regions, target: Regions, coarser: float = 1.0, scales: int = SCALES
+) -> tuple[Tensor, tuple[int, int, int]]:
+    """The bin (N, M) int64 that each pair votes for, -1 for none, and how many there are: (scales, rows, columns).
+
+    coarser: sides of the cells as a multiple of theirs in probabilistic Hough matching. scales: bins of the scale.
+    """
     wide, high = 2 * target.span[0], 2 * target.span[1]
-    cell = max((wide * high / CELLS) ** 0.5, LEAST_CELL)
+    cell = coarser * max((wide * high / CELLS) ** 0.5, LEAST_CELL)
     columns, rows = max(1, round(wide / cell)), max(1, round(high / cell))
     beyond = (source.corner.new_tensor(source.span) - source.corner) / source.size
     position = target.corner + beyond[:, None] * target.size
     scale = (target.area / source.area[:, None]).log2()
     index = (
-        ((scale + LARGEST_SCALE) * (SCALES / (2 * LARGEST_SCALE))).floor().long(),
+        ((scale + LARGEST_SCALE) * (scales / (2 * LARGEST_SCALE))).floor().long(),
         (position[..., 1] * (rows / high)).floor().long(),
         (position[..., 0] * (columns / wide)).floor().long(),
     )
-    shape = (SCALES, rows, columns)
+    shape = (scales, rows, columns)
     inside = torch.stack([(at >= 0) & (at < length) for at, length in zip(index, shape, strict=True)]).all(dim=0)
     return torch.where(inside, (index[0] * rows + index[1]) * columns + index[2], -1), shape
 

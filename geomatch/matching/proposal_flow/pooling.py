@@ -1,4 +1,7 @@
-"""Features pooled over boxes: one descriptor a box, whatever its size (RoI align, He et al., ICCV 2017)."""
+"""Features pooled over boxes: one descriptor a box, whatever its size.
+
+Means of bins as RoI align (He et al., ICCV 2017) has them, and maxima as RoI pooling (Girshick, ICCV 2015).
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,56 @@ def pool(features: FeatureMap, boxes: Tensor, bins: int, max_bytes: int) -> Tens
         means = F.embedding_bag(read, cells, per_sample_weights=weights, mode="sum")
         pooled[begin:end] = F.normalize(means.reshape(end - begin, -1), dim=1)
     return pooled
+
+
+def pool_maxima(cells: Tensor, first: Tensor, last: Tensor, bins: int) -> Tensor:
+    """RoI pooling: the maxima (B, bins * bins * C) of a map (C, h, w) over the bins of B boxes, and its gradient.
+
+    first, last: (B, 2), x then y, upper left and lower right corners of the boxes in cell coordinates. As in the
+    original, corners are rounded to cells, and a box of n cells along an axis is cut into bins of n / bins, each of
+    which takes all cells that it touches. Order: by row, column, channel.
+
+    A bin is covered by four windows of 2^a x 2^b cells, whose maxima are computed once for all boxes (a sparse table).
+    """
+    channels, height, width = cells.shape
+    top, tall = _cells_of_bins(first[:, 1], last[:, 1], bins, height)
+    left, wide = _cells_of_bins(first[:, 0], last[:, 0], bins, width)
+    rows = _windows(cells.permute(1, 2, 0), int(tall.max()) if len(tall) else 1, dim=0)
+    table = torch.stack([torch.stack(_windows(each, int(wide.max()) if len(wide) else 1, dim=1)) for each in rows])
+    down, across = (each.double().log2().floor().long() for each in (tall, wide))
+    window = (down[:, :, None] * table.shape[1] + across[:, None]) * height * width
+    maxima = None
+    for y in (top, top + tall - 2**down):
+        for x in (left, left + wide - 2**across):
+            found = table.flatten(0, 3)[window + y[:, :, None] * width + x[:, None]]
+            maxima = found if maxima is None else torch.maximum(maxima, found)
+    assert maxima is not None
+    return maxima.reshape(len(first), bins * bins * channels)
+
+
+def _windows(values: Tensor, longest: int, dim: int) -> list[Tensor]:
+    """The maxima of values over windows of 1, 2, 4 ... entries along a dimension, no longer than ``longest``.
+
+    Entry i is that of the window which begins at i; beyond the end there is nothing.
+    """
+    found, length = [values], 1
+    while 2 * length <= longest:
+        last = found[-1]
+        later = last.narrow(dim, length, last.shape[dim] - length)
+        rest = last.narrow(dim, last.shape[dim] - length, length)
+        found.append(torch.cat((torch.maximum(last.narrow(dim, 0, later.shape[dim]), later), rest), dim=dim))
+        length *= 2
+    return found
+
+
+def _cells_of_bins(first: Tensor, last: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor]:
+    """The first cell of each bin along one axis, and the number of its cells, at least one: two (B, bins) int64."""
+    begin, end = (each.round().clamp(0, cells - 1).long()[:, None] for each in (first, last))
+    length = (end - begin + 1).clamp(min=1)
+    steps = torch.arange(bins, device=first.device)
+    lower = begin + steps * length // bins
+    upper = begin + ((steps + 1) * length + bins - 1) // bins
+    return lower, upper - lower
 
 
 def _read_along(first: Tensor, last: Tensor, bins: int, cells: int) -> tuple[Tensor, Tensor]:

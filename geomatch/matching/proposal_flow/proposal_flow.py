@@ -27,13 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.correspondence import FeatureMap, RegionMatches
-from geomatch.errors import OutOfMemoryError
+from geomatch.errors import InputError, OutOfMemoryError
+from geomatch.features.scnet import Embedding
 from geomatch.matching.base import Limits, MatchContext, Matcher, TargetPoints
 from geomatch.matching.proposal_flow.box_hog import hog_of_boxes
 from geomatch.matching.proposal_flow.box_refinement import refined_boxes
 from geomatch.matching.proposal_flow.hough_scores import hough_scores
 from geomatch.matching.proposal_flow.offset_scores import offset_scores, offset_scores_in_turn
-from geomatch.matching.proposal_flow.pooling import pool
+from geomatch.matching.proposal_flow.pooling import pool, pool_maxima
 from geomatch.matching.proposal_flow.proposals import (
     inside_border,
     sliding_windows,
@@ -44,17 +45,22 @@ from geomatch.matching.proposal_flow.proposals import (
 from geomatch.matching.proposal_flow.region_flow import flow_from_regions, lattice_over, stretch_over
 from geomatch.matching.proposal_flow.regions import IMAGE_SIDE, RegionFeatures, Regions, missing, require_regions
 from geomatch.matching.proposal_flow.selective_search import selective_search
-from geomatch.matching.similarity import argmax_of_rows
+from geomatch.matching.similarity import argmax_of_rows, row_blocks
 
 WINDOW_SCALES: Final = (0.1, 0.15, 0.225, 0.34, 0.5, 0.75)
 """Sides of the windows to match, which are square, as shares of the geometric mean of the image's sides."""
 
 
 class Appearance(StrEnum):
-    """What boxes are compared by: the features pooled over them, or HOG of their own pixels, whatever the features."""
+    """What boxes are compared by.
+
+    features: means of the features over bins. hog: HOG of the boxes' own pixels, whatever the features. embedding: what
+    SCNet has learnt of a box, which its features alone have.
+    """
 
     features = "features"
     hog = "hog"
+    embedding = "embedding"
 
 
 class Updates(StrEnum):
@@ -78,7 +84,7 @@ class ProposalFlow(Matcher):
 
     proposals: where boxes come from. count: about how many of them. seed: of random boxes.
     appearance: what boxes are compared by; in the paper HOG.
-    bins: that each box is cut into, along either axis; in the paper 8, for HOG.
+    bins: that each box is cut into, along either axis; in the paper 8, for HOG. An embedding has its network's.
     centring: share of the mean over the pair's boxes that is subtracted from each; 1 is all of it.
     sharpness: the power p of the similarity.
     aspect: two boxes are matched only if the ratio of their aspects is below it and above its inverse.
@@ -143,7 +149,8 @@ class ProposalFlow(Matcher):
         a, b = self.regions(source), self.regions(target)
         self._check_memory(source.descriptors.shape[0], len(a.boxes), len(b.boxes), context.max_bytes)
         described = [self.describe_boxes(*each, context.max_bytes) for each in ((source, a), (target, b))]
-        first, second = subtract_mean(described, self.bins, self.centring)
+        bins = 1 if self.appearance is Appearance.embedding else self.bins
+        first, second = subtract_mean(described, bins, self.centring)
         cosine = (first @ second.mT).relu_()
         forward = self.match(cosine, second, a, b, context.max_bytes)
         backward = self.match(cosine.mT, first, b, a, context.max_bytes)
@@ -168,6 +175,8 @@ class ProposalFlow(Matcher):
         """The descriptors of N boxes: (N, bins^2 C) float32, by row, column, channel."""
         if self.appearance is Appearance.features:
             return pool(features, regions.boxes, self.bins, max_bytes)
+        if self.appearance is Appearance.embedding:
+            return embed_boxes(features, regions.boxes, Embedding.appearance, max_bytes)
         if features.box_descriptors is None:
             raise missing("the boxes' HOG")
         return features.box_descriptors
@@ -208,6 +217,28 @@ class ProposalFlow(Matcher):
                 f"matching {n} boxes with {m} takes some {needed} bytes, and {max_bytes} are allowed: "
                 "raise --max-memory, or take fewer boxes or bins (--set count=..., --set bins=...)"
             )
+
+
+def embed_boxes(features: RegionFeatures, boxes: Tensor, embedding: Embedding, max_bytes: int) -> Tensor:
+    """SCNet's embeddings (N, E) of boxes (N, 4), in pixels of the image.
+
+    Raises InputError if the features are not those of SCNet, or it does not have this embedding.
+    """
+    network = features.network
+    if network is None:
+        raise InputError(
+            "these features have no embedding of regions: give those of SCNet, --features scnet --weights FILE"
+        )
+    first, last = features.grid.to_cells(boxes[:, :2]), features.grid.to_cells(boxes[:, 2:])
+    width = network.appearance.in_features
+    with torch.inference_mode():
+        parts = [
+            network.embed(
+                pool_maxima(features.descriptors, first[begin:end], last[begin:end], network.config.bins), embedding
+            )
+            for begin, end in row_blocks(len(boxes), width, max_bytes)
+        ]
+    return torch.cat(parts)
 
 
 def subtract_mean(descriptors: Sequence[Tensor], bins: int, share: float) -> list[Tensor]:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Boxes = NDArray[np.float64]
+from geomatch.geometry.boxes import Boxes
 
 BORDER: Final = 0.01
 """The outer share of each side of an image that no box of Proposal Flow touches."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
+from geomatch.features.scnet import SCNet, SCNetMap
 
 IMAGE_SIDE: Final = 300.0
 """Pixels of the longer side of the images that the methods' constants are made for, those of PF-WILLOW."""
@@ -24,18 +25,23 @@ class RegionFeatures(FeatureMap):
     image: (3, H, W) uint8.
     boxes: (B, 4) float32, left, top, right, bottom in pixels: those that selective search found, if it was asked for.
     box_descriptors: (N, D) float32: HOG of the boxes that are matched, if it was asked for.
+    network: SCNet, if its features are these.
     """
 
     image: Tensor
     boxes: Tensor | None = None
     box_descriptors: Tensor | None = None
+    network: SCNet | None = None
 
     @classmethod
     def of(cls, features: FeatureMap, image: Tensor) -> RegionFeatures:
         """Features with their image; if they have it already, themselves."""
         if isinstance(features, RegionFeatures):
             return features
-        return cls(**{each.name: getattr(features, each.name) for each in fields(FeatureMap)}, image=image)
+        network = features.network if isinstance(features, SCNetMap) else None
+        return cls(
+            **{each.name: getattr(features, each.name) for each in fields(FeatureMap)}, image=image, network=network
+        )
 
 
 def require_regions(features: FeatureMap) -> RegionFeatures:
@@ -60,12 +66,14 @@ class Regions:
     boxes: (N, 4) float32, left, top, right, bottom in pixels of the image.
     corner, size: (N, 2) float32, x then y, scaled: each box's upper left corner, and its width and height.
     span: (width, height) of the scaled image.
+    voters: (N, E) float32 of unit length, whose similarities vote in SCNet-AG+; None elsewhere.
     """
 
     boxes: Tensor
     corner: Tensor
     size: Tensor
     span: tuple[float, float]
+    voters: Tensor | None = None
 
     @classmethod
     def of(cls, boxes: Tensor, image_size: tuple[int, int]) -> Regions:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geomatch.geometry.boxes import Boxes
 from geomatch.geometry.canvas import Canvas
 from geomatch.geometry.grid import rescale_position
-from geomatch.matching.proposal_flow.proposals import Boxes
 from geomatch.runtime.optional import import_opencv
 
 WORKING_SIZE = 400

@@ -24,6 +24,7 @@ from geomatch.runtime.device import find_device
 from geomatch.training.distributed import torchrun_processes
 from geomatch.training.keypoints.recipe import KeypointRecipe
 from geomatch.training.keypoints.task import KeypointTask
+from geomatch.training.keypoints.views import ViewRecipe
 from geomatch.training.trainer import Optimisation, Progress, TrainingRun, Validation, train
 
 BENCHMARKS = ("spair-71k", "pf-pascal")
@@ -84,7 +85,7 @@ def train_keypoints(
             save()
 
 
-def read_sources(data: Sequence[Path], recipe: KeypointRecipe, images: Path | None = None) -> list[PairSource]:
+def read_sources(data: Sequence[Path], recipe: ViewRecipe, images: Path | None = None) -> list[PairSource]:
     """Where pairs are drawn from: one source for all COCO files, and one for each benchmark. Raises InputError."""
     folders = [path for path in data if path.is_dir()]
     files = [path for path in data if not path.is_dir()]
