@@ -256,7 +256,7 @@ OUTSIDE = "outside ref.jpg, which is 30x20 pixels"
         ("marked.csv", "x,y,visibility\n1,2,9\n", KEYPOINTS, "should be 0, 1 or 2"),
         ("marked.csv", "x,y\n1,2\n", MASKS, "format csv cannot hold masks; choose coco, labelme, png"),
         ("marked.png", "text", KEYPOINTS, "format png cannot hold keypoints"),
-        ("marked.png", "text", MASKS, "not an image file"),
+        ("marked.png", "text", MASKS, "not an image"),
     ],
 )
 def test_read_annotations_names_what_is_wrong(

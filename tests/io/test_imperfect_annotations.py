@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geomatch.annotations import Keypoints, Region
+from geomatch.annotations import Keypoints, LabelColours, Region
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import LabelRules
@@ -294,6 +294,69 @@ def test_table_of_keypoints_without_names_of_columns(table: str, columns: str, t
 def test_table_of_four_numbers_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="left, top, right, bottom, or left, top, width, height"):
         read(written(tmp_path, "1,2,3,4\n", "boxes.csv"), BOXES)
+
+
+def test_coco_entries_of_one_file_are_one_image(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "photos/ref.jpg"}, {"id": 8, "file_name": "photos\\ref.jpg"}]
+    annotations = [{"image_id": own, "category_id": 3, "bbox": [own, 2, 3, 4]} for own in (7, 8)]
+    document = coco() | {"images": images, "annotations": annotations}
+    assert [each.shape for each in read(written(tmp_path, document), BOXES).instances] == [
+        (own - 0.5, 1.5, own + 2.5, 5.5) for own in (7, 8)
+    ]
+    images[1]["file_name"] = "b/ref.jpg"
+    assert len(read(written(tmp_path, document), BOXES).instances) == 1
+    images[0]["file_name"] = "a/ref.jpg"
+    with pytest.raises(InputError, match="several images named"):
+        read(written(tmp_path, document), BOXES)
+
+
+def test_labelme_mask_beyond_the_border_is_cut(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((5, 6), bool)).save(buffer, "PNG")
+    packed = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    for (left, top), rows, columns in (((-2, -1), (0, 4), (0, 4)), ((27, 18), (18, 20), (27, 30))):
+        item = {"label": "cat", "shape_type": "mask", "points": [[left, top], [left + 5, top + 4]], "mask": packed}
+        (found,) = read(written(tmp_path, labelme(item)), MASKS).instances
+        expected = np.zeros(SIZE, bool)
+        expected[slice(*rows), slice(*columns)] = True
+        assert mask(found) == expected.tolist()
+
+
+def test_labelme_group_that_is_empty_is_none(tmp_path: Path) -> None:
+    squares = [{"label": "cat", "shape_type": "polygon", "points": SQUARE, "group_id": group} for group in ("", None)]
+    assert len(read(written(tmp_path, labelme(*squares, squares[0])), MASKS).instances) == 3
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_label_image_of_colours_is_numbered(mode: str, tmp_path: Path) -> None:
+    colours = np.zeros((*SIZE, len(mode)), np.uint8)
+    colours[..., 3:] = 255
+    colours[2:8, 2:8, :3], colours[8:10, 2:8, :3] = (0, 128, 0), (128, 0, 64)
+    if mode == "RGBA":
+        colours[0, 0] = (9, 200, 9, 0)
+    Image.fromarray(colours).save(tmp_path / "mask.png")
+    with pytest.warns(GeomatchWarning, match="1 is #008000, 2 is #800040"):
+        found = read(tmp_path / "mask.png", MASKS)
+    assert [(each.label, np.sum(mask(each))) for each in found.instances] == [("1", 36), ("2", 12)]
+    assert found.colours == LabelColours("P", (0, 0, 0, 0, 128, 0, 128, 0, 64))
+    colours[..., 0] = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 250
+    Image.fromarray(colours).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="in colour, not grey or a palette"):
+        read(tmp_path / "mask.png", MASKS)
+
+
+def test_table_of_yolo_is_measured_by_the_image(tmp_path: Path) -> None:
+    with pytest.warns(GeomatchWarning, match="read as label, relative_centre_x"):
+        (found,) = read(written(tmp_path, "3 0.5 0.25 0.2 0.3\n", "boxes.txt"), BOXES).instances
+    assert found.label == "3"
+    assert found.shape == pytest.approx((11.5, 1.5, 17.5, 7.5))
+
+
+def test_table_of_json_lines_is_read(tmp_path: Path) -> None:
+    lines = '{"keypoint": "nose", "x": 4, "y": 5}\n{"keypoint": "tail", "x": 7.0, "y": 8}\n'
+    (found,) = read(written(tmp_path, lines, "points.jsonl"), KEYPOINTS).instances
+    assert isinstance(found.shape, Keypoints)
+    assert (found.shape.names, found.shape.points.tolist()) == (("nose", "tail"), [[4, 5], [7, 8]])
 
 
 def test_names_that_services_change_are_the_last_resort() -> None:

@@ -82,10 +82,11 @@ def read_coco(
     Raises InputError, naming the file, if the document lacks the image or states another size for it.
     """
     path = omissions.origin
-    entry = _entry_of(path, _entries(document, "images", omissions), image)
-    check_stated_size(f"{path}, image {entry.get('id')!r}", entry.get("height"), entry.get("width"), image, size)
-    annotations = _entries(document, "annotations", omissions)
-    own = [each for each in annotations if _id(each.get("image_id")) == _id(entry.get("id"))]
+    entries = _entries_of(path, _entries(document, "images", omissions), image)
+    for entry in entries:
+        check_stated_size(f"{path}, image {entry.get('id')!r}", entry.get("height"), entry.get("width"), image, size)
+    ids = {_id(entry.get("id")) for entry in entries}
+    own = [each for each in _entries(document, "annotations", omissions) if _id(each.get("image_id")) in ids]
     marks = _marks(own, kind, omissions)
     with reading(f"{path}, annotations"):
         check_masks(0 if kind is AnnotationKind.keypoints else len(marks), size)
@@ -184,12 +185,12 @@ def _file_name(entry: Mapping[str, Any]) -> str | None:
     return next((entry[key] for key in _FILE_NAMES if isinstance(entry.get(key), str)), None)
 
 
-def _entry_of(path: str, entries: Sequence[Mapping[str, Any]], image: Path) -> Mapping[str, Any]:
-    """The entry of an image, see `meant_names`. The only entry does for an image that has no name; if it has none
-    itself, for any. Where no entry has a name, their identifiers are names."""
+def _entries_of(path: str, entries: Sequence[Mapping[str, Any]], image: Path) -> list[Mapping[str, Any]]:
+    """The entry of an image, see `meant_names`, or all that have the same name. The only entry does for an image that
+    has no name; if it has none itself, for any. Where no entry has a name, their identifiers are names."""
     named = [(name, each) for each in entries if (name := _file_name(each)) is not None]
     if not named and len(entries) == 1:
-        return entries[0]
+        return [entries[0]]
     if has_no_name(image) and len(named) > 1:
         raise InputError(f"{path}: has {len(named)} images, and the reference, {image}, no name that tells which it is")
     if not named:  # 000000000139.jpg is of COCO's 139
@@ -197,11 +198,11 @@ def _entry_of(path: str, entries: Sequence[Mapping[str, Any]], image: Path) -> M
         named = [(image.name if own == _id(image.stem) else str(own), each) for own, each in ids]
     meant = meant_names({name for name, _ in named}, image)
     longest = max((len(name_parts(name)) for name in meant), default=0)
-    closest = [each for name, each in named if name in meant and len(name_parts(name)) == longest]
+    closest = {name_parts(name): name for name in meant if len(name_parts(name)) == longest}
     if len(closest) != 1:
         many = "several images" if closest else "no image"
         raise InputError(f"{path}: has {many} named {image.name} among its images; it should have one")
-    return closest[0]
+    return [each for name, each in named if name_parts(name) in closest]
 
 
 def _id(value: object) -> int | str:

@@ -37,6 +37,8 @@ COLUMNS = {
 
 _CORNER_AND_SIZE = ("left", "top", "width", "height")
 _CENTRE_AND_SIZE = ("centre_x", "centre_y", "width", "height")
+_YOLO = ("label", *(f"relative_{column}" for column in _CENTRE_AND_SIZE))
+"""Shares of the image's sides."""
 
 
 def _aliases(**names: str) -> dict[str, str]:
@@ -83,20 +85,27 @@ _BARE = {
 """What is meant where no line names the columns, by `kinds_of` the first line. Four numbers alone may be two forms."""
 
 
-def _layout(kind: AnnotationKind) -> Layout:
-    bare = _BARE[kind]
-    if kind is AnnotationKind.keypoints:
-        return Layout(("x", "y"), (), COLUMNS[kind], _COMMON | _POINTS, lambda values: bare.get(kinds_of(values)))
-    instead = (_CORNER_AND_SIZE, _CENTRE_AND_SIZE)
-    return Layout(SIDES, instead, COLUMNS[kind], _COMMON | _BOXES, lambda values: bare.get(kinds_of(values)))
+def _bare_points(values: Sequence[str]) -> Sequence[str] | None:
+    return _BARE[AnnotationKind.keypoints].get(kinds_of(values))
 
 
-POINT_LAYOUT = _layout(AnnotationKind.keypoints)
-BOX_LAYOUT = _layout(AnnotationKind.boxes)
+def _bare_boxes(values: Sequence[str]) -> Sequence[str] | None:
+    if kinds_of(values) == "#####" and all(0 <= float(value) <= 1 for value in values[1:]):
+        return _YOLO
+    return _BARE[AnnotationKind.boxes].get(kinds_of(values))
 
 
-def read_annotation_table(source: Input, kind: AnnotationKind, image: Path, omissions: Omissions) -> Annotations:
-    """The annotations of an image: those in its rows, or in all rows if there is no column `image`.
+POINT_LAYOUT = Layout(("x", "y"), (), COLUMNS[AnnotationKind.keypoints], _COMMON | _POINTS, _bare_points)
+BOX_LAYOUT = Layout(
+    SIDES, (_CORNER_AND_SIZE, _CENTRE_AND_SIZE), COLUMNS[AnnotationKind.boxes], _COMMON | _BOXES, _bare_boxes
+)
+
+
+def read_annotation_table(
+    source: Input, kind: AnnotationKind, image: Path, size: tuple[int, int], omissions: Omissions
+) -> Annotations:
+    """The annotations of an image of ``size`` (height, width): those in its rows, or in all rows if there is no column
+    `image`.
 
     Keypoints need the columns x and y, and name to have names; boxes left, top, right and bottom, or two of them with
     width and height. Other programs' names of columns are known. Points with the same `object` and `label` are one
@@ -108,7 +117,8 @@ def read_annotation_table(source: Input, kind: AnnotationKind, image: Path, omis
     if table and table[0].bare:
         omissions.assumed(f"its first line names no columns; they are read as {', '.join(table[0].columns)}")
     rows = _rows_of(image, table, omissions)
-    shapes = (_read_boxes if kind is AnnotationKind.boxes else _read_keypoints)(rows, omissions)
+    boxes = kind is AnnotationKind.boxes
+    shapes = _read_boxes(rows, size, omissions) if boxes else _read_keypoints(rows, omissions)
     instances = [Instance(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
     return Annotations(instances, AnnotationFormat.csv, categories_of(instances))
 
@@ -152,17 +162,23 @@ def _rows_of(image: Path, rows: Sequence[Row], omissions: Omissions) -> list[Row
     return [row for row in rows if row.fields.get("image") in meant]
 
 
-def _read_boxes(rows: Sequence[Row], omissions: Omissions) -> Iterator[tuple[str, Keypoints | Box]]:
+def _read_boxes(
+    rows: Sequence[Row], size: tuple[int, int], omissions: Omissions
+) -> Iterator[tuple[str, Keypoints | Box]]:
     for row in rows:
         box: Box | None = None
         with omissions.tolerated():
-            box = _read_box(row)
+            box = _read_box(row, size)
         if box:
             yield row.fields.get("label") or UNNAMED, box
 
 
-def _read_box(row: Row) -> Box:
+def _read_box(row: Row, size: tuple[int, int]) -> Box:
     """The box in whatever columns a table has. Raises InputError."""
+    if set(_YOLO) <= set(row.columns):
+        x, y, width, height = (row.position(column) * size[k % 2 == 0] for k, column in enumerate(_YOLO[1:]))
+        x, y = x - 0.5, y - 0.5  # YOLO measures from the corner of the first pixel
+        return box_between((x - width / 2, y - height / 2), (x + width / 2, y + height / 2))
     lacking = {each for each in SIDES if each not in row.columns}
     if not lacking:
         return box_between([row.position("left"), row.position("top")], [row.position("right"), row.position("bottom")])

@@ -58,7 +58,7 @@ _OPTIONS = {
     AnnotationKind.masks: "--mask",
     AnnotationKind.boxes: "--boxes",
 }
-_TABLES = frozenset({".csv", ".tsv", ".txt"})
+_TABLES = frozenset({".csv", ".tsv", ".txt", ".jsonl", ".ndjson"})
 
 
 def read_annotations(
@@ -141,7 +141,7 @@ def _read(
         return read_coco(coco, kind, image, size, omissions)
     if suffix in _TABLES and not is_via_table(file.text):
         _check_holds(file, AnnotationFormat.csv, kind)
-        return read_annotation_table(file, kind, image, omissions)
+        return read_annotation_table(file, kind, image, size, omissions)
     shapes = document if is_labelme(document) else _read_export(file, suffix, document, image, omissions)
     return read_labelme(shapes, kind, image, size, omissions)
 

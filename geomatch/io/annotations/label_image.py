@@ -24,6 +24,8 @@ MOST_VALUE = np.iinfo(np.uint16).max
 _IGNORED, _SMALL = 255, 128
 """Value that marks what is to be ignored, as in PASCAL VOC, where all other labels are below ``_SMALL``."""
 _SOFT_VALUES = 8
+_MOST_COLOURS = 32
+"""More are a photograph, or soft edges."""
 _GREY_TOLERANCE = 2  # between the channels of grey that was stored as a colour JPEG
 _NEAR_EXTREMES, _TWO_TONE = 0.25, 0.8
 _PACKED_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of two and of four bits by
@@ -47,8 +49,8 @@ DEFAULT_RULES = LabelRules()
 def read_label_image(source: Input, size: tuple[int, int], rules: LabelRules) -> Annotations:
     """The instances of a label image, one for each value, which is its label; 0 is nothing.
 
-    size: (height, width) of the annotated image, which the label image must have. Warns of values that are ignored, and
-    of a mask with soft edges. Raises InputError.
+    size: (height, width) of the annotated image, which the label image must have. Colours are numbered, black being
+    nothing. Warns of values that are ignored, of numbered colours, and of a mask with soft edges. Raises InputError.
     """
     file = read_input(source)
     name = str(file)
@@ -56,8 +58,9 @@ def read_label_image(source: Input, size: tuple[int, int], rules: LabelRules) ->
         if (picture.height, picture.width) != size:
             own = f"{picture.width}x{picture.height}"
             raise StatedSizeError(f"{name}: is {own} pixels, the image it should annotate {size[1]}x{size[0]}")
-        mode, palette = picture.mode, tuple(picture.getpalette() or ()) if picture.mode == "P" else ()
-        values = _read_values(picture, name)
+        labelled = _with_palette(picture, name)
+        mode, palette = labelled.mode, tuple(labelled.getpalette() or ()) if labelled.mode == "P" else ()
+        values = _read_values(labelled, name)
     if rules.threshold is not None:
         mode, values = "1", (values > rules.threshold).astype(np.int64)
     labels = _choose_labels(values, rules, name, soft=mode != "P" and _is_soft(values))
@@ -88,12 +91,32 @@ def _read_values(picture: Image.Image, name: str) -> NDArray[np.int64]:
     values = np.asarray(picture)
     if values.ndim == 3:
         colours = values[..., : 1 if picture.mode == "LA" else 3].astype(np.int64)
-        if picture.mode not in ("LA", "RGB", "RGBA") or np.ptp(colours, axis=2).max(initial=0) > _GREY_TOLERANCE:
+        if picture.mode not in ("LA", "RGB", "RGBA") or not _is_grey(colours):
             raise InputError(f"{name}: not a label image; it is {picture.mode} in colour, not grey or a palette")
         values = np.median(colours, axis=2)
     elif values.dtype.kind == "f" and not (values == np.floor(values)).all():
         raise InputError(f"{name}: not a label image; its values are not whole numbers")
     return values.astype(np.int64) // unit
+
+
+def _with_palette(picture: Image.Image, name: str) -> Image.Image:
+    """A picture of a few colours as one with a palette, black and transparent first; any other as it is."""
+    if picture.mode not in ("RGB", "RGBA"):
+        return picture
+    pixels = np.asarray(picture).astype(np.int64)
+    colours = pixels[..., :3] * (pixels[..., 3:] > 0) if picture.mode == "RGBA" else pixels
+    found, places = np.unique(np.append(colours @ (1 << 16, 1 << 8, 1), 0), return_inverse=True)
+    if _is_grey(colours) or len(found) > _MOST_COLOURS:
+        return picture
+    named = ", ".join(f"{number} is #{colour:06x}" for number, colour in enumerate(found[1:].tolist(), 1))
+    warnings.warn(f"{name}: its colours are labels: {named}", GeomatchWarning, stacklevel=3)
+    labels = Image.fromarray(places[:-1].reshape(colours.shape[:2]).astype(np.uint8))
+    labels.putpalette([byte for colour in found.tolist() for byte in colour.to_bytes(3, "big")])
+    return labels
+
+
+def _is_grey(colours: NDArray[np.int64]) -> bool:
+    return bool(np.ptp(colours, axis=2).max(initial=0) <= _GREY_TOLERANCE)
 
 
 def _choose_labels(values: NDArray[np.int64], rules: LabelRules, name: str, *, soft: bool) -> list[int]:

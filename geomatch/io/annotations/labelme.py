@@ -167,7 +167,7 @@ def _read_shape(shape: Mapping[str, Any], shape_type: str, number: int, size: tu
 
 def _group(value: object) -> int | str | None:
     """A group in one spelling: tools write the number 1 as 1, 1.0 or "1". Raises ValueError."""
-    if value is None:
+    if value in (None, ""):
         return None
     try:
         return whole_number(value)
@@ -190,15 +190,17 @@ def _unpack_mask(packed: str, corner: NDArray[np.float64], size: tuple[int, int]
     """The mask (H, W) that labelme stores as a PNG, in base64, of its bounding box, and the box's first pixel."""
     left, top = corner.astype(int)
     try:
-        content = base64.b64decode("".join(packed.split()), validate=True)  # some tools fold it into lines
+        text = packed.removeprefix("data:image/png;base64,")
+        content = base64.b64decode("".join(text.split()), validate=True)  # some tools fold it into lines
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if left < 0 or top < 0 or left + picture.width > size[1] or top + picture.height > size[0]:
-                raise ValueError("its mask lies beyond the image")
             part = np.asarray(picture.convert("L")) > 0
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"its mask is not a PNG ({error})") from error
+    part = part[max(0, -top) :, max(0, -left) :]  # what lies beyond the image is cut
+    top, left = max(0, top), max(0, left)
     mask = np.zeros(size, bool)
-    mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+    here = mask[top : top + part.shape[0], left : left + part.shape[1]]
+    here[:] = part[: here.shape[0], : here.shape[1]]
     return mask
 
 
