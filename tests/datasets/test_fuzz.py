@@ -2,7 +2,9 @@
 
 import io
 import json
+import pickle
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,12 +20,17 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from geomatch.datasets.benchmarks import caltech101, pf_pascal, pf_willow, spair
+from geomatch.datasets.benchmarks.ap10k import AP_10K_SPECIES
+from geomatch.datasets.benchmarks.ap10k_animals import FILES
+from geomatch.datasets.benchmarks.cub200 import CUB_200
 from geomatch.datasets.benchmarks.pascal_part import pascal_parts
+from geomatch.datasets.benchmarks.tapvid_davis import TAP_VID_DAVIS
 from geomatch.datasets.crops import read_crops, read_true_boxes, with_crops
 from geomatch.datasets.image_folder import find_images
 from geomatch.datasets.image_list import hold_out
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors
-from tests.datasets.layouts import png, spair_entry, write_shard, write_spair
+from geomatch.errors import GeomatchWarning
+from tests.datasets.layouts import png, spair_entry, tap_video, write_cub, write_shard, write_spair
 from tests.datasets.test_pascal_parts import structs
 from tests.fuzzing import assert_read_or_refused, fuzzed, junk, mutations, odd_numbers
 
@@ -135,6 +142,42 @@ def read_spair(root: Path, annotation: bytes) -> list[AnnotatedPair]:
     return spair.load(root, "val", PairErrors())
 
 
+def read_shown_keypoints(root: Path, annotation: bytes) -> list[AnnotatedPair]:
+    """The keypoints of an image, which the other image of its pair lacks in part."""
+    read_spair(root, json.dumps(spair_entry(kps_ids=["2", "4"])).encode())
+    for name in ("cat/x", "cat/y", "dog/y"):
+        write(root / "ImageAnnotation" / f"{name}.json", annotation if name == "cat/x" else b'{"kps": {"2": [1, 1]}}')
+    return spair.load(root, "val", PairErrors())
+
+
+def read_animals(root: Path, annotations: bytes) -> list[AnnotatedPair]:
+    (root / "data").mkdir()
+    write_images(*(root / "data" / f"{name}.jpg" for name in "ab"))
+    for name in FILES:
+        write(root / name, annotations if "test" in name else b'{"images": [], "categories": [], "annotations": []}')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GeomatchWarning)
+        return AP_10K_SPECIES.load(root, "test", PairErrors())
+
+
+def read_birds(root: Path, parts: bytes) -> list[AnnotatedPair]:
+    write(write_cub(root / "cub") / "parts" / "part_locs.txt", parts)
+    return CUB_200.load(root / "cub", "test", PairErrors())
+
+
+def read_tracks(root: Path, pickled: bytes) -> list[AnnotatedPair]:
+    write(root / "tapvid_davis.pkl", pickled)
+    return TAP_VID_DAVIS.load(root, "test", PairErrors())
+
+
+ANIMAL = {"category_id": 1, "bbox": [1, 2, 9, 9], "num_keypoints": 17, "keypoints": [3, 4, 2] * 17}
+ANIMALS = {
+    "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+    "categories": [{"id": 1, "name": "fox", "supercategory": "Canidae"}],
+    "annotations": [ANIMAL | {"id": number, "image_id": number} for number in (1, 2)],
+}
+BIRDS = "".join(f"{number} {part} 20 20 1\n" for number in (1, 2, 4, 5, 6) for part in (1, 15)).encode()
+
 Reader = Callable[[Path, bytes], list[AnnotatedPair]]
 BENCHMARKS: Mapping[str, tuple[Reader, bytes]] = {
     "pf-pascal": (read_pf_pascal, PF_PASCAL_MAT),
@@ -146,6 +189,13 @@ BENCHMARKS: Mapping[str, tuple[Reader, bytes]] = {
     "pascal-parts, its list": (lambda root, content: read_parts(root, PARTS_MAT, content), PARTS_LIST),
     "pascal-parts, as PASCAL-Part has them": (read_original_parts, ANNO_MAT),
     "spair-71k": (read_spair, json.dumps(spair_entry()).encode()),
+    "spair-71k, its images": (
+        read_shown_keypoints,
+        json.dumps({"kps": {"2": [1, 2], "4": [3, 4], "5": None}}).encode(),
+    ),
+    "ap-10k": (read_animals, json.dumps(ANIMALS).encode()),
+    "cub-200": (read_birds, BIRDS),
+    "tap-vid-davis": (read_tracks, pickle.dumps({"car": tap_video()})),
 }
 MATS = {
     "pf-pascal": ("kps", "bbox"),
@@ -172,6 +222,7 @@ def use(pairs: list[AnnotatedPair]) -> None:
     for pair in pairs:
         assert pair.source_points.shape == pair.target_points.shape
         assert np.isfinite([pair.source_points, pair.target_points]).all()
+        assert np.isfinite(0 if pair.hidden_points is None else pair.hidden_points).all()
         assert np.isfinite(pair.source_box or 0).all()
         assert np.isfinite(pair.target_box or 0).all()
         for read in filter(None, (pair.masks, pair.parts)):
