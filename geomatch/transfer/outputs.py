@@ -49,7 +49,7 @@ class TransferOutputs:
         if record is None:
             return None
         record["output"] = str(file)
-        if not (self.review and self.review.keep(record)):
+        if not (self.review and self.review.keep(target, record)):
             record.pop("review", None)
         return record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
@@ -51,6 +52,11 @@ def data_uri(picture: Image.Image, limit: int, qualities: Sequence[int] = QUALIT
         if min(picture.size) >= 2 * _SMALLEST:
             return data_uri(picture.reduce(2), limit, qualities)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def script_data(data: object) -> Markup:
+    """Data as JSON without "<", so that no file name in it can end the script element."""
+    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _policy(script: str, *, linked_pictures: bool) -> str:

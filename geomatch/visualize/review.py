@@ -1,11 +1,9 @@
-"""Pictures to review transferred annotations: each image beside the reference, and a page of all pictures."""
+"""Pictures of transferred annotations: each image beside the reference."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,8 +12,6 @@ from torch import Tensor
 from geomatch.annotations import AnnotatedImage, Box, Category, Instance, Keypoints, Region, Visibility
 from geomatch.geometry.grid import rescale_position
 from geomatch.visualize.colours import Colour, keypoint_colours
-from geomatch.visualize.markup import Markup, element
-from geomatch.visualize.page import html_page
 from geomatch.visualize.sheet import FAINT, INK, caption_font, fit_photograph, side_by_side, truncate_name
 
 PANEL = (560, 460)
@@ -48,47 +44,6 @@ def draw_review(
         shortened = truncate_name(draw, name, int(panel.width - offset))
         draw.text((left + offset, below), shortened, fill=FAINT, font=caption_font())
     return sheet
-
-
-def review_page(pictures: Sequence[tuple[str, str]], instances: Sequence[Instance] = ()) -> str:
-    """An HTML page of pictures in the same folder: (file name, note) each, in the order given.
-
-    instances: those of the reference; a legend names the colour of each of their points, or of each mask or box.
-    """
-    figures = [
-        element("figure", element("a", element("img", src=url, alt=note, loading="lazy"), href=url))
-        for url, note in ((quote(os.fsencode(file)), note) for file, note in pictures)
-    ]
-    style = "figure { margin: 0 0 2rem } img { max-width: 100%; height: auto; border-radius: .4rem }"
-    lead = element("p", "Least sure first. A ring, or a broken outline, is a guess.", class_="lead")
-    title = f"{len(pictures)} image{'s' if len(pictures) != 1 else ''} to review"
-    header = element("header", element("h1", title), lead, _legend(instances))
-    return html_page("review", header, *figures, style=style, linked_pictures=True)
-
-
-def _legend(instances: Sequence[Instance]) -> Markup:
-    """The colour of every point by its name, and of every mask or box by its label."""
-    colours: dict[tuple[str, Colour], None] = {}
-    for instance, colour in zip(instances, _colours(instances), strict=True):
-        shape = instance.shape
-        named = (
-            zip(shape.names, keypoint_colours(len(shape.names)), strict=True)
-            if isinstance(shape, Keypoints)
-            else [(f"{instance.label} {instance.number}", colour)]
-        )
-        colours.update(dict.fromkeys(named))
-    entries = (
-        element(
-            "li",
-            element("span", element("span", class_="swatch", style=f"color: {_css(colour)}"), name, class_="label"),
-        )
-        for (name, colour) in colours
-    )
-    return element("ul", *entries, class_="legend") if colours else Markup()
-
-
-def _css(colour: Colour) -> str:
-    return "#" + bytes(colour[:3]).hex()
 
 
 def _draw(pixels: Tensor, image: AnnotatedImage, categories: Sequence[Category]) -> Image.Image:

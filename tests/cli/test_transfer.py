@@ -167,7 +167,7 @@ def test_transfer_review_is_sorted_by_confidence(folder: Path) -> None:
     pictures = sorted(path.name for path in (folder / "see").iterdir() if path.suffix == ".jpg")
     assert [f"see/{name}" for name in pictures] == [record["review"] for record in records]
     page = (folder / "see" / "index.html").read_text()
-    places = [page.index(f'src="{quote(name)}"') for name in pictures]
+    places = [page.index(f'"picture":"photographs/{quote(Path(name).stem[6:])}.jpg"') for name in pictures]
     assert places == sorted(places)
     shown = Image.open(folder / "see" / pictures[0])
     assert shown.width > 2 * shown.height / 2

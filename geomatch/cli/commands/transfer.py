@@ -50,7 +50,7 @@ def transfer(
         AnnotationFormat | None, typer.Option(help="Format to write.", show_default="that of PATH, else of FILE")
     ] = None,
     review: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for pictures to check, least confident first.")
+        Path | None, typer.Option(metavar="DIR", help="Folder for a page to correct the result on, and pictures.")
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse FILE if an item in it cannot be used, instead of leaving it out.")
@@ -109,7 +109,8 @@ def transfer(
     if output:
         annotations = marked.annotations
         files = open_output(output, written, kind, annotations, targets, existing=existing, processes=share.count)
-    pictures = open_review(review, marked, share, existing) if review else None
+    labelme = output if written is AnnotationFormat.labelme else None
+    pictures = open_review(review, marked, share, existing, labelme) if review else None
 
     assign_gpu()
     loaded = pipeline.build()

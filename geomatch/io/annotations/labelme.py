@@ -44,7 +44,8 @@ from geomatch.options import AnnotationFormat, AnnotationKind
 HALF = 0.5
 """From a pixel's corner, where labelme has its origin, to its centre."""
 
-_VERSION = "5.5.0"  # of labelme, whose file format this is
+VERSION = "5.5.0"
+"""Of labelme, whose file format this is."""
 _TURNED = ("rotation", "oriented_rectangle", "quadrilateral")
 """Other tools' and versions' names for four corners."""
 _SHAPE_TYPES: Mapping[AnnotationKind, tuple[str, ...]] = {
@@ -109,10 +110,10 @@ def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
     """The file of an image, to be written into ``folder``. `group_id` is the number of the instance."""
     height, width = image.size
     document: dict[str, Any] = {
-        "version": _VERSION,
+        "version": VERSION,
         "flags": {},
         "shapes": [shape for instance in image.instances for shape in _write_instance(instance)],
-        "imagePath": _path_from(folder, Path(image.name)),
+        "imagePath": path_from(folder, Path(image.name)),
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -120,7 +121,7 @@ def encode_labelme(image: AnnotatedImage, folder: Path) -> bytes:
     return json_text(document, indent=2).encode() + b"\n"
 
 
-def _path_from(folder: Path, image: Path) -> str:
+def path_from(folder: Path, image: Path) -> str:
     """The path of an image from where a folder really is: links are followed, since ".." leaves by the real folder."""
     return os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
 

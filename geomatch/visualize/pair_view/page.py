@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.visualize.colours import CONFIDENCE_RAMP, colour_wheel
 from geomatch.visualize.markup import Markup, element
-from geomatch.visualize.page import QUALITIES, data_uri, html_page
+from geomatch.visualize.page import QUALITIES, data_uri, html_page, script_data
 from geomatch.visualize.pair_view.compact import compact_descriptors, compact_match
 from geomatch.visualize.sheet import to_picture
 
@@ -57,7 +56,7 @@ def view_page(
     return html_page(
         " and ".join(names),
         Markup(_part("body.html")),
-        element("script", _script_data(data), id="data", type="application/json"),
+        element("script", script_data(data), id="data", type="application/json"),
         style=_part("view.css"),
         script=_part("view.js"),
     )
@@ -67,11 +66,6 @@ def _picture(image: Tensor) -> str:
     picture = to_picture(image)
     picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     return data_uri(picture, PICTURE_BYTES, (95, *QUALITIES))
-
-
-def _script_data(data: object) -> Markup:
-    """Data as JSON without "<", so that no file name in it can end the script element."""
-    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _part(name: str) -> str:
