@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from geomatch.annotations import AnnotatedImage, Annotations, Category, Instance, Keypoints, Region, Target
-from geomatch.io.annotations.coco import CocoDocument
+from geomatch.io.annotations.coco_writer import CocoDocument
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.labelme import encode_labelme
 from geomatch.io.annotations.records import annotation_record
@@ -285,6 +285,18 @@ def test_box_is_moved_and_resized(editor: Editor) -> None:
     editor.drag((29.5, 30), (19.5, 34))  # the left edge alone
     np.testing.assert_allclose(editor.coco()["annotations"][COUNT - 1]["bbox"], [20, 18.75, 40, 24.75], atol=0.02)
     assert (saved["category_id"], saved["score"]) == (7, 1)
+    editor.tab.run("document.querySelector('.handle.right.bottom').focus()")
+    editor.tab.press("ArrowLeft", shift=True)
+    np.testing.assert_allclose(editor.coco()["annotations"][COUNT - 1]["bbox"], [20, 18.75, 30, 24.75], atol=0.02)
+
+
+@on_boxes
+def test_hidden_box_is_drawn_again(editor: Editor) -> None:
+    editor.click("#items button")
+    editor.tab.press("h")
+    assert [each["image_id"] for each in editor.coco()["annotations"]] == [1, 2]
+    editor.drag((50, 40), (20.5, 10.5))
+    np.testing.assert_allclose(editor.coco()["annotations"][COUNT - 1]["bbox"], [21, 11, 29.5, 29.5], atol=0.02)
 
 
 @on_masks

@@ -120,7 +120,11 @@ class Sheet {
 
   addHandles(box, mark) {
     for (const sides of [...EDGES, ...CORNERS]) {
-      const handle = Object.assign(document.createElement("span"), { className: `handle ${sides.join(" ")}` });
+      const handle = Object.assign(document.createElement("span"), { className: `handle ${sides.join(" ")}`, sides });
+      if (CORNERS.includes(sides)) {
+        Object.assign(handle, { tabIndex: 0, role: "button", ariaLabel: `${sides.join(" ")} of ${mark.title}` });
+        handle.addEventListener("focus", () => choose(mark.id));
+      }
       handle.addEventListener("pointerdown", (event) => this.press(event, mark.id, sides));
       box.append(handle);
     }
@@ -263,10 +267,10 @@ function place(id, position) {
 function nudge(x, y) {
   const mark = chosenMark();
   if (!mark?.visibility || mark.polygons) return;
-  place(mark.id, moved(mark, [x, y], SIDES));
+  place(mark.id, moved(mark, [x, y], document.activeElement.sides ?? SIDES));
 }
 
-/** The position of a mark moved by some pixels; of a box only some sides, which stay in order and on the image. */
+/** The position of a mark moved by some pixels; of a box only some sides, which stay on the image, a pixel apart. */
 function moved(mark, [x, y], sides) {
   if (!mark.box) {
     const [left, top] = sheet.inside([mark.x + x, mark.y + y]);
@@ -280,7 +284,7 @@ function moved(mark, [x, y], sides) {
   }
   const shifted = mark.box.map((side, k) => side + (sides.includes(SIDES[k]) ? [x, y][k % 2] : 0));
   const corners = [sheet.inside(shifted.slice(0, 2)), sheet.inside(shifted.slice(2))];
-  const low = [0, 1].map((k) => Math.min(corners[0][k], corners[1][k]));
+  const low = [0, 1].map((k) => Math.min(corners[0][k], corners[1][k], (k ? shown.height : shown.width) - HALF - 1));
   return { box: [...low, ...[0, 1].map((k) => Math.max(corners[0][k], corners[1][k], low[k] + 1))] };
 }
 
@@ -341,9 +345,6 @@ stage.addEventListener("pointerdown", (event) => {
     const drawn = { box: [...start, ...start] };
     const move = (by) => {
       shown.edit = shown.with(mark.id, { ...moved(drawn, by, ["right", "bottom"]), visibility: 2, placed: true });
-      const [x, y] = sheet.inside(start.map((axis, k) => axis + by[k]));
-      const [left, top] = sheet.inside(start);
-      shown.edit.items[mark.id].box = [Math.min(left, x), Math.min(top, y), Math.max(left, x), Math.max(top, y)];
       refresh();
     };
     return follow(event, move, (far) => far && change(shown.edit, before));

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geomatch import __version__
 from geomatch.annotations import AnnotatedImage, Annotations, Region
-from geomatch.io.annotations.coco import segmentation
+from geomatch.io.annotations.coco_writer import segmentation
 from geomatch.io.annotations.labelme import VERSION
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.annotations.rle import decode_runs, unpack_runs
