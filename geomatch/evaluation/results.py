@@ -36,7 +36,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over pairs. pairs: how many enter it. value: NaN if none does. interval: 95 % bootstrap over pairs."""
+    """A mean over pairs. pairs: how many enter it. value: NaN if none does. interval: 95 % bootstrap over pairs, NaN if
+    it is not known."""
 
     pairs: int
     value: float
@@ -182,9 +183,14 @@ def _rows(evaluation: Evaluation) -> Iterable[Sequence[object]]:
         for name, score in (result.per_class | result.breakdown).items():
             yield (*how, name, score.pairs, score.pck, *score.interval)
     for measure in evaluation.measures:
-        yield (measure.name, "", "", "all", evaluation.pairs, measure.value, *(measure.interval or ("", "")))
+        yield (measure.name, "", "", "all", evaluation.pairs, measure.value, *_ends(measure.interval))
         for name, value in measure.per_class.items():
-            yield (measure.name, "", "", name, value.pairs, value.value, *value.interval)
+            yield (measure.name, "", "", name, value.pairs, value.value, *_ends(value.interval))
+
+
+def _ends(interval: tuple[float, float] | None) -> Sequence[object]:
+    """Both ends of an interval, as texts without content if it is not known."""
+    return ("", "") if interval is None or not all(map(math.isfinite, interval)) else interval
 
 
 def plain(value: object) -> object:

@@ -112,6 +112,12 @@ def test_spair_u_takes_images_of_spair_beside_it(spair: Path, prefix: str) -> No
     assert pair.hidden_points.tolist() == [[1, 1]]
 
 
+def test_spair_u_without_images_says_whose_they_are(tmp_path: Path) -> None:
+    write_entry(tmp_path / "SPair-U", "PairAnnotation/test")
+    with pytest.raises(InputError, match=r"spair-u needs .*SPair-U/JPEGImages; .*SPair-71k\.tar\.gz beside it"):
+        SPAIR_U.load(tmp_path / "SPair-U", "test", PairErrors())
+
+
 def test_spair_u_is_not_spair(spair: Path) -> None:
     """The pairs of SPair-71k itself, which have a training split, are none of SPair-U."""
     for split in ("trn", "test"):

@@ -137,6 +137,7 @@ def test_kap_pools_keypoints_within_a_class() -> None:
     assert measures["KAP@0.10"].per_class["cat"].pairs == 2
     assert set(measures["KAP@0.10"].per_class) == {"cat", "dog"}
     assert measures["KAP@0.01"].value == pytest.approx((cats + 1) / 2)
+    assert measures["KAP@0.01"].interval is None
 
 
 def test_results_ignore_pairs_without_keypoints() -> None:
