@@ -23,8 +23,8 @@ LABEL_TABLE = Layout(
     ("file", "labels"),
     optional=("boxes",),
     aliases={
-        **dict.fromkeys(("filename", "file_name", "image", "image_name", "path"), "file"),
-        **dict.fromkeys(("label", "class", "classes", "category"), "labels"),
+        **dict.fromkeys(("filename", "file_name", "image", "image_name", "path"), ("file",)),
+        **dict.fromkeys(("label", "class", "classes", "category"), ("labels",)),
     },
 )
 """Of the table beside tar shards."""

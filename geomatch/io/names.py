@@ -58,8 +58,8 @@ def meant_names(written: Iterable[str], file: Path) -> set[str]:
     """Those of the names written in a document that mean a file: they are how its path ends.
 
     If none is, those that share its name and most of its folders; they may be of several files. If no name is spelt as
-    the file's is, upper and lower case are equal; then what services for labelling add to names is left out; then
-    suffixes of files. A file that `has_no_name` may be any of them.
+    the file's is, upper and lower case are equal; then blanks round names, and what URLs and services for labelling do
+    to them, are left out; then suffixes of files. A file that `has_no_name` may be any of them.
     """
     if has_no_name(file):
         return set(written)
@@ -79,7 +79,7 @@ def _as_uploaded(name: str) -> str:
     >>> _as_uploaded("3f2504e0-A.jpg"), _as_uploaded("A_png.rf.0123456789abcdef.jpg")
     ('a.jpg', 'a.png')
     """
-    plain = re.sub(r"^[0-9a-f]{8}-(?=.)", "", name.casefold())
+    plain = re.sub(r"^[0-9a-f]{8}-(?=.)", "", unquote(name).strip().casefold())
     return re.sub(r"_(\w{3,4})\.rf\.\w{8,}\.\w{3,4}$", r".\1", plain)
 
 

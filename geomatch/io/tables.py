@@ -62,7 +62,8 @@ class Layout:
         wanted: columns that it must have.
         instead: other sets of columns, one of which does as well; a table that has several is read by the first.
         optional: other columns that are known.
-        aliases: what programs call known columns: small letters, "_" for all that is no letter or digit.
+        aliases: what programs call known columns (small letters, "_" for all that is no letter or digit): of several
+            it stands for the first that is not there.
         bare: the columns of a table without a line of names, from the values of its first line; None if they cannot be
             told, or if no such table is read.
     """
@@ -70,7 +71,7 @@ class Layout:
     wanted: Sequence[str] = ()
     instead: Sequence[Sequence[str]] = ()
     optional: Sequence[str] = ()
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
     bare: Callable[[Sequence[str]], Sequence[str] | None] = lambda _: None
 
     @cached_property
@@ -82,8 +83,7 @@ class Layout:
         plain = [name.strip() for name in written]
         names = [name.lower() if name.lower() in self.known else name for name in plain]
         for place, name in enumerate(names):
-            meant = self.aliases.get(_identifier(name), name)
-            names[place] = name if meant in names else meant
+            names[place] = next((each for each in self.aliases.get(_identifier(name), ()) if each not in names), name)
         return names
 
     def lacking(self, names: Collection[str]) -> Sequence[str]:

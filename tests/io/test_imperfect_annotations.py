@@ -14,6 +14,7 @@ from geomatch.annotations import Keypoints, LabelColours, Region
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import LabelRules
+from geomatch.io.annotations.rle import pack_runs
 from geomatch.io.names import meant_names, name_parts
 from geomatch.options import AnnotationKind
 from tests.io.test_annotations import (
@@ -23,6 +24,7 @@ from tests.io.test_annotations import (
     MASKS,
     RECTANGLE,
     REF,
+    RUNS,
     SIZE,
     coco,
     label_image,
@@ -204,8 +206,6 @@ def test_coco_lists_may_be_objects_by_identifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        [4, 5, 7, 8],
-        [[4, 5], [7, 8]],
         [[4, 5, 2], [7, 8, 2]],
         [4, 5, True, 7, 8, "true"],
     ],
@@ -238,6 +238,58 @@ def test_coco_confidences_in_the_place_of_visibilities(tmp_path: Path) -> None:
     assert instance.shape.visibility.tolist() == [2, 0]
 
 
+def test_coco_triples_that_are_too_few_are_not_taken_for_pairs(tmp_path: Path) -> None:
+    category = CAT | {"keypoints": ["nose", "tail", "ear"]}
+    short = coco({"keypoints": [4, 5, 2, 7, 8, 1]}) | {"categories": [category]}
+    with pytest.raises(InputError, match="has 2 keypoints, its category 'cat' has 3"):
+        read(written(tmp_path, short), KEYPOINTS)
+    for numbers in ([4, 5, 7, 8, 9, 1], [[4, 5], [7, 8], [9, 1]]):
+        pairs = coco({"keypoints": numbers}) | {"categories": [category]}
+        with pytest.warns(GeomatchWarning, match="are pairs x, y; all are seen"):
+            (found,) = read(written(tmp_path, pairs), KEYPOINTS).instances
+        assert isinstance(found.shape, Keypoints)
+        assert found.shape.points.tolist() == [[4, 5], [7, 8], [9, 1]]
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "lines"),
+    [([["nose", "tail"], [2, "1"]], ((1, 2), (2, 1))), ([1, 2], ()), ([None, [1, None], [1, 2]], ((1, 2),)), ("x", ())],
+)
+@pytest.mark.filterwarnings("ignore:.*of the skeleton:geomatch.errors.GeomatchWarning")
+def test_coco_skeleton_costs_no_category(skeleton: object, lines: object, tmp_path: Path) -> None:
+    document = coco(POINTS) | {"categories": [CAT | {"skeleton": skeleton}]}
+    assert [(each.name, each.skeleton) for each in read(written(tmp_path, document), KEYPOINTS).categories] == [
+        ("cat", lines)
+    ]
+
+
+@pytest.mark.parametrize("names", ["nose, tail", {"0": "nose", "1": "tail"}, [{"name": "nose"}, {"name": "tail"}]])
+def test_coco_names_of_keypoints_in_other_forms(names: object, tmp_path: Path) -> None:
+    (found,) = read(written(tmp_path, coco(POINTS) | {"categories": [CAT | {"keypoints": names}]}), KEYPOINTS).instances
+    assert isinstance(found.shape, Keypoints)
+    assert found.shape.names == ("nose", "tail")
+
+
+def test_coco_annotations_of_the_only_image_need_not_name_it(tmp_path: Path) -> None:
+    document = coco() | {"annotations": [{"category_id": 3, **POINTS}]}
+    with pytest.raises(InputError, match="marks no keypoints"):
+        read(written(tmp_path, document), KEYPOINTS)
+    assert read(written(tmp_path, document | {"images": document["images"][1:]}), KEYPOINTS).instances
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        {"counts": RUNS},
+        {"size": [20, 30], "counts": f"b'{pack_runs(RUNS)}'"},
+        [{"counts": RUNS}, {"size": [20, 30], "counts": pack_runs(RUNS)}],
+    ],
+)
+def test_coco_runs_in_other_forms(runs: object, tmp_path: Path) -> None:
+    (found,) = read(written(tmp_path, coco({"segmentation": runs})), MASKS).instances
+    assert mask(found) == RECTANGLE.tolist()
+
+
 @pytest.mark.filterwarnings("ignore:.*has no name:geomatch.errors.GeomatchWarning")
 @pytest.mark.parametrize("own", ["ref", "ref.jpg", 1])
 def test_coco_results_are_of_the_image_they_can_only_be_of(own: object, tmp_path: Path) -> None:
@@ -260,6 +312,7 @@ def test_coco_results_are_of_the_image_they_can_only_be_of(own: object, tmp_path
         "left,top,right,bottom\n100,80,30,20\n",
         "filename,width,height,class,xmin,ymin,xmax,ymax\nref.jpg,200,200,cat,30,20,100,80\n",
         "cx,cy,w,h\n65,50,70,60\n",
+        "x0,y0,x1,y1\n30,20,100,80\n",
         "photos/ref.jpg,30,20,100,80,cat\nb/other.jpg,1,1,2,2,dog\n",
         "cat,30,20,70,60,ref.jpg,200,200\n",
     ],
@@ -327,6 +380,17 @@ def test_labelme_group_that_is_empty_is_none(tmp_path: Path) -> None:
     assert len(read(written(tmp_path, labelme(*squares, squares[0])), MASKS).instances) == 3
 
 
+def test_labelme_shapes_in_other_spellings(tmp_path: Path) -> None:
+    shapes = [
+        {"label": "nose", "shape_type": "Point", "points": [4.5, 5.5]},
+        {"label": "tail", "shape_type": "point", "points": [["7.5", 8.5]], "visibility": 1},
+    ]
+    (found,) = read(written(tmp_path, labelme(*shapes)), KEYPOINTS).instances
+    assert isinstance(found.shape, Keypoints)
+    assert found.shape.points.tolist() == [[4, 5], [7, 8]]
+    assert found.shape.visibility.tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_label_image_of_colours_is_numbered(mode: str, tmp_path: Path) -> None:
     colours = np.zeros((*SIZE, len(mode)), np.uint8)
@@ -346,10 +410,27 @@ def test_label_image_of_colours_is_numbered(mode: str, tmp_path: Path) -> None:
 
 
 def test_table_of_yolo_is_measured_by_the_image(tmp_path: Path) -> None:
-    with pytest.warns(GeomatchWarning, match="read as label, relative_centre_x"):
+    with pytest.warns(GeomatchWarning, match="read as label, centre_x, .*; all its positions lie between 0 and 1"):
         (found,) = read(written(tmp_path, "3 0.5 0.25 0.2 0.3\n", "boxes.txt"), BOXES).instances
     assert found.label == "3"
     assert found.shape == pytest.approx((11.5, 1.5, 17.5, 7.5))
+
+
+@pytest.mark.parametrize("table", ["x,y\n0.5,0.25\n0.2,1\n", "nose 0.5 0.25\ntail 0.2 1\n"])
+def test_table_of_shares_is_measured_by_the_image(table: str, tmp_path: Path) -> None:
+    with pytest.warns(GeomatchWarning, match="between 0 and 1, and are shares"):
+        (found,) = read(written(tmp_path, table, "points.txt"), KEYPOINTS).instances
+    assert isinstance(found.shape, Keypoints)
+    np.testing.assert_allclose(found.shape.points, [[14.5, 4.5], [5.5, 19.5]])
+    whole = "left,top,right,bottom\n0,0,1,1\n"
+    assert read(written(tmp_path, whole, "box.csv"), BOXES).instances[0].shape == (0, 0, 1, 1)
+
+
+def test_table_knows_rows_by_identifiers_of_images(tmp_path: Path) -> None:
+    table = "image_id,bodypart,x,y,visible\nref,nose,4,5,yes\nother,nose,1,1,yes\nref,tail,7,8,hidden\nref,ear,,,no\n"
+    (found,) = read(written(tmp_path, table, "points.csv"), KEYPOINTS).instances
+    assert isinstance(found.shape, Keypoints)
+    assert dict(zip(found.shape.names, found.shape.visibility, strict=True)) == {"nose": 2, "tail": 1, "ear": 0}
 
 
 def test_table_of_json_lines_is_read(tmp_path: Path) -> None:

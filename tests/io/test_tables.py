@@ -62,8 +62,10 @@ def test_parse_table_between_blanks() -> None:
 
 
 def test_parse_table_knows_columns_by_other_names() -> None:
-    layout = Layout(("x", "y"), (("far", "near"),), aliases={"pos_x": "x", "pos_y": "y", "d": "far", "e": "near"})
-    for head, value in {"Pos X;pos-y": "x", "D;near": "far", "pos_x;x;y": "x", "d;e;x;y": "x"}.items():
+    layout = Layout(
+        ("x", "y"), (("far", "near"),), aliases={"pos_x": ["x"], "pos_y": ["y"], "d": ["far"], "e": ["far", "near"]}
+    )
+    for head, value in {"Pos X;pos-y": "x", "D;near": "far", "D;E": "far", "pos_x;x;y": "x", "d;e;x;y": "x"}.items():
         [row] = parse_table(f"{head}\n1;2;3;4", "t", layout)
         assert row.fields[value] == ("2" if head == "pos_x;x;y" else "3" if head == "d;e;x;y" else "1")
     with pytest.raises(InputError, match="columns x, y, or far, near; 'near' is not there"):

@@ -7,6 +7,7 @@ first pixel: half a pixel is subtracted.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -86,7 +87,9 @@ def read_coco(
     for entry in entries:
         check_stated_size(f"{path}, image {entry.get('id')!r}", entry.get("height"), entry.get("width"), image, size)
     ids = {_id(entry.get("id")) for entry in entries}
-    own = [each for each in _entries(document, "annotations", omissions) if _id(each.get("image_id")) in ids]
+    alone = len(document["images"]) == 1  # so that annotations need not say whose they are
+    annotations = _entries(document, "annotations", omissions)
+    own = [each for each in annotations if _id(each.get("image_id")) in ids or (alone and "image_id" not in each)]
     marks = _marks(own, kind, omissions)
     with reading(f"{path}, annotations"):
         check_masks(0 if kind is AnnotationKind.keypoints else len(marks), size)
@@ -223,7 +226,8 @@ def _read_categories(
     """
     used = {_id(each.get("category_id")): each.get("category_id") for each in marks}
     entries = _entries(document, "categories", omissions)
-    named = {_id(entry["id"]): entry for entry in reversed(entries) if {"id", "name"} <= entry.keys()}
+    known = [entry for entry in entries if "id" in entry and entry.get("name") is not None]
+    named: dict[int | str, Mapping[str, Any]] = {_id(entry["id"]): entry for entry in reversed(known)}
     for own in reversed([own for own in used if own not in named]):
         named[own] = {"name": UNNAMED if used[own] is None else own}
         if used[own] is not None:
@@ -235,21 +239,36 @@ def _read_categories(
         faults = omissions if own in used else Omissions(omissions.origin)
         name = str(named[own]["name"])
         with faults.tolerated(f"category {name!r}"):
-            names = distinct_names([str(each) for each in named[own].get("keypoints") or ()])
+            names = distinct_names(_keypoint_names(named[own].get("keypoints")))
             fault = partial(faults.fault, f"category {name!r}")
-            skeleton = _read_skeleton(named[own].get("skeleton"), len(names), fault)
+            skeleton = _read_skeleton(named[own].get("skeleton"), names, fault)
             number = own if isinstance(own, int) else next(numbers)
             found[own] = by_name.setdefault(name, Category(number, name, names, skeleton))
     return {own: found[own] for own in reversed(named) if own in found}
 
 
-def _read_skeleton(written: Any, keypoints: int, fault: Callable[[str], None]) -> tuple[tuple[int, int], ...]:
-    """The lines of a skeleton between keypoints that its category has; ``fault`` is told how many others there are."""
-    lines = [(whole_number(start), whole_number(end)) for start, end in written or ()]
-    usable = tuple(line for line in lines if all(1 <= end <= keypoints for end in line))
+def _keypoint_names(written: Any) -> list[str]:
+    """The names in a list, also of objects that have a name, in an object by number, or in a text between commas."""
+    if isinstance(written, str):
+        return [name.strip() for name in written.split(",")]
+    entries = (written.values() if isinstance(written, dict) else written) or ()
+    return [str(entry.get("name", entry) if isinstance(entry, dict) else entry) for entry in entries]
+
+
+def _read_skeleton(written: Any, names: Sequence[str], fault: Callable[[str], None]) -> tuple[tuple[int, int], ...]:
+    """The lines of a skeleton between keypoints that its category has, given by number or name; ``fault`` is told how
+    many others there are."""
+    lines = written if isinstance(written, list) else []
+    places = {name: number for number, name in enumerate(names, 1)}
+    usable: list[tuple[int, int]] = []
+    for line in lines:
+        with suppress(ValueError, TypeError):
+            start, end = (places.get(each) or whole_number(each) for each in line)
+            if 1 <= start <= len(names) and 1 <= end <= len(names):
+                usable.append((start, end))
     if len(usable) < len(lines):
         fault(f"{len(lines) - len(usable)} of {len(lines)} lines of the skeleton join keypoints that it lacks")
-    return usable
+    return tuple(usable)
 
 
 def _read_shape(
@@ -290,6 +309,8 @@ def _read_keypoints(values: Sequence[Any], category: Category, omissions: Omissi
     names = category.keypoints or tuple(str(number) for number in range(1, len(points) + 1))
     if len(points) != len(names):
         raise ValueError(f"it has {len(points)} keypoints, its category {category.name!r} has {len(names)}")
+    if len(points) * 2 == len(_flat(values)):
+        omissions.assumed("keypoints are pairs x, y; all are seen")
     if any(_is_fraction(seen) for _, _, seen in points):
         omissions.assumed("visibilities that are fractions are taken for confidences: all above 0 are seen")
         points = [(x, y, 2 if position(seen) > 0 else 0) for x, y, seen in points]
@@ -302,12 +323,16 @@ def _read_triples(values: Sequence[Any], known: int) -> list[tuple[Any, Any, Any
 
     Raises ValueError for other numbers of numbers.
     """
-    nested = isinstance(values, list) and bool(values) and all(isinstance(each, list) for each in values)
-    count = len(_flat(values))
-    pairs = all(len(each) == 2 for each in values) if nested else count == 2 * known or (not known and count % 3 > 0)
-    if count % (2 if pairs else 3):
-        raise ValueError("its keypoints are neither triples x, y, visibility nor pairs x, y")
     flat = _flat(values)
+    if not isinstance(flat, list):
+        raise ValueError("its keypoints should be a list of numbers")
+    if flat is not values:
+        pairs = all(len(each) == 2 for each in values)
+    else:
+        triples = len(flat) % 3 == 0 and all(seen in (0, 1, 2) for seen in flat[2::3])
+        pairs = not triples and (len(flat) == 2 * known or (not known and len(flat) % 3 > 0))
+    if len(flat) % (2 if pairs else 3):
+        raise ValueError("its keypoints are neither triples x, y, visibility nor pairs x, y")
     if pairs:
         return [(x, y, 2) for x, y in zip(flat[::2], flat[1::2], strict=True)]
     return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
@@ -321,13 +346,13 @@ def _is_fraction(value: object) -> bool:
 
 def _read_region(written: Any, size: tuple[int, int], fault: Callable[[str], None]) -> Region:
     if isinstance(written, dict):
-        if [whole_number(side) for side in written["size"]] != list(size):
-            raise ValueError(f"its mask is of size {written['size']}, the image has height and width {list(size)}")
-        counts = written["counts"]
-        packed = isinstance(counts, str)
-        mask = decode_runs(unpack_runs(counts) if packed else [whole_number(run) for run in counts], size)
-        return Region(mask, MaskEncoding.packed_runs if packed else MaskEncoding.runs)
-    flat = isinstance(written, list) and not any(isinstance(each, list) for each in written)
+        return _read_runs(written, size)
+    if not isinstance(written, list):
+        raise ValueError("its segmentation should be a list of polygons, or runs")
+    if written and all(isinstance(part, dict) for part in written):
+        parts = [_read_runs(part, size) for part in written]
+        return replace(parts[0], mask=np.logical_or.reduce([part.mask for part in parts]))
+    flat = not any(isinstance(each, list) for each in written)
     polygons = []
     for polygon in [written] if flat else written:
         try:
@@ -339,9 +364,19 @@ def _read_region(written: Any, size: tuple[int, int], fault: Callable[[str], Non
     return Region(fill(polygons, size))
 
 
+def _read_runs(written: Mapping[str, Any], size: tuple[int, int]) -> Region:
+    if written.get("size") and [whole_number(side) for side in written["size"]] != list(size):
+        raise ValueError(f"its mask is of size {written['size']}, the image has height and width {list(size)}")
+    counts = written["counts"]
+    if not isinstance(counts, str):
+        return Region(decode_runs([whole_number(run) for run in counts], size), MaskEncoding.runs)
+    plain = re.sub(r"^b(['\"])(.*)\1$", r"\2", counts)  # Python's bytes, written as text
+    return Region(decode_runs(unpack_runs(plain), size), MaskEncoding.packed_runs)
+
+
 def _flat(values: Sequence[Any]) -> Sequence[Any]:
     """The numbers of a list, also of one that holds a list for each point."""
-    if isinstance(values, list) and all(isinstance(each, list) for each in values):
+    if isinstance(values, list) and values and all(isinstance(each, list) for each in values):
         return [number for each in values for number in each]
     return values
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +39,18 @@ COLUMNS = {
 
 _CORNER_AND_SIZE = ("left", "top", "width", "height")
 _CENTRE_AND_SIZE = ("centre_x", "centre_y", "width", "height")
-_YOLO = ("label", *(f"relative_{column}" for column in _CENTRE_AND_SIZE))
-"""Shares of the image's sides."""
 
 
-def _aliases(**names: str) -> dict[str, str]:
-    return {alias: name for name, aliases in names.items() for alias in aliases.split()}
+def _aliases(**names: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, aliases in names.items():
+        for alias in aliases.split():
+            found.setdefault(alias, []).append(name)
+    return found
 
 
 _COMMON = _aliases(
-    image="file filename file_name image_name image_file image_path image_filename img path filepath file_path",
+    image="image_id file filename file_name image_name image_file image_path image_filename img path filepath",
     object="instance instance_id object_id group group_id individual",
     label="class category class_name category_name label_name cls",
     visibility="visible vis v",
@@ -58,10 +62,10 @@ _POINTS = _aliases(
     y="y_px py y_pixel pixel_y y_coord y_coordinate coord_y pos_y y_pos point_y",
 )
 _BOXES = _aliases(
-    left="x x1 xmin x_min min_x x_left xtl bbox_x bbox_left bbox_xmin box_x",
-    top="y y1 ymin y_min min_y y_top ytl bbox_y bbox_top bbox_ymin box_y",
-    right="x2 xmax x_max max_x x_right xbr bbox_right bbox_xmax",
-    bottom="y2 ymax y_max max_y y_bottom ybr bbox_bottom bbox_ymax",
+    left="x x0 x1 bx xmin x_min min_x x_left xtl bbox_x bbox_left bbox_xmin box_x",
+    top="y y0 y1 by ymin y_min min_y y_top ytl bbox_y bbox_top bbox_ymin box_y",
+    right="x1 x2 xmax x_max max_x x_right xbr bbox_right bbox_xmax",
+    bottom="y1 y2 ymax y_max max_y y_bottom ybr bbox_bottom bbox_ymax",
     width="w bbox_width bbox_w box_w box_width",
     height="h bbox_height bbox_h box_h box_height",
     centre_x="cx xc x_center x_centre center_x xcenter",
@@ -90,9 +94,11 @@ def _bare_points(values: Sequence[str]) -> Sequence[str] | None:
 
 
 def _bare_boxes(values: Sequence[str]) -> Sequence[str] | None:
-    if kinds_of(values) == "#####" and all(0 <= float(value) <= 1 for value in values[1:]):
-        return _YOLO
-    return _BARE[AnnotationKind.boxes].get(kinds_of(values))
+    """YOLO's columns too: a class, shares of the image's sides, and perhaps a confidence."""
+    kinds = kinds_of(values)
+    if kinds in ("#####", "######") and all(0 <= float(value) <= 1 for value in values[1:5]):
+        return ("label", *_CENTRE_AND_SIZE, "confidence")[: len(kinds)]
+    return _BARE[AnnotationKind.boxes].get(kinds)
 
 
 POINT_LAYOUT = Layout(("x", "y"), (), COLUMNS[AnnotationKind.keypoints], _COMMON | _POINTS, _bare_points)
@@ -117,8 +123,10 @@ def read_annotation_table(
     if table and table[0].bare:
         omissions.assumed(f"its first line names no columns; they are read as {', '.join(table[0].columns)}")
     rows = _rows_of(image, table, omissions)
-    boxes = kind is AnnotationKind.boxes
-    shapes = _read_boxes(rows, size, omissions) if boxes else _read_keypoints(rows, omissions)
+    frame = _frame_of(rows, size)
+    if frame.is_shares:
+        omissions.assumed("all its positions lie between 0 and 1, and are shares of the image's sides")
+    shapes = (_read_boxes if kind is AnnotationKind.boxes else _read_keypoints)(rows, frame, omissions)
     instances = [Instance(label, number, shape) for number, (label, shape) in enumerate(shapes, 1)]
     return Annotations(instances, AnnotationFormat.csv, categories_of(instances))
 
@@ -162,35 +170,62 @@ def _rows_of(image: Path, rows: Sequence[Row], omissions: Omissions) -> list[Row
     return [row for row in rows if row.fields.get("image") in meant]
 
 
-def _read_boxes(
-    rows: Sequence[Row], size: tuple[int, int], omissions: Omissions
-) -> Iterator[tuple[str, Keypoints | Box]]:
+@dataclass(frozen=True)
+class _Frame:
+    """How positions in a table become pixels: times the unit (x, y), from the corner of the first pixel if they are
+    shares of the image's sides."""
+
+    unit: tuple[float, float] = (1.0, 1.0)
+    is_shares: bool = False
+
+    def point(self, row: Row, x: str, y: str) -> tuple[float, float]:
+        """Raises InputError."""
+        start = 0.5 if self.is_shares else 0.0
+        return row.position(x) * self.unit[0] - start, row.position(y) * self.unit[1] - start
+
+    def extent(self, row: Row) -> tuple[float, float]:
+        """Width and height. Raises InputError."""
+        return row.position("width") * self.unit[0], row.position("height") * self.unit[1]
+
+
+def _frame_of(rows: Sequence[Row], size: tuple[int, int]) -> _Frame:
+    """The frame of rows. Points in the first pixel alone, and fractions of it, are no pixels."""
+    columns = ("x", "y", *SIDES, "centre_x", "centre_y")
+    values = [row.position(each) for row in rows for each in columns if _is_written(row, each)]
+    shares = bool(values) and all(0 <= value <= 1 for value in values) and any(0 < value < 1 for value in values)
+    return _Frame((float(size[1]), float(size[0])), is_shares=True) if shares else _Frame()
+
+
+def _is_written(row: Row, column: str) -> bool:
+    with suppress(InputError):
+        return row.position(column) is not None
+    return False
+
+
+def _read_boxes(rows: Sequence[Row], frame: _Frame, omissions: Omissions) -> Iterator[tuple[str, Keypoints | Box]]:
     for row in rows:
         box: Box | None = None
         with omissions.tolerated():
-            box = _read_box(row, size)
+            box = _read_box(row, frame)
         if box:
             yield row.fields.get("label") or UNNAMED, box
 
 
-def _read_box(row: Row, size: tuple[int, int]) -> Box:
+def _read_box(row: Row, frame: _Frame) -> Box:
     """The box in whatever columns a table has. Raises InputError."""
-    if set(_YOLO) <= set(row.columns):
-        x, y, width, height = (row.position(column) * size[k % 2 == 0] for k, column in enumerate(_YOLO[1:]))
-        x, y = x - 0.5, y - 0.5  # YOLO measures from the corner of the first pixel
-        return box_between((x - width / 2, y - height / 2), (x + width / 2, y + height / 2))
     lacking = {each for each in SIDES if each not in row.columns}
     if not lacking:
-        return box_between([row.position("left"), row.position("top")], [row.position("right"), row.position("bottom")])
-    width, height = row.position("width"), row.position("height")
+        return box_between(frame.point(row, "left", "top"), frame.point(row, "right", "bottom"))
+    width, height = frame.extent(row)
     if lacking <= {"right", "bottom"}:
-        left, top = row.position("left"), row.position("top")
+        left, top = frame.point(row, "left", "top")
     else:
-        left, top = row.position("centre_x") - width / 2, row.position("centre_y") - height / 2
+        x, y = frame.point(row, "centre_x", "centre_y")
+        left, top = x - width / 2, y - height / 2
     return box_between((left, top), (left + width, top + height))
 
 
-def _read_keypoints(rows: Sequence[Row], omissions: Omissions) -> Iterator[tuple[str, Keypoints | Box]]:
+def _read_keypoints(rows: Sequence[Row], frame: _Frame, omissions: Omissions) -> Iterator[tuple[str, Keypoints | Box]]:
     instances: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         instances.setdefault((row.fields.get("object", ""), row.fields.get("label") or UNNAMED), []).append(row)
@@ -198,19 +233,19 @@ def _read_keypoints(rows: Sequence[Row], omissions: Omissions) -> Iterator[tuple
         points: list[tuple[str, Visibility, tuple[float, float]]] = []
         for number, row in enumerate(members, 1):
             with omissions.tolerated():
-                points.append((row.fields.get("name") or str(number), *_read_point(row)))
+                points.append((row.fields.get("name") or str(number), *_read_point(row, frame)))
         for part in one_of_each([name for name, *_ in points]):
             names, seen, positions = zip(*(points[place] for place in part), strict=True)
             yield label, Keypoints(names, np.array(positions, dtype=np.float64), np.array(seen, dtype=np.int64))
 
 
-def _read_point(row: Row) -> tuple[Visibility, tuple[float, float]]:
+def _read_point(row: Row, frame: _Frame) -> tuple[Visibility, tuple[float, float]]:
     """Visibility and position of a point. The position of an absent one is not read. Raises InputError."""
     with reading(f"{row.origin}, column 'visibility'"):
         visibility = read_visibility(row.fields.get("visibility") or Visibility.seen)
     if visibility is Visibility.absent:
         return visibility, (0.0, 0.0)
-    return visibility, (row.position("x"), row.position("y"))
+    return visibility, frame.point(row, "x", "y")
 
 
 def _cells(instance: Instance) -> Iterator[list[object]]:

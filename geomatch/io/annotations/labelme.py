@@ -92,7 +92,8 @@ def read_labelme(
 
 
 def _type_of(shape: Mapping[str, Any]) -> str:
-    return shape.get("shape_type") or ("point" if len(shape["points"]) == 1 else "polygon")
+    stated = shape.get("shape_type") or ("point" if len(shape["points"]) == 1 else "polygon")
+    return str(stated).lower()
 
 
 def _types_of(kind: AnnotationKind, shapes: Sequence[Any]) -> tuple[str, ...]:
@@ -146,7 +147,10 @@ class _Shape:
 def _read_shape(shape: Mapping[str, Any], shape_type: str, number: int, size: tuple[int, int]) -> _Shape:
     if len(shape["points"]) > MAX_CORNERS:
         raise ValueError(f"a shape has more than {MAX_CORNERS} points")
-    points = [[position(x), position(y)] for x, y, *_ in shape["points"]]
+    written = shape["points"]
+    if written and not any(isinstance(each, list | tuple | dict) for each in written):
+        written = list(zip(written[::2], written[1::2], strict=True))
+    points = [[position(x), position(y)] for x, y, *_ in written]
     fewest = _FEWEST_POINTS.get(shape_type, 3)
     if len(points) < fewest or (len(points) > fewest and shape_type in ("point", "circle", "mask")):
         more = "" if shape_type in ("point", "circle", "mask") else " or more"

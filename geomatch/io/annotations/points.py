@@ -11,6 +11,12 @@ import numpy as np
 from geomatch.annotations import Box, Keypoints, Visibility
 from geomatch.io.parsing import position, whole_number
 
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "visible", "seen"), Visibility.seen),
+    **dict.fromkeys(("hidden", "occluded"), Visibility.guessed),
+    **dict.fromkeys(("false", "no", "absent", "missing"), Visibility.absent),
+}
+
 
 def read_points(
     names: Sequence[str], points: Iterable[tuple[object, object, object]], fault: Callable[[str], None]
@@ -33,8 +39,9 @@ def read_points(
 
 def read_visibility(value: object) -> Visibility:
     """COCO's number, or whether the point is there. Raises ValueError if it is anything else."""
-    if str(value).strip().lower() in ("true", "false"):
-        return Visibility.seen if str(value).strip().lower() == "true" else Visibility.absent
+    word = str(value).strip().lower()
+    if word in _WORDS:
+        return _WORDS[word]
     try:
         return Visibility(whole_number(value))
     except ValueError:
