@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from geomatch.datasets.benchmarks.cub200 import CUB_200, square_around
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors
 from geomatch.errors import InputError
-from tests.datasets.layouts import write_cub
+from tests.datasets.layouts import structs, write_cub
 
 
 @pytest.fixture
@@ -51,6 +52,26 @@ def test_all_pairs_of_a_class_in_both_directions(cub: Path) -> None:
     with pytest.raises(InputError, match="has no split 'val'"):
         load(cub, "val")
     assert load(cub.parent, "trn") == [], "one image makes no pair"
+
+
+def test_cleaned_list_of_acsm_is_used(cub: Path) -> None:
+    """Images 1, 3 and 6: of the first class only these two, though 3 is for training, and none beside 6."""
+    file = cub / "cachedir" / "cub" / "data" / "test_cub_cleaned.mat"
+    file.parent.mkdir(parents=True)
+    names = ("001.Albatross/1.jpg", "001.Albatross/3.jpg", "002.Auklet/6.jpg")
+    scipy.io.savemat(file, {"images": structs(*({"id": 1, "rel_path": name} for name in names))})
+    assert [(Path(pair.source.name).stem, Path(pair.target.name).stem) for pair in load(cub)] == [
+        ("1", "3"),
+        ("3", "1"),
+    ]
+    for content, reason in (
+        ({"images": structs({"rel_path": "9.jpg"})}, "lacks '9.jpg'"),
+        ({"images": np.zeros(3)}, "has no field 'rel_path'"),
+        ({"other": 1}, "has no variable 'images'"),
+    ):
+        scipy.io.savemat(file, content)
+        with pytest.raises(InputError, match=rf"test_cub_cleaned\.mat.*{reason}"):
+            load(cub)
 
 
 def test_keypoints_are_in_the_crop(cub: Path) -> None:

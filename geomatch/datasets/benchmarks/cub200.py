@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomatch.annotations import Box, Points
-from geomatch.datasets.base import Benchmark, image_size, stored_image, unpacked
+from geomatch.datasets.base import Benchmark, image_size, read_mat, stored_image, unpacked
 from geomatch.datasets.pairs import AnnotatedPair, PairErrors, check_pair
 from geomatch.io.images import checked_size, load_image
 from geomatch.io.inputs import read_input
@@ -77,13 +77,15 @@ def splits(root: Path) -> list[str]:
 
 
 def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
-    """Pair every two images of a class in a split of ``train_test_split.txt``, in both directions.
+    """Pair every two images of a class in a split, in both directions.
+
+    The images are those of ``cachedir/cub/data/{train,test}_cub_cleaned.mat``, ACSM's list that ASIC takes, if it lies
+    in the folder, else those of ``train_test_split.txt``.
 
     As in ASIC's ``datasets/cub.py`` (and ACSM before it), an image is cropped to its bird: the box of
     ``bounding_boxes.txt`` is grown by 5 %, made square, and filled up with the pixels of the border. Keypoints are the
-    visible ones of ``parts/part_locs.txt``, which counts pixels from 1. Unlike there, images are those of the official
-    split: ASIC takes ACSM's cleaned list of 2,874 test images. The crops keep their pixels; there they are resized to
-    256 pixels, and so are errors under protocol ``asic``.
+    visible ones of ``parts/part_locs.txt``, which counts pixels from 1. The crops keep their pixels; there they are
+    resized to 256 pixels, and so are errors under protocol ``asic``.
 
     Raises InputError naming what is missing or malformed.
     """
@@ -93,9 +95,8 @@ def load(root: Path, split: str, errors: PairErrors) -> list[AnnotatedPair]:
         raise CUB_200.missing(missing)
     tables = _Tables(home)
     members: defaultdict[int, list[int]] = defaultdict(list)
-    for number, trained in sorted(tables.trained.items()):
-        if trained == (split == "trn"):
-            members[tables.find(tables.labels, number)].append(number)
+    for number in _numbers_of(tables, split):
+        members[tables.find(tables.labels, number)].append(number)
     bird = cache(lambda number: _read_bird(home, tables, number))
     drawn = (
         (tables.find(tables.classes, label), *pair)
@@ -145,6 +146,20 @@ class _Tables:
         for number, (part, at) in self._rows("parts/part_locs.txt", _part):
             parts[number][part] = at
         return dict(parts)
+
+
+def _numbers_of(tables: _Tables, split: str) -> list[int]:
+    """The numbers of a split's images, ascending."""
+    part = "train" if split == "trn" else "test"
+    cleaned = tables.home / "cachedir" / "cub" / "data" / f"{part}_cub_cleaned.mat"
+    if not cleaned.is_file():
+        return sorted(number for number, trained in tables.trained.items() if trained == (split == "trn"))
+    (images,) = read_mat(cleaned, "images")
+    numbers = {name: number for number, name in tables.images.items()}
+    with reading(f"{cleaned}: not ACSM's list of images"):
+        if "rel_path" not in (images.dtype.names or ()):
+            raise ValueError("'images' has no field 'rel_path'")
+        return sorted(numbers[str(name.item())] for name in images["rel_path"].ravel())
 
 
 def _box(row: list[str]) -> Box:
