@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -68,7 +68,14 @@ class ImageReader:
 
     def admit(self, batch: ImageBatch) -> list[Tensor]:
         """Record the damaged images and return the pixels. Raises InputError if too many, or all, are damaged."""
-        for name, error in batch.damaged.items():
+        self.record(batch.damaged)
+        if not batch.pixels:
+            raise InputError(f"none of the photographs of a batch can be read; the last: {self.unreadable[-1]}")
+        return batch.pixels
+
+    def record(self, damaged: Mapping[str, InputError]) -> None:
+        """Record damaged images, their errors by name. Raises InputError if they are too many."""
+        for name, error in damaged.items():
             if name not in self.unreadable:
                 self.unreadable.append(name)
             if self._too_many(len(self.unreadable)):
@@ -76,9 +83,6 @@ class ImageReader:
                     f"{len(self.unreadable)} of {self.total} photographs cannot be read, more than the "
                     f"{self.tolerated:.1%} that --max-unreadable allows; the last: {error}"
                 ) from error
-        if not batch.pixels:
-            raise InputError(f"none of the photographs of a batch can be read; the last: {self.unreadable[-1]}")
-        return batch.pixels
 
     def _too_many(self, damaged: int) -> bool:
         return damaged > self.tolerated * self.total

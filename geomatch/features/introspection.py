@@ -2,7 +2,7 @@
 
 Two 1x1 heads on one or several stages of a trunk: phi, a descriptor of unit length, and sigma, its inverse confidence,
 which grows with the error that the network expects of its own matches at a cell. `geomatch.training.introspection`
-trains them.
+trains them; `geomatch.training.keypoints` trains them on, and may let phi hear the cells around.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class IntrospectionConfig:
     """The settings of an introspection network.
 
     stages: of the trunk, which the heads read at the cells of the finest one. The paper has one, the last.
+    context: channels of `Context`, which descriptors hear the cells around by; 0, as in the paper: none.
 
     The paper leaves sigma's activation open. Ours is smooth and bounded, floor + (ceiling - floor) sigmoid(z): the
     likelihood has no finite optimum for a match whose loss is above one half, and a clamp would stop its gradient.
@@ -42,6 +43,7 @@ class IntrospectionConfig:
     trunk: str = "resnet50v2"
     stages: tuple[str, ...] = ("3",)
     descriptor_size: int = 256
+    context: int = 0
     sigma_floor: float = 0.05
     sigma_ceiling: float = 2.0
 
@@ -52,25 +54,66 @@ class IntrospectionConfig:
             raise InputError(f"sigma cannot lie between {self.sigma_floor:g} and {self.sigma_ceiling:g}")
 
 
-class IntrospectionNet(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""
+class Context(nn.Sequential):
+    """What the cells around add to descriptors: (B, C, h, w) to (B, D, h, w), at first nothing.
 
-    def __init__(self, config: IntrospectionConfig) -> None:
+    A bottleneck of 5 x 5 cells, as the aggregation network of GeoAware-SC (Zhang et al., CVPR 2024) has on frozen
+    features.
+    """
+
+    def __init__(self, channels: int, width: int, descriptor_size: int) -> None:
+        last = nn.Conv2d(width, descriptor_size, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        around = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        layers = [layer for each in (nn.Conv2d(channels, width, 1), *around) for layer in (each, nn.GELU())]
+        super().__init__(*layers, last)
+
+
+class IntrospectionHeads(nn.Module):
+    """Columns (B, channels, h, w) to phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""
+
+    def __init__(self, channels: int, config: IntrospectionConfig) -> None:
         super().__init__()
         self.config = config
-        self.stages = tuple(map(parse_stage, config.stages))
-        self.trunk = build_trunk(config.trunk, self.stages, dilated=True)
-        channels = sum(self.trunk.channels[stage] for stage in self.stages)
-        if config.descriptor_size > channels:
-            read = "stage " + config.stages[0] if len(self.stages) == 1 else "stages " + "+".join(config.stages)
-            raise InputError(f"{read} has {channels} channels: descriptors cannot be longer than that")
-        self._finest = min(self.stages, key=self.trunk.strides.__getitem__)
         self.descriptor = nn.Conv2d(channels, config.descriptor_size, 1)
         self.sigma = nn.Conv2d(channels, 1, 1)
+        self.context = Context(channels, config.context, config.descriptor_size) if config.context else None
         # At first sigma is the same everywhere, about 0.28.
         with torch.no_grad():
             self.sigma.weight.zero_()
             self.sigma.bias.fill_(-2.0)  # type: ignore[union-attr]
+
+    def first_layers(self) -> list[nn.Conv2d]:
+        """The 1x1 convolutions that read the columns."""
+        context = [] if self.context is None else [self.context[0]]
+        return [self.descriptor, self.sigma, *context]  # type: ignore[list-item]
+
+    def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        return self.read(columns)
+
+    def read(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.config.sigma_floor, self.config.sigma_ceiling
+        sigma = low + (high - low) * torch.sigmoid(self.sigma(columns).float())
+        phi = self.descriptor(columns).float()
+        if self.context is not None:
+            phi = phi + self.context(columns).float()
+        return F.normalize(phi, dim=1), sigma
+
+
+class IntrospectionNet(IntrospectionHeads):
+    """Images (B, 3, H, W) in [0, 1] to phi (B, C, h, w) of unit length and sigma (B, 1, h, w) > 0."""
+
+    def __init__(self, config: IntrospectionConfig) -> None:
+        stages = tuple(map(parse_stage, config.stages))
+        trunk = build_trunk(config.trunk, stages, dilated=True)
+        channels = sum(trunk.channels[stage] for stage in stages)
+        if config.descriptor_size > channels:
+            read = "stage " + config.stages[0] if len(stages) == 1 else "stages " + "+".join(config.stages)
+            raise InputError(f"{read} has {channels} channels: descriptors cannot be longer than that")
+        super().__init__(channels, config)
+        self.stages, self.trunk = stages, trunk
+        self._finest = min(stages, key=trunk.strides.__getitem__)
 
     @property
     def stride(self) -> int:
@@ -91,10 +134,7 @@ class IntrospectionNet(nn.Module):
 
     def heads(self, taps: Mapping[int | str, Tensor]) -> tuple[Tensor, Tensor]:
         """The same as `forward`, from stages that the trunk has computed already."""
-        x = self._columns_of(taps)
-        low, high = self.config.sigma_floor, self.config.sigma_ceiling
-        sigma = low + (high - low) * torch.sigmoid(self.sigma(x).float())
-        return F.normalize(self.descriptor(x).float(), dim=1), sigma
+        return self.read(self._columns_of(taps))
 
     def _columns_of(self, taps: Mapping[int | str, Tensor]) -> Tensor:
         columns = [self._on_finest(stage, taps) for stage in self.stages]

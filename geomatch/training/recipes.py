@@ -104,9 +104,9 @@ ANCHOR_RECIPES: Mapping[Recipe, tuple[AnchorRecipe, Optimisation]] = {
 
 KEYPOINTS = (
     KeypointRecipe(),
-    Optimisation(steps=230, warmup_steps=15, trunk_learning_rate=1e-4, head_learning_rate=3e-4),
+    Optimisation(steps=2500, warmup_steps=50, trunk_learning_rate=0.0, head_learning_rate=1e-3),
 )
-"""All layers of the shipped introspection network learn."""
+"""The heads of the shipped introspection network learn, and its descriptors to hear the cells around."""
 
 KEYPOINT_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe.shipped: KEYPOINTS}
 

@@ -42,7 +42,13 @@ PLACES = {"left_eye": (30, 20), "nose": (40, 30), "right_eye": (50, 20), "tail":
 COLOURS = {"left_eye": (255, 0, 0), "nose": (0, 255, 0), "right_eye": (0, 0, 255), "tail": (255, 255, 0)}
 PLAIN = ColourRanges(brightness=0, contrast=0, saturation=0, tint=0, shading=0, grey_probability=0)
 RECIPE = KeypointRecipe(
-    view_size=65, batch_size=2, similarity_cells=30, hardest=5, warps=WarpRanges(smallest_view=0.9, largest_view=1.4)
+    view_size=65,
+    batch_size=2,
+    context=0,
+    similarity_weight=20,
+    similarity_cells=30,
+    hardest=5,
+    warps=WarpRanges(smallest_view=0.9, largest_view=1.4),
 )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,8 +22,10 @@ from geomatch.datasets.load import find_benchmark, load_dataset
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import features_of, load_network, read_weights_file, save_weights
-from geomatch.runtime.device import find_device
+from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import torchrun_processes
+from geomatch.training.keypoints.columns import ColumnStore
+from geomatch.training.keypoints.heads import HeadTask
 from geomatch.training.keypoints.recipe import KeypointRecipe
 from geomatch.training.keypoints.task import KeypointTask
 from geomatch.training.keypoints.views import ViewRecipe
@@ -43,7 +47,8 @@ def train_keypoints(
 ) -> None:
     """Train a network of introspection further on corresponding keypoints, and write its weights to ``run.out``.
 
-    Under ``torchrun`` the processes share the batches of a step; they need the same files.
+    If the trunk's learning rate is 0, its heads alone learn, on columns that are computed once and kept on disk. Under
+    ``torchrun`` the processes share the batches of a step; they need the same files.
 
     Args:
         run: its ``data`` are COCO files of keypoints, and folders of SPair-71k or PF-PASCAL; its ``init`` weights of
@@ -57,7 +62,7 @@ def train_keypoints(
         TrainingError: if the loss diverges.
     """
     run.check_outputs("")
-    network = _initial_network(run.only_init())
+    network = _initial_network(run.only_init(), recipe)
     sources = read_sources(run.data, recipe, images)
     files = run.files()
     settings = {**asdict(recipe), "network": asdict(network.config)}
@@ -65,22 +70,36 @@ def train_keypoints(
         files.check_resumable(settings, optimisation)
     reader = ImageReader(sum(source.photographs for source in sources), run.max_unreadable)
 
-    def save() -> None:
-        save_weights(run.out, "keypoints", asdict(network.config), network.state_dict())
+    with run.writing(""), torchrun_processes(find_device(run.device)) as processes, ExitStack() as stack:
+        network.to(device := processes.device)
+        task: KeypointTask | HeadTask
+        if optimisation.trunk_learning_rate > 0:
+            task = KeypointTask(recipe, network, sources, reader, device, processes.size)
+            stack.enter_context(task.upcoming)
+        else:
+            store = ColumnStore(network, recipe, run.out.parent, partial(autocast, device, optimisation.precision))
+            stack.enter_context(store)
+            store.fit(sources, reader)
+            task = HeadTask(recipe, network, sources, reader, store)
 
-    with run.writing(""), torchrun_processes(find_device(run.device)) as processes:
-        task = KeypointTask(recipe, network, sources, reader, processes.device, processes.size)
-        with task.upcoming:
-            train(
-                task,
-                optimisation,
-                files,
-                recipe=settings,
-                resume=run.resume,
-                on_progress=on_progress,
-                validation=Validation(validate_every, lambda: validate(network), save) if validate else None,
-                processes=processes,
-            )
+        def learnt() -> IntrospectionNet:
+            if isinstance(task, HeadTask):
+                task.expand_into(network)
+            return network
+
+        def save() -> None:
+            save_weights(run.out, "keypoints", asdict(network.config), learnt().state_dict())
+
+        train(
+            task,
+            optimisation,
+            files,
+            recipe=settings,
+            resume=run.resume,
+            on_progress=on_progress,
+            validation=Validation(validate_every, lambda: validate(learnt()), save) if validate else None,
+            processes=processes,
+        )
         if processes.is_main and not validate:
             save()
 
@@ -109,9 +128,19 @@ def _listed(folder: Path, classes: Sequence[str]) -> ListedPairs:
     raise InputError(f"{folder}: has no training pairs of SPair-71k (PairAnnotation/trn) or PF-PASCAL (trn_pairs.csv)")
 
 
-def _initial_network(init: Path) -> IntrospectionNet:
+def _initial_network(init: Path, recipe: KeypointRecipe) -> IntrospectionNet:
     file = read_weights_file(init)
     feature = features_of(file)
     if feature not in ("introspection", "keypoints"):
         raise InputError(f"{init}: weights of {feature!r}; training keypoints starts from introspection or keypoints")
-    return load_network(file, feature, IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
+    network = load_network(file, feature, IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
+    return network if network.config.context or not recipe.context else _with_context(network, recipe)
+
+
+def _with_context(network: IntrospectionNet, recipe: KeypointRecipe) -> IntrospectionNet:
+    """The same network, whose descriptors may come to hear the cells around."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        wider = IntrospectionNet(replace(network.config, context=recipe.context))
+    wider.load_state_dict(network.state_dict(), strict=False)
+    return wider

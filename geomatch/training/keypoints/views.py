@@ -23,7 +23,9 @@ MAX_ENLARGEMENT = 3
 """Of a small object: what its box shows beside it fills the view."""
 
 _VIEWS_TRIED = 8  # of a pair, before another one is drawn
-_PAIRS_TRIED = 100  # for each pair of a batch
+PAIRS_TRIED = 100  # for each pair of a batch
+
+NO_PAIR = "no pair has keypoints that lie on both of its photographs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +100,6 @@ class PairLoader:
         """stride: between the numbers of the batches asked for."""
         self.recipe, self.sources, self.reader, self.device = recipe, sources, reader, device
         self.centres = centres
-        weights = np.sqrt([source.photographs for source in sources])
-        self.chances = weights / weights.sum()
         self.upcoming = Prefetch(self._load, stride=stride)
 
     def __call__(self, batch: int) -> tuple[PairViews, tuple[str, ...]]:
@@ -119,8 +119,8 @@ class PairLoader:
         random = np.random.default_rng((recipe.seed, batch))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         images, drawn = ImageBatch([], [], {}), []
-        for _ in range(_PAIRS_TRIED * recipe.batch_size):
-            pair = self.sources[random.choice(len(self.sources), p=self.chances)].draw(random)
+        for _ in range(PAIRS_TRIED * recipe.batch_size):
+            pair = draw_pair(self.sources, random)
             pixels = _read(pair, images)
             if pixels and (found := self._draw_views(pair, pixels, generator)):
                 drawn.append(found)
@@ -129,37 +129,21 @@ class PairLoader:
                 return images, self._prepare(drawn, generator)
         if images.damaged:  # `ImageReader.admit` says so
             return images, None
-        raise InputError("no pair has keypoints that lie on both of its photographs")
+        raise InputError(NO_PAIR)
 
     def _draw_views(
         self, pair: KeypointPair, pixels: Sequence[Tensor], generator: torch.Generator
     ) -> _DrawnPair | None:
         """Random views that show enough keypoints of a pair; None if several tries find none."""
-        side = self.recipe.view_size
         views = (pair.first, pair.second)
         for _ in range(_VIEWS_TRIED):
             homographies = torch.stack(
-                [self._draw_view(view, each, generator) for view, each in zip(views, pixels, strict=True)]
+                [draw_view(view, each, self.recipe, generator) for view, each in zip(views, pixels, strict=True)]
             )
-            on_photographs = torch.stack([torch.from_numpy(view.points) for view in views])
-            points = apply_homography(torch.linalg.inv(homographies), on_photographs)
-            shown = ((points >= -0.5) & (points <= side - 0.5)).all(dim=2).all(dim=0)
-            if shown.sum() >= min(self.recipe.least_shared, len(shown)):
-                return _DrawnPair(pair, pixels, homographies, points[:, shown])
+            points = shown_points(pair, homographies, self.recipe)
+            if points is not None:
+                return _DrawnPair(pair, pixels, homographies, points)
         return None
-
-    def _draw_view(self, view: KeypointView, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """A random homography (3, 3) from a view to the photograph, about the square round the object's box."""
-        size = self.recipe.view_size
-        box = view.box or (-0.5, -0.5, pixels.shape[2] - 0.5, pixels.shape[1] - 0.5)
-        side = max(round(max(box[2] - box[0], box[3] - box[1])), size // MAX_ENLARGEMENT)
-        homography = random_view((side, side), size, self.recipe.warps, generator)
-        shift = torch.eye(3, dtype=torch.float64)
-        shift[0, 2], shift[1, 2] = ((box[axis] + box[axis + 2]) / 2 - (side - 1) / 2 for axis in (0, 1))
-        flip = torch.eye(3, dtype=torch.float64)
-        if view.mirrored:
-            flip[0, 0], flip[0, 2] = -1, size - 1
-        return shift @ homography @ flip
 
     def _prepare(self, drawn: Sequence[_DrawnPair], generator: torch.Generator) -> PairViews:
         stack, sizes = stack_images([pixels for each in drawn for pixels in each.pixels])
@@ -169,9 +153,7 @@ class PairLoader:
         counts = torch.tensor([each.points.shape[1] for each in drawn])
         most = int(counts.max())
         points = torch.stack([F.pad(each.points, (0, 0, 0, most - each.points.shape[1])) for each in drawn])
-        cells = apply_homography(homographies, self.centres)
-        views = [view for each in drawn for view in each.views]
-        ignored = torch.stack([_on_others(view, own) for view, own in zip(views, cells, strict=True)])
+        ignored = on_others([view for each in drawn for view in each.views], homographies, self.centres)
         batch = PairViews(
             stack,
             sizes,
@@ -196,6 +178,46 @@ def _read(pair: KeypointPair, images: ImageBatch) -> list[Tensor]:
             images.damaged[view.image.name] = error
             return []
     return pixels
+
+
+def draw_pair(sources: Sequence[PairSource], random: np.random.Generator) -> KeypointPair:
+    """A pair of one of the sources, which are drawn with the square root of their size as weight."""
+    weights = np.sqrt([source.photographs for source in sources])
+    return sources[random.choice(len(sources), p=weights / weights.sum())].draw(random)
+
+
+def draw_view(view: KeypointView, pixels: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+    """A random homography (3, 3) from a view to its photograph (3, H, W), about the square round the object's box."""
+    size = recipe.view_size
+    box = view.box or (-0.5, -0.5, pixels.shape[2] - 0.5, pixels.shape[1] - 0.5)
+    side = max(round(max(box[2] - box[0], box[3] - box[1])), size // MAX_ENLARGEMENT)
+    homography = random_view((side, side), size, recipe.warps, generator)
+    shift = torch.eye(3, dtype=torch.float64)
+    shift[0, 2], shift[1, 2] = ((box[axis] + box[axis + 2]) / 2 - (side - 1) / 2 for axis in (0, 1))
+    flip = torch.eye(3, dtype=torch.float64)
+    if view.mirrored:
+        flip[0, 0], flip[0, 2] = -1, size - 1
+    return shift @ homography @ flip
+
+
+def shown_points(pair: KeypointPair, homographies: Tensor, recipe: ViewRecipe) -> Tensor | None:
+    """The keypoints (2, K, 2) of a pair that both of its views show, in their pixels; None if they are too few.
+
+    homographies: (2, 3, 3), from the views to the photographs.
+    """
+    on_photographs = torch.stack([torch.from_numpy(view.points) for view in (pair.first, pair.second)])
+    points = apply_homography(torch.linalg.inv(homographies), on_photographs)
+    shown = ((points >= -0.5) & (points <= recipe.view_size - 0.5)).all(dim=2).all(dim=0)
+    return points[:, shown] if shown.sum() >= min(recipe.least_shared, len(shown)) else None
+
+
+def on_others(views: Sequence[KeypointView], homographies: Tensor, centres: Tensor) -> Tensor:
+    """Which cells of V views, centred at ``centres`` (N, 2) of each, show another object: (V, N) bool.
+
+    homographies: (V, 3, 3), from the views to the photographs.
+    """
+    cells = apply_homography(homographies, centres)
+    return torch.stack([_on_others(view, own) for view, own in zip(views, cells, strict=True)])
 
 
 def _on_others(view: KeypointView, cells: Tensor) -> Tensor:
