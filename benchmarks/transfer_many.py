@@ -25,11 +25,10 @@ from rich.console import Console
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, Region, Target, categories_of
 from geomatch.io.annotations.files import AnnotationOutput, open_output
 from geomatch.io.annotations.records import annotation_record
-from geomatch.io.images import InputImage, load_image
+from geomatch.io.images import load_image
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing, Preset
 from geomatch.pipeline import Pipeline
 from geomatch.transfer.outputs import TransferOutputs
-from geomatch.transfer.reference import Reference
 from geomatch.transfer.review import Review
 from geomatch.transfer.transfer import InstanceTransfer
 from geomatch.transfer.transfer_many import name_targets, transfer_many
@@ -68,7 +67,7 @@ def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: in
     mask[height // 4 : -height // 4, width // 4 : -width // 4] = True
     instances, kind = [Instance("1", 1, Region(mask))], AnnotationKind.masks
     marked = Annotations(instances, AnnotationFormat.png, categories_of(instances))
-    reference = Reference(InputImage(images[0], pixels, ""), "", kind, marked)
+    drawn = AnnotatedImage("reference", size, instances)
     transfer = InstanceTransfer(pipeline, pipeline.extract(pixels), instances, kind)
     transfer(pixels)  # what is done the first time only
     targets = name_targets(images[1:])
@@ -77,7 +76,7 @@ def measure(images: Sequence[Path], pipeline: Pipeline, folder: Path, rounds: in
         for name, way in WAYS.items():
             place = folder / f"{name} {number}"
             output = open_output(place, marked.format, kind, marked, targets, existing=Existing.refused)
-            review = Review(folder / f"{name} {number} drawn", reference)
+            review = Review(folder / f"{name} {number} drawn", marked, kind, (pixels, drawn))
             costs[name].append(timed(partial(way, targets, transfer, output, review)))
     return costs
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geomatch.annotations import Annotations
+from torch import Tensor
+
+from geomatch.annotations import AnnotatedImage, Annotations
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.label_image import DEFAULT_RULES, LabelRules
 from geomatch.io.images import InputImage, exif_orientation, read_image
@@ -45,3 +47,7 @@ class Reference:
     def record(self) -> Mapping[str, Any]:
         """Everything in it that affects the result, ready for JSON."""
         return {"reference_sha256": self.image.sha256, "marks_sha256": self.marks_sha256, "marks": self.kind.value}
+
+    def drawn(self) -> tuple[Tensor, AnnotatedImage]:
+        """Its pixels and what is marked on it, for `geomatch.transfer.review.Review`."""
+        return self.image.pixels, AnnotatedImage(str(self.image.path), self.image.size, self.annotations.instances)

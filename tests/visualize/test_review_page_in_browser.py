@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from geomatch.annotations import AnnotatedImage, Annotations, Category, Instance, Keypoints, Region, Target
 from geomatch.io.annotations.coco_writer import CocoDocument
@@ -24,8 +25,8 @@ from geomatch.io.images import InputImage
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing, MaskEncoding
 from geomatch.runtime.shard import Shard
 from geomatch.transfer.reference import Reference
-from geomatch.transfer.review import open_review
-from geomatch.visualize.review_page.page import review_entry, review_page
+from geomatch.transfer.review import Review, open_review
+from geomatch.visualize.review_page.page import review_entry, review_page, review_reference
 from tests.browser import Tab, find_browser, open_tab
 
 SIZE = (48, 64)
@@ -329,6 +330,29 @@ def test_file_system_access_writes_where_one_chooses(editor: Editor) -> None:
     assert "mine" in editor.text("#status")
 
 
+def test_page_shows_the_reference_of_each_image(browser: Tab, tmp_path: Path) -> None:
+    """Of many references, the one that the image was found from; also where the run went on after a stop."""
+    pixels = torch.full((3, *SIZE), 120, dtype=torch.uint8)
+    others = [AnnotatedImage(str(tmp_path / f"{name}.png"), SIZE, [keypoints(1)]) for name in ("one", "two")]
+    for other in others:
+        Image.new("RGB", SIZE[::-1]).save(other.name)
+    nothing = keypoints(0, (0, 0, 0))
+    marks = Annotations([nothing], AnnotationFormat.coco, [CATEGORY])
+    common = (pixels[:, :1, :1], AnnotatedImage("", (1, 1), [nothing]))
+    review = Review(tmp_path / "page", marks, AnnotationKind.keypoints, common, others=others)
+    first, second, _ = found_on(AnnotationKind.keypoints)
+    review.add(Target(Path(first.name), 0, "0"), pixels, first, others[0])
+    picture = review.add(Target(Path(second.name), 1, "1"), pixels, second, others[0])
+    record = annotation_record(second) | {"review": str(picture), "references": [others[1].name]}
+    assert review.keep(Target(Path(second.name), 1, "1"), record)
+    review.close()
+    editor = Editor(browser, tmp_path / "page" / "index.html", tmp_path)
+    assert editor.text("#reference-name") == others[1].name
+    editor.tab.press("n")
+    assert editor.text("#reference-name") == others[0].name
+    assert editor.tab.run("document.querySelectorAll('#reference .point:not(.away)').length") == 2
+
+
 def test_page_of_many_images_loads_few(browser: Tab, pages: dict[AnnotationKind, Path], tmp_path: Path) -> None:
     """All show the same photograph, each by a name of its own."""
     folder = pages[AnnotationKind.keypoints].parent
@@ -336,10 +360,13 @@ def test_page_of_many_images_loads_few(browser: Tab, pages: dict[AnnotationKind,
     entries = []
     for number in range(200):
         places = {"number": number, "stem": f"{number}", "path": "0.png", "picture": "photographs/0.jpg"}
-        entry = review_entry(annotation_record(replace(image, name=f"{number}.png")), marks, **places)
+        entry = review_entry(
+            annotation_record(replace(image, name=f"{number}.png")), marks, **places, reference="reference.jpg"
+        )
         entries.append(entry | {"picture": f"{entry['picture']}?{number}"})
-    pixels = torch.full((3, *SIZE), 120, dtype=torch.uint8)
-    page = review_page(pixels, "reference.jpg", marks, AnnotationKind.keypoints, entries)
+    reference = AnnotatedImage("reference.jpg", SIZE, marks.instances)
+    beside = review_reference(torch.full((3, *SIZE), 120, dtype=torch.uint8), reference, marks)
+    page = review_page({reference.name: beside}, marks, AnnotationKind.keypoints, entries)
     (folder / "many.html").write_text(page)
     editor = Editor(browser, folder / "many.html", tmp_path)
     loaded = editor.tab.run("[...document.images].filter(each => each.complete && each.naturalWidth).length")

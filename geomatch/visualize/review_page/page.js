@@ -14,14 +14,14 @@ const CORNERS = [["left", "top"], ["right", "top"], ["right", "bottom"], ["left"
 const EDGES = [["top"], ["right"], ["bottom"], ["left"]];
 const SIDES = ["left", "top", "right", "bottom"];
 
-/** What may be marked on an image: every keypoint, box or mask of the reference's objects, also where none is found. */
-const template = byObject(data.reference.items).flatMap(([{ object, label }], _, { length: objects }) => {
-  const title = objects > 1 ? `${label} ${object}` : label;
+/** What may be marked on an image: every keypoint, box or mask of the objects that were transferred, found or not. */
+const template = data.objects.flatMap(({ object, label }) => {
+  const title = data.objects.length > 1 ? `${label} ${object}` : label;
   if (data.kind !== "keypoints") {
     return [{ id: `${object}`, object, label, title, colour: data.colours.objects[object - 1] }];
   }
   return data.categories.find((each) => each.name === label).keypoints.map((name, k) => ({
-    id: `${object} ${name}`, object, label, name, title: objects > 1 ? `${title}: ${name}` : name,
+    id: `${object} ${name}`, object, label, name, title: data.objects.length > 1 ? `${title}: ${name}` : name,
     colour: data.colours.points[label][k],
   }));
 });
@@ -191,6 +191,7 @@ const undone = [];
 const view = { scale: 1, fitted: true, x: 0, y: 0 };
 let shown = photographs[0];
 let chosen = null;
+let referenceMarks = [];
 let kept = true;
 
 // What a person does
@@ -404,11 +405,22 @@ function open(place) {
   part("confidence").textContent = shown.items.length ? percent(shown.confidence) + " sure" : "nothing found";
   setBar(part("sure"), shown.confidence);
   stage.setAttribute("aria-label", `${shown.image}, ${part("confidence").textContent}`);
+  openReference();
   fit();
   refresh();
   for (const [k, entry] of entries.entries()) entry.toggleAttribute("aria-current", k === place);
   entries[place].scrollIntoView({ block: "nearest", inline: "nearest" });
   if (photographs[place + 1]) new Image().src = photographs[place + 1].picture;
+}
+
+/** Show the annotated image that belongs to the one that is open. */
+function openReference() {
+  const beside = data.references[shown.reference];
+  if (part("reference-name").textContent === beside.image && referenceMarks.length) return;
+  part("reference-name").textContent = part("reference-name").title = beside.image;
+  const found = new Map(beside.items.map((item) => [identity(item), item]));
+  referenceMarks = template.map((mark) => ({ visibility: 0, ...mark, ...found.get(mark.id), confidence: 1 }));
+  reference.show(beside);
 }
 
 function setBar(bar, share) {
@@ -513,13 +525,9 @@ part("lead").textContent = {
   masks: "Hide wrong masks, accept. Least sure first.",
 }[data.kind];
 part("items-title").textContent = { keypoints: "Points", boxes: "Boxes", masks: "Masks" }[data.kind];
-part("reference-name").textContent = data.reference.image;
-const onReference = new Map(data.reference.items.map((item) => [identity(item), item]));
-const referenceMarks = template.map((mark) => ({ visibility: 0, ...mark, ...onReference.get(mark.id), confidence: 1 }));
 const entries = photographs.map(addEntry);
 const rows = new Map(template.map(addRow));
 photographs.forEach(updateEntry);
-reference.show(data.reference);
 
 const actions = {
   previous: () => step(-1), next: () => step(1), accept, hide: toggleHidden, guess: toggleGuess, undo, reset,
