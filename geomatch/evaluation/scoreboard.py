@@ -38,6 +38,7 @@ from geomatch.evaluation.protocols import Average, Protocol, default_protocol
 from geomatch.evaluation.results import ClassScore, Curve, Measure, Result, Score, ScoredPair
 
 TRACK_BENCHMARKS = ("tap-vid-davis",)
+"""Their pairs are frames of videos, and their hidden keypoints are occluded: the measures of TAP-Vid are for them."""
 CLASS_MEANS = (Average.per_class, Average.per_class_pooled)
 GEOMETRY_AWARE = "geometry-aware points"
 """The name of the part of the keypoints for which `AnnotatedPair.geometry_aware` is true."""
