@@ -150,8 +150,9 @@ def introspection(
 def keypoints(training: TrainingOptions, images: Photographs = None) -> None:
     """Supervised features: a network of introspection that learns on from corresponding keypoints.
 
-    All layers learn, and sigma too. A COCO file's pairs are drawn within a category and across categories, by the names
-    of keypoints; a benchmark's are those of its list for training. Load OUT by --features keypoints --weights OUT.
+    Its heads learn; with --set trunk_learning_rate=1e-4 all layers do. A COCO file's pairs are drawn within a category
+    and across categories, by the names of keypoints; a benchmark's are those of its list for training. Load OUT by
+    --features keypoints --weights OUT.
     """
     from geomatch.training.keypoints.train import train_keypoints
     from geomatch.training.recipes import KEYPOINT_RECIPES
