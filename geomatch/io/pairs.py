@@ -15,6 +15,11 @@ from geomatch.io.parsing import decode
 from geomatch.io.tables import Row, split_rows
 
 _SIDES = ("source", "target")
+_NAMES = {
+    **dict.fromkeys(("source", "sourceimage", "src", "srcimage", "srcimname", "image1", "img1", "query"), "source"),
+    **dict.fromkeys(("target", "targetimage", "trg", "trgimage", "trgimname", "image2", "img2", "reference"), "target"),
+}
+"""Of the columns of lists, in small letters."""
 _PAIR_OF_WORDS = re.compile(r'\s*[^\s,;"]+ +[^\s,;"]+\s*')
 
 
@@ -22,9 +27,10 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     """The pairs of a list, in its order; ``-`` reads it from stdin.
 
     The suffixes .tsv, .csv, .jsonl and .ndjson say what a list is. Any other list is JSON lines if its first line
-    begins with a brace, TSV if that line has a tab in it, and CSV otherwise. A first line that names columns
-    ``source`` and ``target`` says which they are; without it a line has these two columns. JSON lines are objects with
-    the entries ``source`` and ``target``. In TSV nothing is quoted. Semicolons separate the columns of a CSV whose
+    begins with a brace, a JSON list if it is a bracket, TSV if that line has a tab in it, and CSV otherwise. A first
+    line that names columns ``source`` and ``target``, or calls them as other programs do, says which they are; without
+    it a line has these two columns. JSON lines are objects with the entries ``source`` and ``target``, and a JSON list
+    holds such objects, or lists of two names. In TSV nothing is quoted. Semicolons separate the columns of a CSV whose
     first line has one and no comma, and blanks those of a list whose first line is two words. Blank lines are passed
     over, and so are lines before the first pair that begin with # and are no pair.
 
@@ -33,8 +39,11 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     file = read_input(path)
     text, name = _text_of(file), str(file)
     kind = _kind(path, text)
-    rows = list(_json_rows(text, name)) if kind in (".jsonl", ".ndjson") else _split(text, name, tabs=kind == ".tsv")
-    header: Sequence[str] = [value.strip().lower() for value in rows[0].values] if rows else ()
+    if kind in (".jsonl", ".ndjson", ".json"):
+        rows = list(_json_rows(text, name, one_list=kind == ".json"))
+    else:
+        rows = _split(text, name, tabs=kind == ".tsv")
+    header: Sequence[str] = [_side(value) for value in rows[0].values] if rows else ()
     if set(_SIDES) <= set(header):
         rows = rows[1:]
     else:
@@ -89,16 +98,33 @@ def _kind(path: Path, text: str) -> str:
     if path.suffix.lower() in (".tsv", ".csv", ".jsonl", ".ndjson"):
         return path.suffix.lower()
     first = _first_line(text).lstrip()
+    if first.startswith("[") and text.rstrip().endswith("]"):
+        return ".json"
     return ".jsonl" if first.startswith("{") else ".tsv" if "\t" in first else ".csv"
 
 
-def _json_rows(text: str, name: str) -> Iterator[Row]:
+def _json_rows(text: str, name: str, *, one_list: bool) -> Iterator[Row]:
+    """The pairs of JSON lines, or of one list. The first row is the header."""
     yield Row(name, (), _SIDES)
-    for row in split_rows(text, name, "\n", quoted=False):
-        entry = parse_json(row.values[0], row.origin)
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(side), str) for side in _SIDES):
-            raise InputError(f'{row.origin}: write a pair as {{"source": "a.jpg", "target": "b.jpg"}}')
-        yield Row(row.origin, (), [entry[side] for side in _SIDES])
+    if one_list:
+        entries = [(f"{name}, entry {number}", entry) for number, entry in enumerate(parse_json(text, name), 1)]
+    else:
+        lines = split_rows(text, name, "\n", quoted=False)
+        entries = [(row.origin, parse_json(row.values[0], row.origin)) for row in lines]
+    for origin, entry in entries:
+        sides = entry if isinstance(entry, list) else []
+        if isinstance(entry, dict):
+            named = {_side(key): value for key, value in reversed(entry.items())}
+            sides = [named.get(side) for side in _SIDES]
+        if len(sides) != len(_SIDES) or not all(isinstance(side, str) for side in sides):
+            raise InputError(f'{origin}: write a pair as {{"source": "a.jpg", "target": "b.jpg"}}')
+        yield Row(origin, (), sides)
+
+
+def _side(written: str) -> str:
+    """What the name of a column or an entry means: source or target; any other name in small letters."""
+    plain = re.sub(r"[\W_]+", "", written.lower())
+    return _NAMES.get(plain, plain)
 
 
 def _pick(row: Row, columns: Sequence[int], count: int) -> tuple[Path, Path]:

@@ -54,6 +54,20 @@ def test_read_pairs_of_spreadsheets_and_after_comments(name: str, content: str, 
     assert read(content, name, tmp_path) == [(Path("a.jpg"), Path("b c.jpg")), (Path("#d.jpg"), Path("e.jpg"))]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.json", '[["a.jpg", "b c.jpg"], ["#d.jpg", "e.jpg"]]'),
+        ("list", ' \n[{"trg": "b c.jpg", "src": "a.jpg", "id": 1}, {"image1": "#d.jpg", "image2": "e.jpg"}]\n'),
+        ("list.csv", "Image 2,id,Image_1\nb c.jpg,7,a.jpg\ne.jpg,8,#d.jpg\n"),
+        ("list.tsv", "source_image\ttarget_image\na.jpg\tb c.jpg\n#d.jpg\te.jpg\n"),
+        ("list.jsonl", '{"src_imname": "a.jpg", "trg_imname": "b c.jpg"}\n{"query": "#d.jpg", "reference": "e.jpg"}\n'),
+    ],
+)
+def test_read_pairs_under_other_names(name: str, content: str, tmp_path: Path) -> None:
+    assert read(content, name, tmp_path) == [(Path("a.jpg"), Path("b c.jpg")), (Path("#d.jpg"), Path("e.jpg"))]
+
+
 @pytest.mark.parametrize("name", ["list.txt", "list.csv", "list"])
 def test_read_pairs_between_blanks(name: str, tmp_path: Path) -> None:
     for head in ("", "# made by hand\n", "source target\n"):
@@ -82,6 +96,7 @@ def test_read_pairs_with_bom_and_names_not_unicode(tmp_path: Path) -> None:
         ("l.csv", "source,target,id\na,b\n", "line 2: 2 columns instead of 3"),
         ("l", '{"source": "a", "target": "b"}\n{', "line 2: not JSON"),
         ("l", '{"source": "a", "target": 3}', "line 1: write a pair as"),
+        ("l.json", '[["a", "b"], ["c"]]', "entry 2: write a pair as"),
     ],
 )
 def test_read_pairs_names_a_bad_line(name: str, content: str, said: str, tmp_path: Path) -> None:
