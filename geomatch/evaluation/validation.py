@@ -28,7 +28,7 @@ def validation_score(network: IntrospectionNet | AnchorNet, benchmarks: Sequence
     if isinstance(network, AnchorNet):
         extractor = AnchorFeatures(network, size)
     elif isinstance(network, SCNet):
-        extractor = SCNetFeatures(network, size, name="scnet")
+        extractor = SCNetFeatures(network, size)
         matcher = "scnet-a" if network.geometry is None else "scnet-ag+"
     else:
         extractor = IntrospectionFeatures(network, size)

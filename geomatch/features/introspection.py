@@ -153,14 +153,9 @@ class IntrospectionNet(IntrospectionHeads):
 class IntrospectionFeatures(FeatureExtractor):
     """phi as the descriptor, sigma as the inverse confidence."""
 
-    def __init__(
-        self,
-        network: IntrospectionNet,
-        working_size: int,
-        weights_sha256: str | None = None,
-        name: str = "introspection",
-    ) -> None:
-        self.name = name
+    name = "introspection"
+
+    def __init__(self, network: IntrospectionNet, working_size: int, weights_sha256: str | None = None) -> None:
         self.network = network.eval()
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
@@ -179,18 +174,26 @@ class IntrospectionFeatures(FeatureExtractor):
         return FeatureMap(phi, canvas.image_size, canvas.grid(*lattice), sigma[0], self.calibration)
 
 
+class KeypointFeatures(IntrospectionFeatures):
+    """The same of a network that `geomatch train keypoints` has trained further."""
+
+    name = "keypoints"
+
+
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
-    return load_introspection("introspection", argument, working_size, device, weights)
+    return _load(IntrospectionFeatures, argument, working_size, device, weights)
 
 
 def load_keypoints(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
-    """Features learnt from keypoints: an introspection network that `geomatch train keypoints` has trained further."""
-    return load_introspection("keypoints", argument, working_size, device, weights)
+    return _load(KeypointFeatures, argument, working_size, device, weights)
 
 
-def load_introspection(
-    name: str, argument: str, working_size: int, device: torch.device, weights: Input | None
+def _load(
+    features: type[IntrospectionFeatures],
+    argument: str,
+    working_size: int,
+    device: torch.device,
+    weights: Input | None,
 ) -> FeatureExtractor:
-    """The extractor of features ``name`` whose network is of introspection."""
-    network, sha256 = load_network(weights, name, IntrospectionConfig, IntrospectionNet, device)
-    return at_scales(name, argument, working_size, lambda size: IntrospectionFeatures(network, size, sha256, name))
+    network, sha256 = load_network(weights, features.name, IntrospectionConfig, IntrospectionNet, device)
+    return at_scales(features.name, argument, working_size, lambda size: features(network, size, sha256))

@@ -101,6 +101,8 @@ class SCNetMap(FeatureMap):
 class SCNetFeatures(IntrospectionFeatures):
     """phi as the descriptor, sigma as the inverse confidence, and what embeds regions."""
 
+    name = "scnet"
+
     network: SCNet
 
     def __call__(self, image: Tensor) -> FeatureMap:
@@ -115,4 +117,4 @@ class SCNetFeatures(IntrospectionFeatures):
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     check_no_argument("scnet", argument)
     network, sha256 = load_network(weights, "scnet", SCNetConfig, SCNet, device)
-    return SCNetFeatures(network, working_size, sha256, "scnet")
+    return SCNetFeatures(network, working_size, sha256)
