@@ -113,6 +113,10 @@ class AnnotationKind(StrEnum):
     boxes = "boxes"
 
 
+DEFAULT_REFERENCES = 20
+"""From how many of many references an image's annotations are transferred."""
+
+
 class Existing(Enum):
     """What to do if output exists: refuse to start, keep it and do the rest, or replace it."""
 

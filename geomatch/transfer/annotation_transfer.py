@@ -1,4 +1,4 @@
-"""The annotations of one image transferred to others, from Python."""
+"""The annotations of one image, or of many, transferred to others, from Python."""
 
 from __future__ import annotations
 
@@ -7,46 +7,54 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage
-from geomatch.arguments import Image, choice_of, path_of, pixels_of, refuse_unknown_keywords
+from geomatch.arguments import Image, choice_of, path_of, pixels_of, refuse_unknown_keywords, whole_number_of
 from geomatch.errors import InputError
 from geomatch.io.annotations.files import open_output
-from geomatch.options import AnnotationFormat, AnnotationKind, Existing
+from geomatch.options import DEFAULT_REFERENCES, AnnotationFormat, AnnotationKind, Existing
 from geomatch.pipeline import Pipeline
 from geomatch.transfer.reference import Reference
-from geomatch.transfer.transfer import InstanceTransfer
+from geomatch.transfer.references.reference_set import ReferenceSet, read_references
+from geomatch.transfer.references.transfer import ReferenceChoice, default_features, open_transfer
 from geomatch.transfer.transfer_many import name_targets
 
 PathText = str | os.PathLike[str]
 
 
 class AnnotationTransfer:
-    """Finds on other images what a file marks on one, as ``geomatch transfer`` does.
+    """Finds on other images what a file marks on one or on many, as ``geomatch transfer`` does.
 
-    The reference's features are extracted once. Several threads may use a transfer.
+    The features of references are extracted once. Several threads may use a transfer.
 
     Attributes:
-        reference: the image and its annotations.
+        reference: the image and its annotations, or those of many images.
         pipeline: what matches it with other images.
     """
 
     @refuse_unknown_keywords
     def __init__(
         self,
-        reference: PathText,
+        reference: PathText | None = None,
         *,
         keypoints: PathText | None = None,
         mask: PathText | None = None,
         boxes: PathText | None = None,
+        images: Iterable[PathText] = (),
+        references: int = DEFAULT_REFERENCES,
+        across_categories: bool = False,
         pipeline: Pipeline | None = None,
         min_confidence: float = 0.0,
     ) -> None:
         """Read the annotations.
 
         Args:
-            reference: the annotated image, a file.
+            reference: the annotated image, a file. Without it all images that the file of annotations has are
+                references.
             keypoints, mask, boxes: the file of its annotations: give one of the three. COCO, labelme, CSV (keypoints
-                and boxes) or a label image (masks).
-            pipeline: by default ``Pipeline()``.
+                and boxes) or a label image (masks). For many references: COCO, a folder of labelme files, CSV.
+            images: of many references: where they are, folders or the images themselves; by default beside the file.
+            references: how many of many, the most similar, an image's annotations are transferred from.
+            across_categories: keypoints of one name count in whatever category they are.
+            pipeline: by default ``Pipeline()``; for keypoints of many references with combined features.
             min_confidence: leave out points, masks and boxes of less confidence, in [0, 1].
 
         Raises:
@@ -56,14 +64,17 @@ class AnnotationTransfer:
         given = [(kind, path_of(kind, file)) for kind, file in files.items() if file is not None]
         if len(given) != 1:
             raise InputError("give one of keypoints=FILE, mask=FILE and boxes=FILE")
-        if not (isinstance(min_confidence, int | float) and 0 <= min_confidence <= 1):
+        if not isinstance(min_confidence, int | float):
             raise InputError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
+        choice = ReferenceChoice(whole_number_of("references", references), across_categories, min_confidence)
         ((kind, file),) = given
-        self.reference = Reference.read(path_of("reference", reference), file, kind)
-        self.pipeline = pipeline or Pipeline()
-        instances = self.reference.annotations.instances
-        features = self.pipeline.extract(self.reference.image.pixels)
-        self._transfer = InstanceTransfer(self.pipeline, features, instances, kind, min_confidence)
+        self.reference: Reference | ReferenceSet
+        if reference is None:
+            self.reference = read_references(file, kind, [path_of("images", each) for each in images])
+        else:
+            self.reference = Reference.read(path_of("reference", reference), file, kind)
+        self.pipeline = pipeline or Pipeline(features=default_features(self.reference))
+        self._transfer = open_transfer(self.pipeline, self.reference, choice)
 
     def __call__(self, image: Image, *, name: str | None = None) -> AnnotatedImage:
         """Find the annotations on an image.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geomatch.annotations import AnnotatedImage, Target
@@ -21,14 +22,21 @@ class TransferOutputs:
     manifest: Manifest | None = None
     review: Review | None = None
 
-    def write(self, target: Target, image: InputImage, found: AnnotatedImage) -> Record:
-        """Write what was found on an image. Returns its record, ready for JSON. Raises InputError."""
+    def write(
+        self, target: Target, image: InputImage, found: AnnotatedImage, references: Sequence[AnnotatedImage] = ()
+    ) -> Record:
+        """Write what was found on an image, from these of many references. Returns its record, ready for JSON.
+
+        Raises InputError.
+        """
         record = annotation_record(found)
+        if references:
+            record["references"] = [reference.name for reference in references]
         file = self.files.file(target) if self.files else None
         if file:
             record["output"] = str(file)
         if self.review:
-            record["review"] = str(self.review.add(target, image.pixels, found))
+            record["review"] = str(self.review.add(target, image.pixels, found, *references[:1]))
         if self.manifest and file:
             self.manifest.enter(file, image, record)
         if self.files:  # last: an image whose file exists has everything else, too

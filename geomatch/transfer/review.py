@@ -19,6 +19,7 @@ from geomatch.io.images import load_image
 from geomatch.options import AnnotationKind, Existing
 from geomatch.runtime.shard import Shard
 from geomatch.transfer.reference import Reference
+from geomatch.transfer.references.reference_set import ReferenceSet
 from geomatch.visualize.review import draw_review
 from geomatch.visualize.review_page.page import Entry, review_entry, review_page, review_reference
 from geomatch.visualize.sheet import to_picture
@@ -34,7 +35,7 @@ class Review:
     """The pictures in a folder, which several threads may add to, and a page to correct the annotations on.
 
     marks: what is transferred, of one ``kind``. reference: the pixels (3, H, W) uint8 of the annotated image, and what
-    is marked on it; of many references, what they have in common. page: the name of the page's file. labelme_folder:
+    is marked on it; of many references, the first. page: the name of the page's file. labelme_folder:
     where labelme files are written, whose names for the images are relative to it; without one they are expected beside
     the images. others: the references, if they are many.
     """
@@ -110,7 +111,11 @@ class Review:
 
 
 def open_review(
-    folder: Path, reference: Reference, share: Shard, existing: Existing, labelme_folder: Path | None = None
+    folder: Path,
+    reference: Reference | ReferenceSet,
+    share: Shard,
+    existing: Existing,
+    labelme_folder: Path | None = None,
 ) -> Review:
     """The pictures of this process's targets, each process with a page of its own.
 
@@ -118,7 +123,8 @@ def open_review(
     """
     page = "index.html" if share.count == 1 else f"index-{share.number + 1}-of-{share.count}.html"
     check_new_folder(folder, overwrite=existing is not Existing.refused or share.count > 1)
-    return Review(folder, reference.annotations, reference.kind, reference.drawn(), page, labelme_folder)
+    others = reference.images if isinstance(reference, ReferenceSet) else ()
+    return Review(folder, reference.annotations, reference.kind, reference.drawn(), page, labelme_folder, others)
 
 
 def _jpeg(picture: Image.Image) -> bytes:

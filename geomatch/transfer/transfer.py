@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from geomatch.annotations import Box, Instance, Keypoints, Region, Visibility
+from geomatch.annotations import AnnotatedImage, Box, Instance, Keypoints, Region, Visibility
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.options import AnnotationKind, Mirror
 from geomatch.pipeline import Pipeline
@@ -25,6 +25,17 @@ BOX_TAIL = 0.02
 """Share of the weight at each end of an axis that does not count for where a box's sides are."""
 MAX_SAMPLES = 250_000
 """About how many pixels, at most, a box is fitted to."""
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What was found on an image, and the references that it was chosen to be found by, the most similar first.
+
+    references: none where there is only one.
+    """
+
+    instances: Sequence[Instance]
+    references: Sequence[AnnotatedImage] = ()
 
 
 def transfer_keypoints(
@@ -53,7 +64,7 @@ def transfer_regions(
     for instance in instances:
         shape = instance.shape
         if isinstance(shape, Region):
-            matched = _clean_mask(backward.warp_mask(shape.mask), confidence, ndimage.label(shape.mask)[1])
+            matched = clean_mask(backward.warp_mask(shape.mask), confidence, count_pieces(shape.mask))
             shape = replace(shape, mask=matched)
         else:
             assert not isinstance(shape, Keypoints), "keypoints need the flow from the reference"
@@ -84,7 +95,12 @@ def _transfer_points(instance: Instance, forward: Correspondence, min_confidence
     )
 
 
-def _clean_mask(mask: NDArray[np.bool_], confidence: NDArray[np.float32], most_pieces: int) -> NDArray[np.bool_]:
+def count_pieces(mask: NDArray[np.bool_]) -> int:
+    """How many connected pieces a mask (H, W) has."""
+    return int(ndimage.label(mask)[1])
+
+
+def clean_mask(mask: NDArray[np.bool_], confidence: NDArray[np.float32], most_pieces: int) -> NDArray[np.bool_]:
     """A mask (H, W) without pixels of `LOW_CONFIDENCE`, and with at most ``most_pieces`` connected pieces: those whose
     confidence adds up to the most."""
     if not mask.any():
@@ -155,3 +171,7 @@ class InstanceTransfer:
             return transfer_keypoints(self.instances, forward, self.min_confidence)
         backward = self.pipeline.match(self.pipeline.extract(image), self.reference)
         return transfer_regions(self.instances, backward, self.min_confidence)
+
+    def transferred(self, image: Tensor) -> Transferred:
+        """The same, as transfers from several references give it."""
+        return Transferred(self(image))

@@ -1,10 +1,11 @@
-"""One image's annotations transferred to many: images are read, matched and written in parallel."""
+"""Annotations transferred to many images: images are read, matched and written in parallel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from geomatch.annotations import AnnotatedImage, Target
 from geomatch.io.images import read_image
@@ -12,7 +13,10 @@ from geomatch.io.inputs import read_input
 from geomatch.io.names import unique_names
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.transfer.outputs import TransferOutputs
+from geomatch.transfer.references.transfer import ReferenceTransfer
 from geomatch.transfer.transfer import InstanceTransfer
+
+Transfer: TypeAlias = InstanceTransfer | ReferenceTransfer
 
 
 def name_targets(images: Iterable[Path]) -> list[Target]:
@@ -23,7 +27,7 @@ def name_targets(images: Iterable[Path]) -> list[Target]:
 
 
 def transfer_many(
-    targets: Sequence[Target], transfer: InstanceTransfer, outputs: TransferOutputs, *, resume: bool
+    targets: Sequence[Target], transfer: Transfer, outputs: TransferOutputs, *, resume: bool
 ) -> Iterator[Finished]:
     """Transfer annotations to images. Yields each image's record, in the order of the list.
 
@@ -41,7 +45,7 @@ def transfer_many(
     outputs.close(empty=empty)
 
 
-def _transfer_one(transfer: InstanceTransfer, outputs: TransferOutputs, target: Target, *, resume: bool) -> Finished:
+def _transfer_one(transfer: Transfer, outputs: TransferOutputs, target: Target, *, resume: bool) -> Finished:
     """Process one image, from reading to writing; called from several threads at once."""
     try:
         file = read_input(target.image)
@@ -49,7 +53,8 @@ def _transfer_one(transfer: InstanceTransfer, outputs: TransferOutputs, target: 
             return Finished(record, reused=True)
         image = read_image(file)
         outputs.check(target)
-        found = AnnotatedImage(str(target.image), image.size, transfer(image.pixels))
-        return Finished(outputs.write(target, image, found))
+        transferred = transfer.transferred(image.pixels)
+        found = AnnotatedImage(str(target.image), image.size, transferred.instances)
+        return Finished(outputs.write(target, image, found, transferred.references))
     except Exception as error:
         return Finished({"image": str(target.image), "error": error_message(error)})

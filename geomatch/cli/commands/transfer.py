@@ -1,7 +1,9 @@
-"""`geomatch transfer`: annotations of one image transferred to many."""
+"""`geomatch transfer`: annotations of one image, or of several, transferred to many."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
-from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
+from geomatch.options import DEFAULT_REFERENCES, FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
 
 @pipeline_options(
@@ -19,19 +21,21 @@ from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, E
     *["refine", "device", "precision", "max_memory", "cache", "mirror"],
 )
 def transfer(
-    reference: Annotated[Path, typer.Argument(metavar="REF", help="The annotated image.", show_default=False)],
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGES...",
-            help="Images to transfer it to, or folders of them; - reads names from stdin.",
+            metavar="[REF] IMAGES...",
+            help="The annotated image, unless FILE annotates several; and images to transfer to, or folders of them; "
+            "- reads names from stdin.",
             show_default=False,
         ),
     ],
     keypoints: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Keypoints of REF: COCO, labelme, CSV, or an export of CVAT, Label Studio or VIA."
+            metavar="FILE",
+            help="Keypoints of REF: COCO, labelme, CSV, or an export of CVAT, Label Studio or VIA; of several images: "
+            "COCO, a folder of labelme files, or CSV.",
         ),
     ] = None,
     mask: Annotated[
@@ -40,6 +44,27 @@ def transfer(
     boxes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Boxes on REF: as keypoints, or PASCAL VOC's XML.")
     ] = None,
+    references: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Transfer from the K most similar of all images that FILE annotates; no REF is named then.",
+            show_default=f"{DEFAULT_REFERENCES}, without REF",
+        ),
+    ] = None,
+    places: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="Folder of the images that FILE annotates, or one of them; repeatable; no REF is named then.",
+            show_default="beside FILE",
+        ),
+    ] = None,
+    across_categories: Annotated[
+        bool, typer.Option("--across-categories", help="Keypoints of one name count in whatever category they are.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -81,12 +106,19 @@ def transfer(
 ) -> None:
     """Transfer the keypoints, masks or boxes annotated on REF to other IMAGES, each with its confidence.
 
+    Without REF, transfer from all images that FILE annotates: `geomatch transfer photos/ --keypoints refs.json`.
     Prints one line of JSON per image: what was found, or why nothing was. -o writes files in the format that was read.
     An image that cannot be used does not stop the others; the exit status is then 1. Under torchrun each process takes
     its part of the images.
     """
     kind, file = _annotation_file(keypoints, mask, boxes)
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
+    several = _from_several(images, file, asked=bool(references or places or across_categories))
+
+    if several and not (ignore_label is None and mask_threshold is None):
+        raise InputError(
+            "--ignore-label and --mask-threshold are for the label image of one REF: name it, or leave them out"
+        )
 
     from geomatch.batch.match_record import settings_record
     from geomatch.io.annotations.files import open_output, output_format
@@ -96,15 +128,22 @@ def transfer(
     from geomatch.transfer.manifest import Manifest
     from geomatch.transfer.outputs import TransferOutputs
     from geomatch.transfer.reference import Reference
+    from geomatch.transfer.references.reference_set import leave_out_references, read_references
+    from geomatch.transfer.references.transfer import ReferenceChoice, default_features, open_transfer
     from geomatch.transfer.review import open_review
-    from geomatch.transfer.transfer import InstanceTransfer
     from geomatch.transfer.transfer_many import name_targets, transfer_many
 
     share = Shard.from_environment()
-    labels = LabelRules(ignore_label, mask_threshold)
-    marked = Reference.read(reference, file, kind, strict=strict, labels=labels)
+    choice = ReferenceChoice(references or DEFAULT_REFERENCES, across_categories, min_confidence)
+    if several:
+        marked = read_references(file, kind, places or (), strict=strict)
+        names = leave_out_references(expand_names(images, null=null), marked)
+    else:
+        labels = LabelRules(ignore_label, mask_threshold)
+        marked = Reference.read(images[0], file, kind, strict=strict, labels=labels)
+        names = expand_names(images[1:], null=null)
     written = output_format(output, format, marked.annotations.format) if output else marked.annotations.format
-    targets = share.part(name_targets(expand_names(images, null=null)))
+    targets = share.part(name_targets(names))
     files = None
     if output:
         annotations = marked.annotations
@@ -113,16 +152,25 @@ def transfer(
     pictures = open_review(review, marked, share, existing, labelme) if review else None
 
     assign_gpu()
+    if not (pipeline.features or pipeline.weights):
+        pipeline = replace(pipeline, features=default_features(marked))
     loaded = pipeline.build()
-    origin = {**marked.record(), "least_confidence": min_confidence, **settings_record(loaded)}
+    origin = {**marked.record(), **choice.record(marked), **settings_record(loaded)}
     manifest = Manifest(origin, existing) if written in FOLDER_FORMATS else None
     if manifest and output:
         manifest.clear_unfinished(output)
-    features_of_reference = loaded.extract(marked.image.pixels)
-    transfer = InstanceTransfer(loaded, features_of_reference, marked.annotations.instances, kind, min_confidence)
+    transfer = open_transfer(loaded, marked, choice)
     finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)
     report = ItemReport("transferring", "image", lambda record: str(record["image"]), _outcome)
     report_items(finished, report, len(targets), share, quiet=quiet)
+
+
+def _from_several(images: Sequence[Path], file: Path, *, asked: bool) -> bool:
+    """Whether FILE names the references, not the first of the images.
+
+    That is so if an option asks for it, where the first cannot be a reference, and where none would be left.
+    """
+    return asked or file.is_dir() or len(images) == 1 or images[0].is_dir()
 
 
 def _existing(output: Path | None, format: AnnotationFormat | None, *, resume: bool, overwrite: bool) -> Existing:

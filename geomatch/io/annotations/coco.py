@@ -105,6 +105,25 @@ def read_coco(
     return Annotations(instances, AnnotationFormat.coco, list(unique.values()))
 
 
+def split_coco(document: Mapping[str, Any], omissions: Omissions) -> dict[str, Mapping[str, Any]]:
+    """A document for each image that has a name: the image, its annotations and all categories.
+
+    Two images of one name are a fault; ``omissions`` takes it, and the second one is left out.
+    """
+    own: dict[int | str, list[Mapping[str, Any]]] = {}
+    for annotation in _entries(document, "annotations", omissions):
+        own.setdefault(_id(annotation.get("image_id")), []).append(annotation)
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in _entries(document, "images", omissions):
+        name = entry.get("file_name")
+        if not isinstance(name, str) or name in found:
+            reason = f"has the name of another, {name!r}" if name else "has no name"
+            omissions.fault(f"image {entry.get('id')!r}", reason)
+            continue
+        found[name] = {**document, "images": [entry], "annotations": own.get(_id(entry.get("id")), [])}
+    return found
+
+
 def _marks(
     annotations: Sequence[Mapping[str, Any]], kind: AnnotationKind, omissions: Omissions
 ) -> list[Mapping[str, Any]]:

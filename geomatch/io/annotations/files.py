@@ -58,7 +58,8 @@ _OPTIONS = {
     AnnotationKind.masks: "--mask",
     AnnotationKind.boxes: "--boxes",
 }
-_TABLES = frozenset({".csv", ".tsv", ".txt", ".jsonl", ".ndjson"})
+TABLES = frozenset({".csv", ".tsv", ".txt", ".jsonl", ".ndjson"})
+"""Suffixes of tables."""
 
 
 def read_annotations(
@@ -88,6 +89,27 @@ def read_annotations(
     """
     file = read_input(source)
     omissions = Omissions(str(file), strict)
+    found = gather_annotations(file, kind, image, size, omissions, orientation=orientation, labels=labels)
+    if not found.instances:
+        reason = omissions.summary()
+        others = [] if omissions.faults else [_OPTIONS[each] for each in _other_kinds(file, kind, image, size, labels)]
+        held = f"; what it marks is read with {' or '.join(others)}" if others else ""
+        raise InputError(f"{file}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}{held}")
+    omissions.warn()
+    return found
+
+
+def gather_annotations(
+    file: InputFile,
+    kind: AnnotationKind,
+    image: Path,
+    size: tuple[int, int],
+    omissions: Omissions,
+    *,
+    orientation: int = UPRIGHT,
+    labels: LabelRules = DEFAULT_RULES,
+) -> Annotations:
+    """`read_annotations` without a note, and perhaps without an instance; ``omissions`` takes what is left out."""
     try:
         found = _read(file, kind, image, size, omissions, labels)
     except StatedSizeError:
@@ -97,14 +119,7 @@ def read_annotations(
         found = replace(stored, instances=[turn_upright(each, orientation, size) for each in stored.instances])
         omissions.assumed("it is of the photograph as it is stored, and is turned upright with it")
     usable = [_checked(instance, image, size, omissions) for instance in found.instances]
-    instances = [replace(each, number=number) for number, each in enumerate(filter(None, usable), 1)]
-    if not instances:
-        reason = omissions.summary()
-        others = [] if omissions.faults else [_OPTIONS[each] for each in _other_kinds(file, kind, image, size, labels)]
-        held = f"; what it marks is read with {' or '.join(others)}" if others else ""
-        raise InputError(f"{file}: marks no {kind} on {image.name}{f' ({reason})' if reason else ''}{held}")
-    omissions.warn()
-    return replace(found, instances=instances)
+    return replace(found, instances=[replace(each, number=n) for n, each in enumerate(filter(None, usable), 1)])
 
 
 def _other_kinds(
@@ -127,11 +142,11 @@ def _read(
     omissions: Omissions,
     labels: LabelRules,
 ) -> Annotations:
-    suffix = _suffix_of(file)
+    suffix = suffix_of(file)
     if suffix in image_suffixes():
-        _check_holds(file, AnnotationFormat.png, kind)
+        check_holds(file, AnnotationFormat.png, kind)
         return read_label_image(file, size, labels)
-    if suffix not in (*_TABLES, ".json", ".xml"):
+    if suffix not in (*TABLES, ".json", ".xml"):
         raise InputError(
             f"{file}: format not known; give COCO's or labelme's .json, a mask as .png, a .csv, "
             "or an export of CVAT, Label Studio or VIA"
@@ -139,8 +154,8 @@ def _read(
     document: Any = read_json(file) if suffix == ".json" else None
     if coco := as_coco(document):
         return read_coco(coco, kind, image, size, omissions)
-    if suffix in _TABLES and not is_via_table(file.text):
-        _check_holds(file, AnnotationFormat.csv, kind)
+    if suffix in TABLES and not is_via_table(file.text):
+        check_holds(file, AnnotationFormat.csv, kind)
         return read_annotation_table(file, kind, image, size, omissions)
     shapes = document if is_labelme(document) else _read_export(file, suffix, document, image, omissions)
     return read_labelme(shapes, kind, image, size, omissions)
@@ -152,7 +167,7 @@ def _read_export(file: InputFile, suffix: str, document: Any, image: Path, omiss
     with reading(str(file)):
         if suffix == ".xml":
             return read_xml(file, choose, omissions)
-        if suffix in _TABLES:
+        if suffix in TABLES:
             return read_via_table(list(read_table(file)), choose, omissions)
         if is_via(document):
             return read_via(document, choose, omissions)
@@ -174,10 +189,10 @@ def _choose_image(origin: str, image: Path, names: Collection[str]) -> str:
     return meant.pop()
 
 
-def _suffix_of(file: InputFile) -> str:
+def suffix_of(file: InputFile) -> str:
     """The suffix that a file has or, if its content alone can tell the format, should have; "" if neither is known."""
     suffix = file.path.suffix.lower()
-    if suffix in image_suffixes() | _TABLES | {".json", ".xml"} or (suffix and file.repeatable):
+    if suffix in image_suffixes() | TABLES | {".json", ".xml"} or (suffix and file.repeatable):
         return suffix
     with suppress(InputError), open_picture(io.BytesIO(file.content), str(file)):
         return ".png"
@@ -187,7 +202,8 @@ def _suffix_of(file: InputFile) -> str:
     return ""
 
 
-def _check_holds(path: Input, format: AnnotationFormat, kind: AnnotationKind) -> None:
+def check_holds(path: Input, format: AnnotationFormat, kind: AnnotationKind) -> None:
+    """Raise InputError if a format has no annotations of a kind."""
     if kind not in HOLDS[format]:
         able = ", ".join(each for each in AnnotationFormat if kind in HOLDS[each])
         raise InputError(f"{path}: the format {format} cannot hold {kind}; choose {able}")
@@ -312,7 +328,7 @@ def open_output(
     processes: how many share the work. Raises InputError, before any work, if the format cannot hold ``kind`` or be
     written by several processes, if the path cannot be written, or if a file exists and is not to be replaced.
     """
-    _check_holds(path, format, kind)
+    check_holds(path, format, kind)
     if processes > 1 and format not in FOLDER_FORMATS:
         raise InputError(
             f"-o {path}: {processes} processes cannot write one file; "

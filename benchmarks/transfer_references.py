@@ -1,0 +1,227 @@
+"""Accuracy of keypoints transferred from many references: of k of n photographs to other photographs of animals.
+
+    python benchmarks/transfer_references.py --train train --animals animal-parts --cache DIR [--features combined]
+
+References are photographs of `train/keypoints.json` that show one animal, of the target's species ("own") or of any
+("any", --across-categories), the first n of a random order, which --draws repeats; 0 stands for all. Targets are the
+images of a folder in SPair's layout. k is --references of the command line; the k are chosen for each target.
+
+Keypoints that an example of those chosen marks are covered: PCK@.10 of them, an error of at most a tenth of the longer
+side of the target's object box, ECE of their confidence, and PCK of the more confident half. "marked absent" is what
+the rule that a keypoint is absent where most references say so leaves out: of the keypoints that the target has, and of
+those that it has not. "best one" is the most similar reference, matched as a single one is.
+
+--samples FILE keeps the cues of every keypoint for scripts/fit_references.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transfer import Animal, read_animals
+
+from geomatch.annotations import Keypoints
+from geomatch.correspondence import FeatureMap
+from geomatch.evaluation.metrics.calibration import calibration, sparsification
+from geomatch.io.images import load_image
+from geomatch.options import AnnotationKind, Mirror
+from geomatch.pipeline import Pipeline
+from geomatch.transfer.references.keypoints import FusedConfidence, KeypointCues
+from geomatch.transfer.references.reference_set import ReferenceSet
+from geomatch.transfer.references.transfer import PRESENT, ReferenceChoice, ReferenceTransfer
+
+ALPHA = 0.10
+
+Name: TypeAlias = tuple[str, str, str]
+"""Whose references, n and k."""
+Counts: TypeAlias = tuple[int, int]
+"""How many keypoints are right, and of how many."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N keypoints that an example marks.
+
+    cues: (6, N). right: (N,). has: (N,), whether the target has it. image: (N,), the number of the target. asked: how
+    many keypoints the targets have, whether an example marks them or not.
+    """
+
+    cues: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    has: NDArray[np.bool_]
+    image: NDArray[np.int64]
+    asked: int
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        cues, right, has, image = (
+            np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("cues", "right", "has", "image")
+        )
+        return cls(cues, right, has, image, sum(part.asked for part in parts))
+
+    def row(self) -> list[str]:
+        """The columns of the table from "covered" on."""
+        cues, right = self.cues[:, self.has], self.right[self.has]
+        confidence = FusedConfidence()(KeypointCues(*cues))
+        half = 1 - sparsification((~right).astype(np.float64), confidence, [0.5])[0]
+        absent = self.cues[4] < PRESENT
+        values = (self.has.sum() / self.asked, right.mean(), calibration(right, confidence).expected_calibration_error)
+        return [f"{value:.3f}" for value in (*values, half, absent[self.has].mean(), absent[~self.has].mean())]
+
+
+def read_singles(train: Path, folder: Path) -> ReferenceSet:
+    """The photographs with one marked animal, unpacked into a folder."""
+    document = json.loads((train / "keypoints.json").read_text())
+    animals = Counter(each["image_id"] for each in document["annotations"])
+    document["images"] = [each for each in document["images"] if animals[each["id"]] == 1]
+    wanted = {each["file_name"] for each in document["images"]}
+    for shard in sorted(train.glob("*.tar")):
+        with tarfile.open(shard) as archive:
+            archive.extractall(folder, [each for each in archive if each.name in wanted], filter="data")
+    (folder / "references.json").write_text(json.dumps(document))
+    return ReferenceSet.read(folder / "references.json", AnnotationKind.keypoints)
+
+
+def drawn(references: ReferenceSet, count: int, seed: int, label: str | None) -> ReferenceSet:
+    """The first ``count`` images, 0 for all, of a random order of those with a label."""
+    usable = [image for image in references.images if label in (None, image.instances[0].label)]
+    order = np.random.default_rng(seed).permutation(len(usable))
+    return replace(references, images=[usable[number] for number in order[: count or len(usable)]])
+
+
+def sample(transfer: ReferenceTransfer, target: Animal, features: FeatureMap, number: int) -> Samples:
+    """What a transfer finds of the keypoints of a target."""
+    labels = {each.label: each for each in transfer.references.annotations.instances}
+    template = labels[target.kind]
+    assert isinstance(template.shape, Keypoints), "the references mark keypoints"
+    _, found = transfer.find_keypoints(template, features)
+    truth = truth_of(target, len(template.shape.names))
+    return Samples(
+        found.cues.stacked()[:, found.known],
+        is_right(found.positions, truth, target)[found.known],
+        ~np.isnan(truth[found.known, 0]),
+        np.full(int(found.known.sum()), number),
+        len(target.points),
+    )
+
+
+def is_right(positions: NDArray[np.float64], truth: NDArray[np.float64], target: Animal) -> NDArray[np.bool_]:
+    """Which positions (K, 2) lie within `ALPHA` of the truth (K, 2); none where that is not a number."""
+    reach = max(target.box[2] - target.box[0], target.box[3] - target.box[1])
+    return np.asarray(np.linalg.norm(positions - truth, axis=1) <= ALPHA * reach)
+
+
+def best_one(transfer: ReferenceTransfer, target: Animal, features: FeatureMap) -> Counts:
+    """How many keypoints the most similar reference, matched by itself, gets right, and how many both have.
+
+    transfer: from one reference.
+    """
+    template = next(each for each in transfer.references.annotations.instances if each.label == target.kind)
+    example, _ = transfer.find_keypoints(template, features)
+    chosen = transfer.references.images[int(example.places[0])]
+    source = transfer.pipeline.extract(load_image(Path(chosen.name)), Mirror.off)
+    own = chosen.instances[0].shape
+    assert isinstance(own, Keypoints), "the references mark keypoints"
+    positions = transfer.pipeline.match(source, features).map_points(own.points).positions
+    truth = truth_of(target, len(own.names))
+    shared = own.present & ~np.isnan(truth[:, 0])
+    return int(is_right(positions, truth, target)[shared].sum()), int(shared.sum())
+
+
+def truth_of(target: Animal, names: int) -> NDArray[np.float64]:
+    """The keypoints (K, 2) of a target; not a number where it has none."""
+    return np.array([target.points.get(str(place), (np.nan, np.nan)) for place in range(names)])
+
+
+def measure(
+    references: ReferenceSet, pipeline: Pipeline, targets: Sequence[Animal], options: argparse.Namespace
+) -> Iterator[tuple[Name, Samples | Counts]]:
+    """For each kind of reference, n and k: the samples of a draw; and for each n, the counts of the best one."""
+    console = Console(stderr=True)
+    kinds = sorted({target.kind for target in targets})
+    for whose in options.whose:
+        for count in options.counts:
+            for seed in range(options.draws if 0 < count < 100 else 1):
+                parts: dict[str, list[Samples]] = defaultdict(list)
+                right = np.zeros(2, np.int64)
+                for kind in kinds if whose == "own" else [None]:
+                    own = drawn(references, count, seed, kind)
+                    choice = ReferenceChoice(1, across_categories=whose == "any")
+                    transfer = ReferenceTransfer(pipeline, own, choice)
+                    chosen = [(number, each) for number, each in enumerate(targets) if kind in (None, each.kind)]
+                    for number, target in track(chosen, f"{whose} {count} {kind or ''}", console=console):
+                        features = pipeline.extract(load_image(target.file), Mirror.off)
+                        if whose == "own":
+                            right += best_one(transfer, target, features)
+                        for most in options.references:
+                            if most <= len(own.images):
+                                transfer.choice = replace(choice, count=most or len(own.images))
+                                parts[str(most or "all")].append(sample(transfer, target, features, number))
+                        transfer.choice = choice
+                if right.any():
+                    yield (whose, str(count or "all"), "best one"), (int(right[0]), int(right[1]))
+                for used, found in parts.items():
+                    yield (whose, str(count or "all"), used), Samples.joined(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--animals", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--features", default="combined")
+    parser.add_argument("--cache", type=Path, metavar="DIR")
+    parser.add_argument("--counts", type=int, nargs="+", default=[5, 20, 100, 0])
+    parser.add_argument("--references", type=int, nargs="+", default=[1, 3, 5, 10, 20, 0])
+    parser.add_argument("--whose", choices=["own", "any"], nargs="+", default=["own", "any"])
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--samples", type=Path, metavar="FILE")
+    options = parser.parse_args()
+
+    pipeline = Pipeline(features=options.features, cache=options.cache)
+    targets = [animal for animals in read_animals(options.animals).values() for animal in animals]
+    found: dict[Name, list[Samples]] = defaultdict(list)
+    alone: dict[Name, list[Counts]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        references = read_singles(options.train, Path(folder))
+        for name, samples in measure(references, pipeline, targets, options):
+            if isinstance(samples, Samples):
+                found[name].append(samples)
+            else:
+                alone[name].append(samples)
+    if options.samples:
+        kept = {"-".join(name): Samples.joined(parts) for name, parts in found.items()}
+        arrays = {f"{name}.{key}": value for name, each in kept.items() for key, value in vars(each).items()}
+        np.savez(options.samples, **arrays)
+    print_table(f"{len(targets)} targets, {pipeline.extractor.name}", found, alone)
+
+
+def print_table(title: str, found: Mapping[Name, Sequence[Samples]], alone: Mapping[Name, Sequence[Counts]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in ("references", "n", "k", "covered", "PCK@.10", "ECE", "sure half", "absent: has", "has not"):
+        table.add_column(column, justify="left" if column == "references" else "right")
+    for whose, count in dict.fromkeys(name[:2] for name in found):
+        if (name := (whose, count, "best one")) in alone:
+            right, shared = np.sum(alone[name], axis=0)
+            table.add_row(*name, "", f"{right / shared:.3f}")
+        for name in found:
+            if name[:2] == (whose, count):
+                table.add_row(*name, *Samples.joined(found[name]).row())
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

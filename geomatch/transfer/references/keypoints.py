@@ -1,0 +1,179 @@
+"""Keypoints of one object found on a target from several references: evidence, consensus, position, confidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomatch.annotations import Points, Visibility
+from geomatch.geometry.grid import Grid
+from geomatch.transfer.references.consensus import (
+    DEFAULT_SETTINGS,
+    Consensus,
+    ConsensusSettings,
+    Shapes,
+    find_consensus,
+)
+from geomatch.transfer.references.evidence import average_of_neighbours, log_likelihood, mean_similarity
+
+NEAR = 0.08
+"""Radius, as a share of the grid's longer side, within which a likely place counts for the one that was chosen."""
+_SIDES = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """E marked objects with the same K names.
+
+    places: (E,), the number of each one's image. descriptors: (E, K, C), whitened, at the keypoints. points: (E, K, 2)
+    in pixels of their images. visibility: (E, K) of `Visibility`.
+    """
+
+    names: tuple[str, ...]
+    places: NDArray[np.int64]
+    descriptors: Tensor
+    points: Points
+    visibility: NDArray[np.int64]
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """(E, K), which keypoints are marked."""
+        return self.visibility > Visibility.absent
+
+    @property
+    def hidden(self) -> NDArray[np.bool_]:
+        """(K,), which are hidden on most of the objects that have them."""
+        guessed, seen = ((self.visibility == each).sum(axis=0) for each in (Visibility.guessed, Visibility.seen))
+        return np.asarray(guessed > seen)
+
+    def most_similar(self, cells: Tensor, count: int) -> Examples:
+        """Those ``count`` whose keypoints are, in the mean, most similar to some cell (P, C) of a target."""
+        seen = torch.from_numpy(self.seen).to(cells)
+        highest = (self.descriptors @ cells.mT).amax(dim=2)
+        score = (highest * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+        chosen = score.argsort(descending=True, stable=True)[:count]
+        here = chosen.cpu().numpy()
+        return Examples(
+            self.names, self.places[here], self.descriptors[chosen], self.points[here], self.visibility[here]
+        )
+
+
+@dataclass(frozen=True)
+class KeypointCues:
+    """What the confidence of a fused keypoint is computed from, (K,) each.
+
+    similarity: mean similarity of the references' places to the chosen cell. likelihood, density: logarithms of the
+    evidence and of the consensus at that cell. peakedness: share of their product within `NEAR` of it. seen: share of
+    the hypotheses whose reference marks the keypoint. score: of the best hypothesis, the same for all.
+    """
+
+    similarity: NDArray[np.float64]
+    likelihood: NDArray[np.float64]
+    density: NDArray[np.float64]
+    peakedness: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+    def stacked(self) -> NDArray[np.float64]:
+        """In the order above: (6, K)."""
+        return np.stack([getattr(self, name) for name in self.__dataclass_fields__])
+
+
+@dataclass(frozen=True)
+class FusedConfidence:
+    """The probability that a fused keypoint is right, within a tenth of the object's size of the truth:
+
+        log-odds = sum of the weights times the cues of `KeypointCues` + prior
+
+    Fitted by logistic regression on the validation images of animal-parts, with references from other photographs, as
+    ``scripts/fit_references.py`` prints it.
+    """
+
+    similarity: float = 1.0
+    likelihood: float = 0.0
+    density: float = 0.0
+    peakedness: float = 3.0
+    seen: float = 1.0
+    score: float = 0.5
+    prior: float = -3.0
+
+    def __call__(self, cues: KeypointCues) -> NDArray[np.float64]:
+        """(K,) in [0, 1]."""
+        weights = [getattr(self, name) for name in cues.__dataclass_fields__]
+        return np.asarray(1 / (1 + np.exp(-(np.array(weights) @ cues.stacked() + self.prior))))
+
+
+@dataclass(frozen=True)
+class FoundKeypoints:
+    """positions: (K, 2) in pixels of the target. known: (K,), those that an example marks. cues: (K,) each."""
+
+    positions: Points
+    known: NDArray[np.bool_]
+    cues: KeypointCues
+
+
+def mirror_partners(names: Sequence[str]) -> list[int] | None:
+    """For each name the place of that of the other side, else its own; None if no name has one.
+
+    >>> mirror_partners(["left_eye", "nose", "right_eye"]), mirror_partners(["knob", "spout"])
+    ([2, 1, 0], None)
+    """
+    place = {name: number for number, name in enumerate(names)}
+    other = [re.sub("left|right", lambda side: _SIDES[side[0].lower()], name, flags=re.IGNORECASE) for name in names]
+    folded = {name.casefold(): number for name, number in place.items()}
+    partners = [folded.get(name.casefold(), place[own]) for own, name in zip(names, other, strict=True)]
+    paired = any(partner != number for number, partner in enumerate(partners))
+    return partners if paired and sorted(partners) == list(range(len(names))) else None
+
+
+def find_keypoints(
+    examples: Examples, cells: Tensor, grid: Grid, settings: ConsensusSettings = DEFAULT_SETTINGS
+) -> FoundKeypoints:
+    """The places on a target of the keypoints that examples mark.
+
+    The evidence of each keypoint, `mean_similarity` of all examples, averaged over 3 x 3 cells, is a map over the
+    target. The consensus of
+    the examples' shapes, and of their mirror images if names tell the sides apart, is another. The cell with the
+    highest product is chosen, and its place refined over the cells next to it.
+
+    Args:
+        examples: of the chosen references.
+        cells: (P, C), the whitened descriptors of the target. grid: where they lie.
+    """
+    seen = torch.from_numpy(examples.seen).float()
+    similarity = mean_similarity(examples.descriptors, seen.to(cells), cells).cpu()
+    similarity = average_of_neighbours(similarity.reshape(-1, *grid.shape)).flatten(1)
+    likelihood = log_likelihood(similarity)
+    known: NDArray[np.bool_] = np.asarray(examples.seen.any(axis=0))
+    likelihood[~torch.from_numpy(known)] = 0.0
+    partners = mirror_partners(examples.names)
+    shapes = Shapes(examples.points, examples.seen)
+    shapes = shapes.with_mirrored(partners) if partners else shapes
+    consensus = find_consensus(likelihood.reshape(-1, *grid.shape), shapes, settings)
+    if consensus is None:
+        share = seen.mean(dim=0).double().numpy()
+        consensus = Consensus(torch.ones(len(known), *grid.shape), share, float(likelihood.min()))
+    density = consensus.density.flatten(1).log()
+    posterior = likelihood + density
+    chosen = torch.from_numpy(posterior.numpy().argmax(axis=1))[:, None]
+    shares = torch.softmax(posterior, dim=1)
+    near, on_grid = grid.window(chosen[:, 0], max(1, round(NEAR * max(grid.shape))))
+    at_chosen = (each.gather(1, chosen)[:, 0] for each in (similarity, likelihood, density))
+    near_chosen = (shares.gather(1, near) * on_grid).sum(dim=1)
+    tensors = (each.double().numpy() for each in (*at_chosen, near_chosen))
+    cues = KeypointCues(*tensors, seen=consensus.seen, score=np.full(len(known), consensus.score))
+    return FoundKeypoints(_refined(shares, chosen[:, 0], grid), known, cues)
+
+
+def _refined(shares: Tensor, chosen: Tensor, grid: Grid) -> Points:
+    """The means (K, 2), in pixels, of the 3 x 3 cells around those chosen, weighted by their shares (K, P)."""
+    near, on_grid = grid.window(chosen, 1)
+    weights = shares.gather(1, near) * on_grid
+    centres = grid.centres()[near]
+    return ((weights[..., None] * centres).sum(dim=1) / weights.sum(dim=1, keepdim=True)).double().numpy()
