@@ -2,7 +2,9 @@
 
 import base64
 import io
+import struct
 import unicodedata
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from PIL import Image
 from geomatch.annotations import Keypoints, LabelColours, Region
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.annotations.files import read_annotations
-from geomatch.io.annotations.label_image import LabelRules
+from geomatch.io.annotations.label_image import LabelRules, check_labels
 from geomatch.io.annotations.rle import pack_runs
 from geomatch.io.names import meant_names, name_parts
 from geomatch.options import AnnotationKind
@@ -161,6 +163,45 @@ def test_label_image_ignores_255_beside_small_labels(tmp_path: Path) -> None:
         assert [each.label for each in read(path, MASKS).instances] == ["15"]
     kept = read_annotations(path, MASKS, REF, SIZE, labels=LabelRules(ignore=0))
     assert [each.label for each in kept.instances] == ["15", "255"]
+
+
+def png(values: np.ndarray, depth: int) -> bytes:
+    """A grey PNG of a few bits a pixel, which Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape
+    bits = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., 8 - depth :].reshape(height, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_label_image_holds_labels_however_deep_it_is(tmp_path: Path) -> None:
+    values = np.zeros(SIZE, np.int32)
+    values[2:8, 2:8], values[8:10, 2:8] = 1, 3
+    deep = values * 20_000
+    images: dict[str, tuple[bytes | Image.Image, list[str]]] = {
+        "2.png": (png(values, 2), ["1", "3"]),
+        "4.png": (png(values, 4), ["1", "3"]),
+        "16.png": (Image.fromarray(deep.astype(np.uint16)), ["20000", "60000"]),
+        "big-endian.tif": (Image.fromarray(deep.astype(">u2")), ["20000", "60000"]),
+        "32.tif": (Image.fromarray(values * 30_000), ["30000", "90000"]),
+        "below.tif": (Image.fromarray(-values), ["-3", "-1"]),
+        "float.tif": (Image.fromarray(values.astype(np.float32)), ["1", "3"]),
+        "bool.png": (Image.fromarray(values > 0), ["1"]),
+    }
+    for name, (image, labels) in images.items():
+        path = tmp_path / name
+        path.write_bytes(image) if isinstance(image, bytes) else image.save(path)
+        found = read(path, MASKS)
+        assert [each.label for each in found.instances] == labels, name
+        if name in ("32.tif", "below.tif"):
+            with pytest.raises(InputError, match="a PNG cannot hold the label"):
+                check_labels(tmp_path / "out", found)
+        else:
+            check_labels(tmp_path / "out", found)
 
 
 def test_label_image_with_soft_edges_is_said(tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def test_read_pairs_names_a_bad_line(name: str, content: str, said: str, tmp_pat
         read(content, name, tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_lists_in_the_encodings_of_windows(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes("a.jpg\r\ncaf\u00e9.jpg\r\n".encode(encoding))
+    assert read_names(tmp_path / "list") == [Path("a.jpg"), Path("caf\u00e9.jpg")]
+    (tmp_path / "pairs.csv").write_bytes("a.jpg,caf\u00e9.jpg\r\n".encode(encoding))
+    assert read_pairs(tmp_path / "pairs.csv") == [(Path("a.jpg"), Path("caf\u00e9.jpg"))]
+
+
 def test_read_names_keeps_spaces(tmp_path: Path) -> None:
     (tmp_path / "list").write_text(" a b.jpg\r\n\nc.jpg")
     assert read_names(tmp_path / "list") == [Path(" a b.jpg"), Path("c.jpg")]
