@@ -98,7 +98,7 @@ def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
 
 
 def batch(pipeline: Pipeline, pairs: Sequence[PathPair], folder: Path, *, pictures: bool) -> Cost:
-    outputs = Outputs(["flo"], pictures)
+    outputs = Outputs(["flo"]) if pictures else Outputs(["flo"], frozenset())
     places = assign_folders(pairs, folder)
     prepare_folders(places, folder, overwrite=False)
 

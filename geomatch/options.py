@@ -92,6 +92,14 @@ class FlowFormat(StrEnum):
     kitti = "kitti"
 
 
+class Picture(StrEnum):
+    """Pictures of a match."""
+
+    warped = "warped"
+    confidence = "confidence"
+    overview = "overview"
+
+
 class AnnotationFormat(StrEnum):
     """File formats of keypoints, masks and boxes."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
@@ -17,13 +18,12 @@ from geomatch.correspondence import Correspondence, RegionMatches
 from geomatch.errors import InputError
 from geomatch.io.atomic import check_new_folder, write_folder_atomically
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
-from geomatch.io.images import png_bytes
+from geomatch.io.formats.png import QUICK, encode_png
 from geomatch.io.json_text import json_text
-from geomatch.options import FlowFormat
+from geomatch.options import FlowFormat, Picture
 from geomatch.visualize.overview import draw_overview
-from geomatch.visualize.sheet import to_picture
 
-PICTURES = ("warped.png", "confidence.png", "overview.png")
+PICTURES = tuple(f"{name}.png" for name in Picture)
 REGIONS = "regions.json"
 
 
@@ -130,19 +130,28 @@ def flow_files(correspondence: Correspondence, formats: Sequence[str]) -> dict[s
     return files
 
 
-def picture_files(source: Tensor | None, target: Tensor | None, correspondence: Correspondence) -> dict[str, bytes]:
+def picture_files(
+    source: Tensor | None,
+    target: Tensor | None,
+    correspondence: Correspondence,
+    names: Set[str] = frozenset(PICTURES),
+    level: int = QUICK,
+) -> dict[str, bytes]:
     """Warp, confidence and overview by the names of their files; those only that the images at hand are enough for.
 
-    source, target: (3, H, W) uint8.
+    source, target: (3, H, W) uint8. names: of the files that are wanted. level: of compression, 0 to 9 (`encode_png`).
     """
-    confidence = np.round(correspondence.confidence.cpu().numpy() * 65535).astype(np.uint16)
-    pictures = {"confidence.png": Pillow.fromarray(confidence)}
-    if target is not None:
+    pictures: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {}
+    if "confidence.png" in names:
+        scaled = correspondence.confidence.cpu().numpy() * 65535
+        pictures["confidence.png"] = np.round(scaled).astype(np.uint16)
+    if target is not None and names & {"warped.png", "overview.png"}:
         warped = Correspondence.warp(correspondence, target)
-        pictures["warped.png"] = to_picture(warped)
-        if source is not None:
-            pictures["overview.png"] = draw_overview(source, target, warped, correspondence)
-    return {name: png_bytes(pictures[name]) for name in PICTURES if name in pictures}
+        if "warped.png" in names:
+            pictures["warped.png"] = warped.permute(1, 2, 0).contiguous().numpy()
+        if source is not None and "overview.png" in names:
+            pictures["overview.png"] = np.asarray(draw_overview(source, target, warped, correspondence))
+    return {name: encode_png(pictures[name], level) for name in PICTURES if name in pictures}
 
 
 def region_record(regions: RegionMatches) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from geomatch.batch.match_record import (
     HashedFile,
@@ -61,6 +62,12 @@ class ExtractedImage:
         return self.features.nbytes
 
 
+def extract_image(path: Path, pipeline: Pipeline) -> ExtractedImage:
+    """Read an image file and extract its features. Raises GeomatchError."""
+    image = read_image(path)
+    return ExtractedImage((path, image.sha256), pipeline.extract(image.pixels))
+
+
 def assign_folders(pairs: Iterable[tuple[Path, Path]], folder: Path) -> list[ImagePair]:
     """Give each pair a folder of its own in ``folder``: SOURCE--TARGET, with a number where that is taken.
 
@@ -101,12 +108,14 @@ class PairMatcher:
         *,
         resume: bool = False,
         timer: Timer | None = None,
+        extracted: Mapping[Path, ExtractedImage] = MappingProxyType({}),
     ) -> None:
         """build: makes the pipeline. resume: keep results that are complete, unharmed and follow from the same images
-        and settings. timer: of a list of one pair, for its record."""
+        and settings. timer: of a list of one pair, for its record. extracted: by the same pipeline before, by path."""
         self.pairs, self.outputs, self.resume = pairs, outputs, resume
         self.timer, self._build = timer or Timer(), build
         self._timed = timer is not None
+        self._extracted = dict(extracted)
         schedule = [image for pair in pairs for image in pair.images]
         # Pixels are needed again for the pictures only, and reading them again is quicker than extracting again.
         self.images = FeatureCache(self._read, schedule, IMAGE_BYTES if outputs.pictures else 0)
@@ -151,7 +160,7 @@ class PairMatcher:
             files = flow_files(found, self.outputs.formats)
             if self.outputs.pictures:
                 pixels = [self.images.get(image).pixels for image in pair.images]
-                files |= picture_files(pixels[0], pixels[1], found)
+                files |= picture_files(pixels[0], pixels[1], found, self.outputs.pictures, self.outputs.png_level)
         record = match_record(source.file, target.file, self.pipeline, found, pair.folder, files)
         return record | ({"seconds": self.timer.record()} if self._timed else {}), files
 
@@ -167,6 +176,8 @@ class PairMatcher:
             return read_image(path)
 
     def _extract(self, path: Path) -> ExtractedImage:
+        if (known := self._extracted.pop(path, None)) is not None:
+            return known
         image, pipeline = self.images.get(path), self.pipeline
         with self.timer.stage("features"):
             mirror = None if path in self._sources else Mirror.off

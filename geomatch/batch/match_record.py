@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from geomatch.correspondence import Correspondence
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import write_folder_atomically
 from geomatch.io.flow import FILE_NAMES
+from geomatch.io.formats.png import QUICK
 from geomatch.io.json_text import json_text, read_json_object
 from geomatch.pipeline import Pipeline
 from geomatch.result import PICTURES, REGIONS
@@ -29,14 +30,16 @@ HashedFile = tuple[Path, str]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written besides the record: flow in ``formats``, and with ``pictures`` warp, confidence and overview."""
+    """What is written besides the record: flow in ``formats``, and the files ``pictures``, compressed at ``png_level``
+    (`encode_png`)."""
 
     formats: Sequence[str]
-    pictures: bool
+    pictures: Set[str] = frozenset(PICTURES)
+    png_level: int = QUICK
 
     def names(self) -> set[str]:
         """The files that every match has."""
-        return {FILE_NAMES[name] for name in self.formats} | set(PICTURES if self.pictures else ())
+        return {FILE_NAMES[name] for name in self.formats} | self.pictures
 
 
 def match_outcome(source: HashedFile, target: HashedFile, pipeline: Pipeline, correspondence: Correspondence) -> Record:

@@ -33,7 +33,8 @@ def choose_pairs(
     if images:
         raise InputError(f"{names[0]} names the images; leave out {images[0]}")
     if all_pairs is not None:
-        return _pairs_of_folder(all_pairs)
+        together = images_to_pair(all_pairs)
+        return [(source, target) for source in together for target in together if source is not target]
     from geomatch.io.pairs import read_pairs
 
     assert pairs is not None, "one of the three was given"
@@ -71,8 +72,9 @@ def _images_of_folder(folder: Path, called: str) -> list[Path]:
         raise InputError(f"{called}: cannot be read ({error.strerror})") from error
 
 
-def _pairs_of_folder(folder: Path) -> list[PathPair]:
+def images_to_pair(folder: Path) -> list[Path]:
+    """The images of the folder ``--all-pairs``. Raises InputError unless there are two or more."""
     images = _images_of_folder(folder, f"--all-pairs {folder}")
     if len(images) < 2:
         raise InputError(f"--all-pairs {folder}: holds {len(images) or 'no'} images; a pair takes two")
-    return [(source, target) for source in images for target in images if source is not target]
+    return images

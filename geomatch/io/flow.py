@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from geomatch.correspondence import Correspondence
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.io.formats.png16 import decode_rgb16, encode_rgb16
+from geomatch.io.formats.png import encode_png
+from geomatch.io.formats.png16 import decode_rgb16
 from geomatch.io.images import MAX_PIXELS
 from geomatch.io.inputs import Input, read_input
 from geomatch.io.parsing import reading
@@ -125,7 +126,7 @@ def encode_kitti(field: FlowField) -> bytes:
         )
     valid = field.valid & fits
     pixels = np.stack((*np.where(valid, codes, 0), valid), axis=-1)
-    return encode_rgb16(pixels.astype(np.uint16))
+    return encode_png(pixels.astype(np.uint16), level=6)
 
 
 def decode_kitti(content: bytes) -> FlowField:

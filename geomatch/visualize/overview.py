@@ -44,7 +44,7 @@ def _shrink(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _over_checker(picture: Image.Image) -> Image.Image:
     """A picture over a pale chequerboard, which shows where it is transparent."""
-    y, x = np.indices((picture.height, picture.width)) // 10
-    board = np.array(_CHECKER, dtype=np.uint8)[(x + y) % 2]
+    y, x = (np.arange(length) // 10 for length in (picture.height, picture.width))
+    board = np.array(_CHECKER, dtype=np.uint8)[np.add.outer(y, x) % 2]
     background = Image.fromarray(board).convert("RGBA")
     return Image.alpha_composite(background, picture).convert("RGB")

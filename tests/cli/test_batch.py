@@ -456,3 +456,53 @@ def test_extract_broken_image_and_half_safetensors(photographs: Path) -> None:
     assert arrays["descriptors"].dtype == np.float16
     refused = geomatch(*command, cwd=photographs)
     assert_refused(refused, "x.safetensors", "--overwrite", folder=photographs / "out")
+
+
+def test_batch_neighbours_matches_each_image_with_the_most_similar(photographs: Path) -> None:
+    (photographs / "broken.png").write_text("not an image")
+    done = geomatch("match", "--all-pairs", ".", "--neighbours", "1", "-o", "out", *QUICK, cwd=photographs)
+    assert done.returncode == 1
+    assert "5 pairs, 1 failed" in done.stderr
+    found = dict(sides(lines(done)))
+    views = {"x.png", "pot, blue.png"}, {"y.png", "a pot.png"}
+    assert {source: target for source, target in found.items() if source != "broken.png"} == {
+        source: other for pair in views for source, other in zip(sorted(pair), sorted(pair, reverse=True), strict=True)
+    }
+    geomatch("match", "x.png", "pot, blue.png", "-o", "alone", *QUICK, cwd=photographs)
+    alone, among = ((photographs / folder / "flow.flo").read_bytes() for folder in ("alone", "out/x--pot, blue"))
+    assert alone == among
+
+
+@pytest.mark.parametrize(
+    "arguments", [("a.png", "b.png"), ("--pairs", "list"), ("--against", "a.png", "b.png"), ("--all-pairs", ".", "a")]
+)
+def test_batch_neighbours_need_a_folder(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = geomatch("match", *arguments, "--neighbours", "3", "-o", "out", cwd=tmp_path)
+    assert_refused(done, "--neighbours chooses among the pairs of --all-pairs DIR", folder=tmp_path)
+
+
+def test_batch_writes_the_pictures_asked_for(photographs: Path) -> None:
+    command = ("match", "--against", "x.png", "y.png", "-o", "out")
+    names = {"match.json", "flow.flo"}
+    for options, pictures in (
+        (["--picture", "warped", "--png-level", "0"], {"warped.png"}),
+        (["--picture", "overview", "--picture", "confidence", "--resume"], {"overview.png", "confidence.png"}),
+        (["--no-pictures", "--resume"], set()),
+    ):
+        done = geomatch(*command, *options, cwd=photographs)
+        assert done.returncode == 0, done.stderr
+        assert {path.name for path in (photographs / "out" / "x--y").iterdir()} == names | pictures
+    refused = geomatch(*command, "--picture", "warped", "--no-pictures", cwd=photographs)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--picture and --no-pictures: give one of them" in refused.stderr
+
+
+def test_batch_pictures_differ_by_level_in_size_alone(photographs: Path) -> None:
+    for level in ("0", "9"):
+        done = geomatch("match", "x.png", "y.png", "-o", level, "--png-level", level, cwd=photographs)
+        assert done.returncode == 0, done.stderr
+    for name in ("warped.png", "confidence.png", "overview.png"):
+        files = [photographs / level / name for level in ("0", "9")]
+        assert files[0].stat().st_size > files[1].stat().st_size
+        with Image.open(files[0]) as large, Image.open(files[1]) as small:
+            assert (np.asarray(large) == np.asarray(small)).all()

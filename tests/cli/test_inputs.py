@@ -343,7 +343,7 @@ def test_inputs_fifo_of_many_pairs_is_kept(pair: Path, monkeypatch: pytest.Monke
     content = (pair / "a.png").read_bytes()
     monkeypatch.setattr(FeatureCache.__init__, "__defaults__", (1,))
     monkeypatch.setattr("geomatch.batch.match_pairs.IMAGE_BYTES", 1)
-    for more in ("--no-pictures", "--pictures", "--resume"):
+    for more in ("--no-pictures", "--picture=warped", "--resume"):
         os.mkfifo(pair / "fifo.png")
         writer = Thread(target=(pair / "fifo.png").write_bytes, args=(content,), daemon=True)
         writer.start()

@@ -7,6 +7,8 @@ from geomatch.features.backbones.build import build_trunk
 from geomatch.features.backbones.vit import VisionTransformer
 from geomatch.features.base import draw_on_canvas
 from geomatch.features.fine_map import COMPONENTS, compress, fine_map, principal_components, with_fine_stage
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
+from geomatch.features.multi_scale import MultiScaleFeatures
 from geomatch.geometry.grid import Grid
 
 
@@ -64,3 +66,19 @@ def test_fine_map_needs_stage_of_four_pixels() -> None:
     canvas, _ = draw_on_canvas(torch.zeros(3, 64, 64, dtype=torch.uint8), trunk, 64)
     assert with_fine_stage(trunk, [0]) == [0]
     assert fine_map(canvas, trunk, {}) is None
+
+
+def test_extractors_leave_out_fine_maps() -> None:
+    """Also those that others are made of; everything else stays the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = IntrospectionNet(IntrospectionConfig(stages=("2",), descriptor_size=8))
+    image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    scales = [IntrospectionFeatures(network, size) for size in (64, 48)]
+    several = MultiScaleFeatures("introspection:1+0.75", scales)
+    complete = several(image)
+    assert scales[1](image).fine is None
+    several.leave_out_fine_maps()
+    assert complete.fine is not None
+    assert several(image).fine is None
+    assert torch.equal(several(image).descriptors, complete.descriptors)

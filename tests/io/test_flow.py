@@ -23,7 +23,8 @@ from geomatch.io.flow import (
     encode_npz,
     read_flow,
 )
-from geomatch.io.formats.png16 import decode_rgb16, encode_rgb16
+from geomatch.io.formats.png import encode_png
+from geomatch.io.formats.png16 import decode_rgb16
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 pixels16 = shapes.flatmap(lambda shape: hnp.arrays(np.uint16, (*shape, 3)))
@@ -87,12 +88,12 @@ def test_kitti_warns_of_too_large_displacements() -> None:
 
 @given(pixels16)
 def test_sixteen_bit_png_is_lossless(pixels: np.ndarray) -> None:
-    assert (decode_rgb16(encode_rgb16(pixels), max_pixels=100) == pixels).all()
+    assert (decode_rgb16(encode_png(pixels), max_pixels=100) == pixels).all()
 
 
 def test_sixteen_bit_png_is_read_by_pillow(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 2**16, (5, 7, 3), dtype=np.uint16)
-    (tmp_path / "a.png").write_bytes(encode_rgb16(pixels))
+    (tmp_path / "a.png").write_bytes(encode_png(pixels))
     assert (np.asarray(Image.open(tmp_path / "a.png")) == pixels >> 8).all()  # it keeps the upper byte
 
 
@@ -131,7 +132,7 @@ def test_every_png_row_filter_is_undone(pixels: np.ndarray, seed: int) -> None:
         ("a.flo", b"nothing of the kind"),
         ("a.npz", b"no zip"),
         ("a.png", b"\x89PNG\r\n\x1a\n"),
-        ("a.png", encode_rgb16(np.zeros((4, 4, 3), np.uint16))[:-30]),
+        ("a.png", encode_png(np.zeros((4, 4, 3), np.uint16))[:-30]),
         ("a.xyz", b""),
     ],
 )
@@ -150,7 +151,7 @@ def test_npz_refuses_pickled_objects(tmp_path: Path) -> None:
 
 def test_kitti_refuses_too_many_pixels_before_unpacking() -> None:
     with pytest.raises(ValueError, match="more than the limit"):
-        decode_rgb16(encode_rgb16(np.zeros((10, 11, 3), np.uint16)), max_pixels=100)
+        decode_rgb16(encode_png(np.zeros((10, 11, 3), np.uint16)), max_pixels=100)
 
 
 def test_npy_refuses_a_damaged_header() -> None:
@@ -185,4 +186,4 @@ def test_npz_refuses_to_unpack_too_much(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_kitti_refuses_a_side_that_is_too_long() -> None:
     with pytest.raises(ValueError, match="a side is longer"):
-        decode_rgb16(encode_rgb16(np.zeros((1, 70_000, 3), np.uint16)), 10**8)
+        decode_rgb16(encode_png(np.zeros((1, 70_000, 3), np.uint16)), 10**8)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geomatch.cli.console import status_line
-from geomatch.cli.inputs import PathPair, choose_pairs
+from geomatch.cli.console import counting_bar, status_line
+from geomatch.cli.inputs import PathPair, choose_pairs, images_to_pair
 from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
-from geomatch.options import FlowFormat
+from geomatch.options import FlowFormat, Picture
 
 if TYPE_CHECKING:
+    from geomatch.batch.match_pairs import ExtractedImage
     from geomatch.batch.match_record import Outputs
+    from geomatch.pipeline import Pipeline
 
 STDOUT = Path("-")
 LOW_CONFIDENCE = 0.1
@@ -46,21 +50,42 @@ def match(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder to write, by default SOURCE--TARGET; for many pairs, the folder of their folders. - sends the "
-            "flow of a single pair, and nothing else, to stdout.",
+            help="Folder to write, by default SOURCE--TARGET; for many pairs, that of their folders. - sends the flow "
+            "of a single pair to stdout.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     formats: Annotated[
         list[FlowFormat],
         typer.Option(
-            "--format", metavar="|".join(FlowFormat), help="Flow file to write; repeatable.", rich_help_panel=OUTPUT
+            "--format",
+            metavar="NAME",
+            help=f"Flow file to write, {', '.join(FlowFormat)}; repeatable.",
+            rich_help_panel=OUTPUT,
         ),
     ] = [FlowFormat.flo],  # noqa: B006 (Typer copies it)
     pictures: Annotated[
-        bool,
-        typer.Option(help="Write warp, confidence and overview: most of the time.", rich_help_panel=OUTPUT),
-    ] = True,
+        list[Picture] | None,
+        typer.Option(
+            "--picture",
+            metavar="NAME",
+            help=f"Picture to write, {', '.join(Picture)}; repeatable. By default all.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Write no pictures, only flow and record.", rich_help_panel=OUTPUT)
+    ] = False,
+    png_level: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=9,
+            metavar="N",
+            help="Compression of pictures: 0 none, 1 quick, 9 small.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     pipeline: PipelineOptions = DEFAULTS,
@@ -80,12 +105,16 @@ def match(
         Path | None,
         typer.Option(metavar="DIR", help="Each image of a folder with each other, both ways.", rich_help_panel=_MANY),
     ] = None,
+    neighbours: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Of --all-pairs, the K nearest of each image.", rich_help_panel=_MANY),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip pairs whose result is there and valid.", rich_help_panel=_MANY)
     ] = False,
     null: Annotated[
         bool,
-        typer.Option("--null", "-0", help="Names on stdin end in NUL, as find -print0's.", rich_help_panel=_MANY),
+        typer.Option("--null", "-0", help="Names on stdin end in NUL, of find -print0.", rich_help_panel=_MANY),
     ] = False,
 ) -> None:
     """Find the corresponding position in TARGET for every pixel of SOURCE.
@@ -96,17 +125,29 @@ def match(
     For many pairs, prints a line for each, also if it fails; the exit status is
     1 if any failed. Under torchrun each process takes its part of the list.
     """
+    together = None
+    if neighbours is not None:
+        if all_pairs is None or pairs or against or images:
+            raise InputError("--neighbours chooses among the pairs of --all-pairs DIR: give that, and no other images")
+        together, all_pairs = images_to_pair(all_pairs), None
     many = choose_pairs(images or [], pairs=pairs, against=against, all_pairs=all_pairs, null=null)
-    if many is None and len(images or []) != 2:
+    if many is None and together is None and len(images or []) != 2:
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
-    _check_output(output, formats, many=many is not None, resume=resume, overwrite=overwrite)
+    if pictures and no_pictures:
+        raise InputError("--picture and --no-pictures: give one of them")
+    _check_output(output, formats, many=not (many is None and together is None), resume=resume, overwrite=overwrite)
     pipeline.check()
     from geomatch.batch.match_record import Outputs
 
-    outputs = Outputs([each.value for each in dict.fromkeys(formats)], pictures)
-    if many is not None:
+    wanted = frozenset() if no_pictures else frozenset(f"{name}.png" for name in pictures or Picture)
+    outputs = Outputs([each.value for each in dict.fromkeys(formats)], wanted, png_level)
+    if together is not None or many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"
-        _match_many(many, pipeline, outputs, output, against, resume=resume, overwrite=overwrite, quiet=quiet)
+        how = _Batch(outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
+        if together is not None and neighbours is not None:
+            _match_neighbours(together, neighbours, pipeline, how)
+        elif many is not None:
+            _match_many(many, pipeline.build, how, () if against is None else (against,))
     else:
         assert images is not None, "there are two"
         _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
@@ -127,33 +168,55 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
         raise InputError("-o - sends a binary file to stdout, which is a terminal; send it to a file or a pipe")
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What becomes of many pairs: what is written where, and what is said."""
+
+    outputs: Outputs
+    folder: Path
+    resume: bool
+    overwrite: bool
+    quiet: bool
+
+
+def _match_neighbours(images: list[Path], count: int, options: PipelineOptions, how: _Batch) -> None:
+    """Match this process's share of each image's pairs with the ``count`` most similar ones."""
+    from geomatch.batch.neighbours import find_neighbours
+    from geomatch.io.atomic import check_new_folder
+    from geomatch.runtime.device import assign_gpu
+
+    check_new_folder(how.folder, overwrite=True)
+    assign_gpu()
+    pipeline = options.build()
+    with counting_bar("comparing", len(images), quiet=how.quiet) as advance:
+        found = find_neighbours(images, pipeline, count, advance)
+    _match_many(found.pairs, lambda: pipeline, how, extracted=found.extracted)
+
+
 def _match_many(
-    pairs: list[PathPair],
-    options: PipelineOptions,
-    outputs: Outputs,
-    folder: Path,
-    against: Path | None,
-    *,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
+    pairs: Sequence[PathPair],
+    build: Callable[[], Pipeline],
+    how: _Batch,
+    shared: Sequence[Path] = (),
+    extracted: Mapping[Path, ExtractedImage] = MappingProxyType({}),
 ) -> None:
     """Match this process's share of the pairs, and report each as it is finished.
 
-    Raises GeomatchError at once if the source ``against`` of all pairs cannot be used, and at the end if any failed.
+    shared: an image of all pairs. extracted: images whose features are known. Raises GeomatchError at once if a shared
+    image cannot be used, and at the end if any pair failed.
     """
     from geomatch.batch.match_pairs import PairMatcher, assign_folders, prepare_folders
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
 
     shard = Shard.from_environment()
-    mine = shard.part(assign_folders(pairs, folder))
+    mine = shard.part(assign_folders(pairs, how.folder))
     assign_gpu()
-    matcher = PairMatcher(mine, options.build, outputs, resume=resume)
-    matcher.prepare(() if against is None else (against,))
-    prepare_folders(mine, folder, overwrite=overwrite or resume)
+    matcher = PairMatcher(mine, build, how.outputs, resume=how.resume, extracted=extracted)
+    matcher.prepare(shared)
+    prepare_folders(mine, how.folder, overwrite=how.overwrite or how.resume)
     report = ItemReport("matching", "pair", lambda record: f"{record['source']}, {record['target']}", outcome)
-    report_items(matcher.all(), report, len(mine), shard, quiet=quiet)
+    report_items(matcher.all(), report, len(mine), shard, quiet=how.quiet)
 
 
 def _match_one(

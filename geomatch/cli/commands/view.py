@@ -46,7 +46,7 @@ def view(
     with status_line("reading", quiet=quiet) as status:
         timer = Timer(on_stage=status)
         pair = ImagePair(source, target, page_file)
-        matcher = PairMatcher([pair], pipeline.build, Outputs((), pictures=True), timer=timer)
+        matcher = PairMatcher([pair], pipeline.build, Outputs(()), timer=timer)
         first, second = matcher.extract(pair)
         with timer.stage("matching"):
             both_ways = matcher.pipeline.match_both_ways(first.features, second.features)

@@ -1,4 +1,4 @@
-"""PNG of 16 bits a channel with several channels, which Pillow reads and writes at 8 bits only (KITTI's flow files).
+"""PNG of 16 bits a channel with several channels, which Pillow reads at 8 bits only (KITTI's flow files).
 
 PNG specification, third edition: sections 5 (chunks), 9 (filtering), 11.2 (IHDR, IDAT).
 """
@@ -11,21 +11,11 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from geomatch.io.formats.png import SIGNATURE
+
 _COLOUR_TYPE_RGB = 2
 _BYTES_PER_PIXEL = 6
 _MAX_SIDE = 1 << 16  # longer than any image's; undoing filters takes a step for each row and column
-
-
-def encode_rgb16(pixels: NDArray[np.uint16]) -> bytes:
-    """Pixels (H, W, 3) uint16 as a PNG file, each row stored as its difference to the row above."""
-    height, width, _ = pixels.shape
-    rows = np.ascontiguousarray(pixels, dtype=">u2").view(np.uint8).reshape(height, -1)
-    difference = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
-    up = np.full((height, 1), 2, dtype=np.uint8)
-    header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE_RGB, 0, 0, 0)
-    body = zlib.compress(np.concatenate((up, difference), axis=1).tobytes(), 6)
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 
 def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
@@ -33,11 +23,11 @@ def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
 
     Raises ValueError, saying what is wrong, if it is another file, damaged, or has more than ``max_pixels``.
     """
-    if not content.startswith(_SIGNATURE):
+    if not content.startswith(SIGNATURE):
         raise ValueError("not a PNG file")
     header = b""
     pieces: list[bytes] = []
-    position = len(_SIGNATURE)
+    position = len(SIGNATURE)
     while position + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, position)
         kind, data = content[position + 4 : position + 8], content[position + 8 : position + 8 + length]
@@ -67,10 +57,6 @@ def decode_rgb16(content: bytes, max_pixels: int) -> NDArray[np.uint16]:
         raise ValueError("damaged PNG data")
     rows = _undo_filters(filtered[:, 0], filtered[:, 1:].reshape(height, width, _BYTES_PER_PIXEL))
     return rows.reshape(height, -1).view(">u2").reshape(height, width, 3).astype(np.uint16)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _undo_filters(kinds: NDArray[np.uint8], filtered: NDArray[np.uint8]) -> NDArray[np.uint8]:
