@@ -385,7 +385,9 @@ def run(
 
 
 @pytest.mark.parametrize(
-    "read", [read_image, read_json, read_pairs, read_tensors, lambda path: list(read_table(path))], ids=str
+    "read",
+    [read_image, read_json, read_pairs, read_tensors, lambda path: list(read_table(path))],
+    ids=["image", "json", "pairs", "tensors", "table"],
 )
 def test_what_stands_in_the_place_of_a_file_is_named(read: Callable[[Path], object], tmp_path: Path) -> None:
     for content, said in {
