@@ -32,7 +32,10 @@ class ItemReport:
     def line(self, finished: Finished) -> str:
         """An item for a terminal."""
         record = finished.record
-        return f"{self.name(record)}: {record['error']}" if finished.failed else self.outcome(record)
+        if not finished.failed:
+            return self.outcome(record)
+        named = f"{self.name(record)}: "
+        return named + str(record["error"]).removeprefix(named)
 
 
 def report_items(finished: Iterable[Finished], report: ItemReport, count: int, shard: Shard, *, quiet: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 
 from torch import Tensor
@@ -11,13 +13,11 @@ from torch import Tensor
 from geomatch.datasets.image_list import BACKGROUND, ImageList, ImageListBuilder, LabelledImage
 from geomatch.datasets.pascal_ilsvrc import is_synset, synset_classes
 from geomatch.datasets.tar_members import TarMembers, read_members
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.folders import PassedOver, files_like, is_clutter, walk_images
 from geomatch.io.images import image_suffixes
 from geomatch.io.names import plain_name
-from geomatch.io.tables import Layout, read_table
-
-Labels = dict[str, tuple[str, ...]]
+from geomatch.io.tables import Layout, kinds_of, read_table
 
 LABEL_TABLE = Layout(
     ("file", "labels"),
@@ -26,8 +26,66 @@ LABEL_TABLE = Layout(
         **dict.fromkeys(("filename", "file_name", "image", "image_name", "path"), ("file",)),
         **dict.fromkeys(("label", "class", "classes", "category"), ("labels",)),
     },
+    bare=lambda values: ("file", "labels") if kinds_of(values) == "ft" else None,
 )
 """Of the table beside tar shards."""
+
+
+@dataclass
+class LabelTable:
+    """The labels of images by their names; several rows of one image add up.
+
+    used: the rows that an image has had. unlabelled: images without a row. bare: no line names the columns.
+    """
+
+    rows: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    unlabelled: int = 0
+    bare: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> LabelTable:
+        """An empty table if there is no such file. Raises InputError."""
+        table = cls()
+        if path.is_file():
+            for row in read_table(path, LABEL_TABLE):
+                file, labels = row.take("file", "labels")
+                before = table.rows.get(plain_name(file), ())
+                table.rows[plain_name(file)] = tuple(dict.fromkeys((*before, *labels.split())))
+                table.bare = row.bare
+        return table
+
+    def labels_of(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels of an image: of its row, or of the only row with the name of its file."""
+        if not self.rows:
+            return default
+        row = name if name in self.rows else self._by_file.get(_file_of(name), "")
+        if not row:
+            self.unlabelled += 1
+            return default
+        self.used.add(row)
+        return self.rows[row]
+
+    @cached_property
+    def _by_file(self) -> dict[str, str]:
+        """The row of each file name, upper and lower case and folders aside; "" for those that several rows have."""
+        found: dict[str, str] = {}
+        for row in self.rows:
+            found[_file_of(row)] = "" if _file_of(row) in found else row
+        return found
+
+    def warn(self, path: Path, *, whole: bool) -> None:
+        """Say in one GeomatchWarning how many images have no row and, if all were asked for, how many rows no image."""
+        said = ["its first line names no columns; they are read as file, labels"] if self.bare else []
+        unused = len(self.rows) - len(self.used) if whole else 0
+        counts = {"images without a row": self.unlabelled, "rows without an image": unused}
+        said += [f"{what}: {count}" for what, count in counts.items() if count]
+        if said:
+            warnings.warn(f"{path}: {'; '.join(said)}", GeomatchWarning, stacklevel=3)
+
+
+def _file_of(name: str) -> str:
+    return name.rpartition("/")[2].casefold()
 
 
 @dataclass(frozen=True)
@@ -109,9 +167,10 @@ def find_images(data: Sequence[Path]) -> ImageList:
         passed = PassedOver(place)
         if shards := shards_of(place):
             table = label_table(shards[0])
-            labels = _read_labels(table)
+            labels = LabelTable.read(table)
             for shard in shards:
                 _list_shard(shard, labels, passed, found)
+            labels.warn(table, whole=place.is_dir())
             found.depends_on(table if table.is_file() else table.parent)
             beside = () if place.is_file() else place.iterdir()
             if images := sum(path.suffix.lower() in image_suffixes() and not is_clutter(path.name) for path in beside):
@@ -134,27 +193,20 @@ def label_table(shard: Path) -> Path:
     return shard.parent / "labels.csv"
 
 
-def _read_labels(table: Path) -> dict[str, tuple[str, ...]]:
-    if not table.is_file():
-        return {}
-    rows = (row.take("file", "labels") for row in read_table(table, LABEL_TABLE))
-    return {plain_name(file): tuple(labels.split()) for file, labels in rows}
-
-
-def _list_shard(shard: Path, labels: Labels, passed: PassedOver, found: ImageListBuilder) -> None:
+def _list_shard(shard: Path, labels: LabelTable, passed: PassedOver, found: ImageListBuilder) -> None:
     """The images in a tar file, and in tar files within it."""
     members = read_members(shard)
-    group = shard.stem if is_synset(shard.stem) and not labels else ""
+    group = shard.stem if is_synset(shard.stem) and not labels.rows else ""
     _add_members(shard, members, group, labels, passed, found)
     for name, offset, size in zip(members.names, members.offsets, members.sizes, strict=True):
         if _is_tar(name):
             inner = read_members(shard, offset, size, name)
-            _add_members(shard, inner, PurePath(name).stem, {}, passed, found)
+            _add_members(shard, inner, PurePath(name).stem, LabelTable(), passed, found)
     found.depends_on(shard)
 
 
 def _add_members(
-    shard: Path, members: TarMembers, group: str, labels: Labels, passed: PassedOver, found: ImageListBuilder
+    shard: Path, members: TarMembers, group: str, labels: LabelTable, passed: PassedOver, found: ImageListBuilder
 ) -> None:
     """Add the images among members: named and labelled as in a folder ``group`` of images, or labelled by a table."""
     rows = [row for row, name in enumerate(members.names) if not _is_tar(name) and passed.is_image(name)]
@@ -163,7 +215,7 @@ def _add_members(
     found.add(
         shard,
         [f"{group}/{name}" for name in names] if group else names,
-        [labels.get(name, own) for name in names],
+        [labels.labels_of(name, own) for name in names],
         [members.offsets[row] for row in rows],
         [members.sizes[row] for row in rows],
     )

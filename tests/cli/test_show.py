@@ -47,7 +47,7 @@ def test_show_confidence_is_deterministic_and_quiet(teapots: Path, tmp_path: Pat
     ("arguments", "said"),
     [
         (["missing.png"], "missing.png: no such file"),
-        (["noise.png", "missing.png"], "noise.png: not an image"),
+        (["noise.png", "missing.png"], "noise.png: is text, not an image"),
         (["photo.png", "-o", "sheet.jpg"], "ends in .png"),
         (["photo.png", "-o", "photo.png"], "one of the photographs"),
         (["photo.png", "-o", "noise.png/sheet.png"], "noise.png: is a file"),
