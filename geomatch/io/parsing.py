@@ -77,7 +77,7 @@ def position(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a number")
     try:
-        number = float(value)
+        number = float(value if not isinstance(value, str) or "_" not in value else "")  # 6_4 is Python's alone
     except (ValueError, OverflowError):
         raise ValueError(f"{value!r} is not a number") from None
     if not (math.isfinite(number) and abs(number) <= MAX_POSITION):

@@ -72,6 +72,13 @@ def test_bad_annotation_is_named_or_counted(spair: Path, entry: object, reason: 
 
 
 @pytest.mark.filterwarnings("ignore:.*has 2 of the")
+@pytest.mark.parametrize("box", ["5 6 20 9", "5,6, 20,9.0", ["5", "6", "20", "9"]])
+def test_box_may_be_written_as_text(spair: Path, box: object) -> None:
+    replace_first(spair, spair_entry(src_bndbox=box))
+    assert SPAIR_71K.load(spair, "val", PairErrors(strict=True))[0].source_box == (5, 6, 20, 9)
+
+
+@pytest.mark.filterwarnings("ignore:.*has 2 of the")
 @pytest.mark.parametrize(
     "changes",
     [

@@ -76,8 +76,8 @@ def test_kinds_of_values() -> None:
     assert kinds_of(["1e3", "-2", "nose", "", "a.b/c.jpg", "left.", "v1.5"]) == "##ttft" + "t"
 
 
-@pytest.mark.parametrize("text", ['x,y\n"12,5",1\n', "x;y\n1,2,3;1\n", "x;y\n1.234,5;1\n"])
-def test_parse_table_refuses_a_comma_that_may_divide_thousands(text: str) -> None:
+@pytest.mark.parametrize("text", ['x,y\n"12,5",1\n', "x;y\n1,2,3;1\n", "x;y\n1.234,5;1\n", "x,y\n6_4,1\n"])
+def test_parse_table_refuses_marks_that_may_divide_thousands(text: str) -> None:
     [row] = parse_table(text, "t", NAMED)
     with pytest.raises(InputError, match=r"t, line 2, column 'x': .* is not a number"):
         row.position("x")

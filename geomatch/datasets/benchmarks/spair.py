@@ -224,7 +224,8 @@ def _points(values: object) -> Points:
 
 
 def _box(values: object) -> Box:
-    left, top, right, bottom = np.array(values, dtype=np.float64).tolist()
+    numbers = values.replace(",", " ").split() if isinstance(values, str) else values
+    left, top, right, bottom = np.array(numbers, dtype=np.float64).tolist()
     if not (-np.inf < left < right < np.inf and -np.inf < top < bottom < np.inf):
         raise ValueError(f"a box without area, {values}")
     return left, top, right, bottom
