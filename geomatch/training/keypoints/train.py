@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import features_of, load_network, read_weights_file, save_weights
 from geomatch.runtime.device import autocast, find_device
-from geomatch.training.distributed import torchrun_processes
+from geomatch.training.distributed import ProcessGroup, torchrun_processes
 from geomatch.training.keypoints.columns import ColumnStore
 from geomatch.training.keypoints.heads import HeadTask
 from geomatch.training.keypoints.recipe import KeypointRecipe
@@ -70,38 +70,55 @@ def train_keypoints(
         files.check_resumable(settings, optimisation)
     reader = ImageReader(sum(source.photographs for source in sources), run.max_unreadable)
 
-    with run.writing(""), torchrun_processes(find_device(run.device)) as processes, ExitStack() as stack:
-        network.to(device := processes.device)
-        task: KeypointTask | HeadTask
-        if optimisation.trunk_learning_rate > 0:
-            task = KeypointTask(recipe, network, sources, reader, device, processes.size)
-            stack.enter_context(task.upcoming)
-        else:
-            store = ColumnStore(network, recipe, run.out.parent, partial(autocast, device, optimisation.precision))
-            stack.enter_context(store)
-            store.fit(sources, reader)
-            task = HeadTask(recipe, network, sources, reader, store)
+    with run.writing(""), torchrun_processes(find_device(run.device)) as processes:
+        network.to(processes.device)
+        with _open_task(recipe, network, sources, reader, run.out.parent, optimisation, processes) as task:
 
-        def learnt() -> IntrospectionNet:
-            if isinstance(task, HeadTask):
-                task.expand_into(network)
-            return network
+            def save() -> None:
+                save_weights(run.out, "keypoints", asdict(network.config), _learnt(task, network).state_dict())
 
-        def save() -> None:
-            save_weights(run.out, "keypoints", asdict(network.config), learnt().state_dict())
+            train(
+                task,
+                optimisation,
+                files,
+                recipe=settings,
+                resume=run.resume,
+                on_progress=on_progress,
+                validation=Validation(validate_every, lambda: validate(_learnt(task, network)), save)
+                if validate
+                else None,
+                processes=processes,
+            )
+            if processes.is_main and not validate:
+                save()
 
-        train(
-            task,
-            optimisation,
-            files,
-            recipe=settings,
-            resume=run.resume,
-            on_progress=on_progress,
-            validation=Validation(validate_every, lambda: validate(learnt()), save) if validate else None,
-            processes=processes,
-        )
-        if processes.is_main and not validate:
-            save()
+
+@contextmanager
+def _open_task(
+    recipe: KeypointRecipe,
+    network: IntrospectionNet,
+    sources: Sequence[PairSource],
+    reader: ImageReader,
+    folder: Path,
+    optimisation: Optimisation,
+    processes: ProcessGroup,
+) -> Iterator[KeypointTask | HeadTask]:
+    """The task of all layers, or that of the heads alone, which keeps columns in a file in ``folder``."""
+    if optimisation.trunk_learning_rate > 0:
+        task = KeypointTask(recipe, network, sources, reader, processes.device, processes.size)
+        with task.upcoming:
+            yield task
+        return
+    with ColumnStore(network, recipe, folder, partial(autocast, processes.device, optimisation.precision)) as store:
+        store.fit(sources, reader)
+        yield HeadTask(recipe, network, sources, reader, store)
+
+
+def _learnt(task: KeypointTask | HeadTask, network: IntrospectionNet) -> IntrospectionNet:
+    """The whole network, with what the task has learnt."""
+    if isinstance(task, HeadTask):
+        task.expand_into(network)
+    return network
 
 
 def read_sources(data: Sequence[Path], recipe: ViewRecipe, images: Path | None = None) -> list[PairSource]:
