@@ -32,6 +32,11 @@ COMMANDS: Mapping[str, Command] = {
             "transfer:transfer",
             "Transfer the keypoints, masks or boxes annotated on REF to other IMAGES, each with its confidence.",
         ),
+        (
+            "suggest",
+            "data.suggest:suggest",
+            "List the images to annotate next, those that stand for the most others first.",
+        ),
         ("at", "at:at", "Print where points of SOURCE lie in TARGET, with confidence and validity."),
         (
             "extract",
@@ -45,13 +50,13 @@ COMMANDS: Mapping[str, Command] = {
             "reproduce:reproduce",
             "Compute the tables of a paper, method by class, beside published numbers.",
         ),
-        ("crops", "crops:crops", "Find the objects of the labels in images, from image labels alone."),
+        ("crops", "data.crops:crops", "Find the objects of the labels in images, from image labels alone."),
         (
             "convert",
             "train:convert",
             "Write the tensors of a PyTorch file as safetensors, which cannot hold code.",
         ),
-        ("datasets", "datasets:app", "List the benchmarks; check one's folder."),
+        ("datasets", "data.datasets:app", "List the benchmarks; check one's folder."),
         ("show", "show:app", "Draw features of photographs."),
         (
             "doctor",

@@ -1,0 +1,1 @@
+"""The commands on collections of photographs: benchmarks, the objects in them, which to annotate."""
