@@ -41,7 +41,7 @@ from geomatch.options import AnnotationKind, Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.transfer.references.keypoints import FusedConfidence, KeypointCues
 from geomatch.transfer.references.reference_set import ReferenceSet
-from geomatch.transfer.references.transfer import PRESENT, ReferenceChoice, ReferenceTransfer
+from geomatch.transfer.references.transfer import ReferenceChoice, ReferenceTransfer
 
 ALPHA = 0.10
 
@@ -55,13 +55,14 @@ Counts: TypeAlias = tuple[int, int]
 class Samples:
     """N keypoints that an example marks.
 
-    cues: (6, N). right: (N,). has: (N,), whether the target has it. image: (N,), the number of the target. asked: how
-    many keypoints the targets have, whether an example marks them or not.
+    cues: (6, N). right: (N,). has: (N,), whether the target has it. absent: (N,), whether most examples lack it. image:
+    (N,), the number of the target. asked: how many keypoints the targets have, whether an example marks them or not.
     """
 
     cues: NDArray[np.float64]
     right: NDArray[np.bool_]
     has: NDArray[np.bool_]
+    absent: NDArray[np.bool_]
     image: NDArray[np.int64]
     asked: int
 
@@ -78,9 +79,10 @@ class Samples:
         cues, right = self.cues[:, self.has], self.right[self.has]
         confidence = FusedConfidence()(KeypointCues(*cues))
         half = 1 - sparsification((~right).astype(np.float64), confidence, [0.5])[0]
-        absent = self.cues[4] < PRESENT
         values = (self.has.sum() / self.asked, right.mean(), calibration(right, confidence).expected_calibration_error)
-        return [f"{value:.3f}" for value in (*values, half, absent[self.has].mean(), absent[~self.has].mean())]
+        return [
+            f"{value:.3f}" for value in (*values, half, self.absent[self.has].mean(), self.absent[~self.has].mean())
+        ]
 
 
 def read_singles(train: Path, folder: Path) -> ReferenceSet:
@@ -108,12 +110,13 @@ def sample(transfer: ReferenceTransfer, target: Animal, features: FeatureMap, nu
     labels = {each.label: each for each in transfer.references.annotations.instances}
     template = labels[target.kind]
     assert isinstance(template.shape, Keypoints), "the references mark keypoints"
-    _, found = transfer.find_keypoints(template, features)
+    examples, found = transfer.find_keypoints(template, features)
     truth = truth_of(target, len(template.shape.names))
     return Samples(
         found.cues.stacked()[:, found.known],
         is_right(found.positions, truth, target)[found.known],
         ~np.isnan(truth[found.known, 0]),
+        ~examples.present[found.known],
         np.full(int(found.known.sum()), number),
         len(target.points),
     )

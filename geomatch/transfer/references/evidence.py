@@ -50,9 +50,10 @@ class WhiteningSums:
         self._count, self._total, self._squares = 0, torch.zeros(()), torch.zeros(())
 
     def add(self, features: FeatureMap) -> None:
-        cells = features.descriptors.flatten(1).double().cpu()
+        cells = features.descriptors.flatten(1).cpu()
         self._count += cells.shape[1]
-        self._total, self._squares = self._total + cells.sum(dim=1), self._squares + cells @ cells.mT
+        self._total = self._total + cells.double().sum(dim=1)
+        self._squares = self._squares + (cells @ cells.mT).double()
 
     def whitening(self) -> Whitening:
         mean = self._total / self._count

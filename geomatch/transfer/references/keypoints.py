@@ -22,6 +22,8 @@ from geomatch.transfer.references.consensus import (
 )
 from geomatch.transfer.references.evidence import average_of_neighbours, log_likelihood, mean_similarity
 
+PRESENT = 0.5
+"""The share of the references that have to mark something for it to be present."""
 NEAR = 0.08
 """Radius, as a share of the grid's longer side, within which a likely place counts for the one that was chosen."""
 _SIDES = {"left": "right", "right": "left"}
@@ -45,6 +47,11 @@ class Examples:
     def seen(self) -> NDArray[np.bool_]:
         """(E, K), which keypoints are marked."""
         return self.visibility > Visibility.absent
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(K,), which most of the objects have."""
+        return np.asarray(self.seen.mean(axis=0) >= PRESENT)
 
     @property
     def hidden(self) -> NDArray[np.bool_]:
@@ -95,13 +102,13 @@ class FusedConfidence:
     ``scripts/fit_references.py`` prints it.
     """
 
-    similarity: float = 1.0
-    likelihood: float = 0.0
-    density: float = 0.0
-    peakedness: float = 3.0
-    seen: float = 1.0
-    score: float = 0.5
-    prior: float = -3.0
+    similarity: float = 1.484
+    likelihood: float = 0.307
+    density: float = 0.309
+    peakedness: float = 1.931
+    seen: float = 0.867
+    score: float = 0.287
+    prior: float = -3.707
 
     def __call__(self, cues: KeypointCues) -> NDArray[np.float64]:
         """(K,) in [0, 1]."""
@@ -164,10 +171,10 @@ def find_keypoints(
     chosen = torch.from_numpy(posterior.numpy().argmax(axis=1))[:, None]
     shares = torch.softmax(posterior, dim=1)
     near, on_grid = grid.window(chosen[:, 0], max(1, round(NEAR * max(grid.shape))))
-    at_chosen = (each.gather(1, chosen)[:, 0] for each in (similarity, likelihood, density))
-    near_chosen = (shares.gather(1, near) * on_grid).sum(dim=1)
-    tensors = (each.double().numpy() for each in (*at_chosen, near_chosen))
-    cues = KeypointCues(*tensors, seen=consensus.seen, score=np.full(len(known), consensus.score))
+    at_chosen = [each.gather(1, chosen)[:, 0].double().numpy() for each in (similarity, likelihood, density)]
+    near_chosen = (shares.gather(1, near) * on_grid).sum(dim=1).double().numpy()
+    score = np.full(len(known), consensus.score)
+    cues = KeypointCues(at_chosen[0], at_chosen[1], at_chosen[2], near_chosen, consensus.seen, score)
     return FoundKeypoints(_refined(shares, chosen[:, 0], grid), known, cues)
 
 

@@ -21,15 +21,19 @@ from geomatch.pipeline import Pipeline
 from geomatch.transfer.reference import Reference
 from geomatch.transfer.references.evidence import image_descriptor
 from geomatch.transfer.references.examples import ExampleCollection
-from geomatch.transfer.references.keypoints import Examples, FoundKeypoints, FusedConfidence, find_keypoints
+from geomatch.transfer.references.keypoints import (
+    PRESENT,
+    Examples,
+    FoundKeypoints,
+    FusedConfidence,
+    find_keypoints,
+)
 from geomatch.transfer.references.reference_set import ReferenceSet
 from geomatch.transfer.references.regions import fuse_boxes, fuse_masks
 from geomatch.transfer.transfer import InstanceTransfer, Transferred
 
 SHORTLIST = 3
 """How many references, for each that is chosen by its keypoints, are most similar as a whole."""
-PRESENT = 0.5
-"""The share of the references that have to mark something for it to be present."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class ReferenceTransfer:
     def _keypoints(self, template: Instance, features: FeatureMap) -> tuple[Instance | None, list[int]]:
         chosen, found = self.find_keypoints(template, features)
         confidence = FusedConfidence()(found.cues)
-        here = found.known & (found.cues.seen >= PRESENT) & (confidence >= self.choice.min_confidence)
+        here = chosen.present & (confidence >= self.choice.min_confidence)
         places = chosen.places.tolist()
         if not here.any():
             return None, places
