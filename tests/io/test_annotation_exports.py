@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from geomatch.annotations import Visibility
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 from tests.io.test_annotations import BOXES, KEYPOINTS, MASKS, SIZE, box, keypoints, mask, passes_over, read
 
 # In corners of pixels: a nose at (12, 8), and a box and a polygon round rows 4 to 11 and columns 6 to 23.
@@ -155,6 +156,30 @@ def test_cvat_skeleton_mask_and_turned_box_are_read(tmp_path: Path) -> None:
     runs, disc = (np.array(mask(each)) for each in read(path, MASKS).instances)
     assert np.argwhere(runs).tolist() == [[4, 7], [4, 8]]
     assert disc.sum() == pytest.approx(np.pi * 8 * 4, rel=0.05)
+
+
+def test_cvat_points_of_one_item_are_one_object(tmp_path: Path) -> None:
+    items = '<points label="cat" points="12,8;3,4"/><points label="nose" points="1,2"/><points label="x" points="1;2"/>'
+    path = exported(tmp_path, "c.xml", f'<annotations><image name="ref.jpg">{items}</image></annotations>')
+    with pytest.warns(GeomatchWarning, match="1 item left out: item 3: "):
+        cat, nose = read(path, KEYPOINTS).instances
+    assert (cat.label, keypoints(cat).names, keypoints(cat).points.tolist()) == (
+        "cat", ("1", "2"), [[11.5, 7.5], [2.5, 3.5]],
+    )  # fmt: skip
+    assert keypoints(nose).names == ("nose",)
+    tracks = exported(tmp_path, "t.xml", '<annotations><track label="cat"/></annotations>')
+    with pytest.raises(InputError, match="tracks of a video; export it as CVAT for images"):
+        read(tracks, KEYPOINTS)
+
+
+def test_studio_region_and_its_label_are_one(tmp_path: Path) -> None:
+    region = {"id": "a", "original_width": 30, "original_height": 20, "value": {"x": 40, "y": 40}}
+    label = region | {"value": {"x": 40, "y": 40, "labels": ["nose"]}}
+    for key in ("annotations", "predictions"):
+        task: dict[str, Any] = {"data": {"image": "/ref.jpg"}, "annotations": []} | {key: [{"result": [region, label]}]}
+        with pytest.warns(GeomatchWarning, match="predictions alone") if key == "predictions" else nullcontext():
+            (found,) = read(exported(tmp_path, "s.json", [task]), KEYPOINTS).instances
+        assert keypoints(found).names == ("nose",)
 
 
 def test_voc_boxes_are_read(tmp_path: Path) -> None:

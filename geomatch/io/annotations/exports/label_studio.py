@@ -30,7 +30,10 @@ def read_label_studio(document: Any, choose: Choose, omissions: Omissions) -> Do
     results = _results(task, omissions) if _is_whole(task) else _short_results(task)
     labels = _labels(results)
     shapes: list[dict[str, Any]] = []
-    drawn = [result for result in results if _is_region(result)]
+    regions = {
+        result.get("id", number): result for number, result in enumerate(reversed(results)) if _is_region(result)
+    }
+    drawn = list(reversed(regions.values()))  # a region whose label is a result of its own is there twice
     for number, result in enumerate(drawn, 1):
         with omissions.tolerated(f"result {result.get('id', number)}"):
             shapes += _shapes(result, labels)
@@ -60,6 +63,8 @@ def _image_of(task: Mapping[str, Any]) -> str:
 
 def _results(task: Mapping[str, Any], omissions: Omissions) -> Sequence[Mapping[str, Any]]:
     marks = [each for each in task.get("annotations", task.get("completions")) if not each.get("was_cancelled")]
+    if not marks and (marks := task.get("predictions") or []):
+        omissions.assumed("it has predictions alone, and they are read")
     if len(marks) > 1:
         omissions.assumed(f"of {len(marks)} annotations of one image the first is read")
     return marks[0]["result"] if marks else []

@@ -49,9 +49,9 @@ def _read_voc(root: ET.Element, choose: Choose, omissions: Omissions) -> Documen
 
 
 def _read_cvat(root: ET.Element, choose: Choose, omissions: Omissions) -> Document:
-    if tracks := len(root.findall("track")):
-        omissions.others["tracks of a video"] += tracks
     images = {image.get("name", ""): image for image in root.iter("image")}
+    if not images and root.find("track") is not None:
+        raise InputError(f"{omissions.origin}: has the tracks of a video; export it as CVAT for images")
     image = images[choose(images)]
     shapes: list[dict[str, Any]] = []
     for number, item in enumerate(image, 1):
@@ -70,8 +70,12 @@ def _shapes(item: ET.Element, own: str) -> Iterator[dict[str, Any]]:
             middle, angle = ((left + right) / 2, (top + bottom) / 2), math.radians(position(item.get("rotation", 0)))
             yield shape("rectangle", label, turned(corners, middle, angle), group_id=group)
         case "points":
-            for point in _points(item):
-                yield shape("point", label, [point], group_id=group)
+            points = _points(item)
+            if len(points) == 1:
+                yield shape("point", label, points, group_id=group)
+            else:
+                fields = {"group_id": group or own, "object": label}
+                yield from (shape("point", number, [point], **fields) for number, point in enumerate(points, 1))
         case "skeleton":
             for element in item.iter("points"):
                 seen = 0 if element.get("outside") == "1" else 1 if element.get("occluded") == "1" else 2
