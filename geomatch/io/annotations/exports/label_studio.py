@@ -30,10 +30,11 @@ def read_label_studio(document: Any, choose: Choose, omissions: Omissions) -> Do
     results = _results(task, omissions) if _is_whole(task) else _short_results(task)
     labels = _labels(results)
     shapes: list[dict[str, Any]] = []
-    regions = {
-        result.get("id", number): result for number, result in enumerate(reversed(results)) if _is_region(result)
-    }
-    drawn = list(reversed(regions.values()))  # a region whose label is a result of its own is there twice
+    regions: dict[object, Mapping[str, Any]] = {}  # one whose label is a result of its own is there twice
+    for number, result in enumerate(results):
+        if _is_region(result):
+            regions.setdefault(result.get("id", number), result)
+    drawn = list(regions.values())
     for number, result in enumerate(drawn, 1):
         with omissions.tolerated(f"result {result.get('id', number)}"):
             shapes += _shapes(result, labels)

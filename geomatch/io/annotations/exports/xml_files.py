@@ -74,8 +74,8 @@ def _shapes(item: ET.Element, own: str) -> Iterator[dict[str, Any]]:
             if len(points) == 1:
                 yield shape("point", label, points, group_id=group)
             else:
-                fields = {"group_id": group or own, "object": label}
-                yield from (shape("point", number, [point], **fields) for number, point in enumerate(points, 1))
+                one = {"group_id": group or own, "object": label}
+                yield from (shape("point", number, [point], **one) for number, point in enumerate(points, 1))
         case "skeleton":
             for element in item.iter("points"):
                 seen = 0 if element.get("outside") == "1" else 1 if element.get("occluded") == "1" else 2
