@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import index as whole
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, overload
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 from geomatch.annotations import Box
 from geomatch.errors import InputError, did_you_mean
 from geomatch.io.images import decode_image
+from geomatch.io.parsing import check_stated_size
 
 BACKGROUND = "background"
 _ALONE = -1  # the length of an image that is a file of its own
@@ -36,6 +37,7 @@ class LabelledImage:
     offset, length: the range of bytes in the file ``path``; a ``length`` of None reads to the end of the file.
     crop: the part to load, (left, top, right, bottom) in pixels of the upright image, pixel centres at integers; it may
     extend beyond the image. None loads all of it.
+    stated: the (height, width) that the image has in its annotations, if they say.
     """
 
     name: str
@@ -44,13 +46,17 @@ class LabelledImage:
     offset: int = 0
     length: int | None = None
     crop: Box | None = None
+    stated: tuple[int, int] | None = None
 
     def load(self) -> Tensor:
         """The pixels of the image or its crop, (3, H, W) uint8.
 
-        Raises InputError if the image cannot be decoded or the crop holds none of its pixels.
+        Raises InputError if the image cannot be decoded, is not of the size that is stated, or the crop holds none of
+        its pixels.
         """
         pixels = decode_image(self.open(), self.name)
+        if self.stated and self.stated != pixels.shape[1:]:
+            check_stated_size("its annotations", *self.stated, PurePath(self.name), (pixels.shape[1], pixels.shape[2]))
         return pixels if self.crop is None else _cut(pixels, self.crop, self.name)
 
     def open(self) -> IO[bytes]:

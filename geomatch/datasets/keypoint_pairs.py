@@ -232,7 +232,7 @@ def read_keypoint_objects(file: Path, images: Path | None = None) -> list[Keypoi
         boxes[each.file_name].append(each)
     return [
         KeypointObject(
-            photographs[plain_name(each.file_name)],
+            replace(photographs[plain_name(each.file_name)], stated=each.size),
             each.category,
             each.keypoints,
             each.box,

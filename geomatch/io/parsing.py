@@ -6,7 +6,7 @@ import codecs
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import PurePath
 
 from geomatch.errors import InputError
 
@@ -101,20 +101,22 @@ def _integral(number: float) -> int:
     return int(number)
 
 
+def stated_size(height: object, width: object) -> tuple[int, int] | None:
+    """The size that a file states; what is not a positive number states nothing."""
+    with suppress(ValueError):
+        size = whole_number(height), whole_number(width)
+        return size if min(size) > 0 else None
+    return None
+
+
 class StatedSizeError(InputError):
     """A file is of an image of another size."""
 
 
-def check_stated_size(origin: str, height: object, width: object, image: Path, size: tuple[int, int]) -> None:
-    """Raise StatedSizeError if a file states another size for ``image`` than its ``size`` (height, width).
-
-    What is not a positive number states nothing.
-    """
-    try:
-        stated = whole_number(height), whole_number(width)
-    except ValueError:
-        return
-    if min(stated) > 0 and stated != size:
+def check_stated_size(origin: str, height: object, width: object, image: PurePath, size: tuple[int, int]) -> None:
+    """Raise StatedSizeError if a file states another size for ``image`` than its ``size`` (height, width)."""
+    stated = stated_size(height, width)
+    if stated and stated != size:
         raise StatedSizeError(
             f"{origin}: is {stated[1]}x{stated[0]} pixels there, but {image} is {size[1]}x{size[0]} pixels"
         )

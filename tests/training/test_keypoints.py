@@ -210,6 +210,15 @@ def test_selected_objects_leave_names_out(coco: Path) -> None:
     assert objects[0].keypoints.points.tolist() == [[30, 20], [50, 20], [70, 60]]
 
 
+def test_photograph_of_another_size_than_stated_is_refused(tmp_path: Path) -> None:
+    path = write_coco(tmp_path, {"cat": NAMES})
+    Image.new("RGB", (80, 100)).save(tmp_path / "1.png")
+    first, second = read_keypoint_objects(path)[:2]
+    assert second.image.load().shape == (3, 80, 100)
+    with pytest.raises(InputError, match=r"is 100x80 pixels there, but 1\.png is 80x100"):
+        first.image.load()
+
+
 def test_read_keypoint_objects_boxes_and_others(coco: Path, tmp_path: Path) -> None:
     """COCO's boxes start at a pixel's corner; without one the keypoints' extent counts."""
     first = read_keypoint_objects(coco)[0]

@@ -34,7 +34,15 @@ from geomatch.io.annotations.points import box_between, read_points
 from geomatch.io.annotations.polygons import fill
 from geomatch.io.annotations.rle import decode_runs, unpack_runs
 from geomatch.io.names import has_no_name, meant_names, name_parts
-from geomatch.io.parsing import MAX_CORNERS, check_masks, check_stated_size, position, reading, whole_number
+from geomatch.io.parsing import (
+    MAX_CORNERS,
+    check_masks,
+    check_stated_size,
+    position,
+    reading,
+    stated_size,
+    whole_number,
+)
 from geomatch.options import AnnotationFormat, AnnotationKind, MaskEncoding
 
 HALF = 0.5
@@ -151,12 +159,16 @@ def _with_keypoints(category: Category, instances: Sequence[Instance]) -> Catego
 
 @dataclass(frozen=True)
 class CocoObject:
-    """An object with keypoints on one of a document's images; box: as written, or else the keypoints' extent."""
+    """An object with keypoints on one of a document's images.
+
+    box: as written, or else the keypoints' extent. size: the image's (height, width), if the document states it.
+    """
 
     file_name: str
     category: str
     keypoints: Keypoints
     box: Box
+    size: tuple[int, int] | None = None
 
 
 def read_coco_objects(document: Mapping[str, Any], omissions: Omissions) -> list[CocoObject]:
@@ -164,7 +176,7 @@ def read_coco_objects(document: Mapping[str, Any], omissions: Omissions) -> list
 
     omissions: takes the annotations that cannot be used, or have no keypoints.
     """
-    images = {_id(each.get("id")): _file_name(each) for each in _entries(document, "images", omissions)}
+    images = {_id(each.get("id")): each for each in _entries(document, "images", omissions)}
     annotations = _entries(document, "annotations", omissions)
     marks = [each for each in annotations if each.get("keypoints")]
     if others := len(annotations) - len(marks):
@@ -174,15 +186,16 @@ def read_coco_objects(document: Mapping[str, Any], omissions: Omissions) -> list
     for number, annotation in enumerate(marks, 1):
         item = f"annotation {annotation.get('id', number)}"
         with omissions.tolerated(item):
-            file_name, category = images[_id(annotation["image_id"])], categories[_id(annotation.get("category_id"))]
-            if file_name is None:
+            image, category = images[_id(annotation["image_id"])], categories[_id(annotation.get("category_id"))]
+            if (file_name := _file_name(image)) is None:
                 raise ValueError("its image has no file_name")
             keypoints = _read_keypoints(annotation["keypoints"], category, omissions, item)
             if not keypoints.present.any():
                 omissions.others["without keypoints"] += 1
                 continue
             box = _read_box(annotation["bbox"]) if annotation.get("bbox") else keypoints.extent
-            found.append(CocoObject(file_name, category.name, keypoints, box))
+            size = stated_size(image.get("height"), image.get("width"))
+            found.append(CocoObject(file_name, category.name, keypoints, box, size))
     return found
 
 
