@@ -373,3 +373,6 @@ def test_page_of_many_images_loads_few(browser: Tab, pages: dict[AnnotationKind,
     assert 3 <= loaded < 100
     assert editor.tab.run("document.querySelectorAll('#sheet img').length") == 1
     assert editor.text("#title") == "200 images to review"
+    editor.tab.press("n")
+    stops = editor.tab.run("[...document.querySelectorAll('#list button')].filter(each => each.tabIndex === 0).length")
+    assert stops == 1  # Tab passes by the list

@@ -408,9 +408,18 @@ function open(place) {
   openReference();
   fit();
   refresh();
-  for (const [k, entry] of entries.entries()) entry.toggleAttribute("aria-current", k === place);
+  markEntry(entries[place]);
   entries[place].scrollIntoView({ block: "nearest", inline: "nearest" });
   if (photographs[place + 1]) new Image().src = photographs[place + 1].picture;
+}
+
+/** Of all images in the list Tab stops at the open one alone. */
+function markEntry(entry) {
+  const before = part("list").querySelector("[aria-current]");
+  before?.removeAttribute("aria-current");
+  if (before) before.tabIndex = -1;
+  entry.setAttribute("aria-current", "true");
+  entry.tabIndex = 0;
 }
 
 /** Show the annotated image that belongs to the one that is open. */
@@ -459,7 +468,9 @@ function say(text) {
 }
 
 function addEntry(photograph) {
-  const entry = Object.assign(document.createElement("button"), { type: "button", title: photograph.image });
+  const entry = Object.assign(document.createElement("button"), {
+    type: "button", title: photograph.image, tabIndex: -1,
+  });
   const text = (className, content) => Object.assign(document.createElement("span"), { className, textContent: content });
   const picture = Object.assign(new Image(), { alt: "", loading: "lazy", decoding: "async", src: photograph.picture });
   const bar = text("bar", "");
