@@ -50,7 +50,8 @@ class AnnotationTransfer:
             reference: the annotated image, a file. Without it all images that the file of annotations has are
                 references.
             keypoints, mask, boxes: the file of its annotations: give one of the three. COCO, labelme, CSV (keypoints
-                and boxes) or a label image (masks). For many references: COCO, a folder of labelme files, CSV.
+                and boxes), a label image (masks), or an export of CVAT, Label Studio or VIA. For many references: COCO,
+                a folder of labelme files, CSV.
             images: of many references: where they are, folders or the images themselves; by default beside the file.
             references: how many of many, the most similar, an image's annotations are transferred from.
             across_categories: keypoints of one name count in whatever category they are.

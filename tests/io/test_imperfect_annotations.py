@@ -390,6 +390,14 @@ def test_table_of_four_numbers_alone_is_refused(tmp_path: Path) -> None:
         read(written(tmp_path, "1,2,3,4\n", "boxes.csv"), BOXES)
 
 
+def test_coco_boxes_on_a_large_image_are_no_masks(tmp_path: Path) -> None:
+    document = coco(*[{"bbox": [1, 2, 3, 4]}] * 9, width=20_000, height=20_000)
+    path = written(tmp_path, document)
+    assert len(read_annotations(path, BOXES, REF, (20_000, 20_000)).instances) == 9
+    with pytest.raises(InputError, match="are too many"):
+        read_annotations(path, MASKS, REF, (20_000, 20_000))
+
+
 def test_coco_entries_of_one_file_are_one_image(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "photos/ref.jpg"}, {"id": 8, "file_name": "photos\\ref.jpg"}]
     annotations = [{"image_id": own, "category_id": 3, "bbox": [own, 2, 3, 4]} for own in (7, 8)]

@@ -100,7 +100,7 @@ def read_coco(
     own = [each for each in annotations if _id(each.get("image_id")) in ids or (alone and "image_id" not in each)]
     marks = _marks(own, kind, omissions)
     with reading(f"{path}, annotations"):
-        check_masks(0 if kind is AnnotationKind.keypoints else len(marks), size)
+        check_masks(len(marks) if kind is AnnotationKind.masks else 0, size)
     categories = _read_categories(document, marks, omissions)
     instances: list[Instance] = []
     for number, annotation in enumerate(marks, 1):

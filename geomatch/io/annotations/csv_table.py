@@ -190,16 +190,15 @@ class _Frame:
 
 def _frame_of(rows: Sequence[Row], size: tuple[int, int]) -> _Frame:
     """The frame of rows. Points in the first pixel alone, and fractions of it, are no pixels."""
-    columns = ("x", "y", *SIDES, "centre_x", "centre_y")
-    values = [row.position(each) for row in rows for each in columns if _is_written(row, each)]
-    shares = bool(values) and all(0 <= value <= 1 for value in values) and any(0 < value < 1 for value in values)
-    return _Frame((float(size[1]), float(size[0])), is_shares=True) if shares else _Frame()
-
-
-def _is_written(row: Row, column: str) -> bool:
-    with suppress(InputError):
-        return row.position(column) is not None
-    return False
+    fractions = 0
+    for row in rows:
+        for column in ("x", "y", *SIDES, "centre_x", "centre_y"):
+            with suppress(InputError):
+                value = row.position(column) if row.fields.get(column) else 0.0
+                if not 0 <= value <= 1:
+                    return _Frame()
+                fractions += 0 < value < 1
+    return _Frame((float(size[1]), float(size[0])), is_shares=True) if fractions else _Frame()
 
 
 def _read_boxes(rows: Sequence[Row], frame: _Frame, omissions: Omissions) -> Iterator[tuple[str, Keypoints | Box]]:
