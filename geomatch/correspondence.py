@@ -128,6 +128,7 @@ class FeatureMap(TensorValue):
         """The memory that its tensors take, those of a subclass included."""
         return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor | FeatureMap | FineMap))
 
+    @standard_torch_state()
     def flipped(self) -> FeatureMap:
         """The same descriptors, without ``mirrored``, where their cells lie on the image flipped left to right."""
         sigma, width = self.inverse_confidence, self.image_size[1]
@@ -140,6 +141,7 @@ class FeatureMap(TensorValue):
             fine=None if self.fine is None else self.fine.flipped(width),
         )
 
+    @standard_torch_state()
     def read_on(self, grid: Grid) -> FeatureMap:
         """The features, without ``mirrored``, interpolated bilinearly at the cells of another grid over the image."""
         cells = self.grid.to_cells(grid.centres(self.descriptors.device)).reshape(1, *grid.shape, 2)
@@ -152,6 +154,7 @@ class FeatureMap(TensorValue):
             mirrored=None,
         )
 
+    @standard_torch_state()
     def upsampled(self, factor: int) -> FeatureMap:
         """The features interpolated bilinearly onto a grid ``factor`` times finer along either axis."""
         if factor == 1:
@@ -160,6 +163,7 @@ class FeatureMap(TensorValue):
             self.read_on(self.grid.upsampled(factor)), mirrored=self.mirrored and self.mirrored.upsampled(factor)
         )
 
+    @standard_torch_state()
     def pooled(self, factor: int) -> FeatureMap:
         """The features averaged over ``factor`` x ``factor`` cells, over fewer at the lower and right edge."""
         if factor == 1:
@@ -291,6 +295,7 @@ class Correspondence(TensorValue):
             (inside & self.valid[y.clamp(0, height - 1), x.clamp(0, width - 1)]).cpu().numpy(),
         )
 
+    @standard_torch_state()
     def inverse(self) -> Correspondence:
         """The correspondence from the target to the source that follows from this one; regions are left out.
 

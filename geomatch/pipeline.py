@@ -192,6 +192,7 @@ class Pipeline:
                 features = replace(features, mirrored=self.extractor(pixels.flip(-1)))
             return self.prepare(features, pixels)
 
+    @standard_torch_state()
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
         """Add what the matcher reads of the image (3, H, W) uint8 itself to features of another matcher's pipeline."""
         prepared = self.matcher.prepare(features, image)
@@ -307,6 +308,7 @@ class Pipeline:
         else:
             self.matcher, self.matcher_name = load_matcher(matcher, parameters), MATCHERS.canonical(matcher)
 
+    @standard_torch_state()
     def upsample(self, source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
         """The features on the grids that are matched, with about ``cells`` or more cells along the longer side."""
         factor = max(1, round(self.cells / max(source.grid.shape)))

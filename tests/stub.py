@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from geomatch.cli.options import PipelineOptions
 from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.features.base import FeatureExtractor
+from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
 from geomatch.features.scnet import SCNet, SCNetConfig, SCNetMap, Variant
+from geomatch.features.weights import save_weights
 from geomatch.geometry.grid import Grid
 from geomatch.options import DEFAULT_MAX_MEMORY, Mirror, PresetSettings
 from geomatch.pipeline import Pipeline
@@ -98,6 +101,13 @@ def picture(height: int, width: int, left: float = 0, top: float = 0, scale: flo
     red, green = (left + scale * x) * 255 / 200, (top + scale * y) * 255 / 200
     colours = np.stack((red, green, np.full_like(red, 90)), axis=-1)
     return Image.fromarray(colours.clip(0, 255).round().astype(np.uint8))
+
+
+def save_small_network(path: Path) -> None:
+    """Weights of introspection that are read in no time: two stages of an untrained network."""
+    torch.manual_seed(0)
+    network = IntrospectionNet(IntrospectionConfig(stages=("1",), descriptor_size=16))
+    save_weights(path, "introspection", asdict(network.config), network.state_dict())
 
 
 def to_tensor(image: Image.Image) -> Tensor:

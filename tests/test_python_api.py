@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from geomatch.geometry.grid import Grid
 from geomatch.options import PresetSettings
 from geomatch.registry import FEATURES, MATCHERS
 from geomatch.runtime.torch_state import standard_torch_state
-from tests.stub import Embedded, picture, stub_pipeline, to_tensor
+from tests.stub import Embedded, picture, save_small_network, stub_pipeline, to_tensor
 
 SMALL = PresetSettings(features="introspection", working_size=64, cells=8, matcher="hough")
 
@@ -48,6 +49,22 @@ def matmul_precision(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+
+
+@contextmanager
+def warnings_as_errors() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
+
+
 STATES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "float64": lambda: default_dtype(torch.float64),
@@ -56,6 +73,9 @@ STATES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "inference": torch.inference_mode,
     "meta": lambda: torch.device("meta"),
     "precision": lambda: matmul_precision("medium"),
+    "deterministic": deterministic,
+    "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "warnings": warnings_as_errors,
 }
 """What a caller may have set, each in the way that it is set."""
 
@@ -65,29 +85,56 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return to_tensor(picture(60, 80)), to_tensor(picture(64, 72, left=8, top=4))
 
 
-def everything(pipeline: geomatch.Pipeline, images: tuple[torch.Tensor, torch.Tensor]) -> list[Any]:
-    """What the API gives for two images."""
-    found, back = pipeline.match_both_ways(pipeline.extract(images[0]), images[1])
-    return [found, back, found.inverse(), found.map_points([[3.0, 4.0]]), found.warp(images[1])]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture, points on it, and weights."""
+    folder = tmp_path_factory.mktemp("given")
+    picture(60, 80).save(folder / "a.png")
+    (folder / "points.csv").write_text("image,name,x,y\na.png,nose,20,20\n")
+    save_small_network(folder / "weights.safetensors")
+    return folder
+
+
+def everything(images: tuple[torch.Tensor, torch.Tensor], folder: Path) -> list[Any]:
+    """What the API gives for two images: values, tensors, and the content of files."""
+    pipeline = geomatch.Pipeline(preset=SMALL, weights=folder / "weights.safetensors", device="cpu")
+    features = pipeline.extract(images[0], "on")
+    found, back = pipeline.with_mirror("auto").match_both_ways(features, images[1])
+    transfer = geomatch.AnnotationTransfer(folder / "a.png", keypoints=folder / "points.csv", pipeline=pipeline)
+    transfer.save([transfer(images[1])], folder / "out.csv", overwrite=True)
+    files = found.save(folder / "out", source=images[0], overwrite=True)
+    return [
+        *(features, features.upsampled(2), features.pooled(2), found, back, found.inverse()),
+        *(found.map_points([[3.0, 4.0]]), found.warp(images[1])),
+        *(path.read_bytes() for path in (folder / "out.csv", *files)),
+    ]
+
+
+def tensors_in(value: object) -> Iterator[torch.Tensor]:
+    """The tensors in a value of the API, at any depth."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    for each in getattr(value, "__dict__", {}).values():
+        yield from tensors_in(each)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(images: tuple[torch.Tensor, torch.Tensor]) -> list[Any]:
-    return everything(geomatch.Pipeline(preset=SMALL, device="cpu"), images)
+def undisturbed(images: tuple[torch.Tensor, torch.Tensor], folder: Path) -> list[Any]:
+    return everything(images, folder)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_torch_state_of_the_caller_has_no_influence(
-    state: str, images: tuple[torch.Tensor, torch.Tensor], undisturbed: list[Any]
+    state: str, images: tuple[torch.Tensor, torch.Tensor], undisturbed: list[Any], folder: Path
 ) -> None:
+    """Nor are results bound to it: they can be part of a computation with gradients."""
     with STATES[state]():
         before = torch.empty(0).dtype, torch.is_grad_enabled(), torch.get_float32_matmul_precision()
-        here = everything(geomatch.Pipeline(preset=SMALL, device="cpu"), images)
+        here = everything(images, folder)
         assert before == (torch.empty(0).dtype, torch.is_grad_enabled(), torch.get_float32_matmul_precision())
-    assert here[:4] == undisturbed[:4]
-    assert torch.equal(here[4], undisturbed[4])
-    assert not here[0].flow.requires_grad
-    assert not here[0].flow.is_inference()
+    for value, expected in zip(here, undisturbed, strict=True):
+        assert torch.equal(value, expected) if isinstance(value, torch.Tensor) else value == expected
+        assert not any(each.requires_grad or each.is_inference() for each in tensors_in(value))
 
 
 @pytest.mark.parametrize("matcher", MATCHERS.entries)

@@ -209,7 +209,7 @@ class AnchorFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def respond(self, image: Tensor) -> Responses:
         """The responses of all anchors to an image (3, H, W) uint8."""
         trunk = self.network.trunk
@@ -224,7 +224,7 @@ class AnchorFeatures(FeatureExtractor):
         fine = fine_map(canvas, self.network.trunk, taps) if self.fine else None
         return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride), fine)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
         return self.describe(self.respond(image))
 

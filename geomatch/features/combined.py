@@ -54,7 +54,7 @@ class CombinedFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
         code, phi = self._read_once(image) if self.one_trunk else (self.anchors(image), self.introspection(image))
         phi = phi.read_on(code.grid)

@@ -32,7 +32,7 @@ class HypercolumnFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
         canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
         taps = self.trunk.read(pixels, with_fine_stage(self.trunk, self.stages, fine=self.fine), self.arithmetic)

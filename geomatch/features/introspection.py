@@ -160,7 +160,7 @@ class IntrospectionFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
         trunk = self.network.trunk
         canvas, pixels = draw_on_canvas(image, trunk, self.working_size)

@@ -67,7 +67,7 @@ class TimmFeatures(FeatureExtractor):
         self.parts = [(trunk.eval(), part) for trunk, part in parts]
         self._positional: dict[Part, Tensor] = {}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
         maps = [each for trunk in dict.fromkeys(trunk for trunk, _ in self.parts) for each in self._read(trunk, image)]
         finest = min(maps, key=lambda found: found[1].grid.pitch)[1]

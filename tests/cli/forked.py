@@ -1,8 +1,8 @@
 """Runs commands on real file descriptors, each in a process of its own that is forked from one that has loaded torch.
 
 `python -m tests.cli.forked CELLS.json RESULTS.json` is that one. A cell names a folder, arguments, what the three
-streams are, their encoding, and which inputs are pipes; its result is the exit status. Where nothing is special about
-streams and inputs, it runs the command itself, and so loads what the others need.
+streams are, and their encoding; its result is the exit status. Where nothing is special about streams, it runs the
+command itself, and so loads what the others need.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Thread
 from typing import Literal
 
 from tests.conftest import ROOT
 
 Stream = Literal["file", "closed", "full", "unread"]
-Pipe = Literal["fifo", "descriptor", "stdin"]
-PATIENCE = 120  # seconds, for a command that reads a pipe twice, and so waits for ever
+PATIENCE = 120  # seconds, for a command that waits for ever
 
 
 @dataclass(frozen=True)
 class Cell:
     """folder: where the command runs; FOLDER.stdout and FOLDER.stderr take what it prints. stub: with the stub's
-    features and no weights. encoding: of stdout and stderr. piped: files of the folder among the arguments whose bytes
-    come once, through ``pipe``: a FIFO in their place, an open descriptor as of <(...), or stdin (one file only)."""
+    features and no weights. encoding: of stdout and stderr."""
 
     folder: str
     arguments: Sequence[str]
@@ -40,8 +37,6 @@ class Cell:
     stderr: Stream = "file"
     encoding: str = "utf-8"
     stub: bool = True
-    piped: list[str] = field(default_factory=list)
-    pipe: Pipe = "fifo"
 
 
 def run_cells(cells: Sequence[Cell], place: Path) -> list[int]:
@@ -80,34 +75,10 @@ def _fork(cell: Cell) -> int:
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             _redirect(number, getattr(cell, name), f"{cell.folder}.{name}")
         signal.alarm(PATIENCE)
-        for name in cell.piped:
-            sys.argv = [_feed(name, cell.pipe) if word == name else word for word in sys.argv]
         _open_as_the_interpreter_does(cell)
         status = _command(stub=cell.stub)
     finally:
         os._exit(status)
-
-
-def _feed(name: str, pipe: Pipe) -> str:
-    """Send the bytes of a file through a pipe, once; return the argument that stands for it."""
-    path = Path(name)
-    content = path.read_bytes()
-    if pipe == "fifo":
-        path.unlink()
-        os.mkfifo(path)
-        Thread(target=path.write_bytes, args=(content,), daemon=True).start()
-        return name
-    reader, writer = os.pipe()
-
-    def send() -> None:
-        with open(writer, "wb") as file:  # noqa: PTH123
-            file.write(content)
-
-    Thread(target=send, daemon=True).start()
-    if pipe == "descriptor":
-        return f"/dev/fd/{reader}"
-    os.dup2(reader, 0)
-    return "-"
 
 
 def _redirect(number: int, stream: Stream, file: str) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from geomatch.cli.options import PipelineOptions
 from geomatch.errors import InputError
-from geomatch.features.weights import read_tensors, shipped_weights
+from geomatch.features.weights import read_tensors
 from geomatch.io import inputs
 from geomatch.io.images import read_image
 from geomatch.io.json_text import read_json
@@ -27,9 +27,9 @@ from geomatch.io.pairs import read_pairs
 from geomatch.io.tables import read_table
 from geomatch.runtime.feature_cache import FeatureCache
 from tests.cli.command import geomatch, own_process
-from tests.cli.forked import Cell, Pipe, run_cells
+from tests.cli.piped import Pipe, run_piped
 from tests.datasets.layouts import write_spair
-from tests.stub import build_stub, picture
+from tests.stub import build_stub, picture, save_small_network
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,6 @@ COMMANDS = {
         stub=False,
     ),
 }
-PIPES: tuple[Pipe, ...] = ("fifo", "descriptor")
 
 
 def write_inputs(folder: Path) -> Path:
@@ -116,7 +115,7 @@ def write_inputs(folder: Path) -> Path:
     }
     for name, text in texts.items():
         (folder / name).write_text(text)
-    shutil.copy(shipped_weights("introspection").path, folder / "weights.safetensors")
+    save_small_network(folder / "weights.safetensors")
     return folder
 
 
@@ -132,35 +131,35 @@ class Done:
 
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Done]:
-    """What each command does with files, with all of its inputs as FIFOs and as descriptors, and with each as stdin."""
+    """What each command does with files, with all of its inputs as FIFOs, with each that can be as stdin while the
+    others are descriptors, and with all as descriptors, where otherwise one would never be."""
     place = tmp_path_factory.mktemp("matrix")
     given = write_inputs(place / "inputs")
-    scored = place / "scored"
-    shutil.copytree(given, scored)
-    score = ["eval", "--dataset", "animal-parts", "--root", "SPair-71k", "--split", "val", "--json"]
-    assert run_cells([Cell(str(scored), score)], place) == [0]
+    score = "eval --dataset animal-parts --root SPair-71k --split val --json"
+    scored = run_piped(score.split(), given, {}, stub=True)
+    assert scored.status == 0, scored.stderr
     for name in ("scores.json", "others.json"):
-        shutil.copy(f"{scored}.stdout", given / name)
-    cells = {}
+        (given / name).write_bytes(scored.stdout)
+    found = {}
     for name, command in COMMANDS.items():
-        every = [*command.readable.split(), *command.named.split()]
-        ways: list[tuple[str, list[str], Pipe]] = [("files", [], "fifo")]
-        ways += [(pipe, every, pipe) for pipe in PIPES]
-        ways += [(f"- for {each}", [each], "stdin") for each in command.readable.split()]
-        for way, piped, pipe in ways:
-            folder = str(shutil.copytree(given, place / f"{len(cells)}"))
-            cells[name, way] = Cell(folder, command.words, stub=command.stub, piped=piped, pipe=pipe)
-    statuses = run_cells(list(cells.values()), place)
-    return {key: collect(cell, given, status) for (key, cell), status in zip(cells.items(), statuses, strict=True)}
+        single, every = command.readable.split(), [*command.readable.split(), *command.named.split()]
+        ways: dict[str, dict[str, Pipe]] = {"files": {}, "fifo": dict.fromkeys(every, "fifo")}
+        for each in single:
+            ways[f"- for {each}"] = {**dict.fromkeys(every, "descriptor"), each: "stdin"}
+        if len(single) < 2:
+            ways["descriptor"] = dict.fromkeys(every, "descriptor")
+        for way, pipes in ways.items():
+            folder = shutil.copytree(given, place / f"{len(found)}")
+            found[name, way] = collect(command, folder, given, pipes)
+    return found
 
 
-def collect(cell: Cell, given: Path, status: int) -> Done:
-    folder = Path(cell.folder)
+def collect(command: Command, folder: Path, given: Path, pipes: dict[str, Pipe]) -> Done:
+    printed = run_piped(command.words, folder, pipes, stub=command.stub)
     made = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     files = {str(path.relative_to(folder)): path.read_bytes() for path in made}
     files = {name: untimed(content) for name, content in files.items() if not (given / name).exists()}
-    printed, said = (Path(f"{folder}.{name}").read_bytes() for name in ("stdout", "stderr"))
-    return Done(status, b"\n".join(map(untimed, printed.splitlines())), said.decode(), files)
+    return Done(printed.status, b"\n".join(map(untimed, printed.stdout.splitlines())), printed.stderr, files)
 
 
 def untimed(content: bytes) -> bytes:
@@ -186,12 +185,11 @@ def test_inputs_as_fifos_give_the_same_bytes(name: str, matrix: dict[tuple[str, 
     assert piped == plain
 
 
-@pytest.mark.parametrize(("name", "way"), [(name, way) for name in COMMANDS for way in ("descriptor", "stdin")])
-def test_inputs_without_names_give_the_same_results(name: str, way: str, matrix: dict[tuple[str, str], Done]) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_inputs_without_names_give_the_same_results(name: str, matrix: dict[tuple[str, str], Done]) -> None:
     """The same but for what names an image: positions, scores, checksums of what was read, and flow."""
     plain = matrix[name, "files"]
-    ways = [each for command, each in matrix if command == name and each.startswith("- for" if way == "stdin" else way)]
-    for each in ways:
+    for each in [each for command, each in matrix if command == name and each not in ("files", "fifo")]:
         done = matrix[name, each]
         assert done.status == 0, (each, done.stderr)
         assert nameless(done.stdout) == nameless(plain.stdout), each
@@ -220,7 +218,7 @@ def nameless(content: bytes) -> object:
 def test_inputs_are_hashed_as_read(matrix: dict[tuple[str, str], Done], tmp_path: Path) -> None:
     given = write_inputs(tmp_path / "inputs")
     sha256 = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in given.iterdir() if path.is_file()}
-    for way in ("fifo", "descriptor", "- for a.png", "- for b.png"):
+    for way in ("fifo", "- for a.png", "- for b.png"):
         for name in ("match", "flow", "view"):
             record = json.loads(matrix[name, way].stdout)
             assert record["source"]["sha256"] == sha256["a.png"]

@@ -15,6 +15,7 @@ from tests.cli.command import own_process
 from tests.cli.forked import Cell, run_cells
 from tests.conftest import ROOT
 from tests.datasets.layouts import write_spair
+from tests.stub import save_small_network
 
 CAT = "猫.png"
 COMMANDS = {
@@ -32,10 +33,12 @@ COMMANDS = {
     "version": ["--version"],
     "help": ["match", "--help"],
 }
+NETWORK = ["--weights", "weights.safetensors", "--device", "cpu"]
 WEIGHTS = {
-    "crops": ["crops", "--data", "photographs", "--out", "crops.csv", "--json", "--device", "cpu"],
-    "show": ["show", "confidence", CAT, "--preset", "fast", "--device", "cpu", "-o", "sheet.png"],
+    "crops": ["crops", "--data", "photographs", "--out", "crops.csv", "--json", *NETWORK],
+    "show": ["show", "confidence", CAT, "--preset", "fast", "-o", "sheet.png", *NETWORK],
 }
+TO_STDOUT = {"view": "page.html", "transfer": "out.csv", "plot": "page.html", "show": "sheet.png"}
 PLAIN = Cell("", ())
 STREAMS = {
     "plain": PLAIN,
@@ -68,9 +71,12 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Do
     inputs = write_inputs(place / "inputs")
     wanted = [(command, state) for state in STREAMS for command in COMMANDS | WEIGHTS]
     cells = {}
-    for command, state in [*wanted, *(("pairs", state) for state in MORE_STREAMS)]:
+    more = [*(("pairs", state) for state in MORE_STREAMS), *((command, "-o -") for command in TO_STDOUT)]
+    for command, state in [*wanted, *more]:
         folder = str(shutil.copytree(inputs, place / f"{len(cells)}"))
-        streams, arguments = (STREAMS | MORE_STREAMS)[state], (COMMANDS | WEIGHTS)[command]
+        streams, arguments = (STREAMS | MORE_STREAMS).get(state, PLAIN), (COMMANDS | WEIGHTS)[command]
+        if state == "-o -":
+            arguments = ["-" if word == TO_STDOUT[command] else word for word in arguments]
         cells[command, state] = replace(streams, folder=folder, arguments=arguments, stub=command in COMMANDS)
     statuses = run_cells(list(cells.values()), place)
     return {key: collect(cell, inputs, status) for (key, cell), status in zip(cells.items(), statuses, strict=True)}
@@ -84,6 +90,7 @@ def write_inputs(folder: Path) -> Path:
         picture.save(folder / name)
     (folder / "list.tsv").write_text(f"{CAT}\tb.png\nb.png\t{CAT}\n", encoding="utf-8")
     (folder / "marks.csv").write_text("image,name,x,y\nb.png,nose,20,20\n")
+    save_small_network(folder / "weights.safetensors")
     (folder / f"{CAT}.log.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "loss": 0.5}\n')
     return folder
 
@@ -113,6 +120,16 @@ def test_streams_change_no_file_and_no_status(state: str, matrix: dict[tuple[str
         assert done.files == plain.files, command
         assert "Traceback" not in done.stderr, command
         assert ("stdout: could not be written (No space left on device)" in done.stderr) == (state == "stdout full")
+
+
+@pytest.mark.parametrize(("command", "file"), TO_STDOUT.items())
+def test_streams_dash_sends_the_file_alone_to_stdout(
+    command: str, file: str, matrix: dict[tuple[str, str], Done]
+) -> None:
+    done, plain = matrix[command, "-o -"], matrix[command, "plain"]
+    assert done.status == 0, done.stderr
+    assert done.stdout == plain.files[file]
+    assert done.files == {name: content for name, content in plain.files.items() if name != file}
 
 
 @pytest.mark.parametrize(

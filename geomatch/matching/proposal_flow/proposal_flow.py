@@ -231,7 +231,7 @@ def embed_boxes(features: RegionFeatures, boxes: Tensor, embedding: Embedding, m
         )
     first, last = features.grid.to_cells(boxes[:, :2]), features.grid.to_cells(boxes[:, 2:])
     width = network.appearance.in_features
-    with torch.inference_mode():
+    with torch.no_grad():
         parts = [
             network.embed(
                 pool_maxima(features.descriptors, first[begin:end], last[begin:end], network.config.bins), embedding
