@@ -22,12 +22,14 @@ class ItemReport:
     """How items are reported.
 
     doing: text of the progress bar. item: the word for one. name, outcome: of an item's record, for a terminal.
+    silent: print no records on stdout, which takes a file; stderr has those that fail.
     """
 
     doing: str
     item: str
     name: Callable[[dict[str, Any]], str]
     outcome: Callable[[dict[str, Any]], str]
+    silent: bool = False
 
     def line(self, finished: Finished) -> str:
         """An item for a terminal."""
@@ -48,8 +50,9 @@ def report_items(finished: Iterable[Finished], report: ItemReport, count: int, s
         for each in finished:
             failed, kept = failed + each.failed, kept + each.reused
             advance()
-            print_record(each.record, report.line(each))
-            if each.failed and not sys.stdout.isatty():
+            if not report.silent:
+                print_record(each.record, report.line(each))
+            if each.failed and (report.silent or not sys.stdout.isatty()):
                 print_error(report.line(each))
     seconds = perf_counter() - started
     shard.wait_for_others()

@@ -5,6 +5,7 @@ The rules, for every writer:
 - A regular file is written under a temporary name and renamed. It keeps the permissions of the one it replaces.
 - A symbolic link is followed: the file or folder that it points to is written, also if it does not exist yet.
 - A device, a FIFO or an open descriptor (/dev/stdout) is written into. A folder is refused where a file should be.
+- ``-`` is stdout, where a command writes one file alone. It is refused where a folder should be.
 - Missing parent folders are made, when something is written.
 - Temporary folders are locked while their process lives. The next run with the same output removes those of dead ones.
 """
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ from pathlib import Path
 
 from geomatch.errors import InputError
 
+STDOUT = Path("-")
 _PREFIX = ".geomatch-"
 _NAMED = 180  # bytes of a name that a temporary name repeats, which must not become too long
 _RANDOM = "[a-z0-9_]{8}"  # what `tempfile` adds
@@ -34,6 +37,11 @@ FILE_SUFFIXES = (".flo", ".npy", ".npz", ".safetensors", ".png", ".jpg", ".jpeg"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, replacing a file there. Raises InputError if it cannot be written."""
+    if path == STDOUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
     with _named(path):
         place = _follow(path)
         if _is_special(place):
@@ -104,6 +112,8 @@ def is_special(path: Path) -> bool:
 
 def check_new_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise InputError, before any work, if ``folder`` cannot take a result. Leftovers there are removed."""
+    if folder == STDOUT:
+        raise InputError("- is stdout, which takes one file; give the name of a folder")
     with _named(folder):
         place = _follow(folder)
     if place.exists() and not place.is_dir():
@@ -115,6 +125,16 @@ def check_new_folder(folder: Path, *, overwrite: bool) -> None:
     if place.exists() and any(place.iterdir()) and not overwrite:
         raise InputError(f"{folder}: exists already; give another folder, or --overwrite")
     _check_can_write(place)
+
+
+def check_output(path: Path, *, overwrite: bool, suffixes: Collection[str] = ()) -> None:
+    """Raise InputError as `check_new_file` does, but for ``-`` only if stdout cannot take a file."""
+    if path != STDOUT:
+        check_new_file(path, overwrite=overwrite, suffixes=suffixes)
+    elif sys.__stdout__ is None:
+        raise InputError("-o - sends the file to stdout, which is closed; open it, or give the name of a file")
+    elif sys.stdout.isatty():
+        raise InputError("-o - sends the file to stdout, which is a terminal; send it to a file or a pipe")
 
 
 def check_new_file(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Q
 from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
+from geomatch.io.atomic import STDOUT, check_output, write_atomically
 from geomatch.options import FlowFormat, Picture
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from geomatch.batch.match_record import Outputs
     from geomatch.pipeline import Pipeline
 
-STDOUT = Path("-")
 LOW_CONFIDENCE = 0.1
 """Mean confidence below which the two images may have nothing in common."""
 _MANY = "Many pairs"
@@ -164,8 +163,8 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
         raise InputError("--resume keeps what is valid and --overwrite does all again: give one of them")
     if output == STDOUT and len(formats) > 1:
         raise InputError("-o - takes one flow: give one --format")
-    if output == STDOUT and sys.stdout.isatty():
-        raise InputError("-o - sends a binary file to stdout, which is a terminal; send it to a file or a pipe")
+    if output == STDOUT:
+        check_output(STDOUT, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -243,8 +242,7 @@ def _match_one(
         matcher = PairMatcher([pair], options.build, outputs, timer=Timer(on_stage=status))
         if output == STDOUT:
             _, files = matcher.match(pair)
-            sys.stdout.buffer.write(files[FILE_NAMES[outputs.formats[0]]])
-            sys.stdout.buffer.flush()
+            write_atomically(STDOUT, files[FILE_NAMES[outputs.formats[0]]])
             return
         finished = matcher(pair)
     if finished.error:

@@ -31,7 +31,9 @@ Images = Annotated[
         metavar="IMAGE...", help="Photographs, folders of them, or - to read names from stdin.", show_default=False
     ),
 ]
-PictureFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write.")]
+PictureFile = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE.png", help="Picture to write; - for stdout.")
+]
 
 app = typer.Typer(help="Draw features of photographs.", no_args_is_help=True)
 
@@ -75,7 +77,7 @@ def confidence(
             extremes = {name: round(float(getattr(sigma, name)()), 4) for name in ("min", "mean", "max")}
             records.append({"image": str(path), **extremes, "output": str(output)})
         write_atomically(output, png_bytes(draw_sigma_sheet(tiles)))
-    _print_records(readable, records, f"{output}: sigma of {_count(records)}")
+    _print_records(readable, records, f"{output}: sigma of {_count(records)}", output)
 
 
 @app.command()
@@ -136,7 +138,7 @@ def responses(
     if sys.stdout.isatty():
         _print_means(found.title, found.kind, drawn, records)
     summary = f"{output}: {len(drawn)} {found.kind}s of {found.title} on {_count(records)}"
-    _print_records(readable, records, summary)
+    _print_records(readable, records, summary, output)
 
 
 @dataclass(frozen=True)
@@ -245,11 +247,11 @@ class _Readable:
 
 def _check_output(output: Path, images: list[Path], *, overwrite: bool) -> None:
     """Raises InputError if the picture cannot be written to ``output``."""
-    from geomatch.io.atomic import check_new_file
+    from geomatch.io.atomic import check_output
 
     if any(image.exists() and output.exists() and image.samefile(output) for image in images):
         raise InputError(f"{output}: is one of the photographs; give another name with -o")
-    check_new_file(output, overwrite=overwrite, suffixes=(".png",))
+    check_output(output, overwrite=overwrite, suffixes=(".png",))
 
 
 def _count(records: Sequence[object]) -> str:
@@ -277,10 +279,16 @@ def _measures(photograph: _Photograph, drawn: list[int], kind: str) -> dict[str,
     }
 
 
-def _print_records(readable: _Readable, records: Sequence[dict[str, Any]], summary: str) -> None:
-    """The summary on a terminal, a line of JSON for each image elsewhere. Raises GeomatchError if any failed."""
-    for record in records[:1] if sys.stdout.isatty() else readable.in_order(records):
-        print_record(record, summary)
+def _print_records(readable: _Readable, records: Sequence[dict[str, Any]], summary: str, output: Path) -> None:
+    """The summary on a terminal, a line of JSON for each image elsewhere, nothing if the picture went to stdout.
+
+    Raises GeomatchError if any failed.
+    """
+    from geomatch.io.atomic import STDOUT
+
+    if output != STDOUT:
+        for record in records[:1] if sys.stdout.isatty() else readable.in_order(records):
+            print_record(record, summary)
     for error in readable.errors.values():
         print_error(str(error))
     if readable.errors:

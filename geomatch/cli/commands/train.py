@@ -216,7 +216,7 @@ def convert(
 
 
 def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:
-    from geomatch.io.atomic import check_new_file, write_atomically
+    from geomatch.io.atomic import STDOUT, check_output, write_atomically
     from geomatch.io.inputs import called, stem_of
     from geomatch.io.names import has_no_name
     from geomatch.training.monitoring.log import read_log
@@ -224,7 +224,8 @@ def _draw(logs: list[Path], output: Path | None, *, overwrite: bool) -> None:
 
     if output is None:
         output = Path(f"{stem_of(logs[0])}.html") if has_no_name(logs[0]) else logs[0].with_suffix(".html")
-    check_new_file(output, overwrite=overwrite, suffixes=(".html", ".htm"))
+    check_output(output, overwrite=overwrite, suffixes=(".html", ".htm"))
     page = training_page({called(log).removesuffix(".log.jsonl"): read_log(log) for log in logs})
     write_atomically(output, page.encode(errors="replace"))  # file names need not be text
-    typer.echo(output)
+    if output != STDOUT:
+        typer.echo(output)

@@ -68,7 +68,10 @@ def transfer(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="PATH", help="File to write, .json (COCO) or .csv, or a folder (labelme, PNG)."
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="File to write, .json (COCO) or .csv, or a folder (labelme, PNG); - sends a file to stdout.",
         ),
     ] = None,
     format: Annotated[
@@ -123,6 +126,7 @@ def transfer(
     from geomatch.batch.match_record import settings_record
     from geomatch.io.annotations.files import open_output, output_format
     from geomatch.io.annotations.label_image import LabelRules
+    from geomatch.io.atomic import STDOUT
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
@@ -161,7 +165,7 @@ def transfer(
         manifest.clear_unfinished(output)
     transfer = open_transfer(loaded, marked, choice)
     finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)
-    report = ItemReport("transferring", "image", lambda record: str(record["image"]), _outcome)
+    report = ItemReport("transferring", "image", lambda record: record["image"], _outcome, silent=output == STDOUT)
     report_items(finished, report, len(targets), share, quiet=quiet)
 
 

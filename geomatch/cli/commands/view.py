@@ -21,7 +21,9 @@ def view(
     target: Annotated[Path, typer.Argument(help="The second picture.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.html", help="Page to write; by default SOURCE--TARGET.html."),
+        typer.Option(
+            "--output", "-o", metavar="FILE.html", help="Page to write, - for stdout; by default SOURCE--TARGET.html."
+        ),
     ] = None,
     pipeline: PipelineOptions = DEFAULTS,
     overwrite: Overwrite = False,
@@ -35,14 +37,14 @@ def view(
     """
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.batch.match_record import Outputs, match_outcome
-    from geomatch.io.atomic import check_new_file, write_atomically
+    from geomatch.io.atomic import STDOUT, check_output, write_atomically
     from geomatch.io.inputs import called, stem_of
     from geomatch.matching.mirror import matched_source
     from geomatch.runtime.timer import Timer
     from geomatch.visualize.pair_view.page import view_page
 
     page_file = output or Path(f"{stem_of(source)}--{stem_of(target)}.html")
-    check_new_file(page_file, overwrite=overwrite, suffixes=(".html", ".htm"))
+    check_output(page_file, overwrite=overwrite, suffixes=(".html", ".htm"))
     with status_line("reading", quiet=quiet) as status:
         timer = Timer(on_stage=status)
         pair = ImagePair(source, target, page_file)
@@ -60,6 +62,8 @@ def view(
                 _facts(record),
             ).encode(errors="replace")  # file names need not be text
         write_atomically(page_file, page)
+    if page_file == STDOUT:
+        return
     record |= {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}
     print_record(record, f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
 

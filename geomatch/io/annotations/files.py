@@ -30,7 +30,7 @@ from geomatch.io.annotations.label_image import (
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.annotations.orientation import UPRIGHT, swaps_sides, turn_upright
-from geomatch.io.atomic import check_new_file, check_new_folder, is_special, write_atomically
+from geomatch.io.atomic import STDOUT, check_new_folder, check_output, is_special, write_atomically
 from geomatch.io.images import image_suffixes, open_picture
 from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.io.json_text import read_json
@@ -247,7 +247,7 @@ class AnnotationDocument:
                 f"{path}: one file for all images appears when the last is done, and has to be made from the start; "
                 "--resume goes on in a folder (--format labelme or png)"
             )
-        check_new_file(path, overwrite=existing is Existing.replaced)
+        check_output(path, overwrite=existing is Existing.replaced)
         self._path, self._document = path, document
 
     def file(self, target: Target) -> Path:  # noqa: ARG002
@@ -301,11 +301,17 @@ AnnotationOutput = AnnotationDocument | AnnotationFolder
 def output_format(path: Path, asked: AnnotationFormat | None, read: AnnotationFormat) -> AnnotationFormat:
     """The format in which to write ``path``: the one asked for, else its suffix's, else the one that was read.
 
-    Raises InputError if the name does not fit the format. A device or a FIFO may have any name.
+    Raises InputError if the name does not fit the format. A device, a FIFO or ``-`` may have any.
     """
     suffix = path.suffix.lower()
     chosen = asked or next((each for each, own in _DOCUMENTS.items() if own == suffix), read)
-    if chosen in _DOCUMENTS and suffix != _DOCUMENTS[chosen] and not is_special(path):
+    if path == STDOUT:
+        if chosen not in _DOCUMENTS:
+            raise InputError(
+                f"-o -: {chosen} is a folder with a file an image, and stdout takes one file; "
+                "give --format coco or csv, or a folder"
+            )
+    elif chosen in _DOCUMENTS and suffix != _DOCUMENTS[chosen] and not is_special(path):
         raise InputError(
             f"-o {path}: {chosen} is one file for all images, so give a name that ends in {_DOCUMENTS[chosen]}; "
             "for a folder with a file an image give --format labelme or png"
