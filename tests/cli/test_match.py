@@ -147,7 +147,7 @@ def test_match_bad_options_are_named(arguments: list[str], said: list[str], teap
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "no such file"), (b"", "not an image"), (b"just text", "not an image")]
+    ("content", "said"), [(None, "no such file"), (b"", "is empty"), (b"just text", "not an image")]
 )
 def test_match_unreadable_images_are_named(content: bytes | None, said: str, teapots: Path, tmp_path: Path) -> None:
     if content is not None:
