@@ -181,8 +181,8 @@ _SHARED = (
     "brightness contrast saturation tint shading grey_probability"
 )
 INTROSPECTION = SettingNames(
-    names="trunk descriptor_size sigma_floor sigma_ceiling batches similarity_weight similarity_cells teacher_size "
-    "teacher_weight classifier_block transformer_stages " + _SHARED,
+    names="trunk descriptor_size context sigma_floor sigma_ceiling batches similarity_weight similarity_cells teacher_size "
+    "teacher_shares teacher_weight classifier_block transformer_stages " + _SHARED,
     old="trunk stage:stages descriptor_size batches warm_up:warmup_steps average:ema_decay share_kept:wise_ft_alpha "
     "trunk_rate:trunk_learning_rate head_rate:head_learning_rate keep_similarity:similarity_weight",
 )
@@ -194,8 +194,8 @@ ANCHORNET = SettingNames(
     "response_diversity code_steps held_out rate:head_learning_rate trunk_rate:trunk_learning_rate",
 )
 KEYPOINTS = SettingNames(
-    names="left_out across least_shared contrastive_weight temperature spread hardest positive_radius negative_radius "
-    "similarity_weight similarity_cells similarity_views " + _SHARED,
+    names="context column_size left_out across least_shared contrastive_weight temperature spread hardest "
+    "positive_radius negative_radius similarity_weight similarity_cells similarity_views " + _SHARED,
     about={
         "data": "COCO file with keypoints, or folder of SPair-71k or PF-PASCAL with pairs for training; repeatable.",
         "init": "Weights of introspection or keypoints to start from (safetensors).",
@@ -206,8 +206,8 @@ KEYPOINTS = SettingNames(
 )
 
 SCNET = SettingNames(
-    names="variant trunk bins "
-    "embedding_size left_out across least_shared boxes positive_overlap negative_overlap margin " + _SHARED,
+    names="variant trunk context bins embedding_size left_out across least_shared boxes positive_overlap "
+    "negative_overlap margin " + _SHARED,
     about={
         **KEYPOINTS.about,
         "init": "Weights of introspection, keypoints or scnet to start from (safetensors), or a pretrained trunk, once "

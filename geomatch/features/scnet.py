@@ -9,7 +9,7 @@ stays what it was, so that SCNet's features have a sigma and serve every other m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import torch
@@ -95,7 +95,7 @@ class SCNet(IntrospectionNet):
 class SCNetMap(FeatureMap):
     """phi and sigma of an image, and the network that embeds regions of them."""
 
-    network: SCNet
+    network: SCNet = field(compare=False, repr=False)
 
 
 class SCNetFeatures(IntrospectionFeatures):

@@ -193,7 +193,7 @@ def square_around(box: Box) -> tuple[int, int, int]:
     rounded away from zero, as in Python 2.
 
     >>> square_around((61.0, 28.0, 331.0, 312.0))
-    (43, 4, 366)
+    (43, 0, 366)
     """
     left, top, width, height = box
     edges = np.array((left - 1, top - 1, left + width - 1, top + height - 1))
