@@ -181,8 +181,8 @@ _SHARED = (
     "brightness contrast saturation tint shading grey_probability"
 )
 INTROSPECTION = SettingNames(
-    names="trunk descriptor_size context sigma_floor sigma_ceiling batches similarity_weight similarity_cells teacher_size "
-    "teacher_shares teacher_weight classifier_block transformer_stages " + _SHARED,
+    names="trunk descriptor_size context sigma_floor sigma_ceiling batches similarity_weight similarity_cells "
+    "teacher_size teacher_shares teacher_weight classifier_block transformer_stages " + _SHARED,
     old="trunk stage:stages descriptor_size batches warm_up:warmup_steps average:ema_decay share_kept:wise_ft_alpha "
     "trunk_rate:trunk_learning_rate head_rate:head_learning_rate keep_similarity:similarity_weight",
 )

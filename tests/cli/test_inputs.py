@@ -277,8 +277,7 @@ def test_inputs_refuse_what_is_no_stream_of_bytes_that_ends(pair: Path, monkeypa
                 f"match --against {place} a.png -o out",
                 f"view a.png {place}",
                 f"at a.png a.png --points {place}",
-                f"transfer a.png a.png --mask {place}",
-                *([f"transfer a.png a.png --keypoints {place}"] if place != "folder" else []),  # of labelme files
+                *(f"transfer a.png a.png {kind} {place}" for kind in ("--keypoints", "--mask") if place != "folder"),
                 f"eval --compare {place} a.png",
                 f"train --plot {place}",
             ):
