@@ -141,7 +141,7 @@ def parse_table(text: str, name: str, layout: Layout = Layout()) -> Iterator[Row
 
 
 def kinds_of(values: Sequence[str]) -> str:
-    """A letter for each value: # for a number, f for a file's name, t for any other text.
+    """A letter for each value: # for a number, f for an image file's name, t for any other text.
 
     >>> kinds_of(["nose", "12.5", "a/b.jpg"])
     't#f'
@@ -149,7 +149,7 @@ def kinds_of(values: Sequence[str]) -> str:
     return "".join("#" if _is_number(value) else "f" if _FILE_NAME.search(value) else "t" for value in values)
 
 
-_FILE_NAME = re.compile(r"\S\.[A-Za-z]\w{1,4}$")
+_FILE_NAME = re.compile(r"\S\.(?:jpe?g|jfif|jp2|png|tiff?|bmp|gif|webp|avif|hei[cf]|p[bgnp]m)$", re.IGNORECASE)
 _SEPARATOR = re.compile(r'\s*"?sep=(?P<mark>[,;\t])"?[ \t]*\r?(?=\n)', re.IGNORECASE)
 """A first line that tells Excel how the columns are separated."""
 

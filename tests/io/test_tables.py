@@ -73,7 +73,7 @@ def test_parse_table_knows_columns_by_other_names() -> None:
 
 
 def test_kinds_of_values() -> None:
-    assert kinds_of(["1e3", "-2", "nose", "", "a.b/c.jpg", "left.", "v1.5"]) == "##ttft" + "t"
+    assert kinds_of(["1e3", "-2", "nose", "", "a.b/c.JPG", "left.eye", ".png", "v1.5", "x y.tif"]) == "##ttftttf"
 
 
 @pytest.mark.parametrize("text", ['x,y\n"12,5",1\n', "x;y\n1,2,3;1\n", "x;y\n1.234,5;1\n", "x,y\n6_4,1\n"])
