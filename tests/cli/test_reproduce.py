@@ -2,10 +2,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from geomatch.features.scnet import SCNet, SCNetConfig
+from geomatch.features.weights import save_weights
 from tests.cli.command import assert_refused, geomatch
 from tests.datasets.layouts import write_pascal_parts
 
@@ -67,6 +70,27 @@ def test_reproduce_drops_rows_of_features_without_the_classes(willow: Path, anch
     assert "pf-willow: no row of anchornet:auto: no anchors of" in done.stderr
     assert "anchornet:auto" not in done.stdout
     assert "sift + nn" in done.stdout
+
+
+def test_reproduce_scnet_with_its_weights_alone(willow: Path, scnet_weights: Path, tmp_path: Path) -> None:
+    """Rows of SCNet for those who have trained it; SCNet-AG+ needs weights with its second embedding."""
+    pytest.importorskip("cv2")
+    rows = ("--root", willow.parent, "--features", "scnet", "--preset", "fast", "--limit", 1)
+    small = ("--set", "scnet-a.proposals=sliding", "--set", "scnet-a.count=20")
+    refused = geomatch("reproduce", "anchornet", *rows, cwd=willow.parent)
+    assert refused.returncode == 2
+    assert "no rows of scnet: train its weights with `geomatch train scnet`, and give --weights" in refused.stderr
+    done = geomatch(
+        "reproduce", "anchornet", *rows, *small, "--weights", scnet_weights, "--matcher", "scnet-a", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\nscnet + scnet-a " in done.stdout
+    network = SCNet(SCNetConfig(stages=("1",), descriptor_size=8, bins=1, embedding_size=2))
+    save_weights(tmp_path / "a.safetensors", "scnet", asdict(network.config), network.state_dict())
+    weights = ("--weights", f"scnet={tmp_path / 'a.safetensors'}")
+    refused = geomatch("reproduce", "anchornet", *rows, *weights, "--matcher", "scnet-ag+", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "no row of scnet + scnet-ag+: these weights have no embedding of geometry" in refused.stderr
 
 
 @pytest.mark.parametrize(

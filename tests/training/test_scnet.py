@@ -179,7 +179,7 @@ def test_scnet_task_centre_embeds_the_mean_region_at_the_origin(coco: Path, monk
     task = make_task(coco, RECIPE)
     with task.upcoming:
         task.centre(nullcontext())
-        regions = [torch.cat(task._pool(batch, task.load(batch)[0], nullcontext())[1]) for batch in range(2)]
+        regions = [torch.cat(task._pool(batch, task.load(batch), nullcontext())[1]) for batch in range(2)]
     embedded = task.network.appearance(torch.cat(regions))
     assert embedded.mean(dim=0).abs().max() < 1e-5 < embedded.abs().mean()
 

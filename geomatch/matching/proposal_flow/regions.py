@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 import torch
@@ -31,7 +31,7 @@ class RegionFeatures(FeatureMap):
     image: Tensor
     boxes: Tensor | None = None
     box_descriptors: Tensor | None = None
-    network: SCNet | None = None
+    network: SCNet | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, features: FeatureMap, image: Tensor) -> RegionFeatures:
@@ -55,7 +55,7 @@ def missing(what: str) -> InputError:
     """The error for features that lack something that only the matcher's own pipeline adds."""
     return InputError(
         f"these features lack {what} for Proposal Flow: extract them with a pipeline that has the same matcher "
-        "(pf-nam, pf-phm, pf-lom, roi-nn or a fusion of them) and the same parameters"
+        "(one that matches boxes, or a fusion of them) and the same parameters"
     )
 
 

@@ -42,11 +42,11 @@ class KeypointTask:
     def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
         """The loss of batch number ``batch``, and what the log reports of it. Raises InputError."""
         recipe = self.recipe
-        pairs, unreadable = self.load(batch)
+        pairs = self.load(batch)
         views = pairs.render(recipe.view_size).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         with autocast:
             phi, sigma = self.network(views)
             with torch.no_grad():
                 before = self.initial(views[: recipe.similarity_views])[0] if recipe.similarity_weight else None
         loss, report = self.objective(pairs, phi, sigma, before, batch)
-        return StepLoss(loss, report, len(views), unreadable)
+        return StepLoss(loss, report, len(views), self.load.newly_unreadable())

@@ -101,17 +101,23 @@ class PairLoader:
         self.recipe, self.sources, self.reader, self.device = recipe, sources, reader, device
         self.centres = centres
         self.upcoming = Prefetch(self._load, stride=stride)
+        self._named = 0
 
-    def __call__(self, batch: int) -> tuple[PairViews, tuple[str, ...]]:
-        """Batch number ``batch`` on the device, and the names of photographs that could not be read for it.
+    def __call__(self, batch: int) -> PairViews:
+        """Batch number ``batch`` on the device.
 
-        Raises InputError if too many cannot, or no pair has keypoints on both of its photographs.
+        Raises InputError if too many photographs cannot be read, or no pair has keypoints on both of its photographs.
         """
-        known = len(self.reader.unreadable)
         images, on_cpu = self.upcoming(batch)
         self.reader.admit(images)
         assert on_cpu is not None  # else there was nothing to admit
-        return on_cpu.to(self.device), tuple(self.reader.unreadable[known:])
+        return on_cpu.to(self.device)
+
+    def newly_unreadable(self) -> tuple[str, ...]:
+        """The names of photographs that could not be read, each once."""
+        names = tuple(self.reader.unreadable[self._named :])
+        self._named += len(names)
+        return names
 
     def _load(self, batch: int) -> tuple[ImageBatch, PairViews | None]:
         """The pairs of a batch; others stand in for those with a damaged photograph, or with keypoints outside."""

@@ -67,7 +67,7 @@ class SCNetTask:
         Raises InputError if photographs cannot be read, or no box of PATIENCE batches in a row is a match.
         """
         recipe = self.recipe
-        pairs, unreadable = self.load(batch)
+        pairs = self.load(batch)
         boxes, pooled = self._pool(batch, pairs, autocast)
         regions = [self._embed(own, maxima) for own, maxima in zip(boxes, pooled, strict=True)]
         losses, matches = [], []
@@ -75,18 +75,14 @@ class SCNetTask:
             for source, target in ((pair, pair + 1), (pair + 1, pair)):
                 points = self._points(pairs, source, target)
                 on_object, known = true_overlaps(boxes[source], boxes[target], points, recipe.view_size)
-                scores = self._scores(regions[source], regions[target])
-                scores, overlaps = (
-                    scores[torch.from_numpy(on_object).to(scores.device)],
-                    torch.from_numpy(known).to(scores),
-                )
-                losses.append(
-                    ranking_loss(scores, overlaps, recipe.positive_overlap, recipe.negative_overlap, recipe.margin)
-                )
+                scores = self._scores(regions[source], regions[target])[torch.from_numpy(on_object)]
+                overlaps = torch.from_numpy(known).to(scores)
+                limits = recipe.positive_overlap, recipe.negative_overlap
+                losses.append(ranking_loss(scores, overlaps, *limits, recipe.margin))
                 matches.append(int((known > recipe.positive_overlap).sum()))
         self._check_matches(sum(matches))
         loss = torch.stack(losses).sum() / max(1, int(np.count_nonzero(matches)))
-        return StepLoss(loss, {"matches": sum(matches) / len(matches)}, len(boxes), unreadable)
+        return StepLoss(loss, {"matches": sum(matches) / len(matches)}, len(boxes), self.load.newly_unreadable())
 
     @torch.no_grad()
     def centre(self, autocast: AbstractContextManager[object]) -> None:
@@ -95,7 +91,7 @@ class SCNetTask:
         Maxima are large in the same channels everywhere; without this, regions are all alike at the start.
         """
         means = [
-            torch.cat(self._pool(batch, self.load(batch)[0], autocast)[1]).mean(dim=0) for batch in range(START_BATCHES)
+            torch.cat(self._pool(batch, self.load(batch), autocast)[1]).mean(dim=0) for batch in range(START_BATCHES)
         ]
         mean = torch.stack(means).mean(dim=0)
         for layer in self.network.layers():
