@@ -481,7 +481,7 @@ OWN_OPTIONS = {
 }
 OF_LEARNER = {
     "introspection": {"points", "hardest", "positive_radius", "negative_radius"},
-    "scnet": {"descriptor_size", "sigma_floor", "sigma_ceiling"},  # those of the weights that it starts from
+    "scnet": {"descriptor_size", "context", "sigma_floor", "sigma_ceiling"},  # those of the weights that it starts from
 }
 
 
