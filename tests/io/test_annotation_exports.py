@@ -182,6 +182,17 @@ def test_studio_region_and_its_label_are_one(tmp_path: Path) -> None:
         assert keypoints(found).names == ("nose",)
 
 
+def test_createml_boxes_are_read(tmp_path: Path) -> None:
+    boxes = [{"label": "cat", "coordinates": {"x": 15, "y": 8, "width": 18, "height": 8}}, {"label": "cat"}]
+    images = [
+        {"image": "other.jpg", "annotations": [3]},
+        {"image": "ref_jpg.rf.0123456789ab.jpg", "annotations": boxes},
+    ]
+    with pytest.warns(GeomatchWarning, match="1 item left out: annotation 2: lacks 'coordinates'"):
+        (cat,) = read(exported(tmp_path, "c.json", images), BOXES).instances
+    assert (cat.label, box(cat)) == ("cat", (5.5, 3.5, 23.5, 11.5))
+
+
 def test_voc_boxes_are_read(tmp_path: Path) -> None:
     sides = "<xmin>6</xmin><ymin>4</ymin><xmax>24</xmax><ymax>12</ymax>"
     item = f"<object><name>cat</name><bndbox>{sides}</bndbox></object>"

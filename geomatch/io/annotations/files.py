@@ -17,6 +17,7 @@ from geomatch.errors import InputError
 from geomatch.io.annotations.coco import as_coco, read_coco
 from geomatch.io.annotations.coco_writer import CocoDocument
 from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_table
+from geomatch.io.annotations.exports.createml import is_createml, read_createml
 from geomatch.io.annotations.exports.label_studio import is_label_studio, read_label_studio
 from geomatch.io.annotations.exports.via import is_via, is_via_table, read_via, read_via_table
 from geomatch.io.annotations.exports.xml_files import read_xml
@@ -171,6 +172,8 @@ def _read_export(file: InputFile, suffix: str, document: Any, image: Path, omiss
             return read_via_table(list(read_table(file)), choose, omissions)
         if is_via(document):
             return read_via(document, choose, omissions)
+        if is_createml(document):
+            return read_createml(document, choose, omissions)
         if is_label_studio(document):
             return read_label_studio(document, choose, omissions)
     raise InputError(
