@@ -15,6 +15,9 @@ from torch import Tensor
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.inverse_flow import invert_flow
+from geomatch.geometry.region import feather
+from geomatch.geometry.smooth_flow import fit_smooth_flow
+from geomatch.options import Beyond
 from geomatch.runtime.torch_state import standard_torch_state
 from geomatch.tensor_value import TensorValue
 
@@ -24,6 +27,9 @@ Mask: TypeAlias = NDArray[Any] | Tensor | Sequence[Sequence[bool]]
 _PIXELS_AT_ONCE = 1 << 20  # that `Correspondence.warp` reads
 _INVERSE_TOLERANCE = 1.0
 """Pixels of the target: an inverse is valid if the flow takes its position this near to the pixel."""
+
+_SMOOTH_TOLERANCE = {Beyond.match: 1 / 40, Beyond.plate: 1 / 16}
+"""Of matches to the smooth flow of `Correspondence.smooth`."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +326,46 @@ class Correspondence(TensorValue):
             mirror=self.mirror,
         )
 
+    def smooth(self, source: Tensor | None = None, beyond: Beyond = Beyond.match) -> Correspondence:
+        """The correspondence with a smooth flow, by which images are warped without terraces and folds.
+
+        A thin plate is fitted to the confident matches; see `geomatch.geometry.smooth_flow`. Valid is a calm region in
+        which it has no fold and most matches lie near it: within a fortieth of the target's longer side, or, if the
+        plate goes on beyond it, a sixteenth. Confidence stays that of the matches.
+
+        Args:
+            source: (3, H, W) uint8, the source image, whose edges the valid region follows; it may be left out.
+            beyond: what the flow is where it is not valid: that of the matches, or the plate's.
+
+        Raises:
+            InputError: for an image of another size.
+
+        >>> found = Correspondence(torch.ones(2, 8, 9), torch.ones(8, 9), torch.ones(8, 9).bool(), (8, 9), (9, 10))
+        >>> torch.allclose(found.smooth().flow, found.flow, atol=1e-3)
+        True
+        """
+        if source is not None and source.shape != (3, *self.source_size):
+            raise InputError(
+                f"the image is {source.shape[-1]}x{source.shape[-2]} pixels, the source of this match "
+                f"{self.source_size[1]}x{self.source_size[0]}"
+            )
+        matched, confidence, known = (each.cpu().numpy() for each in (self.flow, self.confidence, self.valid))
+        image = None if source is None else source.cpu().numpy()
+        fit = fit_smooth_flow(matched, confidence, known, self.target_size, image)
+        row, column = np.indices(self.source_size, sparse=True)
+        x, y = fit.flow[0] + column, fit.flow[1] + row
+        height, width = self.target_size
+        valid = (
+            fit.supported(_SMOOTH_TOLERANCE[beyond], image)
+            & (x >= -0.5)
+            & (x <= width - 0.5)
+            & (y >= -0.5)
+            & (y <= height - 0.5)
+        )
+        flow = fit.flow if beyond is Beyond.plate else np.where(valid, fit.flow, matched)
+        device = self.flow.device
+        return replace(self, flow=torch.from_numpy(flow).to(device), valid=torch.from_numpy(valid).to(device))
+
     def warp_mask(self, mask: Mask) -> NDArray[np.bool_]:
         """A mask of the target in the frame of the source.
 
@@ -351,11 +397,13 @@ class Correspondence(TensorValue):
         return warped
 
     @standard_torch_state()
-    def warp(self, image: Tensor) -> Tensor:
+    def warp(self, image: Tensor, feathering: float = 0.0) -> Tensor:
         """The target image in the frame of the source.
 
         Args:
             image: (3, h, w) uint8, of the target's size.
+            feathering: width of the valid region's edge, in which opacity rises, as a share of the source's longer
+                side; 0: the edge is hard.
 
         Returns:
             (4, H, W) uint8 RGBA on the CPU. Colours are read bilinearly; pixels without a valid match are transparent.
@@ -384,7 +432,8 @@ class Correspondence(TensorValue):
             positions = torch.stack((x, y), dim=-1)[None]
             read = F.grid_sample(colours, positions, padding_mode="border", align_corners=False)[0]
             warped[:3, rows] = read.round_().clamp_(0, 255).byte()
-        warped[3] = valid.byte() * 255
+        opacity = feather(valid.numpy(), round(feathering * max(height, width)))
+        warped[3] = torch.from_numpy((255 * opacity).round().astype(np.uint8))
         return warped
 
 

@@ -83,6 +83,20 @@ class Refine(StrEnum):
     off = "off"
 
 
+class Beyond(StrEnum):
+    """What a smooth flow is where it is not valid: that of the matches, or the plate's that was fitted to them."""
+
+    match = "match"
+    plate = "plate"
+
+
+class Flow(StrEnum):
+    """The flow that is written: that of the matches, or a smooth one fitted to them."""
+
+    raw = "raw"
+    smooth = "smooth"
+
+
 class FlowFormat(StrEnum):
     """File formats of a flow field."""
 

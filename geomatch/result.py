@@ -20,11 +20,13 @@ from geomatch.io.atomic import check_new_folder, write_folder_atomically
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.io.formats.png import QUICK, encode_png
 from geomatch.io.json_text import json_text
-from geomatch.options import FlowFormat, Picture
+from geomatch.options import Beyond, Flow, FlowFormat, Picture
 from geomatch.visualize.overview import draw_overview
 
 PICTURES = tuple(f"{name}.png" for name in Picture)
 REGIONS = "regions.json"
+FEATHERING = 0.012
+"""Of pictures of a warp; see `Correspondence.warp`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,8 +49,22 @@ class Match(Correspondence):
     def inverse(self) -> Match:
         return Match.of(super().inverse(), self.target, self.source)
 
-    def warp(self, image: Image | None = None) -> Tensor:
+    def smooth(self, source: Image | None = None, beyond: Beyond | str = Beyond.match) -> Match:
+        """The match with a smooth flow; see `Correspondence.smooth`. source: the image, if it is not known."""
+        given = source if source is not None or self.source is None else self.source
+        pixels = None if given is None else self._image("source", given)
+        smooth = super().smooth(pixels, choice_of(Beyond, "beyond", beyond))
+        return Match.of(smooth, self.source, self.target)
+
+    def warp(self, image: Image | None = None, feathering: float = 0.0) -> Tensor:
         """The target, or another image (see `Image`) of its size, in the frame of the source.
+
+        ``found.smooth(beyond="plate").warp(feathering=0.012)`` is the picture that ``geomatch match`` writes.
+
+        Args:
+            image: by default the target.
+            feathering: width of the valid region's edge, in which opacity rises, as a share of the source's longer
+                side; 0: the edge is hard.
 
         Returns:
             (4, H, W) uint8 RGBA on the CPU. Colours are read bilinearly; pixels without a valid match are transparent.
@@ -56,10 +72,10 @@ class Match(Correspondence):
         Raises:
             InputError: for an image of another size; if the target is not known and no image is given.
         """
-        return super().warp(self._image("target", image))
+        return super().warp(self._image("target", image), feathering)
 
     def overview(self, source: Image | None = None, target: Image | None = None) -> Pillow.Image:
-        """Source, target, warp, confidence and flow side by side, as a Pillow image.
+        """Source, target, smooth warp, confidence and flow side by side, as a Pillow image.
 
         Args:
             source, target: the images, if they are not known.
@@ -68,7 +84,8 @@ class Match(Correspondence):
             InputError: for an image of another size, or one that is needed and not given.
         """
         images = self._image("source", source), self._image("target", target)
-        return draw_overview(*images, super().warp(images[1]), self)
+        smooth = Correspondence.smooth(self, images[0], Beyond.plate)
+        return draw_overview(*images, smooth.warp(images[1], FEATHERING), self, smooth.valid.cpu().numpy())
 
     def save(
         self,
@@ -77,6 +94,7 @@ class Match(Correspondence):
         source: Image | None = None,
         target: Image | None = None,
         formats: Sequence[str] = (FlowFormat.flo,),
+        flow: str = Flow.raw,
         overwrite: bool = False,
     ) -> list[Path]:
         """Write what ``geomatch match`` writes, but the record: all files or none.
@@ -86,6 +104,7 @@ class Match(Correspondence):
             source, target: the images, if they are not known. Without the target there is no warped.png, without both
                 no overview.png.
             formats: of the flow: "flo", "npy", "npz", "kitti".
+            flow: "raw", that of the matches, or "smooth", fitted to them.
 
         Returns:
             The paths of the files.
@@ -102,7 +121,8 @@ class Match(Correspondence):
             for role, given, known in (("source", source, self.source), ("target", target, self.target))
         ]
         check_new_folder(path, overwrite=overwrite)
-        files = flow_files(self, names) | picture_files(images[0], images[1], self)
+        written = self if choice_of(Flow, "flow", flow) is Flow.raw else Correspondence.smooth(self, images[0])
+        files = flow_files(written, names) | picture_files(images[0], images[1], self)
         write_folder_atomically(path, files)
         return [path / name for name in sorted(files)]
 
@@ -146,11 +166,14 @@ def picture_files(
         scaled = correspondence.confidence.cpu().numpy() * 65535
         pictures["confidence.png"] = np.round(scaled).astype(np.uint16)
     if target is not None and names & {"warped.png", "overview.png"}:
-        warped = Correspondence.warp(correspondence, target)
+        smooth = Correspondence.smooth(correspondence, source, Beyond.plate)
+        warped = Correspondence.warp(smooth, target, FEATHERING)
         if "warped.png" in names:
             pictures["warped.png"] = warped.permute(1, 2, 0).contiguous().numpy()
         if source is not None and "overview.png" in names:
-            pictures["overview.png"] = np.asarray(draw_overview(source, target, warped, correspondence))
+            pictures["overview.png"] = np.asarray(
+                draw_overview(source, target, warped, correspondence, smooth.valid.cpu().numpy())
+            )
     return {name: encode_png(pictures[name], level) for name in PICTURES if name in pictures}
 
 

@@ -19,14 +19,14 @@ from geomatch.batch.match_record import (
     match_record,
     write_match,
 )
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import Correspondence, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import check_new_folder
 from geomatch.io.images import InputImage, read_image
 from geomatch.io.inputs import stem_of
 from geomatch.io.names import unique_names
-from geomatch.options import Mirror
+from geomatch.options import Flow, Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.result import flow_files, picture_files
 from geomatch.runtime.feature_cache import FeatureCache
@@ -157,12 +157,20 @@ class PairMatcher:
         with self.timer.stage("matching"):
             found = self.pipeline.match(source.features, target.features)
         with self.timer.stage("drawing"):
-            files = flow_files(found, self.outputs.formats)
-            if self.outputs.pictures:
-                pixels = [self.images.get(image).pixels for image in pair.images]
-                files |= picture_files(pixels[0], pixels[1], found, self.outputs.pictures, self.outputs.png_level)
+            files = self._draw(pair, found)
         record = match_record(source.file, target.file, self.pipeline, found, pair.folder, files)
-        return record | ({"seconds": self.timer.record()} if self._timed else {}), files
+        return record | self.outputs.record() | ({"seconds": self.timer.record()} if self._timed else {}), files
+
+    def _draw(self, pair: ImagePair, found: Correspondence) -> dict[str, bytes]:
+        """The content of a match's files by name."""
+        if not self.outputs.pictures and self.outputs.flow is Flow.raw:
+            return flow_files(found, self.outputs.formats)
+        source, target = (self.images.get(image).pixels for image in pair.images)
+        written = found if self.outputs.flow is Flow.raw else Correspondence.smooth(found, source)
+        files = flow_files(written, self.outputs.formats)
+        if self.outputs.pictures:
+            files |= picture_files(source, target, found, self.outputs.pictures, self.outputs.png_level)
+        return files
 
     def extract(self, pair: ImagePair) -> tuple[ExtractedImage, ExtractedImage]:
         """The features of a pair's images. Raises GeomatchError."""

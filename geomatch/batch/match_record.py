@@ -17,6 +17,7 @@ from geomatch.io.atomic import write_folder_atomically
 from geomatch.io.flow import FILE_NAMES
 from geomatch.io.formats.png import QUICK
 from geomatch.io.json_text import json_text, read_json_object
+from geomatch.options import Flow
 from geomatch.pipeline import Pipeline
 from geomatch.result import PICTURES, REGIONS
 
@@ -30,12 +31,17 @@ HashedFile = tuple[Path, str]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written besides the record: flow in ``formats``, and the files ``pictures``, compressed at ``png_level``
-    (`encode_png`)."""
+    """What is written besides the record: the flow of the matches, or a smooth one, in ``formats``, and the files
+    ``pictures``, compressed at ``png_level`` (`encode_png`)."""
 
     formats: Sequence[str]
     pictures: Set[str] = frozenset(PICTURES)
     png_level: int = QUICK
+    flow: Flow = Flow.raw
+
+    def record(self) -> Record:
+        """What the record says of them, besides the files: nothing of the flow of the matches."""
+        return {} if self.flow is Flow.raw else {"flow": self.flow}
 
     def names(self) -> set[str]:
         """The files that every match has."""
@@ -89,6 +95,7 @@ def complete_record(
         record.items() >= expected.items()
         and _is_input(record.get("source"), source)
         and _is_input(record.get("target"), target)
+        and record.get("flow", Flow.raw) == outputs.flow
         and (unharmed := _unharmed_files(folder, record)) - {REGIONS} == outputs.names()
         and unharmed == set(record["files"])
     )

@@ -56,6 +56,15 @@ def flow_picture(flow: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(colour_flow(flow, float(np.hypot(*flow).max())))
 
 
+def wheel_picture(diameter: int) -> Image.Image:
+    """The colours of `flow_picture` on a disc of white paper: a displacement points from the centre to its colour."""
+    side = 4 * diameter
+    y, x = (np.indices((side, side), dtype=np.float32) + 0.5) / (side / 2) - 1
+    colours = colour_flow(np.stack((x, y)), 1.0)
+    colours[np.hypot(x, y) > 1] = 255
+    return Image.fromarray(colours).resize((diameter, diameter), Image.Resampling.BOX)
+
+
 def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
     """Confidence (H, W) in [0, 1] in colours: dark is 0, pale yellow is 1."""
     ramp = np.array(CONFIDENCE_RAMP, dtype=np.float64)

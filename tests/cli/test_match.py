@@ -40,7 +40,7 @@ def test_match_files_fit_source_and_each_other(matched: tuple[Path, dict[str, ob
     assert np.abs(kitti.flow - flo.flow)[:, npz.valid].max() <= 1 / 128
     warped = Image.open(folder / "warped.png")
     assert warped.size == size
-    assert ((np.asarray(warped)[..., 3] > 0) == npz.valid).all()
+    assert 0 < (np.asarray(warped)[..., 3] == 255).mean() < 1
     confidence = np.asarray(Image.open(folder / "confidence.png"))
     assert confidence.dtype == np.uint16
     assert npz.confidence is not None
@@ -61,12 +61,18 @@ def test_match_min_confidence_limits_validity(
     assert 0 < json.loads(done.stdout)["valid_share"] < record["valid_share"]
 
 
-def test_match_warp_shows_target_along_flow(matched: tuple[Path, dict[str, object]], teapots: Path) -> None:
+def test_match_warp_shows_target_along_smooth_flow(
+    matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
+) -> None:
     folder, _ = matched
-    flow = read_flow(folder / "flow.npz")
+    asked = ("--flow", "smooth", "--format", "npz", "--no-pictures")
+    done = geomatch("match", teapots / "a.png", teapots / "b.png", *asked, cwd=tmp_path)
+    assert json.loads(done.stdout)["flow"] == "smooth"
+    flow = read_flow(tmp_path / "a--b" / "flow.npz")
     warped = np.asarray(Image.open(folder / "warped.png")).astype(float)
     target = np.asarray(Image.open(teapots / "b.png")).astype(float)
-    for y, x in np.argwhere(flow.valid)[::997]:
+    assert (warped[..., 3] > 0).sum() > flow.valid.sum()
+    for y, x in np.argwhere(flow.valid & (warped[..., 3] > 0))[::997]:
         to_x, to_y = x + flow.flow[0, y, x], y + flow.flow[1, y, x]
         to_x, to_y = np.clip(to_x, 0, target.shape[1] - 1), np.clip(to_y, 0, target.shape[0] - 1)
         left, top = min(int(to_x), target.shape[1] - 2), min(int(to_y), target.shape[0] - 2)

@@ -17,7 +17,7 @@ from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.io.atomic import STDOUT, check_output, write_atomically
-from geomatch.options import FlowFormat, Picture
+from geomatch.options import Flow, FlowFormat, Picture
 
 if TYPE_CHECKING:
     from geomatch.batch.match_pairs import ExtractedImage
@@ -63,6 +63,10 @@ def match(
             rich_help_panel=OUTPUT,
         ),
     ] = [FlowFormat.flo],  # noqa: B006 (Typer copies it)
+    flow: Annotated[
+        Flow,
+        typer.Option(metavar="NAME", help="raw, or smooth: fitted to raw.", rich_help_panel=OUTPUT, show_default=False),
+    ] = Flow.raw,
     pictures: Annotated[
         list[Picture] | None,
         typer.Option(
@@ -139,7 +143,7 @@ def match(
     from geomatch.batch.match_record import Outputs
 
     wanted = frozenset() if no_pictures else frozenset(f"{name}.png" for name in pictures or Picture)
-    outputs = Outputs([each.value for each in dict.fromkeys(formats)], wanted, png_level)
+    outputs = Outputs([each.value for each in dict.fromkeys(formats)], wanted, png_level, flow)
     if together is not None or many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"
         how = _Batch(outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
