@@ -91,6 +91,8 @@ def find_consensus(evidence: Tensor, shapes: Shapes, settings: ConsensusSettings
         shapes: the references'.
         seed: of the pairs of keypoints that are drawn.
     """
+    if len(evidence) < FEWEST_POINTS:
+        return None
     best = _best_hypotheses(evidence, shapes, settings, np.random.default_rng(seed))
     if not len(best.score):
         return None

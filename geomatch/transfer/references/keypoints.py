@@ -63,7 +63,8 @@ class Examples:
         """Those ``count`` whose keypoints are, in the mean, most similar to some cell (P, C) of a target."""
         seen = torch.from_numpy(self.seen).to(cells)
         highest = (self.descriptors @ cells.mT).amax(dim=2)
-        score = (highest * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+        score = (highest * seen).sum(dim=1) / seen.sum(dim=1)
+        score = score.nan_to_num(nan=-1.0)  # an object that has none of these keypoints comes last
         chosen = score.argsort(descending=True, stable=True)[:count]
         here = chosen.cpu().numpy()
         return Examples(

@@ -58,6 +58,8 @@ def test_mirrored_shapes_put_the_other_side_on_the_other_side() -> None:
 def test_shapes_of_two_points_say_nothing() -> None:
     seen = np.array([[True, True, False, False]])
     assert find_consensus(evidence_at(SHAPE, (16, 16)), Shapes(SHAPE[None], seen), SETTINGS) is None
+    one = Shapes(SHAPE[None, :1], np.ones((1, 1), bool))
+    assert find_consensus(evidence_at(SHAPE[:1], (16, 16)), one, SETTINGS) is None
 
 
 def test_consensus_is_the_same_again() -> None:

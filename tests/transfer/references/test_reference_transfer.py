@@ -76,6 +76,15 @@ def test_keypoints_lie_where_the_references_say(tmp_path: Path) -> None:
     assert ((found.shape.confidence > 0) & (found.shape.confidence <= 1)).all()
 
 
+def test_single_keypoint_lies_where_it_looks_alike(tmp_path: Path) -> None:
+    write_references(tmp_path)
+    rows = (f"{number}.png,nose,{40 - left},{30 - top}" for number, (left, top) in enumerate(VIEWS, 1))
+    (tmp_path / "refs.csv").write_text("\n".join(("image,name,x,y", *rows)))
+    found = transferred(tmp_path / "refs.csv", AnnotationKind.keypoints, ReferenceChoice())
+    assert isinstance(found.shape, Keypoints)
+    np.testing.assert_allclose(found.shape.points, [[28, 20]], atol=5)
+
+
 def test_keypoint_that_most_references_lack_is_absent(tmp_path: Path) -> None:
     seen = ((1, 1, 1, 0), (1, 1, 1, 0), (1, 1, 1, 0), (1, 1, 1, 1))
     found = transferred(write_references(tmp_path, seen=seen), AnnotationKind.keypoints, ReferenceChoice())
