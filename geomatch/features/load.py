@@ -18,7 +18,7 @@ from geomatch.features.weights import FORMAT, load_weights, read_tensors, read_w
 from geomatch.io.inputs import Input, InputFile
 from geomatch.options import Precision
 from geomatch.registry import FEATURES
-from geomatch.runtime.device import find_precision
+from geomatch.runtime.device import find_precision, warn_if_slow
 
 
 def load_features(
@@ -51,6 +51,7 @@ def load_features(
     if isinstance(weights, InputFile) and FEATURES.canonical(kind) not in FEATURES.entries:
         weights = weights.path  # a plug-in reads it in its own way
     extractor = FEATURES.make(kind, FeatureExtractor, argument, working_size, device, weights)  # type: ignore[type-abstract]
+    warn_if_slow(precision, device)
     native = find_precision(precision, device) == torch.bfloat16
     extractor.compute_in(Precision.bfloat16 if native else Precision.float32)
     return extractor

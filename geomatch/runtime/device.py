@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.options import Device, Precision
 
 
@@ -26,15 +27,31 @@ def find_device(choice: Device | torch.device) -> torch.device:
 
 
 def find_precision(choice: Precision, device: torch.device) -> torch.dtype:
-    """The arithmetic of networks on a device; ``auto`` asks torch whether the hardware multiplies bfloat16 natively."""
+    """The arithmetic of networks on a device; ``auto`` takes bfloat16 where the hardware has it."""
     if choice is not Precision.auto:
         return torch.bfloat16 if choice is Precision.bfloat16 else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether torch says that the hardware multiplies bfloat16 natively."""
     able = torch.cpu.get_capabilities()
     native = {
         "cpu": able.get("amx_bf16", False) or able.get("avx512_bf16", False),
         "cuda": device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
     }
-    return torch.bfloat16 if native.get(device.type, False) else torch.float32
+    return bool(native.get(device.type, False))
+
+
+def warn_if_slow(choice: Precision, device: torch.device) -> None:
+    """Warn, with a GeomatchWarning, if bfloat16 is asked for and the hardware does not have it."""
+    if choice is Precision.bfloat16 and not multiplies_bfloat16(device):
+        warnings.warn(
+            f"--precision bfloat16: this {device.type} does not multiply it natively, and networks take about 1.4 "
+            "times as long as in float32; leave it out, or choose float32",
+            GeomatchWarning,
+            stacklevel=2,
+        )
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

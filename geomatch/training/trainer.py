@@ -23,7 +23,7 @@ from geomatch.errors import InputError, TrainingError
 from geomatch.io.atomic import check_new_file
 from geomatch.options import Device, Precision
 from geomatch.parameters import check_limits
-from geomatch.runtime.device import autocast
+from geomatch.runtime.device import autocast, warn_if_slow
 from geomatch.runtime.launcher import process_number
 from geomatch.training.checkpoint import TrainingState, check_checkpoint, load_checkpoint, save_checkpoint
 from geomatch.training.claim import claimed
@@ -235,6 +235,7 @@ def train(
         load_checkpoint(files.checkpoint, state, _settings(recipe, optimisation))
     loop = _Loop(task, optimisation, files, recipe, on_progress, validation, processes, state, constrain)
     if processes.is_main:
+        warn_if_slow(optimisation.precision, processes.device)
         keep_before(files.log, state.step)
     try:
         with Interrupts() as interrupts:
