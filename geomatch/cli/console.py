@@ -66,7 +66,9 @@ def training_bar(output: Path, *, quiet: bool) -> Iterator[Callable[[str, Traini
 
         yield show
     if last and not quiet:
-        ended = "; ".join(f"{name}, {each.step:,} steps, {_numbers(each)}" for name, each in last.items())
+        ended = "; ".join(
+            f"{name}, {each.step:,} step{'s' * (each.step != 1)}, {_numbers(each)}" for name, each in last.items()
+        )
         notify(f"{output}: {ended}; {timedelta(seconds=round(perf_counter() - started))}")
 
 

@@ -21,6 +21,7 @@ _OUTPUTS = frozenset({"output", "out"})
 _CHOICE = re.compile(
     r"Invalid value for '(?P<option>.*?)': .*?'(?P<value>.*)' is not one of (?P<known>'.*')", re.DOTALL
 )
+_COMMAND = re.compile(r"(?P<unknown>No such command '.*')\. Did you mean (?P<similar>'.*')\?", re.DOTALL)
 _OPTIONS = re.compile(r"No such option: (?P<given>.*) \(Possible options: (?P<similar>.*)\)", re.DOTALL)
 
 
@@ -85,6 +86,8 @@ def _sentence(error: Any) -> str:
         message = unknown_name(f"value of {found['option']}", found["value"], known)
     elif found := _OPTIONS.search(message):
         message = f"no such option: {found['given']} (did you mean {found['similar']}?)"
+    elif found := _COMMAND.search(message):
+        message = f"{found['unknown']} (did you mean {found['similar']}?)"
     first, rest = message[:1], message[1:].rstrip(".")
     where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
     return f"{first.lower()}{rest}{where}"

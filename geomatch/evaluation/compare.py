@@ -59,7 +59,10 @@ def parse_scored(text: str, name: str) -> Scored:
     if len(lines) != 1:
         raise InputError(f"{name}: has {len(lines)} lines; give the JSON of one selection of features and matcher")
     try:
-        return _scored(json.loads(lines[0]))
+        record = json.loads(lines[0])
+        if not isinstance(record, dict):
+            raise ValueError("it is no JSON object")
+        return _scored(record)
     except KeyError as error:
         raise InputError(f"{name}: not the output of 'geomatch eval --json': it lacks {error}") from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

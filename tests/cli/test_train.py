@@ -262,8 +262,8 @@ def test_train_anchornet_weights_match_and_show(workshop: Path, teapots: Path) -
     done = geomatch("train", "anchornet", *places, *ANCHORS, cwd=workshop)
     assert (done.returncode, done.stdout) == (0, "")
     *notes, summary = done.stderr.splitlines()
-    assert summary.startswith("geomatch: note: anchors.safetensors: banks, 1 steps, loss ")
-    assert "; code, 1 steps, loss " in summary
+    assert summary.startswith("geomatch: note: anchors.safetensors: banks, 1 step, loss ")
+    assert "; code, 1 step, loss " in summary
     assert notes == [
         "geomatch: note: few photographs of cat (3): their anchors will know little; --classes can leave them out"
     ]

@@ -39,7 +39,7 @@ def pair(tmp_path: Path) -> Path:
         ("match a.png b.png --preset Fast", "unknown value of --preset 'Fast' (did you mean 'fast'?): the known ones"),
         ("match a.png b.png --format FLO", "unknown value of --format 'FLO' (did you mean 'flo'?)"),
         ("match a.png b.png --min-confidence 3", "invalid value for '--min-confidence'"),
-        ("mach a.png b.png", "no such command 'mach'. Did you mean 'match'?"),
+        ("mach a.png b.png", "no such command 'mach' (did you mean 'match'?)"),
         ("extract", "missing argument 'IMAGE...'; see geomatch extract --help"),
         ("train introspection", "missing option '--data'; see geomatch train introspection --help"),
         ("at a.png b.png --point", "option '--point' requires an argument"),
