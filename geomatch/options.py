@@ -135,8 +135,12 @@ class AnnotationKind(StrEnum):
     boxes = "boxes"
 
 
-DEFAULT_REFERENCES = 20
-"""From how many of many references an image's annotations are transferred."""
+DEFAULT_REFERENCES: Mapping[AnnotationKind, int] = {
+    AnnotationKind.keypoints: 20,
+    AnnotationKind.masks: 5,
+    AnnotationKind.boxes: 5,
+}
+"""From how many of many references an image's annotations are transferred. Masks and boxes match each of them."""
 
 
 class Existing(Enum):

@@ -39,7 +39,7 @@ class AnnotationTransfer:
         mask: PathText | None = None,
         boxes: PathText | None = None,
         images: Iterable[PathText] = (),
-        references: int = DEFAULT_REFERENCES,
+        references: int | None = None,
         across_categories: bool = False,
         pipeline: Pipeline | None = None,
         min_confidence: float = 0.0,
@@ -53,7 +53,8 @@ class AnnotationTransfer:
                 and boxes), a label image (masks), or an export of CVAT, Label Studio or VIA. For many references: COCO,
                 a folder of labelme files, CSV.
             images: of many references: where they are, folders or the images themselves; by default beside the file.
-            references: how many of many, the most similar, an image's annotations are transferred from.
+            references: how many of many, the most similar, an image's annotations are transferred from; by default 20
+                for keypoints, 5 for masks and boxes.
             across_categories: keypoints of one name count in whatever category they are.
             pipeline: by default ``Pipeline()``; for keypoints of many references with combined features.
             min_confidence: leave out points, masks and boxes of less confidence, in [0, 1].
@@ -67,8 +68,9 @@ class AnnotationTransfer:
             raise InputError("give one of keypoints=FILE, mask=FILE and boxes=FILE")
         if not isinstance(min_confidence, int | float):
             raise InputError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
-        choice = ReferenceChoice(whole_number_of("references", references), across_categories, min_confidence)
         ((kind, file),) = given
+        count = DEFAULT_REFERENCES[kind] if references is None else whole_number_of("references", references)
+        choice = ReferenceChoice(count, across_categories, min_confidence)
         self.reference: Reference | ReferenceSet
         if reference is None:
             self.reference = read_references(file, kind, [path_of("images", each) for each in images])

@@ -50,7 +50,7 @@ def transfer(
             min=1,
             metavar="K",
             help="Transfer from the K most similar of all images that FILE annotates; no REF is named then.",
-            show_default=f"{DEFAULT_REFERENCES}, without REF",
+            show_default="{} for keypoints, {} for masks and boxes".format(*DEFAULT_REFERENCES.values()),
         ),
     ] = None,
     places: Annotated[
@@ -138,7 +138,7 @@ def transfer(
     from geomatch.transfer.transfer_many import name_targets, transfer_many
 
     share = Shard.from_environment()
-    choice = ReferenceChoice(references or DEFAULT_REFERENCES, across_categories, min_confidence)
+    choice = ReferenceChoice(references or DEFAULT_REFERENCES[kind], across_categories, min_confidence)
     if several:
         marked = read_references(file, kind, places or (), strict=strict)
         names = leave_out_references(expand_names(images, null=null), marked)

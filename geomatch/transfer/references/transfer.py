@@ -44,7 +44,7 @@ class ReferenceChoice:
     keypoints of the same names; else each category has its own. min_confidence: of what is found, in [0, 1].
     """
 
-    count: int = DEFAULT_REFERENCES
+    count: int = DEFAULT_REFERENCES[AnnotationKind.keypoints]
     across_categories: bool = False
     min_confidence: float = 0.0
 
