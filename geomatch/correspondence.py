@@ -386,14 +386,29 @@ class Correspondence(TensorValue):
         >>> found.warp_mask(np.array([[True, True, True, True], [True, False, True, False]]))
         array([[False,  True, False]])
         """
-        mask = _as_mask(mask, self.target_size)
+        return self.warp_labels(_as_mask(mask, self.target_size))
+
+    def warp_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """A label map of the target in the frame of the source, read as `warp_mask` reads a mask.
+
+        Args:
+            labels: (..., h, w), of the target's size and any dtype.
+
+        Returns:
+            (..., H, W) of the same dtype, 0 where the match lies outside the target or the flow is not a number.
+
+        Raises:
+            InputError: for labels of another size.
+        """
+        if labels.shape[-2:] != self.target_size:
+            raise InputError(f"the labels have the shape {labels.shape}: give (height, width) = {self.target_size}")
         height, width = self.target_size
         flow = self.flow.cpu().numpy()
         row, column = np.indices(flow.shape[1:])
         x, y = np.floor(column + flow[0] + 0.5), np.floor(row + flow[1] + 0.5)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        warped = np.zeros((*mask.shape[:-2], *inside.shape), bool)
-        warped[..., inside] = mask[..., y[inside].astype(np.intp), x[inside].astype(np.intp)]
+        warped = np.zeros((*labels.shape[:-2], *inside.shape), labels.dtype)
+        warped[..., inside] = labels[..., y[inside].astype(np.intp), x[inside].astype(np.intp)]
         return warped
 
     @standard_torch_state()

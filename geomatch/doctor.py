@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "typer", "rich")
 EXTRAS = (
     ("OpenCV", "cv2", "sift, hog and selective-search", "geomatch[baselines]"),
+    ("PyAV", "av", "morph to .mp4", "geomatch[video]"),
     ("timm", "timm", "timm:NAME", "geomatch[backbones]"),
     ("faiss", "faiss", "the benchmark of nearest neighbours", "geomatch[baselines]"),
     ("tensorboard", "tensorboard", "--tensorboard", "tensorboard"),

@@ -97,6 +97,20 @@ class Flow(StrEnum):
     smooth = "smooth"
 
 
+class Warped(StrEnum):
+    """What is warped: images, read bilinearly, or labels and masks, read at the nearest pixel."""
+
+    image = "image"
+    labels = "labels"
+
+
+class PointsOf(StrEnum):
+    """The image of a match that points lie in."""
+
+    source = "source"
+    target = "target"
+
+
 class FlowFormat(StrEnum):
     """File formats of a flow field."""
 

@@ -103,7 +103,7 @@ class Match(Correspondence):
             folder: must not exist, or be empty, without ``overwrite``.
             source, target: the images, if they are not known. Without the target there is no warped.png, without both
                 no overview.png.
-            formats: of the flow: "flo", "npy", "npz", "kitti".
+            formats: of the flow: "flo", "npy", "npz", "kitti", "pfm", "tiff".
             flow: "raw", that of the matches, or "smooth", fitted to them.
 
         Returns:

@@ -37,6 +37,12 @@ COMMANDS: Mapping[str, Command] = {
             "data.suggest:suggest",
             "List the images to annotate next, those that stand for the most others first.",
         ),
+        ("warp", "pictures.warp:warp", "Bring images of the TARGET of a match into the frame of its source."),
+        (
+            "morph",
+            "pictures.morph:morph",
+            "Turn SOURCE into TARGET: a picture that moves from one to the other and back.",
+        ),
         ("at", "at:at", "Print where points of SOURCE lie in TARGET, with confidence and validity."),
         (
             "extract",

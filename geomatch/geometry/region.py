@@ -46,7 +46,7 @@ def calm_region(pixels: NDArray[np.bool_], image: NDArray[np.uint8] | None = Non
 def guided_filter(guide: Values, values: Values, window: int, epsilon: float) -> Values:
     """Values (H, W) as the locally linear function of a guide (H, W) that is nearest to them, averaged over windows."""
 
-    def mean(maps: Values) -> Values:
+    def mean(maps: NDArray[np.floating]) -> Values:
         return np.asarray(ndimage.uniform_filter(maps, window), dtype=np.float32)
 
     mean_guide, mean_values = mean(guide), mean(values)

@@ -166,7 +166,7 @@ class _Plate:
             bad = self.bad(self.affine + bent)
             if not bad.any():
                 break
-            doubt = np.where(ndimage.binary_dilation(bad, np.ones((3, 3))), 0.3 * doubt, doubt)
+            doubt = np.where(ndimage.binary_dilation(bad, np.ones((3, 3), bool)), 0.3 * doubt, doubt)
             bent = self._bend(bent, scale, doubt)
         return self.affine + bent
 
@@ -216,10 +216,8 @@ def _edge_weights(image: NDArray[np.uint8] | None, lattice: Lattice, strength: f
     if image is None or strength == 0:
         return None
     colours = np.stack([_reduced(channel.astype(np.float32), lattice) for channel in image]) / 255
-    return tuple(  # type: ignore[return-value]
-        _LEAST_EDGE + (1 - _LEAST_EDGE) * np.exp(-strength * (np.diff(colours, axis=axis) ** 2).sum(axis=0))
-        for axis in (2, 1)
-    )
+    across, down = (np.exp(-strength * (np.diff(colours, axis=axis) ** 2).sum(axis=0)) for axis in (2, 1))
+    return _LEAST_EDGE + (1 - _LEAST_EDGE) * across, _LEAST_EDGE + (1 - _LEAST_EDGE) * down
 
 
 def _reduced(values: NDArray[np.float32], lattice: Lattice) -> Values:
@@ -231,7 +229,7 @@ def _reduced(values: NDArray[np.float32], lattice: Lattice) -> Values:
 def _nearest(marks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Marks (h, w) of the points of a lattice at the pixels of an image of (height, width)."""
     rows, columns = (np.arange(length) * n // length for length, n in zip(size, marks.shape, strict=True))
-    return marks[rows[:, None], columns]
+    return np.asarray(marks[rows[:, None], columns])
 
 
 def _spline(length: int, points: int) -> NDArray[np.float32]:

@@ -31,7 +31,10 @@ _PREFIX = ".geomatch-"
 _NAMED = 180  # bytes of a name that a temporary name repeats, which must not become too long
 _RANDOM = "[a-z0-9_]{8}"  # what `tempfile` adds
 _LINKS = 40  # in a chain, as for the kernel
-FILE_SUFFIXES = (".flo", ".npy", ".npz", ".safetensors", ".png", ".jpg", ".jpeg", ".json", ".csv", ".tsv", ".html")
+FILE_SUFFIXES = (
+    *(".flo", ".npy", ".npz", ".pfm", ".tiff", ".safetensors", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4"),
+    *(".json", ".csv", ".tsv", ".html"),
+)
 """Names of files, which a new folder does not get."""
 
 

@@ -1,4 +1,4 @@
-"""Flow files, read and written: Middlebury .flo, NumPy .npy and .npz, and KITTI .png.
+"""Flow files, read and written: Middlebury .flo, NumPy .npy and .npz, KITTI .png, .pfm, and .tiff.
 
 Each `decode_…` raises ValueError, saying what is wrong, for content that is not a flow of its format.
 """
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from geomatch.correspondence import Correspondence
 from geomatch.errors import GeomatchWarning, InputError
+from geomatch.io.formats.pfm import decode_pfm, encode_pfm
 from geomatch.io.formats.png import encode_png
 from geomatch.io.formats.png16 import decode_rgb16
+from geomatch.io.formats.tiff_pages import decode_pages, encode_pages
 from geomatch.io.images import MAX_PIXELS
 from geomatch.io.inputs import Input, read_input
 from geomatch.io.parsing import reading
@@ -38,6 +40,11 @@ class FlowField:
     flow: NDArray[np.float32]
     valid: NDArray[np.bool_]
     confidence: NDArray[np.float32] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.valid.shape[0], self.valid.shape[1]
 
     @classmethod
     def of(cls, correspondence: Correspondence) -> FlowField:
@@ -137,6 +144,33 @@ def decode_kitti(content: bytes) -> FlowField:
     return FlowField(np.moveaxis(flow, -1, 0).astype(np.float32), valid)
 
 
+def encode_pfm_flow(field: FlowField) -> bytes:
+    """A portable float map of u, v and validity (1 or 0), as FlyingThings3D's, whose third channel says nothing.
+
+    Every pixel keeps its flow.
+    """
+    return encode_pfm(np.stack((*field.flow, field.valid.astype(np.float32)), axis=-1))
+
+
+def decode_pfm_flow(content: bytes) -> FlowField:
+    """The flow of a .pfm file. Validity is the third channel, if that is 1 or 0 everywhere and somewhere 1."""
+    u, v, third = np.moveaxis(decode_pfm(content), -1, 0)
+    states = bool(np.isin(third, (0, 1)).all() and third.any())
+    return _field_of(np.stack((u, v)), third if states else None)
+
+
+def encode_tiff(field: FlowField) -> bytes:
+    """A TIFF file of float32 pages: u, v, validity (1 or 0) and, if it is known, confidence."""
+    pages = [*field.flow, field.valid.astype(np.float32)]
+    return encode_pages(pages if field.confidence is None else [*pages, field.confidence])
+
+
+def decode_tiff(content: bytes) -> FlowField:
+    """The flow of a .tiff file, as `encode_tiff` writes it; without a third page all that is finite is valid."""
+    u, v, *others = decode_pages(content, MAX_PIXELS)
+    return _field_of(np.stack((u, v)), *others[:2])
+
+
 def _field_of(flow: object, valid: object = None, confidence: object = None) -> FlowField:
     """Arrays as a flow field, valid only where the flow is finite in float32. Raises ValueError for other shapes."""
     flow = _numbers("flow", flow)
@@ -165,12 +199,30 @@ ENCODERS: Mapping[str, Callable[[FlowField], bytes]] = {
     "npy": encode_npy,
     "npz": encode_npz,
     "kitti": encode_kitti,
+    "pfm": encode_pfm_flow,
+    "tiff": encode_tiff,
 }
-FILE_NAMES: Mapping[str, str] = {"flo": "flow.flo", "npy": "flow.npy", "npz": "flow.npz", "kitti": "flow.png"}
-_DECODERS = {".flo": decode_flo, ".npy": decode_npy, ".npz": decode_npz, ".png": decode_kitti}
+FILE_NAMES: Mapping[str, str] = {name: f"flow.{name}" for name in ENCODERS} | {"kitti": "flow.png"}
+_DECODERS = {
+    ".flo": decode_flo,
+    ".npy": decode_npy,
+    ".npz": decode_npz,
+    ".png": decode_kitti,
+    ".pfm": decode_pfm_flow,
+    ".tiff": decode_tiff,
+    ".tif": decode_tiff,
+}
+FLOW_SUFFIXES = tuple(_DECODERS)
 
-
-_MAGIC = {".flo": b"PIEH", ".npy": b"\x93NUMPY", ".npz": b"PK", ".png": b"\x89PNG"}
+_MAGIC = {
+    ".flo": b"PIEH",
+    ".npy": b"\x93NUMPY",
+    ".npz": b"PK",
+    ".png": b"\x89PNG",
+    ".pfm": b"PF",
+    ".tiff": b"II*\0",
+    ".tif": b"MM\0*",
+}
 """How a file begins; it says the format of one without a suffix."""
 
 

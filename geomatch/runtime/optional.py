@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 
 from geomatch.errors import MissingLibraryError
@@ -14,3 +15,13 @@ def import_opencv(purpose: str) -> ModuleType:
     except ImportError as error:
         raise MissingLibraryError(f"{purpose} needs OpenCV: pip install 'geomatch[baselines]'") from error
     return cv2
+
+
+def import_av() -> ModuleType:
+    """The module av, PyAV, which the extra ``video`` installs. Raises MissingLibraryError."""
+    try:
+        return import_module("av")
+    except ImportError as error:
+        raise MissingLibraryError(
+            "MP4 needs PyAV: pip install 'geomatch[video]'; .webp and .gif do not need it"
+        ) from error

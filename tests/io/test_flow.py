@@ -12,11 +12,15 @@ from PIL import Image
 
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.flow import (
+    ENCODERS,
+    FILE_NAMES,
     FlowField,
     decode_flo,
     decode_kitti,
     decode_npy,
     decode_npz,
+    decode_pfm_flow,
+    decode_tiff,
     encode_flo,
     encode_kitti,
     encode_npy,
@@ -25,6 +29,7 @@ from geomatch.io.flow import (
 )
 from geomatch.io.formats.png import encode_png
 from geomatch.io.formats.png16 import decode_rgb16
+from geomatch.io.formats.tiff_pages import encode_pages
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 pixels16 = shapes.flatmap(lambda shape: hnp.arrays(np.uint16, (*shape, 3)))
@@ -95,6 +100,54 @@ def test_sixteen_bit_png_is_read_by_pillow(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 2**16, (5, 7, 3), dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(encode_png(pixels))
     assert (np.asarray(Image.open(tmp_path / "a.png")) == pixels >> 8).all()  # it keeps the upper byte
+
+
+@pytest.mark.parametrize("name", ["pfm", "tiff"])
+def test_float_formats_are_lossless(name: str, tmp_path: Path) -> None:
+    flow = np.random.default_rng(0).normal(size=(2, 5, 7)).astype(np.float32) * 1e3
+    valid, confidence = flow[0] > 0, np.abs(flow[1]) / 1e4
+    path = tmp_path / FILE_NAMES[name]
+    path.write_bytes(ENCODERS[name](FlowField(flow, valid, confidence)))
+    back = read_flow(path)
+    assert (back.flow == flow).all()
+    assert (back.valid == valid).all()
+    assert name == "pfm" or (back.confidence is not None and (back.confidence == confidence).all())
+    (tmp_path / "bare").write_bytes(path.read_bytes())
+    assert (read_flow(tmp_path / "bare").flow == flow).all()
+
+
+def test_pfm_is_as_others_write_it() -> None:
+    """Rows from the bottom, either byte order, and a third channel that says nothing."""
+    values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    values[..., 2] = 0
+    for scale, order in ((b"-1.0", "<f4"), (b"1", ">f4")):
+        found = decode_pfm_flow(b"PF\n2 2\n" + scale + b"\n" + values.astype(order).tobytes())
+        assert found.flow[:, 0].tolist() == [[6, 9], [7, 10]]
+        assert found.valid.all()
+
+
+def test_tiff_of_two_pages_is_valid_where_finite() -> None:
+    pages = np.array([[[1, np.nan]], [[2, 3]]], np.float32)
+    found = decode_tiff(encode_pages(list(pages)))
+    assert found.valid.tolist() == [[True, False]]
+    assert found.flow[:, 0, 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.pfm", b"PF\n2 2\n-1.0\n" + bytes(40)),
+        ("a.pfm", b"Pf\n2 2\n-1.0\n" + bytes(16)),
+        ("a.pfm", b"PF\n2 2\n1.2.3\n" + bytes(48)),
+        ("a.tiff", b"II*\0nothing"),
+        ("a.tif", encode_pages([np.zeros((2, 3), np.float32)])),
+        ("a.tiff", encode_pages([np.zeros((2, 3), np.float32)] * 9)),
+    ],
+)
+def test_bad_float_files_are_named(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        read_flow(tmp_path / name)
 
 
 @settings(max_examples=30)
