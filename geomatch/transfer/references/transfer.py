@@ -66,7 +66,7 @@ class ReferenceTransfer:
     """Finds on images what references mark: of each label one object, at most.
 
     Features of the references are extracted once. Of keypoints only those at the marked places are kept, of masks and
-    boxes all. descriptors: (M, D), the `image_descriptor` of each reference.
+    boxes all.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ReferenceTransfer:
                 self._features.append(features)
             else:
                 self._examples.add(place, image.instances, features)
-        self.descriptors = torch.stack(descriptors)
+        self._descriptors = torch.stack(descriptors)
 
     def __call__(self, image: Tensor) -> list[Instance]:
         """The instances found on an image (3, H, W) uint8. Raises OutOfMemoryError."""
@@ -94,10 +94,7 @@ class ReferenceTransfer:
 
     def transferred(self, image: Tensor) -> Transferred:
         """The same, and the references that were chosen."""
-        return self.found_in(self.pipeline.extract(image, None if self._examples is None else Mirror.off))
-
-    def found_in(self, features: FeatureMap) -> Transferred:
-        """The same, of an image whose features are extracted."""
+        features = self.pipeline.extract(image, None if self._examples is None else Mirror.off)
         find = self._region if self._examples is None else self._keypoints
         found, used = [], dict[int, None]()
         for template in self._present(self._rank(features)):
@@ -134,7 +131,7 @@ class ReferenceTransfer:
 
     def _rank(self, features: FeatureMap) -> list[int]:
         """All references, the most similar first."""
-        similarity = self.descriptors @ image_descriptor(features)
+        similarity = self._descriptors @ image_descriptor(features)
         return similarity.argsort(descending=True, stable=True).tolist()
 
     def _keypoints(self, template: Instance, features: FeatureMap) -> tuple[Instance | None, list[int]]:

@@ -13,11 +13,14 @@ from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_json, print_table
 from geomatch.errors import GeomatchError, InputError, printable
-from geomatch.options import AnnotationKind, Refine
+from geomatch.options import AnnotationKind, Mirror, Refine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from torch import Tensor
+
+    from geomatch.pipeline import Pipeline
     from geomatch.transfer.suggest import Suggestion
 
 
@@ -31,9 +34,7 @@ def suggest(
     ],
     keypoints: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Keypoints of the images that are annotated already, as transfer reads them."
-        ),
+        typer.Option(metavar="FILE", help="What is annotated already, as transfer reads it."),
     ] = None,
     places: Annotated[
         list[Path] | None,
@@ -56,71 +57,72 @@ def suggest(
 ) -> None:
     """List the images to annotate next, those that stand for the most others first.
 
-    Each image is chosen that brings the images nearest to an annotated one, as features compare them. With --keypoints
-    images count the more, the less sure what transfer finds on them is. Images that cannot be read are left out; the
-    exit status is then 1.
+    Each time that image is chosen that brings all images nearest to an annotated one, as features compare them. The
+    images that --keypoints annotates count, and are not listed. Images that cannot be read are left out; the exit
+    status is then 1.
     """
+    import torch
+
     from geomatch.io.atomic import check_new_file
-    from geomatch.io.images import load_image
     from geomatch.transfer.references.reference_set import ReferenceSet, leave_out_references
-    from geomatch.transfer.references.transfer import default_features
-    from geomatch.transfer.suggest import Candidates
+    from geomatch.transfer.suggest import suggest as choose
 
     if places and not keypoints:
         raise InputError("--from says where the images of --keypoints are: give --keypoints FILE, too")
     if output:
         check_new_file(output, overwrite=overwrite, suffixes=(".png",))
-    paths, marked = expand_names(images, null=null), None
+    paths, marked = expand_names(images, null=null), []
     if keypoints:
-        marked = ReferenceSet.read(keypoints, AnnotationKind.keypoints, places or ())
-        paths = leave_out_references(paths, marked)
-        if not (pipeline.features or pipeline.weights):
-            pipeline = replace(pipeline, features=default_features(marked))
-    candidates = Candidates(replace(pipeline, refine=Refine.off).build(), marked)
-    readable: list[Path] = []
-    with counting_bar("extracting", len(paths), quiet=quiet) as advance:
-        for path in paths:
-            try:
-                candidates.add(load_image(path))
-                readable.append(path)
-            except InputError as error:
-                print_error(str(error))
-            advance()
-    if not readable:
+        references = ReferenceSet.read(keypoints, AnnotationKind.keypoints, places or ())
+        paths = leave_out_references(paths, references)
+        marked = [Path(image.name) for image in references.images]
+    loaded = replace(pipeline, refine=Refine.off).build()
+    with counting_bar("extracting", len(paths) + len(marked), quiet=quiet) as advance:
+        read = _describe(loaded, paths, advance)
+        annotated = _describe(loaded, marked, advance)
+    if not read:
         raise InputError("none of the images can be used")
-    names = [*map(str, readable), *(image.name for image in (marked.images if marked else ()))]
-    found = [
-        _record(rank, each, names, candidates.confidence) for rank, each in enumerate(candidates.suggest(count), 1)
-    ]
+    descriptors, known = (torch.stack([each for _, each in part]) if part else None for part in (read, annotated))
+    assert descriptors is not None, "some were read"
+    chosen = choose(descriptors, count, known)
+    names = [str(path) for path, _ in [*read, *annotated]]
+    found = [_record(rank, each, names) for rank, each in enumerate(chosen, 1)]
     if output:
         _draw(output, found)
     _print(found, json=json)
-    if failed := len(paths) - len(readable):
+    if failed := len(paths) - len(read):
         raise GeomatchError(f"{failed} of {len(paths)} images cannot be used and are left out")
 
 
-def _record(rank: int, suggestion: Suggestion, names: Sequence[str], confidence: Sequence[float]) -> dict[str, Any]:
-    """A suggestion, ready for JSON. names: of the images, then of those annotated. confidence: of each, if known."""
+def _describe(pipeline: Pipeline, paths: Sequence[Path], advance: Callable[[], None]) -> list[tuple[Path, Tensor]]:
+    """What the images that can be read are compared by; of the others the error is printed."""
+    from geomatch.io.images import load_image
+    from geomatch.transfer.references.evidence import image_descriptor
+
+    found = []
+    for path in paths:
+        try:
+            found.append((path, image_descriptor(pipeline.extract(load_image(path), Mirror.off)).cpu()))
+        except InputError as error:
+            print_error(str(error))
+        advance()
+    return found
+
+
+def _record(rank: int, suggestion: Suggestion, names: Sequence[str]) -> dict[str, Any]:
+    """A suggestion, ready for JSON. names: of the images, then of those annotated."""
     nearest = None if suggestion.nearest is None else names[suggestion.nearest]
-    record = {
+    others = suggestion.stands_for - 1
+    reason = f"nearest to {others} other{'s' if others != 1 else ''}" if others else "like none before"
+    return {
         "rank": rank,
         "image": names[suggestion.place],
         "stands_for": suggestion.stands_for,
         "nearest": nearest,
         "similarity": None if nearest is None else round(suggestion.similarity, 4),
         "gain": round(suggestion.gain, 4),
+        "reason": reason if nearest is not None else "the most typical of all",
     }
-    if confidence:
-        record["confidence"] = round(confidence[suggestion.place], 4)
-    return record | {"reason": _reason(record)}
-
-
-def _reason(record: Mapping[str, Any]) -> str:
-    if record["nearest"] is None:
-        return "the most typical of all"
-    others = record["stands_for"] - 1
-    alike = f"nearest to {others} other{'s' if others != 1 else ''}" if others else "like none before"
-    return alike + (f", {record['confidence']:.0%} sure" if "confidence" in record else "")
 
 
 def _print(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
