@@ -1,6 +1,6 @@
 """Time and peak memory of whole processes: `geomatch --help` and `geomatch match`, against what they cannot do without.
 
-    python benchmarks/command.py [--rounds 5] [--large]
+    python benchmarks/command.py [--rounds 5] [--presets fast default precise] [--large]
 
 The yardstick of `--help` is an empty Python, that of a match is `python -c 'import torch'`. All commands run in turn in
 each round. The seconds are those of the clock and of the processor; where other work shares the machine, trust the
@@ -50,7 +50,7 @@ def whole_process(command: Sequence[str], environment: Mapping[str, str] = Mappi
     return Run(clock, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def commands(folder: Path, *, large: bool) -> dict[str, tuple[list[str], str]]:
+def commands(folder: Path, presets: Sequence[str], *, large: bool) -> dict[str, tuple[list[str], str]]:
     """The command lines, and the yardstick of each, by name."""
     python, geomatch = [sys.executable], [sys.executable, "-m", "geomatch"]
     match = [*geomatch, "match", "--overwrite", "-o", str(folder / "out")]
@@ -60,7 +60,7 @@ def commands(folder: Path, *, large: bool) -> dict[str, tuple[list[str], str]]:
         "geomatch --help": ([*geomatch, "--help"], EMPTY),
         TORCH: ([*python, "-c", "import torch"], TORCH),
     }
-    for preset in ("fast", "default", "precise"):
+    for preset in presets:
         found[f"geomatch match, 480 x 360, {preset}"] = ([*match, *small, "--preset", preset], TORCH)
     if large:
         images = []
@@ -93,10 +93,11 @@ def table_of(runs: Mapping[str, Sequence[Run]], yardsticks: Mapping[str, str]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--presets", nargs="+", default=["fast", "default", "precise"])
     parser.add_argument("--large", action="store_true", help="also match two pictures of 4000 x 3000 pixels")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        lines = commands(Path(folder), large=options.large)
+        lines = commands(Path(folder), options.presets, large=options.large)
         for line, _ in lines.values():
             whole_process(line)  # from now on the disk is warm
         runs: dict[str, list[Run]] = {name: [] for name in lines}

@@ -15,8 +15,6 @@ from torch import Tensor
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.inverse_flow import invert_flow
-from geomatch.geometry.region import feather
-from geomatch.geometry.smooth_flow import fit_smooth_flow
 from geomatch.options import Beyond
 from geomatch.runtime.torch_state import standard_torch_state
 from geomatch.tensor_value import TensorValue
@@ -349,6 +347,8 @@ class Correspondence(TensorValue):
                 f"the image is {source.shape[-1]}x{source.shape[-2]} pixels, the source of this match "
                 f"{self.source_size[1]}x{self.source_size[0]}"
             )
+        from geomatch.geometry.smooth_flow import fit_smooth_flow  # scipy takes longer to load than a match to compute
+
         matched, confidence, known = (each.cpu().numpy() for each in (self.flow, self.confidence, self.valid))
         image = None if source is None else source.cpu().numpy()
         fit = fit_smooth_flow(matched, confidence, known, self.target_size, image)
@@ -447,6 +447,8 @@ class Correspondence(TensorValue):
             positions = torch.stack((x, y), dim=-1)[None]
             read = F.grid_sample(colours, positions, padding_mode="border", align_corners=False)[0]
             warped[:3, rows] = read.round_().clamp_(0, 255).byte()
+        from geomatch.geometry.region import feather
+
         opacity = feather(valid.numpy(), round(feathering * max(height, width)))
         warped[3] = torch.from_numpy((255 * opacity).round().astype(np.uint8))
         return warped

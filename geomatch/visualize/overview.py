@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence
@@ -49,6 +48,8 @@ def draw_overview(
 
 def _outlined(picture: Image.Image, region: NDArray[np.bool_]) -> Image.Image:
     """A picture with a region (h, w) outlined in white between dark lines, but not along the picture's border."""
+    from scipy import ndimage
+
     outside = ~region
     line = ndimage.binary_dilation(outside, border_value=0) & ndimage.binary_dilation(region, border_value=0)
     halo = ndimage.binary_dilation(line)
