@@ -1,6 +1,9 @@
 """Time and memory of a batch of pairs, compared with the ideal and with single matches.
 
-    python benchmarks/batch.py [--photographs DIR] [--images 40] [--pairs 300] [--side 300] [--preset fast]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/batch.py [--photographs DIR] [--images 40] [--pairs 300] [--side 300]
+        [--preset fast]
+
+`geomatch` sets that policy itself; without it the threads of the ideal spin, in up to ten times its processor time.
 
 The ideal extracts each image once and matches each pair, all in memory, and reads or writes nothing. It is timed in the
 same process as the batch, in turn with it, in seconds of the clock and of the processor; where other work shares the
