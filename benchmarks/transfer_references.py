@@ -24,7 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,21 +68,20 @@ class Samples:
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
-        cues, right, has, image = (
-            np.concatenate([getattr(part, name) for part in parts], axis=-1)
-            for name in ("cues", "right", "has", "image")
-        )
-        return cls(cues, right, has, image, sum(part.asked for part in parts))
+        def all_of(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in parts], axis=-1)
+
+        asked = sum(part.asked for part in parts)
+        return cls(all_of("cues"), all_of("right"), all_of("has"), all_of("absent"), all_of("image"), asked)
 
     def row(self) -> list[str]:
         """The columns of the table from "covered" on."""
         cues, right = self.cues[:, self.has], self.right[self.has]
         confidence = FusedConfidence()(KeypointCues(*cues))
         half = 1 - sparsification((~right).astype(np.float64), confidence, [0.5])[0]
-        values = (self.has.sum() / self.asked, right.mean(), calibration(right, confidence).expected_calibration_error)
-        return [
-            f"{value:.3f}" for value in (*values, half, self.absent[self.has].mean(), self.absent[~self.has].mean())
-        ]
+        error = calibration(right, confidence).expected_calibration_error
+        absent = self.absent[self.has].mean(), self.absent[~self.has].mean()
+        return [f"{value:.3f}" for value in (self.has.sum() / self.asked, right.mean(), error, half, *absent)]
 
 
 def read_singles(train: Path, folder: Path) -> ReferenceSet:
