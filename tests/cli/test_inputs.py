@@ -60,6 +60,7 @@ COMMANDS = {
     "boxes": Command("transfer a.png b.png --boxes boxes.csv -o out.csv", "a.png boxes.csv", "b.png"),
     "mask": Command("transfer a.png b.png --mask mask.png -o out --format png", "a.png mask.png", "b.png"),
     "extract": Command("extract a.png b.png -o out", named="a.png b.png"),
+    "suggest": Command("suggest a.png b.png c.png -o sheet.png --json", named="a.png b.png c.png"),
     "compare": Command("eval --compare scores.json others.json --json", "scores.json others.json"),
     "plot": Command("train --plot log.jsonl -o page.html", "log.jsonl"),
     "weights": Command(
@@ -202,7 +203,7 @@ def test_inputs_without_names_give_the_same_results(name: str, matrix: dict[tupl
 
 def nameless(content: bytes) -> object:
     """Lines of JSON without the entries that hold names, anything else as it is."""
-    hidden = ("path", "image", "output", "review", "dataset", "bytes")  # the size of a page with names in it
+    hidden = ("path", "image", "nearest", "output", "review", "dataset", "bytes")  # the size of a page with names in it
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):

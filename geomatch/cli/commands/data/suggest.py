@@ -47,7 +47,7 @@ def suggest(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images to list.")] = 10,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.png", help="Contact sheet to write.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE.png", help="Contact sheet to write; - for stdout.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image, not a table.")] = False,
     null: NullNames = False,
@@ -63,23 +63,24 @@ def suggest(
     """
     import torch
 
-    from geomatch.io.atomic import check_new_file
+    from geomatch.io.atomic import STDOUT, check_output
     from geomatch.transfer.references.reference_set import ReferenceSet, leave_out_references
     from geomatch.transfer.suggest import suggest as choose
 
     if places and not keypoints:
         raise InputError("--from says where the images of --keypoints are: give --keypoints FILE, too")
     if output:
-        check_new_file(output, overwrite=overwrite, suffixes=(".png",))
+        check_output(output, overwrite=overwrite, suffixes=(".png",))
     paths, marked = expand_names(images, null=null), []
     if keypoints:
         references = ReferenceSet.read(keypoints, AnnotationKind.keypoints, places or ())
         paths = leave_out_references(paths, references)
         marked = [Path(image.name) for image in references.images]
+    read_once: dict[str, Tensor] = {}
     loaded = replace(pipeline, refine=Refine.off).build()
     with counting_bar("extracting", len(paths) + len(marked), quiet=quiet) as advance:
-        read = _describe(loaded, paths, advance)
-        annotated = _describe(loaded, marked, advance)
+        read = _describe(loaded, paths, advance, read_once)
+        annotated = _describe(loaded, marked, advance, {})
     if not read:
         raise InputError("none of the images can be used")
     descriptors, known = (torch.stack([each for _, each in part]) if part else None for part in (read, annotated))
@@ -88,21 +89,30 @@ def suggest(
     names = [str(path) for path, _ in [*read, *annotated]]
     found = [_record(rank, each, names) for rank, each in enumerate(chosen, 1)]
     if output:
-        _draw(output, found)
-    _print(found, json=json)
+        _draw(output, found, read_once)
+    if output != STDOUT:
+        _print(found, json=json)
     if failed := len(paths) - len(read):
         raise GeomatchError(f"{failed} of {len(paths)} images cannot be used and are left out")
 
 
-def _describe(pipeline: Pipeline, paths: Sequence[Path], advance: Callable[[], None]) -> list[tuple[Path, Tensor]]:
-    """What the images that can be read are compared by; of the others the error is printed."""
-    from geomatch.io.images import load_image
+def _describe(
+    pipeline: Pipeline, paths: Sequence[Path], advance: Callable[[], None], read_once: dict[str, Tensor]
+) -> list[tuple[Path, Tensor]]:
+    """What the images that can be read are compared by; of the others the error is printed.
+
+    read_once: takes the pixels of pipes, which cannot be read again.
+    """
+    from geomatch.io.images import read_image
     from geomatch.transfer.references.evidence import image_descriptor
 
     found = []
     for path in paths:
         try:
-            found.append((path, image_descriptor(pipeline.extract(load_image(path), Mirror.off)).cpu()))
+            image = read_image(path)
+            found.append((path, image_descriptor(pipeline.extract(image.pixels, Mirror.off)).cpu()))
+            if not image.repeatable:
+                read_once[str(path)] = image.pixels
         except InputError as error:
             print_error(str(error))
         advance()
@@ -134,12 +144,13 @@ def _print(found: Sequence[Mapping[str, Any]], *, json: bool) -> None:
     print_table("Annotate next", ["", "image", "why"], rows, text=["image", "why"])
 
 
-def _draw(output: Path, found: Sequence[Mapping[str, Any]]) -> None:
+def _draw(output: Path, found: Sequence[Mapping[str, Any]], read_once: Mapping[str, Tensor]) -> None:
     from geomatch.io.atomic import write_atomically
     from geomatch.io.images import load_image, png_bytes
     from geomatch.visualize.contact_sheet import draw_contact_sheet, thumbnail
 
-    pictures = [thumbnail(load_image(Path(record["image"]))) for record in found]
+    images = (read_once[name] if (name := record["image"]) in read_once else load_image(Path(name)) for record in found)
+    pictures = [thumbnail(image) for image in images]
     names = [f"{record['rank']}  {Path(record['image']).name}" for record in found]
     sheet = draw_contact_sheet(pictures, names, [record["reason"] for record in found])
     write_atomically(output, png_bytes(sheet))
