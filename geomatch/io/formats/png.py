@@ -39,7 +39,7 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], level: int = QUIC
     np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
     strategy = zlib.Z_RLE if level == QUICK and depth == 8 else zlib.Z_DEFAULT_STRATEGY
     compressor = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY, strategy)
-    body = compressor.compress(filtered) + compressor.flush()
+    body = compressor.compress(filtered.data) + compressor.flush()
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
