@@ -22,9 +22,11 @@ from rich.table import Table
 
 from geomatch.io.formats.png import encode_png
 from geomatch.io.images import load_image
+from geomatch.options import DEFAULT_PICTURES
 from geomatch.pipeline import Pipeline
-from geomatch.result import PICTURES, picture_files
+from geomatch.result import picture_files
 
+PICTURES = tuple(f"{name}.png" for name in DEFAULT_PICTURES)
 RUN_LENGTHS = 3  # of zlib's strategies
 
 

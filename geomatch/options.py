@@ -118,6 +118,8 @@ class FlowFormat(StrEnum):
     npy = "npy"
     npz = "npz"
     kitti = "kitti"
+    pfm = "pfm"
+    tiff = "tiff"
 
 
 class Picture(StrEnum):
@@ -126,6 +128,12 @@ class Picture(StrEnum):
     warped = "warped"
     confidence = "confidence"
     overview = "overview"
+    flow_colours = "flow-colours"
+    lines = "lines"
+    positions = "positions"
+
+
+DEFAULT_PICTURES = (Picture.warped, Picture.confidence, Picture.overview)
 
 
 class AnnotationFormat(StrEnum):

@@ -20,10 +20,13 @@ from geomatch.io.atomic import check_new_folder, write_folder_atomically
 from geomatch.io.flow import ENCODERS, FILE_NAMES, FlowField
 from geomatch.io.formats.png import QUICK, encode_png
 from geomatch.io.json_text import json_text
-from geomatch.options import Beyond, Flow, FlowFormat, Picture
-from geomatch.visualize.overview import draw_overview
+from geomatch.options import DEFAULT_PICTURES, Beyond, Flow, FlowFormat, Picture
+from geomatch.visualize.colours import flow_picture
+from geomatch.visualize.match_pictures.carried import draw_lines, draw_positions
+from geomatch.visualize.match_pictures.overview import draw_overview
 
 PICTURES = tuple(f"{name}.png" for name in Picture)
+USUAL_PICTURES = frozenset(f"{name}.png" for name in DEFAULT_PICTURES)
 REGIONS = "regions.json"
 FEATHERING = 0.012
 """Of pictures of a warp; see `Correspondence.warp`."""
@@ -154,10 +157,10 @@ def picture_files(
     source: Tensor | None,
     target: Tensor | None,
     correspondence: Correspondence,
-    names: Set[str] = frozenset(PICTURES),
+    names: Set[str] = USUAL_PICTURES,
     level: int = QUICK,
 ) -> dict[str, bytes]:
-    """Warp, confidence and overview by the names of their files; those only that the images at hand are enough for.
+    """Pictures of a match by the names of their files; those only that the images at hand are enough for.
 
     source, target: (3, H, W) uint8. names: of the files that are wanted. level: of compression, 0 to 9 (`encode_png`).
     """
@@ -165,15 +168,20 @@ def picture_files(
     if "confidence.png" in names:
         scaled = correspondence.confidence.cpu().numpy() * 65535
         pictures["confidence.png"] = np.round(scaled).astype(np.uint16)
-    if target is not None and names & {"warped.png", "overview.png"}:
+    if "flow-colours.png" in names:
+        pictures["flow-colours.png"] = np.asarray(flow_picture(correspondence.flow.cpu().numpy()))
+    if target is not None and names - {"confidence.png", "flow-colours.png"}:
         smooth = Correspondence.smooth(correspondence, source, Beyond.plate)
         warped = Correspondence.warp(smooth, target, FEATHERING)
         if "warped.png" in names:
             pictures["warped.png"] = warped.permute(1, 2, 0).contiguous().numpy()
         if source is not None and "overview.png" in names:
-            pictures["overview.png"] = np.asarray(
-                draw_overview(source, target, warped, correspondence, smooth.valid.cpu().numpy())
-            )
+            overview = draw_overview(source, target, warped, correspondence, smooth.valid.cpu().numpy())
+            pictures["overview.png"] = np.asarray(overview)
+        if source is not None and "lines.png" in names:
+            pictures["lines.png"] = np.asarray(draw_lines(source, target, smooth))
+        if source is not None and "positions.png" in names:
+            pictures["positions.png"] = np.asarray(draw_positions(source, target, smooth))
     return {name: encode_png(pictures[name], level) for name in PICTURES if name in pictures}
 
 

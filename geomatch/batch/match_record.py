@@ -19,7 +19,7 @@ from geomatch.io.formats.png import QUICK
 from geomatch.io.json_text import json_text, read_json_object
 from geomatch.options import Flow
 from geomatch.pipeline import Pipeline
-from geomatch.result import PICTURES, REGIONS
+from geomatch.result import PICTURES, REGIONS, USUAL_PICTURES
 
 RECORD_FILE = "match.json"
 
@@ -35,7 +35,7 @@ class Outputs:
     ``pictures``, compressed at ``png_level`` (`encode_png`)."""
 
     formats: Sequence[str]
-    pictures: Set[str] = frozenset(PICTURES)
+    pictures: Set[str] = USUAL_PICTURES
     png_level: int = QUICK
     flow: Flow = Flow.raw
 

@@ -71,11 +71,11 @@ class SmoothFlow:
     distance: NDArray[np.float32]
 
     def supported(self, tolerance: float, image: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
-        """The calm region (H, W), without islands, in which it is sound and most matches lie within ``tolerance``.
+        """The calm region (H, W), without islands and specks, where it is sound and matches lie within ``tolerance``.
 
         image: the source, (3, H, W), whose edges the outline follows.
         """
-        return calm_region((self.distance <= tolerance) & self.sound, image) & self.sound
+        return calm_region((self.distance <= tolerance) & self.sound, image)
 
 
 def fit_smooth_flow(

@@ -17,7 +17,7 @@ from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.io.atomic import STDOUT, check_output, write_atomically
-from geomatch.options import Flow, FlowFormat, Picture
+from geomatch.options import DEFAULT_PICTURES, Flow, FlowFormat, Picture
 
 if TYPE_CHECKING:
     from geomatch.batch.match_pairs import ExtractedImage
@@ -49,8 +49,8 @@ def match(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder to write, by default SOURCE--TARGET; for many pairs, that of their folders. - sends the flow "
-            "of a single pair to stdout.",
+            help="Folder to write, by default SOURCE--TARGET, or of many pairs' folders; - sends one pair's flow to "
+            "stdout.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -72,7 +72,7 @@ def match(
         typer.Option(
             "--picture",
             metavar="NAME",
-            help=f"Picture to write, {', '.join(Picture)}; repeatable. By default all.",
+            help=f"{', '.join(Picture)}; repeatable; by default the first three.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -85,7 +85,7 @@ def match(
             min=0,
             max=9,
             metavar="N",
-            help="Compression of pictures: 0 none, 1 quick, 9 small.",
+            help="Of pictures: 0 fast, 9 small.",
             rich_help_panel=OUTPUT,
         ),
     ] = 1,
@@ -142,7 +142,7 @@ def match(
     pipeline.check()
     from geomatch.batch.match_record import Outputs
 
-    wanted = frozenset() if no_pictures else frozenset(f"{name}.png" for name in pictures or Picture)
+    wanted = frozenset() if no_pictures else frozenset(f"{name}.png" for name in pictures or DEFAULT_PICTURES)
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], wanted, png_level, flow)
     if together is not None or many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"

@@ -90,7 +90,7 @@ def morph(
 def _on_one_canvas(source: Path, target: Path, size: int) -> list[Image.Image]:
     """Both images as pictures of the source's shape, with even sides, the longer of at most ``size`` pixels."""
     from geomatch.io.images import MIN_SIDE, load_image
-    from geomatch.visualize.morph import on_canvas
+    from geomatch.visualize.match_pictures.morph import on_canvas
     from geomatch.visualize.sheet import to_picture
 
     pictures = [to_picture(load_image(path)) for path in (source, target)]
@@ -104,7 +104,7 @@ def _on_one_canvas(source: Path, target: Path, size: int) -> list[Image.Image]:
 def _draw(pictures: list[Image.Image], pipeline: Pipeline, frames: int) -> list[Image.Image]:
     from geomatch.arguments import pixels_of
     from geomatch.options import Beyond
-    from geomatch.visualize.morph import eased, morph_frames
+    from geomatch.visualize.match_pictures.morph import eased, morph_frames
 
     first, second = (pixels_of(picture) for picture in pictures)
     there, back = pipeline.match_both_ways(first, second)
