@@ -12,6 +12,8 @@ import argparse
 import io
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from command import TEAPOTS
@@ -30,14 +32,14 @@ PICTURES = tuple(f"{name}.png" for name in DEFAULT_PICTURES)
 RUN_LENGTHS = 3  # of zlib's strategies
 
 
-def by_pillow(pixels: NDArray[np.generic], **options: int) -> bytes:
+def by_pillow(pixels: NDArray[Any], **options: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
-WAYS: dict[str, Callable[[NDArray[np.generic]], bytes]] = {
-    **{f"--png-level {level}": lambda pixels, level=level: encode_png(pixels, level) for level in (0, 1, 2, 6, 9)},
+WAYS: dict[str, Callable[[NDArray[Any]], bytes]] = {
+    **{f"--png-level {level}": partial(encode_png, level=level) for level in (0, 1, 2, 6, 9)},
     "Pillow, run lengths": lambda pixels: by_pillow(pixels, compress_type=RUN_LENGTHS),
     "Pillow, level 1": lambda pixels: by_pillow(pixels, compress_level=1),
     "Pillow, its default": by_pillow,
