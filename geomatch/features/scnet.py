@@ -82,13 +82,17 @@ class SCNet(IntrospectionNet):
 
         Raises InputError if the network does not have this embedding.
         """
+        return F.normalize(self.layer(embedding)(pooled), dim=1)
+
+    def layer(self, embedding: Embedding) -> nn.Linear:
+        """The layer of an embedding. Raises InputError if the network does not have it."""
         layer = self.appearance if embedding is Embedding.appearance else self.geometry
         if layer is None:
             raise InputError(
                 "these weights of scnet have no embedding of geometry, which scnet-ag+ needs: "
                 "train it with --set variant=ag+, or match with scnet-a or scnet-ag"
             )
-        return F.normalize(layer(pooled), dim=1)
+        return layer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.datasets.image_folder import ImageReader
@@ -35,7 +36,10 @@ PATIENCE = 50
 class SCNetTask:
     """The network to train, and the loss of a given batch. ``upcoming`` ends the threads that read photographs.
 
-    The layers that embed regions learn, and what they pool if ``tuned``; in the paper it does not.
+    The weights of the layer that embeds regions learn, of SCNet-AG+ those of the second layer alone, as released, and
+    what is pooled if ``tuned``; in the paper it is not. Maxima are large in the same channels everywhere, and a layer
+    that learns from them as they are makes all regions alike: the loss then stays at 1. So it learns from what they
+    differ in from the mean region (`centre`), and its bias follows from its weights (`constrain`). That is ours.
     """
 
     def __init__(
@@ -51,11 +55,12 @@ class SCNetTask:
     ) -> None:
         """stride: between the numbers of the batches asked for."""
         self.recipe, self.network, self.tuned = recipe, network.to(device), tuned
+        self.learning = Embedding.appearance if network.geometry is None else Embedding.geometry
         network.requires_grad_(tuned)
         for layer in network.layers():
-            layer.requires_grad_(True)
-        if network.geometry is not None:  # as released: only the votes learn, on the embedding of SCNet-A
-            network.appearance.requires_grad_(False)
+            layer.requires_grad_(False)
+        network.layer(self.learning).weight.requires_grad_(True)
+        self.mean = torch.zeros(network.appearance.in_features, device=device)
         centres = cell_centres(recipe.view_size, network.stride, network.offset)
         self.load = PairLoader(recipe, sources, reader, device, centres, stride)
         self.upcoming = self.load.upcoming
@@ -86,16 +91,18 @@ class SCNetTask:
 
     @torch.no_grad()
     def centre(self, autocast: AbstractContextManager[object]) -> None:
-        """Set the layers' biases such that the mean region of START_BATCHES batches is embedded at the origin.
-
-        Maxima are large in the same channels everywhere; without this, regions are all alike at the start.
-        """
+        """Find the mean region of START_BATCHES batches, which is to be embedded at the origin."""
         means = [
             torch.cat(self._pool(batch, self.load(batch), autocast)[1]).mean(dim=0) for batch in range(START_BATCHES)
         ]
-        mean = torch.stack(means).mean(dim=0)
-        for layer in self.network.layers():
-            layer.bias.copy_(-(layer.weight @ mean))
+        self.mean = torch.stack(means).mean(dim=0)
+        self.constrain()
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Set the bias such that the mean region is embedded at the origin."""
+        layer = self.network.layer(self.learning)
+        layer.bias.copy_(-(layer.weight @ self.mean))
 
     def _pool(
         self, batch: int, pairs: PairViews, autocast: AbstractContextManager[object]
@@ -117,10 +124,12 @@ class SCNetTask:
 
     def _embed(self, boxes: Boxes, pooled: Tensor) -> tuple[Regions, Tensor]:
         """The boxes of a view, with the embeddings that vote, and their embeddings of appearance."""
-        network, side = self.network, self.recipe.view_size
-        voters = None if network.geometry is None else network.embed(pooled, Embedding.geometry)
-        regions = replace(Regions.of(torch.from_numpy(boxes).to(pooled), (side, side)), voters=voters)
-        return regions, network.embed(pooled, Embedding.appearance)
+        side = self.recipe.view_size
+        learnt = F.normalize(F.linear(pooled - self.mean, self.network.layer(self.learning).weight), dim=1)
+        regions = Regions.of(torch.from_numpy(boxes).to(pooled), (side, side))
+        if self.learning is Embedding.appearance:
+            return regions, learnt
+        return replace(regions, voters=learnt), self.network.embed(pooled, Embedding.appearance)
 
     def _scores(self, first: tuple[Regions, Tensor], second: tuple[Regions, Tensor]) -> Tensor:
         """z (N, M), as the matcher of the network's variant has it."""

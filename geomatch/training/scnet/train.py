@@ -41,7 +41,7 @@ def train_scnet(
     or published weights of a trunk, whose stages are then pooled as they are.
     """
     run.check_outputs("")
-    network, trained = initial_network(run.init, recipe)
+    network = initial_network(run.init, recipe)
     recipe = replace(recipe, network=network.config)
     sources = read_sources(run.data, recipe, images)
     files = run.files()
@@ -57,8 +57,7 @@ def train_scnet(
         tuned = optimisation.trunk_learning_rate > 0
         task = SCNetTask(recipe, network, sources, reader, processes.device, processes.size, tuned=tuned)
         with task.upcoming:
-            if not trained:
-                task.centre(autocast(processes.device, optimisation.precision))
+            task.centre(autocast(processes.device, optimisation.precision))
             train(
                 task,
                 optimisation,
@@ -68,13 +67,14 @@ def train_scnet(
                 on_progress=on_progress,
                 validation=Validation(validate_every, lambda: validate(network), save) if validate else None,
                 processes=processes,
+                constrain=task.constrain,
             )
         if processes.is_main and not validate:
             save()
 
 
-def initial_network(init: Sequence[Path], recipe: SCNetRecipe) -> tuple[SCNet, bool]:
-    """SCNet as training starts, with embeddings of random weights or of earlier training, and whether it is these.
+def initial_network(init: Sequence[Path], recipe: SCNetRecipe) -> SCNet:
+    """SCNet as training starts, with embeddings of random weights or of earlier training.
 
     SCNet-AG+ has a second embedding, which starts as a copy of the first. Raises InputError or WeightsError for files
     that do not fit.
@@ -92,7 +92,7 @@ def initial_network(init: Sequence[Path], recipe: SCNetRecipe) -> tuple[SCNet, b
             network, known = _on_trunk(files, wanted), {}
     if network.geometry is not None and "geometry.weight" not in known:
         network.geometry.load_state_dict(network.appearance.state_dict())
-    return network, "appearance.weight" in known
+    return network
 
 
 def _earlier_network(file: InputFile) -> IntrospectionNet:
