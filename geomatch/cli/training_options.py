@@ -206,7 +206,7 @@ KEYPOINTS = SettingNames(
 )
 
 SCNET = SettingNames(
-    names="variant trunk context bins embedding_size left_out across least_shared boxes positive_overlap "
+    names="variant trunk bins embedding_size left_out across least_shared boxes positive_overlap "
     "negative_overlap margin " + _SHARED,
     about={
         **KEYPOINTS.about,

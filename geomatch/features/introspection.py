@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.correspondence import FeatureMap
+from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
@@ -178,6 +178,18 @@ class KeypointFeatures(IntrospectionFeatures):
     """The same of a network that `geomatch train keypoints` has trained further."""
 
     name = "keypoints"
+    calibration = ConfidenceModel(
+        temperature=1.475,
+        inverse_sigma_weight=0.01,
+        peakedness_weight=2.807,
+        agreement_weight=2.44,
+        hubness_weight=0.515,
+        prior=-3.157,
+        pair_scale=0.959,
+        consistency_weight=2.776,
+        extent_weight=1.944,
+        pair_prior=-1.425,
+    )
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:

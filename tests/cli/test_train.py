@@ -386,9 +386,6 @@ def test_train_keypoints_from_coco_and_match(workshop: Path, teapots: Path, keyp
     matched = geomatch("match", *pictures, "--weights", "points.safetensors", cwd=workshop)
     assert matched.returncode == 0, matched.stderr
     assert json.loads(matched.stdout)["features"] == "keypoints"
-    matched = geomatch("match", *pictures, "--overwrite", cwd=workshop)
-    assert matched.returncode == 2
-    assert "no weights for 'keypoints' here; give a file with --weights" in matched.stderr
     assert (
         "no such option: --preset" in geomatch("train", "keypoints", *places, "--preset", "paper", cwd=workshop).stderr
     )
