@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, SupportsFloat
@@ -237,16 +237,18 @@ def train(
     if processes.is_main:
         warn_if_slow(optimisation.precision, processes.device)
         keep_before(files.log, state.step)
-    try:
-        with Interrupts() as interrupts:
+    with Interrupts() as interrupts:
+        try:
             loop.validate_if_due()
             while state.step < optimisation.steps:
                 loop.step(interrupts)
                 loop.save_if_due()
                 loop.validate_if_due()
-    except (KeyboardInterrupt, ProcessLostError):
-        loop.save()
-        raise
+        except (KeyboardInterrupt, ProcessLostError):
+            # torchrun sends SIGTERM as soon as it sees that another process has stopped.
+            with suppress(KeyboardInterrupt), interrupts.held():
+                loop.save()
+            raise
     loop.save()
     state.load_final_weights()
 
