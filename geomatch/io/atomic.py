@@ -268,10 +268,13 @@ def _locked_folder(beside: Path) -> tuple[Path, int]:
     """A new folder and a descriptor of it that holds its lock."""
     while True:
         folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{_PREFIX}{_shortened(beside.name)}-"))
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # another process has taken it for a leftover
+            continue
         with suppress(OSError):  # some network file systems cannot lock a folder
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if folder.exists():  # another process may have taken it for a leftover just before
+        if folder.exists():  # or took it just before it was locked
             return folder, descriptor
         os.close(descriptor)
 
