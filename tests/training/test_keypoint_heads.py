@@ -21,7 +21,7 @@ from geomatch.training.keypoints.heads import HeadTask, expand_heads, reduced_he
 from geomatch.training.keypoints.train import read_sources, train_keypoints
 from geomatch.training.keypoints.views import draw_pair
 from geomatch.training.trainer import Optimisation, Progress, TrainingRun
-from tests.training.test_keypoints import NAMES, RECIPE, coco, init, write_coco
+from tests.training.test_keypoints import NAMES, RECIPE, coco, init, interrupting, write_coco
 
 __all__ = ["coco", "init"]
 
@@ -130,14 +130,7 @@ def test_head_task_damaged_photograph_is_replaced_and_named(tmp_path: Path) -> N
 
 
 def run(coco: Path, init: Path, out: Path, steps: int = 3, **more: Any) -> list[Progress]:
-    reported: list[Progress] = []
-    interrupt_after = more.pop("interrupt_after", None)
-
-    def on_progress(progress: Progress) -> None:
-        reported.append(progress)
-        if progress.step == interrupt_after:
-            raise KeyboardInterrupt
-
+    reported, on_progress = interrupting(more.pop("interrupt_after", None))
     optimisation = Optimisation(
         steps=steps, warmup_steps=1, trunk_learning_rate=0, head_learning_rate=1e-2, precision=Precision.float32
     )

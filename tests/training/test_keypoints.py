@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -409,15 +410,20 @@ def test_task_keypoints_outside_their_photographs(coco: Path, tmp_path: Path) ->
         task.loss(0, nullcontext())
 
 
-def run(data: Path, init: Path, out: Path, steps: int = 3, **more: Any) -> list[Progress]:
+def interrupting(after: int | None) -> tuple[list[Progress], Callable[[Progress], None]]:
+    """A list, and what notes the progress of a training in it and presses Ctrl-C after a step, if one is given."""
     reported: list[Progress] = []
-    interrupt_after = more.pop("interrupt_after", None)
 
     def on_progress(progress: Progress) -> None:
         reported.append(progress)
-        if progress.step == interrupt_after:
+        if progress.step == after:
             raise KeyboardInterrupt
 
+    return reported, on_progress
+
+
+def run(data: Path, init: Path, out: Path, steps: int = 3, **more: Any) -> list[Progress]:
+    reported, on_progress = interrupting(more.pop("interrupt_after", None))
     optimisation = Optimisation(steps=steps, warmup_steps=1, trunk_learning_rate=1e-3, precision=Precision.float32)
     training = TrainingRun([data], [init], out, Device.cpu, **more)
     train_keypoints(training, RECIPE, optimisation, on_progress=on_progress)

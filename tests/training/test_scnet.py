@@ -26,7 +26,7 @@ from geomatch.training.scnet.task import SCNetTask
 from geomatch.training.scnet.train import initial_network, train_scnet
 from geomatch.training.trainer import Optimisation, Progress, TrainingRun
 from tests.matching.box_problems import random_boxes
-from tests.training.test_keypoints import NAMES, coco, edited, init, write_coco
+from tests.training.test_keypoints import NAMES, coco, edited, init, interrupting, write_coco
 
 __all__ = ["coco", "init"]  # fixtures
 
@@ -94,14 +94,7 @@ def test_true_overlaps_equal_a_slow_loop() -> None:
 
 
 def run(data: Path, init: Path, out: Path, recipe: SCNetRecipe = RECIPE, steps: int = 2, **more: Any) -> list[Progress]:
-    reported: list[Progress] = []
-    interrupt_after = more.pop("interrupt_after", None)
-
-    def on_progress(progress: Progress) -> None:
-        reported.append(progress)
-        if progress.step == interrupt_after:
-            raise KeyboardInterrupt
-
+    reported, on_progress = interrupting(more.pop("interrupt_after", None))
     optimisation = Optimisation(
         steps=steps, warmup_steps=1, trunk_learning_rate=0, head_learning_rate=3e-3, precision=Precision.float32
     )
