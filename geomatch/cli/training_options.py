@@ -195,7 +195,8 @@ ANCHORNET = SettingNames(
 )
 KEYPOINTS = SettingNames(
     names="context column_size left_out across least_shared contrastive_weight temperature spread hardest "
-    "positive_radius negative_radius similarity_weight similarity_cells similarity_views " + _SHARED,
+    "positive_radius negative_radius similarity_weight similarity_cells similarity_views "
+    "photographs block partners places least_confidence least_matches most_matches " + _SHARED,
     about={
         "data": "COCO file with keypoints, or folder of SPair-71k or PF-PASCAL with pairs for training; repeatable.",
         "init": "Weights of introspection or keypoints to start from (safetensors).",

@@ -379,9 +379,12 @@ def test_train_keypoints_from_coco_and_match(workshop: Path, teapots: Path, keyp
     done = geomatch("train", "keypoints", *places, *settings, cwd=workshop)
     assert (done.returncode, done.stdout) == (2, "")
     assert "none of its photographs is in . (the first is 'cat/0.png'); give their folder with --images" in done.stderr
-    done = geomatch("train", "keypoints", *places, *settings, "--images", "photographs", cwd=workshop)
+    photographs = ("--images", "photographs", "--matches", "photographs", "--set", "block=3", "--set", "partners=1")
+    sure = [f"--set={each}" for each in ("least_confidence=0", "least_matches=1")]
+    done = geomatch("train", "keypoints", *places, *settings, *photographs, *sure, cwd=workshop)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert done.stderr.startswith("geomatch: note: points.safetensors: training, 2 steps, loss ")
+    assert done.stderr.startswith("geomatch: note: points.safetensors: matching, 1 step, pairs 3")
+    assert "training, 2 steps, loss " in done.stderr
     pictures = (teapots / "a.png", teapots / "b.png", "--features", "keypoints", *QUICK, "-o", "pointed")
     matched = geomatch("match", *pictures, "--weights", "points.safetensors", cwd=workshop)
     assert matched.returncode == 0, matched.stderr

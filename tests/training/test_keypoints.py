@@ -410,14 +410,15 @@ def test_task_keypoints_outside_their_photographs(coco: Path, tmp_path: Path) ->
         task.loss(0, nullcontext())
 
 
-def interrupting(after: int | None) -> tuple[list[Progress], Callable[[Progress], None]]:
+def interrupting(after: int | None) -> tuple[list[Progress], Callable[[str, Progress], None]]:
     """A list, and what notes the progress of a training in it and presses Ctrl-C after a step, if one is given."""
     reported: list[Progress] = []
 
-    def on_progress(progress: Progress) -> None:
-        reported.append(progress)
-        if progress.step == after:
-            raise KeyboardInterrupt
+    def on_progress(part: str, progress: Progress) -> None:
+        if part == "training":
+            reported.append(progress)
+            if progress.step == after:
+                raise KeyboardInterrupt
 
     return reported, on_progress
 

@@ -147,15 +147,31 @@ def introspection(
 
 @app.command()
 @training_options(KEYPOINTS)
-def keypoints(training: TrainingOptions, images: Photographs = None) -> None:
+def keypoints(
+    training: TrainingOptions,
+    images: Photographs = None,
+    matches: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Photographs without keypoints (a folder, of images or .tar shards), whose confident matches by INIT "
+            "are learnt from, too; repeatable.",
+        ),
+    ] = None,
+) -> None:
     """Supervised features: a network of introspection that learns on from corresponding keypoints.
 
     Its heads learn; with --set trunk_learning_rate=1e-4 all layers do. A COCO file's pairs are drawn within a category
     and across categories, by the names of keypoints; a benchmark's are those of its list for training. Load OUT by
     --features keypoints --weights OUT.
     """
-    from geomatch.training.keypoints.train import train_keypoints
+    from geomatch.features.weights import features_of, read_weights_file
+    from geomatch.pipeline import Pipeline
+    from geomatch.training.keypoints.train import Matching, train_keypoints
     from geomatch.training.recipes import KEYPOINT_RECIPES
+
+    def matcher(init: Path) -> Pipeline:
+        return Pipeline(features=features_of(read_weights_file(init)), weights=init, device=training.device)
 
     validate = training.validation()
     recipe, optimisation = training.recipe(KEYPOINT_RECIPES)
@@ -165,7 +181,8 @@ def keypoints(training: TrainingOptions, images: Photographs = None) -> None:
             recipe,
             optimisation,
             images=images,
-            on_progress=lambda progress: show("training", progress),
+            matching=Matching(matches, matcher) if matches else None,
+            on_progress=show,
             validate=validate,
             validate_every=training.val_every,
         )

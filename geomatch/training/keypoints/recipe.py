@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from geomatch.parameters import check_limits
+from geomatch.training.keypoints.pseudo_labels import PseudoLabelRecipe
 from geomatch.training.keypoints.views import ViewRecipe
 
 
@@ -17,7 +18,7 @@ class KeypointRecipe(ViewRecipe):
     contrastive_weight, temperature, spread: of the contrastive loss, see `contrastive_loss`; spread in cells.
     hardest: cells of a view whose negatives count in the likelihood; positive_radius, negative_radius: pixels of the
     view, as for `label_pairs`. similarity_weight, similarity_cells, similarity_views: of the loss that keeps the
-    initial similarities, between cells of the first views of a batch.
+    initial similarities, between cells of the first views of a batch. pseudo_labels: of photographs without keypoints.
     """
 
     view_size: int = 225
@@ -33,6 +34,7 @@ class KeypointRecipe(ViewRecipe):
     similarity_weight: float = 0.0
     similarity_cells: int = 1000
     similarity_views: int = 2
+    pseudo_labels: PseudoLabelRecipe = field(default_factory=PseudoLabelRecipe)
 
     def __post_init__(self) -> None:
         """Raises InputError for a value beyond its limits."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from geomatch.datasets.image_folder import ImageReader
+from geomatch.datasets.image_folder import ImageReader, find_images
 from geomatch.datasets.keypoint_pairs import (
     ListedPairs,
     ObjectPairs,
@@ -26,6 +27,7 @@ from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import ProcessGroup, torchrun_processes
 from geomatch.training.keypoints.columns import ColumnStore
 from geomatch.training.keypoints.heads import HeadTask
+from geomatch.training.keypoints.pseudo_labels import MatchedPairs, PhotographMatcher, PseudoLabeller
 from geomatch.training.keypoints.recipe import KeypointRecipe
 from geomatch.training.keypoints.task import KeypointTask
 from geomatch.training.keypoints.views import ViewRecipe
@@ -35,13 +37,25 @@ BENCHMARKS = ("spair-71k", "pf-pascal")
 """Those whose list of pairs for training, ``trn``, can be learnt from."""
 
 
+@dataclass(frozen=True)
+class Matching:
+    """Photographs whose matches, by the initial network, stand in for keypoints.
+
+    photographs: as for `find_images`. matcher: made of the file of initial weights.
+    """
+
+    photographs: Sequence[Path]
+    matcher: Callable[[Path], PhotographMatcher]
+
+
 def train_keypoints(
     run: TrainingRun,
     recipe: KeypointRecipe,
     optimisation: Optimisation,
     *,
     images: Path | None = None,
-    on_progress: Callable[[Progress], None],
+    matching: Matching | None = None,
+    on_progress: Callable[[str, Progress], None],
     validate: Callable[[IntrospectionNet], float] | None = None,
     validate_every: int = 200,
 ) -> None:
@@ -51,9 +65,10 @@ def train_keypoints(
     ``torchrun`` the processes share the batches of a step; they need the same files.
 
     Args:
-        run: its ``data`` are COCO files of keypoints, and folders of SPair-71k or PF-PASCAL; its ``init`` weights of
-            introspection or keypoints.
+        run: ``data`` are COCO files, folders of SPair-71k or PF-PASCAL, ``init`` weights of introspection or keypoints.
         images: photographs of the COCO files, as for `find_images`; by default in the folder of each.
+        matching: photographs without keypoints to learn from, too. Their matches stay in OUT.matches.
+        on_progress: called with what is done, ``matching`` or ``training``, and how far it is.
         validate: scores a network. The weights written are then those of the best score, taken every
             ``validate_every`` steps and at the end.
 
@@ -64,13 +79,14 @@ def train_keypoints(
     run.check_outputs("")
     network = _initial_network(run.only_init(), recipe)
     sources = read_sources(run.data, recipe, images)
-    files = run.files()
     settings = {**asdict(recipe), "network": asdict(network.config)}
     if run.resume:
-        files.check_resumable(settings, optimisation)
-    reader = ImageReader(sum(source.photographs for source in sources), run.max_unreadable)
+        run.files().check_resumable(settings, optimisation)
 
     with run.writing(""), torchrun_processes(find_device(run.device)) as processes:
+        if matching:
+            sources.append(_matched(run, recipe, matching, partial(on_progress, "matching")))
+        reader = ImageReader(sum(source.photographs for source in sources), run.max_unreadable)
         network.to(processes.device)
         with _open_task(recipe, network, sources, reader, run.out.parent, optimisation, processes) as task:
 
@@ -80,17 +96,40 @@ def train_keypoints(
             train(
                 task,
                 optimisation,
-                files,
+                run.files(),
                 recipe=settings,
                 resume=run.resume,
-                on_progress=on_progress,
-                validation=Validation(validate_every, lambda: validate(_learnt(task, network)), save)
-                if validate
-                else None,
+                on_progress=partial(on_progress, "training"),
+                validation=validate and Validation(validate_every, lambda: validate(_learnt(task, network)), save),
                 processes=processes,
             )
             if processes.is_main and not validate:
                 save()
+
+
+def _matched(
+    run: TrainingRun,
+    recipe: KeypointRecipe,
+    matching: Matching,
+    on_progress: Callable[[Progress], None],
+) -> MatchedPairs:
+    """Pairs of photographs with their matches; each process finds the same."""
+    init, settings = run.only_init(), recipe.pseudo_labels
+    labeller = PseudoLabeller(
+        find_images(matching.photographs),
+        settings,
+        recipe.seed,
+        run.out.with_name(f"{run.out.name}.matches"),
+        read_weights_file(init).sha256,
+        ImageReader(settings.photographs, run.max_unreadable),
+    )
+    began = time.monotonic()
+
+    def report(blocks: int, pairs: int) -> None:
+        pace = blocks * settings.block / (time.monotonic() - began)
+        on_progress(Progress(blocks, labeller.blocks, {"pairs": pairs}, pace, {}))
+
+    return MatchedPairs(labeller.find(partial(matching.matcher, init), report), settings)
 
 
 @contextmanager
