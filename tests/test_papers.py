@@ -11,9 +11,12 @@ from tests.conftest import ROOT
 
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (ROOT / "docs" / "papers.md").read_text().splitlines()
-    if re.match(r"\| (?!the paper \|)", line)
+    for table in re.findall(
+        r"^\| the paper \|.*\n((?:\|.*\n)+)", (ROOT / "docs" / "papers.md").read_text(), re.MULTILINE
+    )
+    for line in table.splitlines()[1:]
 ]
+"""The rows of the tables of sentences; other tables have numbers."""
 REFERENCE = re.compile(r"`([\w/]+\.py)::([\w.]+)`")
 
 

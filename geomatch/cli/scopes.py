@@ -132,6 +132,11 @@ class Scopes:
             )
         return found.file if found else None
 
+    def has_weights_of(self, features: str) -> bool:
+        """Whether weights are given for exactly these features: hypercolumn=FILE is not for hypercolumn:1+3+4."""
+        named = any(each.owner == features for each in self.weights)
+        return named or (features == _kind(features) and self.weights_of(features) is not None)
+
     def options_of(self, features: str, matcher: str, options: PipelineOptions) -> PipelineOptions:
         """The options with these features, the weights given for them, and a matcher. Raises WeightsError."""
         # Typer takes a path; what was read from one serves several pipelines.

@@ -93,6 +93,18 @@ def test_reproduce_scnet_with_its_weights_alone(willow: Path, scnet_weights: Pat
     assert "no row of scnet + scnet-ag+: these weights have no embedding of geometry" in refused.stderr
 
 
+def test_reproduce_untrained_hypercolumn_needs_its_trunk(willow: Path) -> None:
+    """The rows HC of the papers: left out with the option that adds them, and computed by the file that it names."""
+    done = reproduce(willow.parent, "--features", "hypercolumn:1+3+4", "--limit", 1)
+    assert done.returncode == 0, done.stderr
+    assert "no rows of hypercolumn:1+3+4: give a ResNet-50 as torchvision publishes it, --weights" in done.stderr
+    assert "hypercolumn" not in done.stdout
+    weights = ("--weights", "hypercolumn:1+3+4=none.pth")
+    refused = reproduce(willow.parent, "--features", "hypercolumn:1+3+4", *weights, "--limit", 1)
+    assert refused.returncode == 2
+    assert "none.pth: no such weights file" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

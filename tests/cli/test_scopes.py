@@ -44,6 +44,21 @@ def test_weights_of_named_features_go_to_them_alone(tmp_path: Path, anchor_weigh
     assert path_of(both.weights_of("anchornet")) == own
 
 
+def test_has_weights_of_exactly_these_features(scnet_weights: Path) -> None:
+    """The papers' hypercolumn has weights of its own; those of another hypercolumn are not taken for it."""
+    untrained = "hypercolumn:1+3+4"
+
+    def given(*weights: str) -> Scopes:
+        files = [ScopedFile.parse(text) for text in weights]
+        return Scopes((untrained, "hypercolumn", "scnet"), ("nn",), files)
+
+    assert not given().has_weights_of(untrained)
+    assert not given("hypercolumn=a.pth").has_weights_of(untrained)
+    assert given("hypercolumn:1+3+4=a.pth").has_weights_of(untrained)
+    assert not given("hypercolumn:1+3+4=a.pth").has_weights_of("scnet")
+    assert given(str(scnet_weights)).has_weights_of("scnet")
+
+
 def test_weights_file_whose_name_has_an_equals_sign(tmp_path: Path, anchor_weights: Path) -> None:
     odd = tmp_path / "wise_ft=0.4.safetensors"
     odd.write_bytes(anchor_weights.read_bytes())

@@ -16,7 +16,7 @@ from geomatch.evaluation.report.paper_page import paper_page
 from geomatch.evaluation.results import ClassScore, Evaluation, Measure, Result, Score, ScoredPair
 from geomatch.evaluation.suites.benchmarks import check_parent, folder_of, how_to_get
 from geomatch.evaluation.suites.formats import SHORT_NAMES, short_name, to_latex, to_markdown, to_text
-from geomatch.evaluation.suites.suite import Method, PaperTable, Published, chosen_methods, suites
+from geomatch.evaluation.suites.suite import Bound, Method, PaperTable, Published, chosen_methods, suites
 from geomatch.evaluation.suites.table import FinishedTable, Row, finish_table, text_of
 from geomatch.matching.load import load_matcher
 from geomatch.registry import FEATURES
@@ -133,6 +133,31 @@ def test_finished_table_of_a_measure_and_of_none() -> None:
     assert finish_table(PaperTable("t", "pascal-parts", measure="mask IoU"), [make_evaluation()]) is None
     assert finish_table(PaperTable("t", "pf-pascal", protocol="pf", alpha=0.2), [make_evaluation()]) is None
     assert finish_table(PaperTable("t", "pf-pascal", protocol="pf", alpha=0.1), []) is None
+
+
+def test_finished_table_has_bound_that_is_never_the_best() -> None:
+    """One row, whatever the features, of the matcher of the bound alone; methods are bold, the bound is not."""
+    wanted = PaperTable("t", "pf-pascal", measure="PCR AuC", bound=Bound("roi-nn", "PCR AuC, upper bound"))
+
+    def regions(matcher: str, value: float, **changes: object) -> Evaluation:
+        values = {"PCR AuC": value, "PCR AuC, upper bound": 0.9}
+        measures = [Measure(name, "", "share", "higher", each, None, {}, []) for name, each in values.items()]
+        return make_evaluation(matcher=matcher, measures=measures, **changes)
+
+    found = finish_table(
+        wanted, [regions("pf-lom", 0.5), regions("roi-nn", 0.3), regions("roi-nn", 0.4, features="hog")]
+    )
+    assert found is not None
+    assert [(row.method, row.overall) for row in found.rows] == [
+        ("sift + pf-lom", 0.5),
+        ("sift + roi-nn", 0.3),
+        ("hog + roi-nn", 0.4),
+        ("upper bound of roi-nn", 0.9),
+    ]
+    assert re.findall(r"\*\*(.*?)\*\*", to_markdown([found], "A paper", [])) == [".500"]
+    alone = finish_table(wanted, [regions("pf-lom", 0.5)])
+    assert alone is not None
+    assert len(alone.rows) == 1
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.5237, ".524"), (1.0, "1.000"), (math.nan, "-"), (0.0, ".000")])

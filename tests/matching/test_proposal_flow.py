@@ -131,11 +131,12 @@ def test_prepare_adds_the_image_once() -> None:
     assert method.prepare(prepared, image) is prepared
 
 
-def test_prepare_searches_boxes_once() -> None:
+@pytest.mark.parametrize("proposals", ["selective-search", "full-selective-search"])
+def test_prepare_searches_boxes_once(proposals: str) -> None:
     pytest.importorskip("cv2")
     image = torch.full((3, 120, 160), 40, dtype=torch.uint8)
     image[0, 30:80, 40:100] = 220
-    method = flow_method("pf-lom", proposals="selective-search")
+    method = flow_method("pf-lom", proposals=proposals)
     prepared = method.prepare(random_features(12, 16), image)
     assert prepared.boxes is not None
     assert method.prepare(prepared, image) is prepared

@@ -160,29 +160,31 @@ def _pipelines(
 
 
 def _without_weights(methods: Sequence[Method], scopes: Scopes) -> tuple[list[Method], list[str]]:
-    """The methods but for those of SCNet that no weights are given for, and what is to be said of these."""
+    """The methods but for those that need weights which are not given, and what is to be said of these."""
+    from geomatch.evaluation.suites.suite import NEEDS_WEIGHTS
     from geomatch.features.weights import load_weights
 
-    if not any(method.features == "scnet" for method in methods):
-        return list(methods), []
-    weights = scopes.weights_of("scnet")
-    if weights is None:
-        note = "no rows of scnet: train its weights with `geomatch train scnet`, and give --weights scnet=FILE"
-        return [method for method in methods if method.features != "scnet"], [note]
-    if load_weights(weights).config.get("variant") == "ag+":
-        return list(methods), []
-    note = "no row of scnet + scnet-ag+: these weights have no embedding of geometry"
-    return [method for method in methods if method.matcher != "scnet-ag+"], [note]
+    kept, notes = list(methods), []
+    for name, how in NEEDS_WEIGHTS.items():
+        if any(method.features == name for method in kept) and not scopes.has_weights_of(name):
+            notes.append(f"no rows of {name}: {how}")
+            kept = [method for method in kept if method.features != name]
+    if any(method.matcher == "scnet-ag+" for method in kept):
+        weights = scopes.weights_of("scnet")
+        if weights and load_weights(weights).config.get("variant") != "ag+":
+            notes.append("no row of scnet + scnet-ag+: these weights have no embedding of geometry")
+            kept = [method for method in kept if method.matcher != "scnet-ag+"]
+    return kept, notes
 
 
 def _check_libraries(matcher: str, parameters: Mapping[str, object]) -> None:
     """Raise MissingLibraryError if a matcher with these parameters would, with the first image."""
     from geomatch.matching.load import load_matcher
-    from geomatch.matching.proposal_flow.proposal_flow import ProposalFlow, Proposals
+    from geomatch.matching.proposal_flow.proposal_flow import SEARCHES, ProposalFlow
     from geomatch.runtime.optional import import_opencv
 
     made = load_matcher(matcher, parameters)
-    if isinstance(made, ProposalFlow) and made.proposals is Proposals.selective_search:
+    if isinstance(made, ProposalFlow) and made.proposals in SEARCHES:
         import_opencv("selective search")
 
 

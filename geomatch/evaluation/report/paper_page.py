@@ -46,9 +46,8 @@ def _table(finished: FinishedTable) -> Markup:
     head = element(
         "tr", heading("method"), heading("all", "score"), *(heading(short_name(c), "score") for c in finished.classes)
     )
-    best = {name: finished.best(name) for name in columns}
-    computed = [_row(finished, row, columns, best) for row in finished.computed]
-    published = [_row(finished, row, columns, {}) for row in finished.rows if row.source]
+    computed = [_row(finished, row, columns) for row in finished.computed]
+    published = [_row(finished, row, columns) for row in finished.rows if row.source]
     sources = [f"[{number}] {source}" for number, source in enumerate(finished.sources, 1)]
     caption = joined(
         element("b", finished.caption),
@@ -60,11 +59,11 @@ def _table(finished: FinishedTable) -> Markup:
     return table(caption, head, [computed, *([published] if published else [])], "paper")
 
 
-def _row(finished: FinishedTable, row: Row, columns: Sequence[str | None], best: dict[str | None, str]) -> Markup:
+def _row(finished: FinishedTable, row: Row, columns: Sequence[str | None]) -> Markup:
     cells = []
     for name in columns:
         text = text_of(row, name)
         interval = element("small", interval_text(row.interval)) if name is None and row.interval else Markup()
-        number = element("strong" if text == best.get(name) and text != "-" else "span", text)
+        number = element("strong" if finished.is_best(row, name) else "span", text)
         cells.append(element("td", number, interval, class_="score"))
     return element("tr", element("th", method_name(finished, row), scope="row", class_="selection"), *cells)

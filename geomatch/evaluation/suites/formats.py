@@ -109,11 +109,10 @@ def _cells(
 ) -> tuple[list[str], list[list[str]]]:
     """The headings, and the cells of each row: method, overall score, scores of the classes. bold: marks the best."""
     columns = [None, *table.classes]
-    best = {name: table.best(name) for name in columns}
 
     def cell(row: Row, name: str | None) -> str:
         text = text_of(row, name)
-        return bold.format(text) if not row.source and text == best[name] and text != "-" else text
+        return bold.format(text) if table.is_best(row, name) else text
 
     rows = [[escape(method_name(table, row)), *(cell(row, name) for name in columns)] for row in table.rows]
     return [METHOD, ALL, *map(short_name, table.classes)], rows

@@ -30,6 +30,18 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """The row of what no method with these boxes can exceed: a measure of the rows of a matcher."""
+
+    matcher: str
+    measure: str
+
+    @property
+    def name(self) -> str:
+        return f"upper bound of {self.matcher}"
+
+
+@dataclass(frozen=True)
 class PaperTable:
     """A table, method by class. protocol, alpha: of a PCK; measure: the name of any other score."""
 
@@ -39,6 +51,7 @@ class PaperTable:
     alpha: float = 0.0
     measure: str = ""
     published: Sequence[Published] = ()
+    bound: Bound | None = None
 
     @property
     def score(self) -> str:
@@ -85,6 +98,17 @@ PUBLISHED_PARAMETERS: Mapping[tuple[str, str], Mapping[str, object]] = MappingPr
     }
 )
 """The constants of the two papers for the features that they use; ours are fitted to learnt features."""
+
+UNTRAINED = "hypercolumn:1+3+4"
+"""The hypercolumn that both papers compare with: stages 2, 4 and 5 of ResNet-50, counted from 1, as published."""
+
+NEEDS_WEIGHTS: Mapping[str, str] = MappingProxyType(
+    {
+        "scnet": "train its weights with `geomatch train scnet`, and give --weights scnet=FILE",
+        UNTRAINED: f"give a ResNet-50 as torchvision publishes it, --weights {UNTRAINED}=FILE.pth",
+    }
+)
+"""Features without shipped weights, and how to get these."""
 
 SCNET = tuple(Method("scnet", matcher) for matcher in ("scnet-a", "scnet-ag", "scnet-ag+"))
 """Rows of the supervised rival, for those who have trained its weights."""
@@ -142,7 +166,9 @@ _PART_KEYPOINTS = PaperTable(
 )
 _ACROSS = PaperTable("PASCAL-Part across classes", "pascal-parts-across", measure="part IoU")
 _PART_MASKS = PaperTable("PASCAL-Part object masks", "pascal-parts", measure="mask IoU")
-_REGIONS = PaperTable("PF-PASCAL regions, PCR", "pf-pascal", measure="PCR AuC")
+_REGIONS = PaperTable(
+    "PF-PASCAL regions, PCR", "pf-pascal", measure="PCR AuC", bound=Bound("roi-nn", "PCR AuC, upper bound")
+)
 _RANKED_REGIONS = PaperTable("PF-PASCAL regions, mIoU@k", "pf-pascal", measure="mIoU@k AuC, SCNet")
 
 
@@ -156,11 +182,11 @@ def _grid(features: Sequence[str]) -> tuple[Method, ...]:
 
 def suites() -> dict[str, Suite]:
     """The suites by name."""
-    learnt = ["hypercolumn", "anchornet", "introspection"]
+    learnt = [UNTRAINED, "hypercolumn", "anchornet", "introspection"]
     return {
         "anchornet": Suite(
             "AnchorNet (Novotny, Larlus, Vedaldi, CVPR 2017)",
-            (*_grid(["sift", "hog", "hypercolumn", "anchornet:auto", "anchornet"]), *SCNET),
+            (*_grid(["sift", "hog", UNTRAINED, "hypercolumn", "anchornet:auto", "anchornet"]), *SCNET),
             (_PARTS, _PART_KEYPOINTS, _PART_MASKS, _ACROSS, _WILLOW),
         ),
         "introspection": Suite(

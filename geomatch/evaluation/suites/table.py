@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from geomatch.evaluation.results import ClassScore, Evaluation, Measure, Result, Score
 from geomatch.evaluation.suites.suite import PaperTable
@@ -14,7 +14,7 @@ class Row:
     """Scores in [0, 1]. overall: the mean that the score defines; per_class: by class.
 
     interval: 95 % bootstrap over pairs. weights: SHA-256, None for features without. source: the paper of a published
-    row, "" for one that was computed.
+    row, "" for one that was computed. competes: whether the row is of a method, not of a bound.
     """
 
     method: str
@@ -23,6 +23,7 @@ class Row:
     interval: tuple[float, float] | None = None
     weights: str | None = None
     source: str = ""
+    competes: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class FinishedTable:
         pairs = f"{self.pairs:,} pairs" if self.pairs == self.of else f"SUBSET of {self.pairs:,} of {self.of:,} pairs"
         return f"{self.title}: {self.score}; {self.dataset} {self.split}, {pairs}"
 
-    def best(self, name: str | None = None) -> str:
-        """The text of the best computed score of a class, or of all."""
-        return max((text_of(row, name) for row in self.computed), default="")
+    def is_best(self, row: Row, name: str | None = None) -> bool:
+        """Whether a method that was computed has the best score of a class, or of all, to the digits shown."""
+        ours = [text_of(each, name) for each in self.computed if each.competes]
+        text = text_of(row, name)
+        return row.competes and not row.source and text != "-" and text == max(ours)
 
 
 def text_of(row: Row, name: str | None = None) -> str:
@@ -65,7 +68,7 @@ def text_of(row: Row, name: str | None = None) -> str:
 
 
 def finish_table(table: PaperTable, evaluations: Sequence[Evaluation]) -> FinishedTable | None:
-    """The table of evaluations, a row each, and the published rows; None if the benchmark lacks the score."""
+    """The table of evaluations, a row each, a bound's and the published rows; None if the benchmark lacks the score."""
     scores = [_score(table, evaluation) for evaluation in evaluations]
     if not scores or None in scores:
         return None
@@ -78,9 +81,19 @@ def finish_table(table: PaperTable, evaluations: Sequence[Evaluation]) -> Finish
     ]
     known = [name for name in categories if any(name in row.per_class for row in rows)]
     published = [Row(each.name, each.value, {}, source=each.source) for each in table.published]
-    return FinishedTable(
-        table.title, first.dataset, first.split, table.score, first.pairs, first.of, known, [*rows, *published]
-    )
+    rows += [*_bound(table, evaluations, categories), *published]
+    return FinishedTable(table.title, first.dataset, first.split, table.score, first.pairs, first.of, known, rows)
+
+
+def _bound(table: PaperTable, evaluations: Sequence[Evaluation], categories: Sequence[str]) -> list[Row]:
+    """The row of a table's bound, if it has one and its matcher was computed; boxes are the same for all features."""
+    if table.bound is None:
+        return []
+    for evaluation in evaluations:
+        score = next((each for each in evaluation.measures if each.name == table.bound.measure), None)
+        if evaluation.matcher == table.bound.matcher and score:
+            return [replace(_row(evaluation, score, categories), method=table.bound.name, weights=None, competes=False)]
+    return []
 
 
 def _score(table: PaperTable, evaluation: Evaluation) -> Result | Measure | None:
