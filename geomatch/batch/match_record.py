@@ -12,11 +12,13 @@ from typing import Any
 
 from geomatch import __version__
 from geomatch.correspondence import Correspondence
+from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import write_folder_atomically
 from geomatch.io.flow import FILE_NAMES
 from geomatch.io.formats.png import QUICK
-from geomatch.io.json_text import json_text, read_json_object
+from geomatch.io.json_text import json_text, parse_json, read_json_object
+from geomatch.io.remote.objects import read_object, shown, url_of
 from geomatch.options import Flow
 from geomatch.pipeline import Pipeline
 from geomatch.result import PICTURES, REGIONS, USUAL_PICTURES
@@ -80,7 +82,7 @@ def match_record(
     """The outcome of a match, and where it is. files: what is written into ``folder``, by name."""
     return {
         **match_outcome(source, target, pipeline, correspondence),
-        "output": str(folder),
+        "output": shown(folder),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
     }
 
@@ -89,8 +91,8 @@ def complete_record(
     folder: Path, source: HashedFile, target: HashedFile, pipeline: Pipeline, outputs: Outputs
 ) -> Record | None:
     """The record in ``folder`` if it is of the same images, settings and version, and its files are those wanted."""
-    record = read_json_object(folder / RECORD_FILE)
-    expected = json.loads(json_text({**settings_record(pipeline), "output": str(folder)}))  # tuples become lists
+    record = _read_record(folder)
+    expected = json.loads(json_text({**settings_record(pipeline), "output": shown(folder)}))  # tuples become lists
     same = (
         record.items() >= expected.items()
         and _is_input(record.get("source"), source)
@@ -120,8 +122,22 @@ def write_match(folder: Path, record: Record, files: Mapping[str, bytes]) -> Non
     Unchanged files of an earlier match that this one does not write are deleted; all others stay.
     """
     content = {**files, RECORD_FILE: json_text(record, indent=2).encode() + b"\n"}
-    before = _unharmed_files(folder, read_json_object(folder / RECORD_FILE))
+    before = _unharmed_files(folder, _read_record(folder))
     write_folder_atomically(folder, content, instead_of=before - content.keys())
+
+
+def _read_record(folder: Path) -> Record:
+    """The record in a folder; empty if there is none, or a damaged one."""
+    if not url_of(folder):
+        return read_json_object(folder / RECORD_FILE)
+    content = read_object(folder / RECORD_FILE)
+    with suppress(InputError):
+        record = parse_json((content or b"").decode(errors="replace"), RECORD_FILE)
+        return record if isinstance(record, dict) else {}
+    return {}
+
+
+_NAMES = (*FILE_NAMES.values(), *PICTURES, REGIONS)
 
 
 def _unharmed_files(folder: Path, record: Record) -> set[str]:
@@ -129,7 +145,10 @@ def _unharmed_files(folder: Path, record: Record) -> set[str]:
     listed = record.get("files")
     if not isinstance(listed, dict):
         return set()
-    names = [name for name in (*FILE_NAMES.values(), *PICTURES, REGIONS) if (folder / name).is_file()]
+    if url_of(folder):
+        contents = {name: read_object(folder / name) for name in listed if name in _NAMES}
+        return {name for name, found in contents.items() if found and hashlib.sha256(found).hexdigest() == listed[name]}
+    names = [name for name in _NAMES if (folder / name).is_file()]
     with suppress(OSError):
         return {name for name in names if sha256_of(folder / name) == listed.get(name)}
     return set()

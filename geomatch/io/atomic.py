@@ -7,6 +7,7 @@ The rules, for every writer:
 - A device, a FIFO or an open descriptor (/dev/stdout) is written into. A folder is refused where a file should be.
 - ``-`` is stdout, where a command writes one file alone. It is refused where a folder should be.
 - Missing parent folders are made, when something is written.
+- A URL, as s3://bucket/folder, is written by fsspec (`geomatch.io.remote.objects`), a folder's files in their order.
 - Temporary folders are locked while their process lives. The next run with the same output removes those of dead ones.
 """
 
@@ -25,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geomatch.errors import InputError
+from geomatch.io.remote.objects import check_store, names_below, read_object, remove_object, url_of, write_object
 
 STDOUT = Path("-")
 _PREFIX = ".geomatch-"
@@ -45,6 +47,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
+    if url_of(path):
+        write_object(path, content)
+        return
     with _named(path):
         place = _follow(path)
         if _is_special(place):
@@ -61,8 +66,15 @@ def write_folder_atomically(folder: Path, files: Mapping[str, bytes], *, instead
 
     If the folder exists, the files replace those of the same name, and those named ``instead_of`` are deleted, once all
     are on the disk. They appear in the order given. Of several processes that do so one waits for the other.
+    Below a URL a folder does not appear at once; it is whole when the last of ``files`` is there.
     Raises InputError if it cannot be written.
     """
+    if url_of(folder):
+        for name in instead_of:
+            remove_object(folder / name)
+        for name, content in files.items():
+            write_object(folder / name, content)
+        return
     with _named(folder):
         folder = _follow(folder)
         there = folder.is_dir()
@@ -117,6 +129,11 @@ def check_new_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise InputError, before any work, if ``folder`` cannot take a result. Leftovers there are removed."""
     if folder == STDOUT:
         raise InputError("- is stdout, which takes one file; give the name of a folder")
+    if url_of(folder):
+        if not overwrite and names_below(folder):
+            raise InputError(f"{url_of(folder)}: exists already; give another folder, or --overwrite")
+        check_store(folder)
+        return
     with _named(folder):
         place = _follow(folder)
     if place.exists() and not place.is_dir():
@@ -148,6 +165,13 @@ def check_new_file(
     To write into a device or a FIFO is not to overwrite. suffixes: those that a new file's name may have, () for any.
     instead: what to do about a file that exists, besides --overwrite.
     """
+    if url_of(path):
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise InputError(f"{path}: give a name that ends in {' or '.join(suffixes)}")
+        if not overwrite and read_object(path) is not None:
+            raise InputError(f"{url_of(path)}: exists already; {instead}, or --overwrite")
+        check_store(path.parent)
+        return
     with _named(path):
         place = _follow(path)
     if place.is_dir():

@@ -37,6 +37,7 @@ from geomatch.io.inputs import Input, InputFile, read_input
 from geomatch.io.json_text import read_json
 from geomatch.io.names import meant_names
 from geomatch.io.parsing import StatedSizeError, reading
+from geomatch.io.remote.objects import url_of
 from geomatch.io.tables import read_table
 from geomatch.options import FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
 
@@ -277,6 +278,8 @@ class AnnotationFolder:
         targets: Sequence[Target],
         existing: Existing,
     ) -> None:
+        if url_of(folder):
+            raise InputError(f"{url_of(folder)}: a file an image goes to a folder on a disk; give one")
         check_new_folder(folder, overwrite=True)
         self._folder, self._suffix, self._encode = folder, suffix, encode
         files = [self.file(target) for target in targets]
