@@ -28,10 +28,11 @@ from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import load_image
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing, Preset
 from geomatch.pipeline import Pipeline
+from geomatch.runtime.engines.engine import LocalEngine
 from geomatch.transfer.outputs import TransferOutputs
 from geomatch.transfer.review import Review
 from geomatch.transfer.transfer import InstanceTransfer
-from geomatch.transfer.transfer_many import name_targets, transfer_many
+from geomatch.transfer.transfer_many import TransferJob, name_targets, transfer_many
 
 Way = Callable[[Sequence[Target], InstanceTransfer, AnnotationOutput, Review], None]
 
@@ -51,7 +52,8 @@ def in_sequence(
 def in_parallel(
     targets: Sequence[Target], transfer: InstanceTransfer, output: AnnotationOutput, review: Review
 ) -> None:
-    for finished in transfer_many(targets, transfer, TransferOutputs(output, None, review), resume=False):
+    job = TransferJob(lambda: transfer, TransferOutputs(output, None, review))
+    for finished in transfer_many(targets, job, LocalEngine()):
         if finished.failed:
             raise SystemExit(f"failed: {finished.record}")
 

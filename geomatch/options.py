@@ -24,6 +24,13 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class EngineName(StrEnum):
+    """Who does the work on a list: this process, or those of a Ray cluster."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Batches(StrEnum):
     """What the photographs of one training step have in common."""
 

@@ -25,7 +25,7 @@ from geomatch.arguments import (
 from geomatch.correspondence import FeatureMap, MirrorChoice
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.disk_cache import CachedFeatures
+from geomatch.features.caches.disk import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of, read_weights_file
 from geomatch.io.inputs import Input, InputFile

@@ -6,7 +6,7 @@ Each image is read and extracted once. The work on different pairs overlaps, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -20,12 +20,13 @@ from geomatch.batch.match_record import (
     write_match,
 )
 from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchError, InputError
 from geomatch.features.weights import sha256_of
 from geomatch.io.atomic import check_new_folder
 from geomatch.io.images import InputImage, read_image
 from geomatch.io.inputs import stem_of
 from geomatch.io.names import unique_names
+from geomatch.io.remote.objects import names_below, shown, url_of
 from geomatch.options import Flow, Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.result import flow_files, picture_files
@@ -86,10 +87,13 @@ def prepare_folders(pairs: Sequence[ImagePair], folder: Path, *, overwrite: bool
     Raises InputError if ``folder`` cannot be written, or a pair's folder exists and ``overwrite`` is not given.
     """
     check_new_folder(folder, overwrite=True)
-    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if url_of(folder):
+        there = names_below(folder)
+    else:
+        there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if not overwrite and (taken := sorted(there & {pair.folder.name for pair in pairs})):
         raise InputError(
-            f"{folder}: holds {taken[0]} already; go on there with --resume, do all again with --overwrite, "
+            f"{shown(folder)}: holds {taken[0]} already; go on there with --resume, do all again with --overwrite, "
             "or give another folder with -o"
         )
 
@@ -143,9 +147,7 @@ class PairMatcher:
             write_match(pair.folder, record, files)
             return Finished(record)
         except Exception as error:
-            return Finished(
-                {"source": str(pair.source), "target": str(pair.target), "error": error_message(error)}, error=error
-            )
+            return failed_pair(pair, error)
         finally:
             for image in pair.images:
                 self.images.release(image)
@@ -203,3 +205,36 @@ class PairMatcher:
     def all(self) -> Iterator[Finished]:
         """Match and write the pairs side by side; they come in the order of the list as they finish."""
         return map_in_order(self, self.pairs)
+
+
+@dataclass(frozen=True)
+class MatchJob:
+    """Match and write pairs, as the work of an engine.
+
+    build: makes the pipeline, once a process. shared: images that all pairs need, which are read first, so that one
+    that cannot be used is an error of the whole list. extracted, resume: see `PairMatcher`.
+    """
+
+    build: Callable[[], Pipeline]
+    outputs: Outputs
+    folder: Path | None = None
+    resume: bool = False
+    shared: Sequence[Path] = ()
+    extracted: Mapping[Path, ExtractedImage] = field(default_factory=dict)
+
+    def __call__(self, pairs: Sequence[ImagePair]) -> Iterator[Finished]:
+        matcher = PairMatcher(pairs, self.build, self.outputs, resume=self.resume, extracted=self.extracted)
+        matcher.prepare(self.shared)
+        return matcher.all()
+
+    def images(self, pair: ImagePair) -> tuple[Path, Path]:
+        return pair.images
+
+    def failure(self, pair: ImagePair, message: str) -> Finished:
+        return failed_pair(pair, GeomatchError(message))
+
+
+def failed_pair(pair: ImagePair, error: Exception) -> Finished:
+    """The report on a pair that could not be matched."""
+    record = {"source": str(pair.source), "target": str(pair.target), "error": error_message(error)}
+    return Finished(record, error=error)

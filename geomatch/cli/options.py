@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.options import PRESETS, Device, Mirror, Precision, Preset, Refine
+from geomatch.options import PRESETS, Device, EngineName, Mirror, Precision, Preset, Refine
 from geomatch.registry import FEATURES, MATCHERS, Registry
 
 if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
+    from geomatch.runtime.engines.engine import Engine, Once
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -127,6 +128,13 @@ CacheFolder = Annotated[
         rich_help_panel=PERFORMANCE,
     ),
 ]
+EngineChoice = Annotated[
+    EngineName, typer.Option(help="By default this process.", rich_help_panel=PERFORMANCE, show_default=False)
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of Ray; by default this machine.", rich_help_panel=PERFORMANCE),
+]
 DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),
@@ -146,7 +154,7 @@ Quiet = Annotated[
         "--quiet",
         "-q",
         callback=_silence_notes,
-        help="Print no notes and no progress; data and errors stay.",
+        help="Print data and errors alone.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -179,6 +187,17 @@ class PipelineOptions:
         mirror = options.pop("mirror")
         return Pipeline(**options).with_mirror(mirror)
 
+    def builder(self, engine: Engine) -> Once[Pipeline]:
+        """Makes the pipeline once a process; it remembers features where a process gets one chunk after the other."""
+        from geomatch.runtime.engines.engine import Once
+
+        return Once(self._build_remembering if engine.remote else self.build)
+
+    def _build_remembering(self) -> Pipeline:
+        pipeline = self.build()
+        remember_features(pipeline)
+        return pipeline
+
     def _typed_parameters(self) -> dict[str, object]:
         """The values of ``--set``, of the types of the matcher's parameters."""
         if not self.parameters:
@@ -194,13 +213,40 @@ class PipelineOptions:
         parse_assignments(self.parameters or ())
 
 
+def remember_features(pipeline: Pipeline) -> None:
+    """Let a pipeline keep the features of the images that it extracted last."""
+    from geomatch.features.caches.recent import RecentFeatures
+
+    pipeline.extractor = RecentFeatures(pipeline.extractor)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """The options that say who does the work on a list; see `engine_options`."""
+
+    engine: EngineChoice = EngineName.local
+    address: Address = None
+
+    def open(self, device: Device) -> Engine:
+        """The engine. device: where the work computes. Raises InputError for options that do not go together."""
+        from geomatch.runtime.engines.engine import open_engine
+
+        return open_engine(self.engine, self.address, device)
+
+
 DEFAULTS = PipelineOptions()
+THIS_PROCESS = EngineOptions()
 
 
 def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of these names in place of its parameter ``pipeline: PipelineOptions``."""
     options = {name: parameter for name, parameter in parameters_of(PipelineOptions).items() if name in names}
     return lambda command: replace_parameter(command, "pipeline", options, PipelineOptions)
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--engine`` and ``--address`` in place of its parameter ``engine: EngineOptions``."""
+    return replace_parameter(command, "engine", parameters_of(EngineOptions), EngineOptions)
 
 
 def replace_parameter(

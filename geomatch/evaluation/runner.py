@@ -6,28 +6,28 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import geomatch
-from geomatch.correspondence import Correspondence, FeatureMap
-from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairImage
+from geomatch.datasets.pairs import AnnotatedPair, PairDataset
 from geomatch.datasets.pascal_ilsvrc import voc_class
-from geomatch.errors import GeomatchWarning, InputError
-from geomatch.evaluation.prediction import Prediction, PredictionOptions, predict
+from geomatch.errors import GeomatchError, GeomatchWarning, InputError
+from geomatch.evaluation.prediction import Prediction, PredictionOptions
+from geomatch.evaluation.prediction_job import PredictionJob, WantedPair, class_of
 from geomatch.evaluation.protocols import Direction, Protocol
 from geomatch.evaluation.results import Evaluation
 from geomatch.evaluation.scoreboard import Scoreboard
 from geomatch.io.predictions import PredictionStore
-from geomatch.options import Mirror
 from geomatch.pipeline import Pipeline
-from geomatch.runtime.feature_cache import FeatureCache
+from geomatch.runtime.engines.engine import Engine, LocalEngine
+from geomatch.runtime.parallel_map import Finished
 from geomatch.runtime.plugins import source_sha256
 from geomatch.runtime.timer import Timer
 
@@ -47,6 +47,15 @@ class Outcome:
     relative_errors: Sequence[NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class Work:
+    """Who predicts, and what that takes: the dataset and the pipelines, which are made again in each process."""
+
+    engine: Engine
+    dataset: Callable[[], PairDataset]
+    pipelines: Callable[[], Sequence[Pipeline]]
+
+
 def run(
     dataset: PairDataset,
     pipelines: Sequence[Pipeline],
@@ -55,6 +64,7 @@ def run(
     cache: Path | None,
     fresh: bool = False,
     on_pair: Callable[[], None] = lambda: None,
+    work: Work | None = None,
 ) -> list[Outcome]:
     """Score pipelines that share one feature extractor; the features of an image are computed once for all of them.
 
@@ -66,6 +76,7 @@ def run(
             matcher and program are unchanged. None disables the cache.
         fresh: delete cached predictions first.
         on_pair: called after every pair of every pipeline.
+        work: who predicts; by default this process.
 
     Returns:
         One outcome per pipeline.
@@ -80,62 +91,45 @@ def run(
         backward=any(protocol.direction is Direction.target_to_source for protocol in protocols),
         regions=dataset.name in REGION_BENCHMARKS,
     )
+    work = work or Work(LocalEngine(), lambda: dataset, lambda: pipelines)
     selections: list[_Selection] = []
+    shared, extractions = Timer(), 0
     try:
         for pipeline in pipelines:
             store = _open_store(selection_file(cache, dataset, pipeline), fresh=fresh) if cache else None
             selections.append(_Selection(dataset, pipeline, protocols, options, store))
-        features = _Features(dataset.pairs, selections, options)
-        for index, pair in enumerate(dataset.pairs):
-            maps = features.pair_features(pair) if index in features.missing else None
-            for selection in selections:
-                prediction = selection.cached(index)
-                if prediction is None:
-                    assert maps is not None, "features are computed for every pair that is not cached"
-                    prediction = selection.predict(index, *maps)
-                selection.score(prediction)
+        wanted = _wanted(dataset, selections)
+        predicted = work.engine.run(PredictionJob(work.dataset, work.pipelines, options), list(wanted.values()))
+        for index in range(len(dataset.pairs)):
+            new = _record(next(predicted)) if index in wanted else _NOTHING_NEW
+            shared.add(new["shared"])
+            extractions += new["extractions"]
+            for number, selection in enumerate(selections):
+                selection.score(index, new["predictions"].get(number), new["seconds"].get(number, {}))
                 on_pair()
     finally:
         for selection in selections:
             selection.close()
-    return [selection.outcome(features) for selection in selections]
+    return [selection.outcome(extractions, shared) for selection in selections]
 
 
-_ImageOfClass = tuple[PairImage, str]
-"""An image, and the class that its features depend on, "" if they depend on none."""
+_NOTHING_NEW: dict[str, Any] = {"predictions": {}, "seconds": {}, "shared": {}, "extractions": 0}
 
 
-class _Features:
-    """The features of the pairs that at least one selection has no cached prediction of."""
+def _wanted(dataset: PairDataset, selections: Sequence[_Selection]) -> dict[int, WantedPair]:
+    """The pairs that at least one selection has no cached prediction of, by place."""
+    found = {}
+    for place, pair in enumerate(dataset.pairs):
+        missing = [number for number, selection in enumerate(selections) if place in selection.missing]
+        if missing:
+            found[place] = WantedPair(place, missing, (pair.source.name, pair.target.name))
+    return found
 
-    def __init__(
-        self, pairs: Sequence[AnnotatedPair], selections: Sequence[_Selection], options: PredictionOptions
-    ) -> None:
-        self.watch = Timer()
-        self.pipelines = [selection.pipeline for selection in selections]
-        self.missing = set[int]().union(*(selection.missing for selection in selections))
-        used = [pairs[index] for index in sorted(self.missing)]
-        self.sources = {image for pair in used for image in (pair.source, *((pair.target,) * options.backward))}
-        self.cache = FeatureCache(self._extract, [key for pair in used for key in self._keys(pair)])
 
-    def pair_features(self, pair: AnnotatedPair) -> tuple[FeatureMap, FeatureMap]:
-        source, target = self._keys(pair)
-        return self.cache(source), self.cache(target)
-
-    def _keys(self, pair: AnnotatedPair) -> tuple[_ImageOfClass, _ImageOfClass]:
-        name = _class_of(pair, self.pipelines[0])
-        return (pair.source, name), (pair.target, name)
-
-    def _extract(self, key: _ImageOfClass) -> FeatureMap:
-        image, name = key
-        with self.watch.stage("reading"):
-            pixels = image.load()
-        with self.watch.stage("extraction"):
-            pipeline = self.pipelines[0].for_class(name)
-            features = pipeline.extract(pixels, None if image in self.sources else Mirror.off)
-            for pipeline in self.pipelines[1:]:
-                features = pipeline.prepare(features, pixels)
-            return features
+def _record(finished: Finished) -> dict[str, Any]:
+    if finished.failed:
+        raise GeomatchError(finished.record["error"])
+    return finished.record
 
 
 class _Selection:
@@ -149,33 +143,27 @@ class _Selection:
         options: PredictionOptions,
         store: PredictionStore | None,
     ) -> None:
-        self.dataset, self.pipeline, self.options, self.store = dataset, pipeline, options, store
+        self.dataset, self.pipeline, self.store = dataset, pipeline, store
+        self._saving = store is not None
         self.board = Scoreboard(dataset.name, dataset.pairs, protocols)
         self.watch = Timer()
-        self.keys = [pair_key(pair, options, _class_of(pair, pipeline)) for pair in dataset.pairs]
+        self.keys = [pair_key(pair, options, class_of(pair, pipeline)) for pair in dataset.pairs]
         cached = store.keys() if store else set()
         self.missing = {index for index, key in enumerate(self.keys) if key not in cached}
 
-    def cached(self, index: int) -> Prediction | None:
-        if self.store is None or index in self.missing:
-            return None
-        arrays = self.store.get(self.keys[index])
-        return Prediction.from_arrays(arrays) if arrays else None
-
-    def predict(self, index: int, source: FeatureMap, target: FeatureMap) -> Prediction:
-        """Match the pair, and cache the prediction."""
-        pair = self.dataset.pairs[index]
+    def score(self, index: int, new: Prediction | None, seconds: Mapping[str, float]) -> None:
+        """Score a pair by its new prediction, which took so many seconds and is cached, else by the cached one."""
+        self.watch.add(seconds)
         with self.watch.stage("scoring"):
-            match = partial(self._match, self.pipeline.for_class(voc_class(pair.category)))
-            prediction = predict(pair, source, target, match, self.options)
-            self._save(self.keys[index], prediction)
-        return prediction
+            if new is not None:
+                self._save(self.keys[index], new)
+            self.board.add(new or self._cached(index))
 
-    def score(self, prediction: Prediction) -> None:
-        with self.watch.stage("scoring"):
-            self.board.add(prediction)
+    def _cached(self, index: int) -> Prediction:
+        assert self.store is not None, "what is not missing is in the store"
+        return Prediction.from_arrays(self.store.get(self.keys[index]) or {})
 
-    def outcome(self, features: _Features) -> Outcome:
+    def outcome(self, extractions: int, shared: Timer) -> Outcome:
         with self.watch.stage("scoring"):
             results, measures, curves = self.board.results(), self.board.measures(), self.board.curves()
         count = len(self.dataset.pairs)
@@ -195,8 +183,8 @@ class _Selection:
             curves=curves,
             skipped=list(self.dataset.skipped),
             reused=count - len(self.missing),
-            extractions=features.cache.computed,
-            seconds=features.watch.record() | self.watch.record(),
+            extractions=extractions,
+            seconds=shared.record() | self.watch.record(),
             pair_list=self.board.pair_list(),
         )
         return Outcome(evaluation, self.board.forward, self.board.relative_errors)
@@ -205,18 +193,13 @@ class _Selection:
         if self.store is not None:
             self.store.close()
 
-    def _match(self, pipeline: Pipeline, source: FeatureMap, target: FeatureMap) -> Correspondence:
-        with self.watch.stage("matching"):
-            return pipeline.match(source, target)
-
     def _save(self, key: str, prediction: Prediction) -> None:
-        if self.store is None:
+        if self.store is None or not self._saving:
             return
         try:
             self.store.put(key, prediction.to_arrays())
         except InputError as error:
-            self.close()
-            self.store = None
+            self._saving = False
             warnings.warn(f"{error}; the run continues, but caches no more predictions", GeomatchWarning, stacklevel=2)
 
 
@@ -231,11 +214,6 @@ def selection_file(folder: Path, dataset: PairDataset, pipeline: Pipeline) -> Pa
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
     name = "-".join((dataset.name, pipeline.extractor.name, pipeline.matcher_name, digest[:16]))
     return folder / (re.sub(r"[^\w.+-]", "_", name) + ".sqlite")
-
-
-def _class_of(pair: AnnotatedPair, pipeline: Pipeline) -> str:
-    """The class that a pair's features depend on; "" if they depend on none."""
-    return voc_class(pair.category) if pipeline.extractor.by_class else ""
 
 
 def pair_key(pair: AnnotatedPair, options: PredictionOptions, name: str = "") -> str:

@@ -25,3 +25,11 @@ def import_av() -> ModuleType:
         raise MissingLibraryError(
             "MP4 needs PyAV: pip install 'geomatch[video]'; .webp and .gif do not need it"
         ) from error
+
+
+def import_ray() -> ModuleType:
+    """The module ray, which the extra ``ray`` installs. Raises MissingLibraryError."""
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise MissingLibraryError("--engine ray needs Ray: pip install 'geomatch[ray]'") from error

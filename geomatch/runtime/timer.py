@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -29,6 +29,11 @@ class Timer:
             spent = perf_counter() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._inner
             self._inner = outer + spent
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add the seconds of stages that were measured elsewhere."""
+        for name, spent in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def record(self) -> dict[str, float]:
         """The seconds of each stage, rounded to a tenth of a millisecond."""

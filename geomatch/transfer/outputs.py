@@ -61,6 +61,11 @@ class TransferOutputs:
             record.pop("review", None)
         return record
 
+    def enter_review(self, target: Target, record: Record) -> None:
+        """Show on the page of the review what another process has found, written and drawn."""
+        if self.review and "review" in record:
+            self.review.keep(target, record)
+
     def close(self, *, empty: bool) -> None:
         """Write the files that hold several images. empty: no image could be used. Raises InputError."""
         if self.files and not empty:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.features.disk_cache import CachedFeatures
+from geomatch.features.caches.disk import CachedFeatures
 from tests.stub import Colours, picture, to_tensor
 
 IMAGE = to_tensor(picture(24, 32))
@@ -63,7 +63,7 @@ def test_cached_features_warn_once_if_not_writable(tmp_path: Path, monkeypatch: 
     def fail(path: Path, _: bytes) -> None:
         raise InputError(f"{path}: no space")
 
-    monkeypatch.setattr("geomatch.features.disk_cache.write_atomically", fail)
+    monkeypatch.setattr("geomatch.features.caches.disk.write_atomically", fail)
     extractor, features = cached(tmp_path)
     with pytest.warns(GeomatchWarning, match="no space"):
         features(IMAGE)

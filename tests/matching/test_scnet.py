@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geomatch.errors import InputError
-from geomatch.features.disk_cache import CachedFeatures
+from geomatch.features.caches.disk import CachedFeatures
 from geomatch.features.scnet import Embedding, Variant
 from geomatch.matching.base import MatchContext
 from geomatch.matching.load import load_matcher

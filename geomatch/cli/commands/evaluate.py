@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geomatch.cli.console import counting_bar, notify, status_line
-from geomatch.cli.options import DEFAULTS, DatasetFolder, Overwrite, PipelineOptions, Quiet, names_in, pipeline_options
+from geomatch.cli.options import (
+    DEFAULTS,
+    THIS_PROCESS,
+    DatasetFolder,
+    EngineOptions,
+    Overwrite,
+    PipelineOptions,
+    Quiet,
+    engine_options,
+    names_in,
+    pipeline_options,
+    remember_features,
+)
 from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
-from geomatch.errors import InputError
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.options import PRESETS
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from geomatch.datasets.pairs import PairDataset
     from geomatch.evaluation.protocols import Protocol
-    from geomatch.evaluation.runner import Outcome
+    from geomatch.evaluation.runner import Outcome, Work
     from geomatch.pipeline import Pipeline
 
 
 @pipeline_options("preset", "refine", "device", "precision", "max_memory", "mirror")
+@engine_options
 def evaluate(
     dataset: Annotated[
         str | None,
@@ -54,6 +71,7 @@ def evaluate(
     parameters: ScopedParameters = None,
     weights: ScopedWeights = None,
     pipeline: PipelineOptions = DEFAULTS,
+    engine: EngineOptions = THIS_PROCESS,
     protocol: Annotated[
         list[str],
         typer.Option(
@@ -99,11 +117,21 @@ def evaluate(
     _check_outputs(csv, report, overwrite=overwrite)
     from geomatch.cli import scores
     from geomatch.evaluation.protocols import find_protocols
+    from geomatch.evaluation.runner import Work
+    from geomatch.runtime.engines.engine import Once
 
-    pairs = load_pairs(dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=quiet)
+    load = partial(load_pairs, dataset, root, split, limit=limit, skip_bad=skip_bad, strict=strict, quiet=True)
+    opened = engine.open(pipeline.device)
+    pairs = load(quiet=quiet)
     protocols = find_protocols(pairs.name, protocol)
-    pipelines = _pipelines(pipeline, features, matcher, weights or (), parameters or ())
-    outcomes = run_groups(pairs, pipelines, protocols, fresh=fresh, quiet=quiet)
+    groups = _groups(pipeline, features, matcher, weights or (), parameters or ())
+    work = [
+        Work(opened, Once(partial(_silently, load)), Once(partial(group.build, remember=True)))
+        for group in groups
+        if opened.remote
+    ]
+    pipelines = [group.build() for group in groups]
+    outcomes = run_groups(pairs, pipelines, protocols, fresh=fresh, quiet=quiet, work=work)
     if csv:
         _write_csv(csv, outcomes)
     if report:
@@ -113,6 +141,13 @@ def evaluate(
         scores.print_json_lines(evaluations)
     else:
         scores.print_tables(evaluations)
+
+
+def _silently(load: Callable[[], PairDataset]) -> PairDataset:
+    """Load what another process has loaded, and has said everything about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GeomatchWarning)
+        return load()
 
 
 def _compare(first: Path, second: Path, *, json: bool) -> None:
@@ -158,14 +193,34 @@ def load_pairs(
     return pairs.limited(limit)
 
 
-def _pipelines(
+@dataclass(frozen=True)
+class _Group:
+    """Features, and the matchers that share them."""
+
+    scopes: Scopes
+    features: str
+    matchers: Sequence[str]
+    options: PipelineOptions
+
+    def build(self, *, remember: bool = False) -> list[Pipeline]:
+        """A pipeline of each matcher; the features are loaded once. remember: keep those of the last images."""
+        first = self.matchers[0]
+        options = self.scopes.options_of(self.features, first, self.options)
+        pipeline = options.build(self.scopes.parameters_of(first))
+        if remember:
+            remember_features(pipeline)
+        others = (pipeline.with_matcher(each, self.scopes.parameters_of(each)) for each in self.matchers[1:])
+        return [pipeline, *others]
+
+
+def _groups(
     options: PipelineOptions,
     features: Sequence[str] | None,
     matchers: Sequence[str] | None,
     weights: Sequence[str],
     parameters: Sequence[str],
-) -> list[list[Pipeline]]:
-    """For each features, loaded once, a pipeline of each matcher; by default the preset's."""
+) -> list[_Group]:
+    """The features and matchers that are asked for, by default the preset's."""
     settings = PRESETS[options.preset]
     chosen = list(dict.fromkeys(matchers or [settings.matcher]))
     files = [ScopedFile.parse(text) for text in weights]
@@ -173,12 +228,7 @@ def _pipelines(
         features = [files[0].features()]
     names = list(dict.fromkeys(features or [settings.features]))
     scopes = Scopes(names, chosen, files, parameters)
-    groups = []
-    for name in names:
-        pipeline = scopes.options_of(name, chosen[0], options).build(scopes.parameters_of(chosen[0]))
-        others = (pipeline.with_matcher(each, scopes.parameters_of(each)) for each in chosen[1:])
-        groups.append([pipeline, *others])
-    return groups
+    return [_Group(scopes, name, chosen, options) for name in names]
 
 
 def run_groups(
@@ -188,8 +238,12 @@ def run_groups(
     *,
     fresh: bool,
     quiet: bool,
+    work: Sequence[Work] = (),
 ) -> list[Outcome]:
-    """Score groups of pipelines, each of the same features, with a bar on stderr. Raises GeomatchError."""
+    """Score groups of pipelines, each of the same features, with a bar on stderr. work: who predicts, for each group.
+
+    Raises GeomatchError.
+    """
     from geomatch.evaluation.runner import run
     from geomatch.io.predictions import cache_folder
 
@@ -197,10 +251,10 @@ def run_groups(
     cache = folder / "eval" if folder else None
     outcomes: list[Outcome] = []
     try:
-        for group in pipelines:
+        for group, by in zip_longest(pipelines, work):
             what = f"{pairs.name}: {group[0].extractor.name}"
             with counting_bar(what, len(pairs.pairs) * len(group), quiet=quiet) as advance:
-                outcomes += run(pairs, group, protocols, cache=cache, fresh=fresh, on_pair=advance)
+                outcomes += run(pairs, group, protocols, cache=cache, fresh=fresh, on_pair=advance, work=by)
     except KeyboardInterrupt:
         if cache:
             notify("interrupted; finished pairs are cached, and the same command continues from there")

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from geomatch.cli.inputs import expand_names
-from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import (
+    DEFAULTS,
+    THIS_PROCESS,
+    EngineOptions,
+    NullNames,
+    Overwrite,
+    PipelineOptions,
+    Quiet,
+    engine_options,
+    pipeline_options,
+)
 from geomatch.cli.report import ItemReport, report_items
-from geomatch.errors import GeomatchError, InputError
+from geomatch.errors import InputError
 from geomatch.options import FeatureFormat, Refine
-
-if TYPE_CHECKING:
-    from geomatch.batch.match_record import Record
-    from geomatch.pipeline import Pipeline
 
 
 @pipeline_options("features", "preset", "weights", "device", "precision", "cache")
+@engine_options
 def extract(
     images: Annotated[
         list[Path],
@@ -35,6 +41,7 @@ def extract(
     half: Annotated[bool, typer.Option("--half", help="Write float16 instead of float32.")] = False,
     null: NullNames = False,
     pipeline: PipelineOptions = DEFAULTS,
+    engine: EngineOptions = THIS_PROCESS,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose file is there, whole, and of the same settings.")
     ] = False,
@@ -49,9 +56,10 @@ def extract(
 
     Prints one line of JSON per image, also for those that fail; the exit status is 1 if any failed.
     """
+    from geomatch.batch.extract_images import ExtractionJob
     from geomatch.io.atomic import check_new_folder
     from geomatch.io.names import unique_names
-    from geomatch.runtime.parallel_map import Finished
+    from geomatch.io.remote.objects import disk_folder, names_below, shown, url_of
     from geomatch.runtime.shard import Shard
 
     paths = expand_names(images, null=null)
@@ -60,51 +68,15 @@ def extract(
     check_new_folder(output, overwrite=True)
     if resume and overwrite:
         raise InputError("--resume keeps what is valid and --overwrite does all again: give one of them")
-    there = [file for file in files if file.exists()]
+    below = names_below(output) if url_of(output) else ()
+    there = [file for file in files if file.name in below or file.exists()]
     if there and not (overwrite or resume):
         raise InputError(
-            f"{there[0]}: exists already; go on there with --resume, do all again with --overwrite, "
+            f"{shown(there[0])}: exists already; go on there with --resume, do all again with --overwrite, "
             "or give another folder with -o"
         )
-    loaded = replace(pipeline, refine=Refine.off).build()
-    precision = "float16" if half else "float32"
-
-    def extract_one(path: Path, file: Path) -> Finished:
-        record: Record = {"image": str(path)}
-        try:
-            about, reused = _extract(path, file, format, loaded, precision=precision, resume=resume)
-            return Finished(record | about, reused=reused)
-        except GeomatchError as error:
-            return Finished(record | {"error": str(error)}, error=error)
-
+    settings = replace(pipeline, refine=Refine.off)
+    worker = engine.open(pipeline.device)
+    job = ExtractionJob(settings.builder(worker), format, "float16" if half else "float32", disk_folder(output), resume)
     report = ItemReport("extracting", "image", lambda record: record["image"], lambda record: record["output"])
-    report_items(map(extract_one, paths, files), report, len(paths), Shard(), quiet=quiet)
-
-
-def _extract(
-    path: Path, file: Path, format: FeatureFormat, pipeline: Pipeline, *, precision: str, resume: bool
-) -> tuple[Record, bool]:
-    """The record of an image, and whether its file was there already."""
-    from geomatch import __version__
-    from geomatch.io.atomic import write_atomically
-    from geomatch.io.features import FEATURE_ENCODERS, read_about
-    from geomatch.io.images import read_image
-
-    image = read_image(path)
-    about: Record = {
-        "sha256": image.sha256,
-        "features": pipeline.extractor.name,
-        "weights_sha256": pipeline.extractor.weights_sha256,
-        "working_size": pipeline.extractor.working_size,
-        "arithmetic": pipeline.extractor.arithmetic,
-        "version": __version__,
-    }
-    if resume:
-        with suppress(OSError, ValueError):
-            there = read_about(file.read_bytes(), format)
-            shape = there.pop("shape")
-            if there == about | {"precision": precision}:
-                return about | {"shape": shape, "output": str(file)}, True
-    features = pipeline.extract(image.pixels)
-    write_atomically(file, FEATURE_ENCODERS[format](features, about, precision=precision))
-    return about | {"shape": list(features.descriptors.shape), "output": str(file)}, False
+    report_items(worker.run(job, list(zip(paths, files, strict=True))), report, len(paths), Shard(), quiet=quiet)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geomatch.cli.console import counting_bar, status_line
 from geomatch.cli.inputs import PathPair, choose_pairs, images_to_pair
-from geomatch.cli.options import DEFAULTS, OUTPUT, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import (
+    DEFAULTS,
+    OUTPUT,
+    THIS_PROCESS,
+    EngineOptions,
+    Overwrite,
+    PipelineOptions,
+    Quiet,
+    engine_options,
+    pipeline_options,
+)
 from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.io.atomic import STDOUT, check_output, write_atomically
+from geomatch.io.remote.objects import disk_folder
 from geomatch.options import DEFAULT_PICTURES, Flow, FlowFormat, Picture
 
 if TYPE_CHECKING:
-    from geomatch.batch.match_pairs import ExtractedImage
+    from geomatch.batch.match_pairs import MatchJob
     from geomatch.batch.match_record import Outputs
-    from geomatch.pipeline import Pipeline
+    from geomatch.runtime.engines.engine import Engine
 
 LOW_CONFIDENCE = 0.1
 """Mean confidence below which the two images may have nothing in common."""
@@ -33,13 +43,14 @@ _MANY = "Many pairs"
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
     *["max_memory", "min_confidence", "refine", "cache", "mirror"],
 )
+@engine_options
 def match(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="SOURCE TARGET",
-            help="The image whose pixels are matched, and the image they are matched with. With --against any number "
-            "of targets, also a folder of them, or - to read their names from stdin.",
+            help="The image whose pixels are matched, and the one they are matched with. With --against any number "
+            "of targets, a folder, or - for names on stdin.",
             show_default=False,
         ),
     ] = None,
@@ -92,6 +103,7 @@ def match(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     pipeline: PipelineOptions = DEFAULTS,
+    engine: EngineOptions = THIS_PROCESS,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +118,7 @@ def match(
     ] = None,
     all_pairs: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Each image of a folder with each other, both ways.", rich_help_panel=_MANY),
+        typer.Option(metavar="DIR", help="Each two images of a folder, both ways.", rich_help_panel=_MANY),
     ] = None,
     neighbours: Annotated[
         int | None,
@@ -140,17 +152,21 @@ def match(
         raise InputError("--picture and --no-pictures: give one of them")
     _check_output(output, formats, many=not (many is None and together is None), resume=resume, overwrite=overwrite)
     pipeline.check()
+    if many is None and together is None and engine != THIS_PROCESS:
+        raise InputError("--engine and --address are for many pairs: see --pairs, --against and --all-pairs")
     from geomatch.batch.match_record import Outputs
 
     wanted = frozenset() if no_pictures else frozenset(f"{name}.png" for name in pictures or DEFAULT_PICTURES)
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], wanted, png_level, flow)
     if together is not None or many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"
-        how = _Batch(outputs, output, resume=resume, overwrite=overwrite, quiet=quiet)
+        how = _Batch(
+            pipeline, outputs, output, engine.open(pipeline.device), resume=resume, overwrite=overwrite, quiet=quiet
+        )
         if together is not None and neighbours is not None:
-            _match_neighbours(together, neighbours, pipeline, how)
+            _match_neighbours(together, neighbours, how)
         elif many is not None:
-            _match_many(many, pipeline.build, how, () if against is None else (against,))
+            _match_many(many, how.job(() if against is None else (against,)), how)
     else:
         assert images is not None, "there are two"
         _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
@@ -173,16 +189,25 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
 
 @dataclass(frozen=True)
 class _Batch:
-    """What becomes of many pairs: what is written where, and what is said."""
+    """What becomes of many pairs: how they are matched and by whom, what is written where, and what is said."""
 
+    pipeline: PipelineOptions
     outputs: Outputs
     folder: Path
+    engine: Engine
     resume: bool
     overwrite: bool
     quiet: bool
 
+    def job(self, shared: Sequence[Path] = ()) -> MatchJob:
+        """The work. shared: images of all pairs."""
+        from geomatch.batch.match_pairs import MatchJob
 
-def _match_neighbours(images: list[Path], count: int, options: PipelineOptions, how: _Batch) -> None:
+        build, on_disk = self.pipeline.builder(self.engine), disk_folder(self.folder)
+        return MatchJob(build, self.outputs, on_disk, self.resume, shared)
+
+
+def _match_neighbours(images: list[Path], count: int, how: _Batch) -> None:
     """Match this process's share of each image's pairs with the ``count`` most similar ones."""
     from geomatch.batch.neighbours import find_neighbours
     from geomatch.io.atomic import check_new_folder
@@ -190,36 +215,28 @@ def _match_neighbours(images: list[Path], count: int, options: PipelineOptions, 
 
     check_new_folder(how.folder, overwrite=True)
     assign_gpu()
-    pipeline = options.build()
+    job = how.job()
     with counting_bar("comparing", len(images), quiet=how.quiet) as advance:
-        found = find_neighbours(images, pipeline, count, advance)
-    _match_many(found.pairs, lambda: pipeline, how, extracted=found.extracted)
+        found = find_neighbours(images, job.build(), count, advance)
+    # Another process extracts again: that takes less time than to send it everything.
+    _match_many(found.pairs, job if how.engine.remote else replace(job, extracted=found.extracted), how)
 
 
-def _match_many(
-    pairs: Sequence[PathPair],
-    build: Callable[[], Pipeline],
-    how: _Batch,
-    shared: Sequence[Path] = (),
-    extracted: Mapping[Path, ExtractedImage] = MappingProxyType({}),
-) -> None:
+def _match_many(pairs: Sequence[PathPair], job: MatchJob, how: _Batch) -> None:
     """Match this process's share of the pairs, and report each as it is finished.
 
-    shared: an image of all pairs. extracted: images whose features are known. Raises GeomatchError at once if a shared
-    image cannot be used, and at the end if any pair failed.
+    Raises GeomatchError at once if an image of all pairs cannot be used, and at the end if any pair failed.
     """
-    from geomatch.batch.match_pairs import PairMatcher, assign_folders, prepare_folders
+    from geomatch.batch.match_pairs import assign_folders, prepare_folders
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
 
     shard = Shard.from_environment()
     mine = shard.part(assign_folders(pairs, how.folder))
     assign_gpu()
-    matcher = PairMatcher(mine, build, how.outputs, resume=how.resume, extracted=extracted)
-    matcher.prepare(shared)
     prepare_folders(mine, how.folder, overwrite=how.overwrite or how.resume)
     report = ItemReport("matching", "pair", lambda record: f"{record['source']}, {record['target']}", outcome)
-    report_items(matcher.all(), report, len(mine), shard, quiet=how.quiet)
+    report_items(how.engine.run(job, mine), report, len(mine), shard, quiet=how.quiet)
 
 
 def _match_one(

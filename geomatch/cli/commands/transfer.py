@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geomatch.cli.inputs import expand_names
-from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.options import (
+    DEFAULTS,
+    THIS_PROCESS,
+    EngineOptions,
+    NullNames,
+    Overwrite,
+    PipelineOptions,
+    Quiet,
+    engine_options,
+    pipeline_options,
+)
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.options import DEFAULT_REFERENCES, FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
+
+if TYPE_CHECKING:
+    from geomatch.pipeline import Pipeline
+    from geomatch.transfer.reference import Reference
+    from geomatch.transfer.references.reference_set import ReferenceSet
+    from geomatch.transfer.references.transfer import ReferenceChoice, ReferenceTransfer
+    from geomatch.transfer.transfer import InstanceTransfer
 
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights"],
     *["refine", "device", "precision", "max_memory", "cache", "mirror"],
 )
+@engine_options
 def transfer(
     images: Annotated[
         list[Path],
@@ -101,6 +120,7 @@ def transfer(
     ] = 0.0,
     null: NullNames = False,
     pipeline: PipelineOptions = DEFAULTS,
+    engine: EngineOptions = THIS_PROCESS,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose file is there; of formats with a file an image.")
     ] = False,
@@ -116,6 +136,7 @@ def transfer(
     """
     kind, file = _annotation_file(keypoints, mask, boxes)
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
+    worker = engine.open(pipeline.device)
     several = _from_several(images, file, asked=bool(references or places or across_categories))
 
     if several and not (ignore_label is None and mask_threshold is None):
@@ -128,14 +149,15 @@ def transfer(
     from geomatch.io.annotations.label_image import LabelRules
     from geomatch.io.atomic import STDOUT
     from geomatch.runtime.device import assign_gpu
+    from geomatch.runtime.engines.engine import Once
     from geomatch.runtime.shard import Shard
     from geomatch.transfer.manifest import Manifest
     from geomatch.transfer.outputs import TransferOutputs
     from geomatch.transfer.reference import Reference
     from geomatch.transfer.references.reference_set import leave_out_references, read_references
-    from geomatch.transfer.references.transfer import ReferenceChoice, default_features, open_transfer
+    from geomatch.transfer.references.transfer import ReferenceChoice, default_features
     from geomatch.transfer.review import open_review
-    from geomatch.transfer.transfer_many import name_targets, transfer_many
+    from geomatch.transfer.transfer_many import TransferJob, name_targets, transfer_many
 
     share = Shard.from_environment()
     choice = ReferenceChoice(references or DEFAULT_REFERENCES[kind], across_categories, min_confidence)
@@ -148,25 +170,40 @@ def transfer(
         names = expand_names(images[1:], null=null)
     written = output_format(output, format, marked.annotations.format) if output else marked.annotations.format
     targets = share.part(name_targets(names))
-    files = None
+    files, processes = None, share.count + worker.remote
     if output:
         annotations = marked.annotations
-        files = open_output(output, written, kind, annotations, targets, existing=existing, processes=share.count)
+        files = open_output(output, written, kind, annotations, targets, existing=existing, processes=processes)
     labelme = output if written is AnnotationFormat.labelme else None
     pictures = open_review(review, marked, share, existing, labelme) if review else None
 
     assign_gpu()
     if not (pipeline.features or pipeline.weights):
         pipeline = replace(pipeline, features=default_features(marked))
-    loaded = pipeline.build()
+    build = pipeline.builder(worker)
+    loaded = build()
     origin = {**marked.record(), **choice.record(marked), **settings_record(loaded)}
     manifest = Manifest(origin, existing) if written in FOLDER_FORMATS else None
     if manifest and output:
         manifest.clear_unfinished(output)
-    transfer = open_transfer(loaded, marked, choice)
-    finished = transfer_many(targets, transfer, TransferOutputs(files, manifest, pictures), resume=resume)
+    job = TransferJob(
+        Once(partial(_open, build, marked, choice)),
+        TransferOutputs(files, manifest, pictures),
+        output,
+        resume,
+        again=existing is Existing.refused,
+    )
+    finished = transfer_many(targets, job, worker)
     report = ItemReport("transferring", "image", lambda record: record["image"], _outcome, silent=output == STDOUT)
     report_items(finished, report, len(targets), share, quiet=quiet)
+
+
+def _open(
+    build: Callable[[], Pipeline], marked: Reference | ReferenceSet, choice: ReferenceChoice
+) -> InstanceTransfer | ReferenceTransfer:
+    from geomatch.transfer.references.transfer import open_transfer
+
+    return open_transfer(build(), marked, choice)
 
 
 def _from_several(images: Sequence[Path], file: Path, *, asked: bool) -> bool:
