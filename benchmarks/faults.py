@@ -1,14 +1,18 @@
-"""Resume after faults: a killed process, a full disk, a read-only folder, broken images.
+"""Resume after faults: a killed process, a full disk, a read-only folder, broken images, lost processes of Ray.
 
     python benchmarks/faults.py [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
+        [--ray-alone]
 
 After each fault the batch is resumed, and every file is compared with those of an undisturbed batch. The full disk and
-the read-only folder are a tmpfs; without the right to mount one, the two are left out.
+the read-only folder are a tmpfs; without the right to mount one, the two are left out. Where Ray is installed, one
+batch with `--engine ray` has processes killed while they match, at random moments, and is not resumed. --ray-alone
+tries only that.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -19,8 +23,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from batch import TEAPOTS, list_of, photographs, some_pairs, table_of
 from rich.console import Console
@@ -46,15 +52,17 @@ class Trial:
     options: Sequence[str]
     pairs: Path
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    def start(
+        self, *more: str, stdout: int | IO[str] = subprocess.PIPE, stderr: int | IO[str] = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         words = [sys.executable, "-m", "geomatch", "match", "--pairs", str(self.pairs), "-o", "out", *self.options]
         environment = os.environ | {"PYTHONPATH": str(CODE)}
         return subprocess.Popen(
             [*words, *more],
             cwd=self.folder,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
         )
 
@@ -102,6 +110,51 @@ def killed(trial: Trial, seconds: float, dice: random.Random) -> int:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return len(list((trial.folder / "out").glob("*--*/match.json")))
+
+
+def ray_workers(driver: int) -> list[int]:
+    """The processes below ``driver`` in which an actor of Ray works on a chunk at this moment."""
+    parents, names = dict[int, int](), dict[int, bytes]()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError, ValueError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes()
+
+    def below(process: int) -> bool:
+        return process == driver or (process in parents and below(parents[process]))
+
+    return [process for process, name in names.items() if name.startswith(b"ray::_Actor.work") and below(process)]
+
+
+def lose_workers(process: subprocess.Popen[str], kills: int, pause: float, dice: random.Random) -> int:
+    """Kill a working process of Ray again and again, ``pause`` seconds apart on average; returns how many were."""
+    done = 0
+    while done < kills and process.poll() is None:
+        time.sleep(dice.uniform(0, 2 * pause))
+        if working := ray_workers(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(dice.choice(sorted(working)), signal.SIGKILL)
+                done += 1
+    return done
+
+
+def try_lost_workers(bench: Bench, kills: int, pairs: int, dice: random.Random) -> str:
+    """One batch on Ray, whose processes are killed; returns what came out, as a sentence."""
+    trial = new_trial(bench.folder, "ray", bench.pairs)
+    with (trial.folder / "lines").open("w+") as lines, (trial.folder / "notes").open("w+") as notes:
+        process = trial.start("--engine", "ray", stdout=lines, stderr=notes)
+        done = lose_workers(process, kills, max(1.0, bench.seconds / kills), dice)
+        status = process.wait()
+        lines.seek(0)
+        notes.seek(0)
+        records, said = [json.loads(line) for line in lines], notes.read()
+    failed = sum("error" in record for record in records)
+    same = "identical in every byte" if trial.files() == bench.expected else "NOT IDENTICAL"
+    return (
+        f"Ray: {done} working processes killed, {said.count('lost a process')} losses noted; status {status}, "
+        f"{len(records) - failed} of {pairs} pairs done, {failed} failed; not resumed, {same}"
+    )
 
 
 def mounted(folder: Path, options: str) -> bool:
@@ -194,6 +247,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=160)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ray-alone", action="store_true")
     given = parser.parse_args()
 
     console, dice = Console(width=140), random.Random(given.seed)
@@ -205,6 +259,10 @@ def main() -> None:
         console.print(
             f"{given.pairs} pairs, {len(bench.expected)} files; {bench.seconds:.1f} s from first to last line"
         )
+        if importlib.util.find_spec("ray"):
+            console.print(try_lost_workers(bench, given.kills, given.pairs, dice))
+        if given.ray_alone:
+            return
         console.print(try_kills(bench, given.kills, dice))
         table = table_of("other faults", "status", "done", "error", "resumed: identical")
         try_disks(bench, given.pairs, table, console)
