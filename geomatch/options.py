@@ -150,9 +150,12 @@ class AnnotationFormat(StrEnum):
     labelme = "labelme"
     png = "png"
     csv = "csv"
+    yolo = "yolo"
+    cvat = "cvat"
+    label_studio = "label-studio"
 
 
-FOLDER_FORMATS = frozenset({AnnotationFormat.labelme, AnnotationFormat.png})
+FOLDER_FORMATS = frozenset({AnnotationFormat.labelme, AnnotationFormat.png, AnnotationFormat.yolo})
 """Formats with one file per image in a folder; the other formats have one file for all images."""
 
 

@@ -106,7 +106,8 @@ class AnnotationTransfer:
 
         Args:
             found: the annotations of each image.
-            path: a file ("coco", "csv"), or a folder with a file for each image ("labelme", "png").
+            path: a file ("coco", "csv", "cvat", "label-studio"), or a folder with a file for each image ("labelme",
+                "png", "yolo").
             format: by default that of the reference's annotations.
             overwrite: write over files that exist.
 

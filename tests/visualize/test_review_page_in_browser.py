@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 from geomatch.annotations import AnnotatedImage, Annotations, Category, Instance, Keypoints, Region, Target
-from geomatch.io.annotations.coco_writer import CocoDocument
 from geomatch.io.annotations.files import read_annotations
 from geomatch.io.annotations.labelme import encode_labelme
 from geomatch.io.annotations.records import annotation_record
+from geomatch.io.annotations.writers.coco import CocoDocument
 from geomatch.io.images import InputImage
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing, MaskEncoding
 from geomatch.runtime.shard import Shard

@@ -90,7 +90,8 @@ def transfer(
             "--output",
             "-o",
             metavar="PATH",
-            help="File to write, .json (COCO) or .csv, or a folder (labelme, PNG); - sends a file to stdout.",
+            help="File to write, .json (COCO), .csv or .xml (CVAT), or a folder (labelme, PNG, YOLO); - sends a file "
+            "to stdout.",
         ),
     ] = None,
     format: Annotated[
@@ -221,7 +222,7 @@ def _existing(output: Path | None, format: AnnotationFormat | None, *, resume: b
     if resume and overwrite:
         raise InputError("--resume keeps what is there and --overwrite does all again: give one of them")
     if resume and not output:
-        raise InputError("--resume skips images whose file is there: give -o DIR, and --format labelme or png")
+        raise InputError("--resume skips images whose file is there: give -o DIR, and --format labelme, png or yolo")
     return Existing.kept if resume else Existing.replaced if overwrite else Existing.refused
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ import numpy as np
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, Keypoints, Region, Target, Visibility
 from geomatch.errors import InputError
 from geomatch.io.annotations.coco import as_coco, read_coco
-from geomatch.io.annotations.coco_writer import CocoDocument
 from geomatch.io.annotations.csv_table import AnnotationTable, read_annotation_table
 from geomatch.io.annotations.exports.createml import is_createml, read_createml
 from geomatch.io.annotations.exports.label_studio import is_label_studio, read_label_studio
@@ -31,6 +31,10 @@ from geomatch.io.annotations.label_image import (
 from geomatch.io.annotations.labelme import encode_labelme, is_labelme, read_labelme
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.annotations.orientation import UPRIGHT, swaps_sides, turn_upright
+from geomatch.io.annotations.writers.coco import CocoDocument
+from geomatch.io.annotations.writers.cvat import CvatDocument
+from geomatch.io.annotations.writers.label_studio import LabelStudioDocument
+from geomatch.io.annotations.writers.yolo import DATA_FILE, encode_yolo, encode_yolo_data
 from geomatch.io.atomic import STDOUT, check_new_folder, check_output, is_special, write_atomically
 from geomatch.io.images import image_suffixes, open_picture
 from geomatch.io.inputs import Input, InputFile, read_input
@@ -46,14 +50,24 @@ HOLDS: Mapping[AnnotationFormat, frozenset[AnnotationKind]] = {
     AnnotationFormat.labelme: frozenset(AnnotationKind),
     AnnotationFormat.png: frozenset({AnnotationKind.masks}),
     AnnotationFormat.csv: frozenset({AnnotationKind.keypoints, AnnotationKind.boxes}),
+    AnnotationFormat.yolo: frozenset({AnnotationKind.keypoints, AnnotationKind.boxes}),
+    AnnotationFormat.cvat: frozenset(AnnotationKind),
+    AnnotationFormat.label_studio: frozenset(AnnotationKind),
 }
 """What each format can hold."""
 
 MAX_OUTSIDE = 1.0
 """How far beyond the border, in pixels, a point may lie: rounding and 1-based counting put some there."""
 
-_DOCUMENTS = {AnnotationFormat.coco: ".json", AnnotationFormat.csv: ".csv"}
+_DOCUMENTS = {
+    AnnotationFormat.coco: ".json",
+    AnnotationFormat.csv: ".csv",
+    AnnotationFormat.cvat: ".xml",
+    AnnotationFormat.label_studio: ".json",
+}
 """Suffixes of the files that hold several images."""
+
+_FOLDERS = "labelme, png or yolo"
 
 _OPTIONS = {
     AnnotationKind.keypoints: "--keypoints",
@@ -242,14 +256,17 @@ def _checked(instance: Instance, image: Path, size: tuple[int, int], omissions: 
             return replace(instance, shape=cut)
 
 
+_Document = CocoDocument | AnnotationTable | CvatDocument | LabelStudioDocument
+
+
 class AnnotationDocument:
     """One file for all images, written when it is closed. Several threads may use it."""
 
-    def __init__(self, path: Path, document: CocoDocument | AnnotationTable, existing: Existing) -> None:
+    def __init__(self, path: Path, document: _Document, existing: Existing) -> None:
         if existing is Existing.kept:
             raise InputError(
                 f"{path}: one file for all images appears when the last is done, and has to be made from the start; "
-                "--resume goes on in a folder (--format labelme or png)"
+                f"--resume goes on in a folder (--format {_FOLDERS})"
             )
         check_output(path, overwrite=existing is Existing.replaced)
         self._path, self._document = path, document
@@ -268,7 +285,10 @@ class AnnotationDocument:
 
 
 class AnnotationFolder:
-    """A folder with a file for each image, written at once. Several threads may use it."""
+    """A folder with a file for each image, written at once. Several threads may use it.
+
+    others: the content of files that the folder has besides, by their names.
+    """
 
     def __init__(
         self,
@@ -277,12 +297,16 @@ class AnnotationFolder:
         encode: Callable[[AnnotatedImage], bytes],
         targets: Sequence[Target],
         existing: Existing,
+        others: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         if url_of(folder):
             raise InputError(f"{url_of(folder)}: a file an image goes to a folder on a disk; give one")
         check_new_folder(folder, overwrite=True)
         self._folder, self._suffix, self._encode = folder, suffix, encode
-        files = [self.file(target) for target in targets]
+        self._others = {folder / name: content for name, content in others.items()}
+        if existing is Existing.kept:
+            self._others = {file: content for file, content in self._others.items() if not file.exists()}
+        files = [*(self.file(target) for target in targets), *self._others]
         if existing is Existing.refused and (there := [file for file in files if file.exists()]):
             raise InputError(
                 f"{there[0]}: exists already; go on there with --resume, do all again with --overwrite, "
@@ -298,7 +322,9 @@ class AnnotationFolder:
         write_atomically(self.file(target), content)
 
     def close(self) -> None:
-        """Do nothing: every file is written already."""
+        """Write the other files; those of the images are there already. Raises InputError."""
+        for file, content in self._others.items():
+            write_atomically(file, content)
 
 
 AnnotationOutput = AnnotationDocument | AnnotationFolder
@@ -315,12 +341,12 @@ def output_format(path: Path, asked: AnnotationFormat | None, read: AnnotationFo
         if chosen not in _DOCUMENTS:
             raise InputError(
                 f"-o -: {chosen} is a folder with a file an image, and stdout takes one file; "
-                "give --format coco or csv, or a folder"
+                "give --format coco, csv, cvat or label-studio, or a folder"
             )
     elif chosen in _DOCUMENTS and suffix != _DOCUMENTS[chosen] and not is_special(path):
         raise InputError(
             f"-o {path}: {chosen} is one file for all images, so give a name that ends in {_DOCUMENTS[chosen]}; "
-            "for a folder with a file an image give --format labelme or png"
+            f"for a folder with a file an image give --format {_FOLDERS}"
         )
     return chosen
 
@@ -344,13 +370,20 @@ def open_output(
     if processes > 1 and format not in FOLDER_FORMATS:
         raise InputError(
             f"-o {path}: {processes} processes cannot write one file; "
-            "give a folder with --format labelme or png, or leave out -o and take the lines"
+            f"give a folder with --format {_FOLDERS}, or leave out -o and take the lines"
         )
     match format:
         case AnnotationFormat.coco:
             return AnnotationDocument(path, CocoDocument(reference), existing)
         case AnnotationFormat.csv:
             return AnnotationDocument(path, AnnotationTable(kind), existing)
+        case AnnotationFormat.cvat:
+            return AnnotationDocument(path, CvatDocument(reference), existing)
+        case AnnotationFormat.label_studio:
+            return AnnotationDocument(path, LabelStudioDocument(), existing)
+        case AnnotationFormat.yolo:
+            others = {DATA_FILE: encode_yolo_data(reference, kind)}
+            return AnnotationFolder(path, ".txt", partial(encode_yolo, reference=reference), targets, existing, others)
         case AnnotationFormat.labelme:
             return AnnotationFolder(path, ".json", partial(encode_labelme, folder=path), targets, existing)
         case AnnotationFormat.png:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from geomatch.annotations import AnnotatedImage, Instance, Keypoints, Region
-from geomatch.io.annotations.coco_writer import segmentation
+from geomatch.io.annotations.writers.coco import segmentation
 from geomatch.options import MaskEncoding
 
 

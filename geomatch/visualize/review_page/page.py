@@ -14,10 +14,10 @@ from torch import Tensor
 
 from geomatch import __version__
 from geomatch.annotations import AnnotatedImage, Annotations, Region
-from geomatch.io.annotations.coco_writer import segmentation
 from geomatch.io.annotations.labelme import VERSION
 from geomatch.io.annotations.records import annotation_record
 from geomatch.io.annotations.rle import decode_runs, unpack_runs
+from geomatch.io.annotations.writers.coco import segmentation
 from geomatch.io.json_text import json_text
 from geomatch.options import AnnotationKind, MaskEncoding
 from geomatch.visualize.colours import Colour, keypoint_colours

@@ -43,7 +43,7 @@ def read_label_studio(document: Any, choose: Choose, omissions: Omissions) -> Do
 
 
 def _is_whole(task: Mapping[str, Any]) -> bool:
-    marks = task.get("annotations", task.get("completions"))
+    marks = task.get("annotations", task.get("completions", task.get("predictions")))
     return isinstance(task.get("data"), dict) and isinstance(marks, list)
 
 
@@ -63,7 +63,7 @@ def _image_of(task: Mapping[str, Any]) -> str:
 
 
 def _results(task: Mapping[str, Any], omissions: Omissions) -> Sequence[Mapping[str, Any]]:
-    marks = [each for each in task.get("annotations", task.get("completions")) if not each.get("was_cancelled")]
+    marks = [each for each in task.get("annotations", task.get("completions")) or [] if not each.get("was_cancelled")]
     if not marks and (marks := task.get("predictions") or []):
         omissions.assumed("it has predictions alone, and they are read")
     if len(marks) > 1:
@@ -105,5 +105,7 @@ def _shapes(result: Mapping[str, Any], labels: Mapping[object, object]) -> Itera
         yield ellipse(label, x, y, *radii, math.radians(position(turn)))
     elif "height" in value:
         yield rectangle(label, x, y, position(value["width"]) * across, position(value["height"]) * down, turn)
+    elif (owner := result.get("parentID")) in labels:
+        yield shape("point", label, [(x, y)], group_id=owner, object=labels[owner])
     else:
         yield shape("point", label, [(x, y)])
