@@ -21,8 +21,9 @@ from torch import Tensor
 
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.formats.deep import to_eight_bits
-from geomatch.io.formats.signatures import HEAD, recognise
+from geomatch.io.formats.signatures import HEAD, is_heic, recognise
 from geomatch.io.inputs import Input, InputFile, read_input
+from geomatch.runtime.optional import has_heif, register_heif
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -30,6 +31,8 @@ MAX_ASPECT_RATIO = 10
 # Pillow knows them, but needs other programs: for PostScript an interpreter, which a file of others must never reach.
 _UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _SUBFILE_TYPE, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706  # tags of TIFF
+_HEIF = "HEIF"
+_HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _ANIMATED = frozenset({"AVIF", "GIF", "PNG", "WEBP"})
 _OTHER_BYTE_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _ZLIB_RLE = 3
@@ -40,12 +43,16 @@ _WARNING_FILTERS = Lock()  # filters belong to the process, and images are decod
 def image_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of the image files that can be read here."""
     suffixes = Image.registered_extensions()
-    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in _UNREADABLE)
+    known = frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in _UNREADABLE)
+    return known | _HEIC_SUFFIXES if has_heif() else known
 
 
 @cache
-def _readable_formats() -> tuple[str, ...]:
+def _readable_formats(*, heic: bool) -> tuple[str, ...]:
+    """The formats that Pillow reads. heic: with the package for it, which takes time to load, if it is there."""
     Image.init()
+    if heic:
+        register_heif()
     return tuple(kind for kind in Image.ID if kind not in _UNREADABLE)
 
 
@@ -104,22 +111,26 @@ def decode_image(file: IO[bytes], name: str) -> Tensor:
     with open_picture(file, name) as picture:
         count = getattr(picture, "n_frames", 1)
         if count > 1:
-            what = (
-                "an animation; its first frame" if picture.format in _ANIMATED else f"holds {count} images; the first"
-            )
+            main = "main one" if picture.format == _HEIF else "first"
+            what = f"holds {count} images; the {main}"
+            if picture.format in _ANIMATED:
+                what = "an animation; its first frame"
             warnings.warn(f"{name}: {what} is used", GeomatchWarning, stacklevel=2)
-            picture.seek(0)
+            if picture.format != _HEIF:  # which is opened at the main one
+                picture.seek(0)
         return to_pixels(_deep_colours(picture, file, name) or picture, name)
 
 
 @contextmanager
 def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
     """Open a picture with Pillow. Raises InputError, which begins with ``name``, also for errors while it is read."""
+    head = file.read(HEAD)
+    file.seek(0)
     try:
         # Pillow only warns of a decompression bomb; MAX_PIXELS is checked before any pixel is decoded.
         with _WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(file, formats=_readable_formats())
+            picture = Image.open(file, formats=_readable_formats(heic=is_heic(head)))
         with picture:
             if _is_raw_file(picture):
                 raise UnidentifiedImageError
@@ -131,8 +142,7 @@ def open_picture(file: IO[bytes], name: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels; make it smaller first") from error
     except UnidentifiedImageError as error:
-        file.seek(0)
-        known = recognise(file.read(HEAD))
+        known = "" if is_heic(head) and has_heif() else recognise(head)
         what = f"is {known}" if known else "not an image file that can be read (damaged, or of another format)"
         raise InputError(f"{name}: {what}") from error
     except Exception as error:  # on a damaged file Pillow raises many kinds

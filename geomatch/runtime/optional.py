@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from geomatch.errors import MissingLibraryError
@@ -15,6 +17,17 @@ def import_opencv(purpose: str) -> ModuleType:
     except ImportError as error:
         raise MissingLibraryError(f"{purpose} needs OpenCV: pip install 'geomatch[baselines]'") from error
     return cv2
+
+
+def has_heif() -> bool:
+    """Whether pillow-heif, which the extra ``heic`` installs, is there."""
+    return find_spec("pillow_heif") is not None
+
+
+def register_heif() -> None:
+    """Let Pillow read HEIC by pillow-heif, if that is there."""
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
 
 
 def import_av() -> ModuleType:

@@ -27,10 +27,10 @@ def test_find_images_follows_links_and_excludes_loops(tmp_path: Path) -> None:
 
 def test_find_images_counts_what_is_passed_over(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    for name in ("b.heic", "c.heic", "notes.txt"):
+    for name in ("b.jxl", "c.jxl", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    with pytest.warns(GeomatchWarning, match=r"2 \.heic, 1 \.txt, 1 broken link") as said:
+    with pytest.warns(GeomatchWarning, match=r"2 \.jxl, 1 \.txt, 1 broken link") as said:
         assert [each.name for each in find_images([tmp_path])] == ["a.png"]
     assert len(said) == 1
 

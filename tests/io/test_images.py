@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.io.images import load_image
+from geomatch.io.images import image_suffixes, load_image
 
 
 def saved(image: Image.Image, path: Path, **options: object) -> Path:
@@ -133,8 +133,6 @@ def test_load_image_refuses_tiff_without_dimensions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, as phones store photographs; export it as JPEG or PNG"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0heic", "HEIC"),
         (b"\0\0\0\x1cftypavif\0\0\0\0mif1avif", "AVIF that is damaged"),
         (b"\0\0\0\x18ftypcrx \0\0\0\0isom", "a camera's raw file"),
         (b"\0\0\0\x18ftypqt  \0\0\0\0", "a film"),
@@ -160,6 +158,45 @@ def test_load_image_names_what_a_file_is_instead(content: bytes, said: str, tmp_
     path.write_bytes(content)
     with pytest.raises(InputError, match=said):
         load_image(path)
+
+
+HEIC_HEADS = (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"\0\0\0\x18ftypmif1\0\0\0\0heic")
+
+
+@pytest.mark.parametrize("content", HEIC_HEADS)
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [(False, r"is HEIC, .* pip install 'geomatch\[heic\]', or export it as JPEG"), (True, "damaged")],
+)
+def test_load_image_says_how_to_read_heic(
+    content: bytes, installed: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geomatch.io.images.has_heif", lambda: installed)
+    (tmp_path / "a.heic").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        load_image(tmp_path / "a.heic")
+
+
+def test_load_image_reads_heic_upright(tmp_path: Path) -> None:
+    """As a phone stores it: on its side, with an EXIF orientation, and other images beside the main one."""
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    y, x = np.indices((64, 96))
+    pixels = np.stack((x * 2, y * 3, np.full_like(x, 90)), axis=2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = heif.from_pillow(Image.fromarray(pixels))
+    file.save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
+    read = load_image(tmp_path / "a.heic").permute(1, 2, 0).numpy()
+    expected = np.asarray(Image.fromarray(pixels).rotate(-90, expand=True))
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).mean() < 3
+
+    file.add_from_pillow(Image.new("RGB", (96, 64), "red"))
+    file.save(tmp_path / "two.heic", quality=95, primary_index=0)
+    with pytest.warns(GeomatchWarning, match="holds 2 images; the main one is used"):
+        first = load_image(tmp_path / "two.heic")
+    assert np.abs(first.permute(1, 2, 0).numpy().astype(int) - pixels).mean() < 3
+    assert ".heic" in image_suffixes()
 
 
 @pytest.mark.parametrize(("tags", "raw"), [({254: 1, 330: 8}, True), ({50706: b"\1\4\0\0"}, True), ({254: 1}, False)])

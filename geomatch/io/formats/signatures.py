@@ -12,6 +12,7 @@ _RAW = f"a camera's raw file; {_EXPORT}"
 _TIFF = f"a TIFF that is damaged, or of a kind that cannot be read, as a camera's raw file; {_EXPORT}"
 _DRAWING = "a drawing without pixels; export it as PNG"
 _LAYERS = f"an image editor's own file; {_EXPORT}"
+_PHONE = f"HEIC, as phones store photographs: pip install 'geomatch[heic]', or {_EXPORT}"
 _ARCHIVE = "unpack it, or export the image in it"
 _FILM = f"a film; {_EXPORT}"
 _AVIF = frozenset({b"avif", b"avis"})
@@ -83,14 +84,24 @@ def recognise(head: bytes) -> str:
     return stand_in(head) or known or _text(head)
 
 
+def is_heic(head: bytes) -> bool:
+    """Whether a file is HEIC, by its first bytes."""
+    return head[4:8] == b"ftyp" and not _brands(head) & _AVIF and bool(_brands(head) & _HEIC)
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """The brands of a file of ISO 14496-12: its own, and those it is compatible with."""
+    return {head[8:12], *(head[place : place + 4] for place in range(16, min(len(head), 64), 4))}
+
+
 def _media_container(head: bytes) -> str:
-    """Which of the formats of ISO 14496-12 a file is, by its brands: its own, and those it is compatible with."""
-    brands = {head[8:12], *(head[place : place + 4] for place in range(16, min(len(head), 64), 4))}
+    """Which of the formats of ISO 14496-12 a file is, by its brands."""
+    brands = _brands(head)
     if brands & _AVIF:
         return f"AVIF that is damaged, or that this Pillow cannot read; {_EXPORT}"
     if b"crx " in brands:
         return _RAW
-    return f"HEIC, as phones store photographs; {_EXPORT}" if brands & _HEIC else _FILM
+    return _PHONE if brands & _HEIC else _FILM
 
 
 def _text(head: bytes) -> str:
