@@ -43,6 +43,11 @@ COMMANDS: Mapping[str, Command] = {
             "pictures.morph:morph",
             "Turn SOURCE into TARGET: a picture that moves from one to the other and back.",
         ),
+        (
+            "average",
+            "pictures.average:average",
+            "Average IMAGES of one kind of object: each is warped onto one of them, and the surest count most.",
+        ),
         ("at", "at:at", "Print where points of SOURCE lie in TARGET, with confidence and validity."),
         (
             "extract",

@@ -34,6 +34,7 @@ COMMANDS = {
     "suggest": ["suggest", CAT, "b.png", "--count", "1", "-o", "sheet.png"],
     "warp": ["warp", "flow.flo", "b.png", "-o", "warped.png"],
     "morph": ["morph", CAT, "b.png", "-o", "morph.gif", "--frames", "3"],
+    "average": ["average", CAT, "b.png", "-o", "mean.png"],
     "convert": ["convert", "weights.safetensors", "-o", "converted.safetensors"],
     "plot": ["train", "--plot", f"{CAT}.log.jsonl", "-o", "page.html"],
     "version": ["--version"],
@@ -49,7 +50,13 @@ SMALL = ["--device", "cpu", "--set", "points=20", "--set", "similarity_cells=20"
 SILENT = {"train": [*TRAINING, "--out", "mine.safetensors", "--steps", "1", "--batch", "1", "--size", "64", *SMALL]}
 """Commands that print nothing to stdout, and so lose nothing with it."""
 
-TO_STDOUT = {"view": "page.html", "transfer": "out.csv", "plot": "page.html", "show": "sheet.png"}
+TO_STDOUT = {
+    "view": "page.html",
+    "transfer": "out.csv",
+    "plot": "page.html",
+    "show": "sheet.png",
+    "average": "mean.png",
+}
 PLAIN = Cell("", ())
 STREAMS = {
     "plain": PLAIN,
