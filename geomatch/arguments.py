@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +18,18 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from geomatch.errors import InputError, unknown_name
+from geomatch.io.annotations.label_image import mask_of_picture, read_mask
 from geomatch.io.images import checked_size, load_image, to_pixels
+from geomatch.io.inputs import InputFile
 
 Image: TypeAlias = str | os.PathLike[str] | Pillow.Image | NDArray[np.uint8] | Tensor
 """A path; a Pillow image of any mode; an array (H, W, 3) or (H, W), or a tensor (3, H, W), both uint8, RGB or grey."""
+
+ImageMask: TypeAlias = (
+    str | os.PathLike[str] | Pillow.Image | NDArray[Any] | Tensor | Sequence[Sequence[bool]] | tuple[float, ...]
+)
+"""A part of an image: the path of a mask image or a Pillow image (see `read_mask`); an array, a tensor or nested lists
+(H, W), of which what is not 0 belongs to it; or a box (x, y, width, height) in pixels, x and y of its first pixel."""
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -65,6 +74,43 @@ def pixels_of(image: Image) -> Tensor:
                 f"uint8, or a tensor (3, H, W) of uint8"
             )
     return checked_size(pixels, described(image))
+
+
+def mask_of(name: str, mask: ImageMask, size: tuple[int, int]) -> Tensor:
+    """A mask of an image of this (height, width), of any accepted type, as (H, W) bool.
+
+    Raises InputError, calling it ``name``, if it is of another size, empty, or not a mask.
+
+    >>> mask_of("mask", (1, 0, 2, 9), (2, 4)).tolist()
+    [[False, True, True, False], [False, True, True, False]]
+    """
+    height, width = size
+    match mask:
+        case str() | os.PathLike():
+            found = read_mask(mask if isinstance(mask, InputFile) else Path(mask))
+        case Pillow.Image():
+            found = mask_of_picture(mask)
+        case Tensor() | np.ndarray():
+            found = (mask.cpu().numpy() if isinstance(mask, Tensor) else mask).astype(np.bool_)
+        case (int() | float() as x, int() | float() as y, int() | float() as wide, int() | float() as high):
+            row, column = np.indices(size)
+            found = (column >= x - 0.5) & (column < x + wide - 0.5) & (row >= y - 0.5) & (row < y + high - 0.5)
+            if not found.any():
+                raise InputError(
+                    f"{name} {x:g},{y:g},{wide:g},{high:g}: holds no pixel of an image of {width}x{height}"
+                )
+        case _:
+            found = np.zeros(0, np.bool_)
+            with suppress(TypeError, ValueError):
+                found = np.asarray(mask).astype(np.bool_)
+    if found.ndim != 2:
+        raise InputError(f"{name} is {described(mask)}: give a path, a box (x, y, width, height) or an array (H, W)")
+    what = str(mask) if isinstance(mask, str | os.PathLike) else name
+    if found.shape != size:
+        raise InputError(f"{what}: is {found.shape[1]}x{found.shape[0]} pixels, the image it masks {width}x{height}")
+    if not found.any():
+        raise InputError(f"{what}: is empty, so that nothing is left to match")
+    return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def choice_of(kind: type[Choice], name: str, value: object) -> Choice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.inverse_flow import invert_flow
+from geomatch.geometry.mask import cells_inside
 from geomatch.options import Beyond
 from geomatch.runtime.torch_state import standard_torch_state
 from geomatch.tensor_value import TensorValue
@@ -104,8 +106,9 @@ class FeatureMap(TensorValue):
     mirrored: the features of the image flipped left to right, in the frame of the flipped image; None if they were not
         extracted.
     fine: a finer map, on which matches are searched again; None if the extractor has none.
+    mask: (H, W) bool, the pixels of the image that are matched; None: all. See `masked`.
 
-    Raises InputError if the descriptors do not fit the grid.
+    Raises InputError if the descriptors do not fit the grid, or the mask does not fit the image.
 
     >>> features = FeatureMap(torch.ones(1, 2, 3), (20, 30), Grid.over((20, 30), 2, 3))
     >>> features.upsampled(2).descriptors.shape
@@ -120,17 +123,31 @@ class FeatureMap(TensorValue):
     origin: str = ""
     mirrored: FeatureMap | None = None
     fine: FineMap | None = None
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.descriptors, Tensor) and isinstance(self.grid, Grid)):
             raise InputError("descriptors must be a tensor (C, h, w), and grid a Grid of h x w cells")
         if tuple(self.descriptors.shape[1:]) != self.grid.shape:
             raise InputError(f"descriptors {tuple(self.descriptors.shape)} do not fit a grid of {self.grid.shape}")
+        if self.mask is not None and tuple(self.mask.shape) != tuple(self.image_size):
+            raise InputError(f"a mask {tuple(self.mask.shape)} does not fit an image of {self.image_size}")
 
     @property
     def nbytes(self) -> int:
         """The memory that its tensors take, those of a subclass included."""
         return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor | FeatureMap | FineMap))
+
+    def masked(self, mask: Tensor | None) -> FeatureMap:
+        """The features of the same image, of which only the pixels of a mask (H, W) bool are matched; None: all."""
+        mask = None if mask is None else mask.to(self.descriptors.device)
+        mirrored = self.mirrored and self.mirrored.masked(None if mask is None else mask.flip(-1))
+        return replace(self, mask=mask, mirrored=mirrored)
+
+    @cached_property
+    def inside(self) -> Tensor | None:
+        """The cells (h * w,) bool that lie mostly in the mask, in row-major order; None without a mask."""
+        return None if self.mask is None else cells_inside(self.mask, self.grid)
 
     @standard_torch_state()
     def flipped(self) -> FeatureMap:
@@ -143,6 +160,7 @@ class FeatureMap(TensorValue):
             inverse_confidence=None if sigma is None else sigma.flip(-1),
             mirrored=None,
             fine=None if self.fine is None else self.fine.flipped(width),
+            mask=None if self.mask is None else self.mask.flip(-1),
         )
 
     @standard_torch_state()
@@ -244,6 +262,8 @@ class Correspondence(TensorValue):
     regions: the matched boxes that the flow was computed from, if the matcher matches boxes.
     mirror: whether the pair was matched with its source flipped; None if that was ruled out. All of the above is in
         the frame of the images as given.
+    source_mask, target_mask: (H, W) and (h, w) bool, the pixels that were matched; None: all. No pixel outside the
+        source's mask is valid, and none whose position lies outside the target's.
 
     Raises InputError if flow, confidence or validity do not fit the source's size.
     """
@@ -255,6 +275,8 @@ class Correspondence(TensorValue):
     target_size: tuple[int, int]
     regions: RegionMatches | None = None
     mirror: MirrorChoice | None = None
+    source_mask: Tensor | None = None
+    target_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         size = tuple(self.source_size)
@@ -264,6 +286,19 @@ class Correspondence(TensorValue):
                 raise InputError(f"{name} must be a tensor, not {type(value).__name__}")
             if value.shape != shape:
                 raise InputError(f"{name} {tuple(value.shape)} does not fit a source of {self.source_size}")
+
+    @property
+    def valid_share(self) -> float:
+        """The share of the source's pixels, or of those in its mask, that are valid."""
+        return float(self._in_mask(self.valid).float().mean())
+
+    @property
+    def mean_confidence(self) -> float:
+        """The mean confidence of the source's pixels, or of those in its mask."""
+        return float(self._in_mask(self.confidence).mean())
+
+    def _in_mask(self, values: Tensor) -> Tensor:
+        return values if self.source_mask is None else values[self.source_mask]
 
     @standard_torch_state()
     def map_points(self, points: Points) -> MappedPoints:
@@ -322,6 +357,8 @@ class Correspondence(TensorValue):
             self.target_size,
             self.source_size,
             mirror=self.mirror,
+            source_mask=self.target_mask,
+            target_mask=self.source_mask,
         )
 
     def smooth(self, source: Tensor | None = None, beyond: Beyond = Beyond.match) -> Correspondence:
@@ -352,16 +389,9 @@ class Correspondence(TensorValue):
         matched, confidence, known = (each.cpu().numpy() for each in (self.flow, self.confidence, self.valid))
         image = None if source is None else source.cpu().numpy()
         fit = fit_smooth_flow(matched, confidence, known, self.target_size, image)
-        row, column = np.indices(self.source_size, sparse=True)
-        x, y = fit.flow[0] + column, fit.flow[1] + row
-        height, width = self.target_size
-        valid = (
-            fit.supported(_SMOOTH_TOLERANCE[beyond], image)
-            & (x >= -0.5)
-            & (x <= width - 0.5)
-            & (y >= -0.5)
-            & (y <= height - 0.5)
-        )
+        masks = (None if each is None else each.cpu() for each in (self.source_mask, self.target_mask))
+        allowed = pixels_allowed(torch.from_numpy(fit.flow), self.target_size, *masks).numpy()
+        valid = fit.supported(_SMOOTH_TOLERANCE[beyond], image) & allowed
         flow = fit.flow if beyond is Beyond.plate else np.where(valid, fit.flow, matched)
         device = self.flow.device
         return replace(self, flow=torch.from_numpy(flow).to(device), valid=torch.from_numpy(valid).to(device))
@@ -452,6 +482,25 @@ class Correspondence(TensorValue):
         opacity = feather(valid.numpy(), round(feathering * max(height, width)))
         warped[3] = torch.from_numpy((255 * opacity).round().astype(np.uint8))
         return warped
+
+
+def pixels_allowed(
+    flow: Tensor, target_size: tuple[int, int], source_mask: Tensor | None = None, target_mask: Tensor | None = None
+) -> Tensor:
+    """Which pixels (H, W) of the source lie in its mask and are sent into the target and its mask, by a flow (2, H, W).
+
+    source_mask, target_mask: (H, W) and (h, w) bool; None: all pixels. A position lies in the pixel nearest to it.
+    """
+    x = flow[0] + torch.arange(flow.shape[2], device=flow.device)
+    y = flow[1] + torch.arange(flow.shape[1], device=flow.device)[:, None]
+    height, width = target_size
+    allowed = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    if source_mask is not None:
+        allowed &= source_mask
+    if target_mask is not None:
+        column, row = ((each.nan_to_num(0) + 0.5).floor().long() for each in (x, y))
+        allowed &= target_mask[row.clamp(0, height - 1), column.clamp(0, width - 1)]
+    return allowed
 
 
 def _as_points(points: Points) -> Tensor:

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from geomatch.arguments import (
     Image,
+    ImageMask,
     choice_of,
     described,
+    mask_of,
     path_of,
     pixels_of,
     refuse_unknown_keywords,
@@ -201,34 +203,57 @@ class Pipeline:
         return replace(prepared, mirrored=self.matcher.prepare(features.mirrored, image.flip(-1)))
 
     @standard_torch_state()
-    def match(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Match:
+    def match(
+        self,
+        source: Image | FeatureMap,
+        target: Image | FeatureMap,
+        *,
+        source_mask: ImageMask | None = None,
+        target_mask: ImageMask | None = None,
+    ) -> Match:
         """Find the corresponding position in the target for every pixel of the source.
 
         Args:
             source, target: images, or the features that `extract` returned for them.
+            source_mask, target_mask: what of the images is matched, see `ImageMask`; by default all of them. Pixels of
+                the source outside its mask are not valid and have no confidence; what lies outside the target's mask is
+                no candidate.
 
         Returns:
             Flow (x, y) in pixels of the images as given, with pixel centres at integers; confidence and validity. The
             tensors are on the pipeline's device.
 
         Raises:
-            GeomatchError: as `extract` does; if features are not this pipeline's or lack what the matcher reads; and if
-                memory runs out.
+            GeomatchError: as `extract` does; if features are not this pipeline's or lack what the matcher reads; for a
+                mask of another size, or one that is empty; and if memory runs out.
         """
-        with self._matched(source, target) as pair:
+        with self._matched(source, target, source_mask, target_mask) as pair:
             found = densify(pair.context, pair.forward, pair.backward, self.densification)
             return Match.of(flip_source(found, pair.choice), *pair.images)
 
     @standard_torch_state()
-    def match_both_ways(self, source: Image | FeatureMap, target: Image | FeatureMap) -> tuple[Match, Match]:
+    def match_both_ways(
+        self,
+        source: Image | FeatureMap,
+        target: Image | FeatureMap,
+        *,
+        source_mask: ImageMask | None = None,
+        target_mask: ImageMask | None = None,
+    ) -> tuple[Match, Match]:
         """`match` of the source to the target and of the target to the source, in little more time than one of them."""
-        with self._matched(source, target) as pair:
+        with self._matched(source, target, source_mask, target_mask) as pair:
             found, back = densify_both_ways(pair.context, pair.forward, pair.backward, self.densification)
             found, back = flip_source(found, pair.choice), flip_target(back, pair.choice)
             return Match.of(found, *pair.images), Match.of(back, *reversed(pair.images))
 
     @contextmanager
-    def _matched(self, source: Image | FeatureMap, target: Image | FeatureMap) -> Iterator[_MatchedPair]:
+    def _matched(
+        self,
+        source: Image | FeatureMap,
+        target: Image | FeatureMap,
+        source_mask: ImageMask | None = None,
+        target_mask: ImageMask | None = None,
+    ) -> Iterator[_MatchedPair]:
         """A pair and its target points both ways, while no other thread is matching."""
         with explain_out_of_memory():
             (first, source_pixels), (second, target_pixels) = self._read(source), self._read(target, Mirror.off)
@@ -243,7 +268,9 @@ class Pipeline:
                     f"features on the devices {devices[0]} and {devices[1]} cannot be matched: extract both with this "
                     "pipeline"
                 )
-            first, second = self.upsample(first, second)
+            first, second = self.upsample(
+                _with_mask(first, "source_mask", source_mask), _with_mask(second, "target_mask", target_mask)
+            )
             with self._matching:
                 choice = choose_mirror(first, second, self.mirror, self.mirror_model, self.max_bytes)
                 if choice and choice.mirrored and first.mirrored:
@@ -360,6 +387,11 @@ class _MatchedPair:
     choice: MirrorChoice | None
 
 
+def _with_mask(features: FeatureMap, name: str, mask: ImageMask | None) -> FeatureMap:
+    """Features of which only what a mask covers is matched; without one, as they are. Raises InputError."""
+    return features if mask is None else features.masked(mask_of(name, mask, features.image_size))
+
+
 @refuse_unknown_keywords
 def match(
     source: Image | FeatureMap,
@@ -376,6 +408,8 @@ def match(
     refine: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     precision: str = "auto",
+    source_mask: ImageMask | None = None,
+    target_mask: ImageMask | None = None,
 ) -> Match:
     """Match two images with a `Pipeline` that is made for this one call.
 
@@ -398,6 +432,7 @@ def match(
         min_confidence: the confidence, in [0, 1], that a match needs to be valid.
         cache: a folder that stores features for later runs.
         precision: arithmetic of the networks: "float32", "bfloat16" or "auto".
+        source_mask, target_mask: what of the images is matched; see `Pipeline.match`.
 
     Returns:
         For every pixel of the source the corresponding position in the target; see `Correspondence` and `Match`.
@@ -418,7 +453,7 @@ def match(
         cache=cache,
         precision=precision,
     )
-    return pipeline.match(source, target)
+    return pipeline.match(source, target, source_mask=source_mask, target_mask=target_mask)
 
 
 @contextmanager

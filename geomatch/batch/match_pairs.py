@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from geomatch.batch.masks import Masks
 from geomatch.batch.match_record import (
     HashedFile,
     Outputs,
@@ -113,12 +114,15 @@ class PairMatcher:
         resume: bool = False,
         timer: Timer | None = None,
         extracted: Mapping[Path, ExtractedImage] = MappingProxyType({}),
+        masks: Masks | None = None,
     ) -> None:
         """build: makes the pipeline. resume: keep results that are complete, unharmed and follow from the same images
-        and settings. timer: of a list of one pair, for its record. extracted: by the same pipeline before, by path."""
+        and settings. timer: of a list of one pair, for its record. extracted: by the same pipeline before, by path.
+        masks: of all pairs."""
         self.pairs, self.outputs, self.resume = pairs, outputs, resume
         self.timer, self._build = timer or Timer(), build
         self._timed = timer is not None
+        self.masks = masks or Masks()
         self._extracted = dict(extracted)
         schedule = [image for pair in pairs for image in pair.images]
         # Pixels are needed again for the pictures only, and reading them again is quicker than extracting again.
@@ -157,11 +161,14 @@ class PairMatcher:
         """Match a pair; return its record and the content of its files by name. Raises GeomatchError."""
         source, target = self.extract(pair)
         with self.timer.stage("matching"):
-            found = self.pipeline.match(source.features, target.features)
+            found = self.pipeline.match(
+                source.features, target.features, source_mask=self.masks.source, target_mask=self.masks.target
+            )
         with self.timer.stage("drawing"):
             files = self._draw(pair, found)
         record = match_record(source.file, target.file, self.pipeline, found, pair.folder, files)
-        return record | self.outputs.record() | ({"seconds": self.timer.record()} if self._timed else {}), files
+        about = self.masks.record() | self.outputs.record()
+        return record | about | ({"seconds": self.timer.record()} if self._timed else {}), files
 
     def _draw(self, pair: ImagePair, found: Correspondence) -> dict[str, bytes]:
         """The content of a match's files by name."""
@@ -200,7 +207,7 @@ class PairMatcher:
             source, target = ((path, self._sha256_of(path)) for path in pair.images)
         except OSError:
             return None
-        return complete_record(pair.folder, source, target, self.pipeline, self.outputs)
+        return complete_record(pair.folder, source, target, self.pipeline, self.outputs, self.masks)
 
     def all(self) -> Iterator[Finished]:
         """Match and write the pairs side by side; they come in the order of the list as they finish."""
@@ -212,7 +219,7 @@ class MatchJob:
     """Match and write pairs, as the work of an engine.
 
     build: makes the pipeline, once a process. shared: images that all pairs need, which are read first, so that one
-    that cannot be used is an error of the whole list. extracted, resume: see `PairMatcher`.
+    that cannot be used is an error of the whole list. extracted, resume, masks: see `PairMatcher`.
     """
 
     build: Callable[[], Pipeline]
@@ -221,9 +228,12 @@ class MatchJob:
     resume: bool = False
     shared: Sequence[Path] = ()
     extracted: Mapping[Path, ExtractedImage] = field(default_factory=dict)
+    masks: Masks | None = None
 
     def __call__(self, pairs: Sequence[ImagePair]) -> Iterator[Finished]:
-        matcher = PairMatcher(pairs, self.build, self.outputs, resume=self.resume, extracted=self.extracted)
+        matcher = PairMatcher(
+            pairs, self.build, self.outputs, resume=self.resume, extracted=self.extracted, masks=self.masks
+        )
         matcher.prepare(self.shared)
         return matcher.all()
 

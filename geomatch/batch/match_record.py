@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geomatch import __version__
+from geomatch.batch.masks import MASK_KEYS, Masks
 from geomatch.correspondence import Correspondence
 from geomatch.errors import InputError
 from geomatch.features.weights import sha256_of
@@ -56,8 +57,8 @@ def match_outcome(source: HashedFile, target: HashedFile, pipeline: Pipeline, co
         "source": _input_record(source, correspondence.source_size),
         "target": _input_record(target, correspondence.target_size),
         **settings_record(pipeline),
-        "valid_share": round(float(correspondence.valid.float().mean()), 4),
-        "mean_confidence": round(float(correspondence.confidence.mean()), 4),
+        "valid_share": round(correspondence.valid_share, 4),
+        "mean_confidence": round(correspondence.mean_confidence, 4),
         **mirror_record(correspondence),
     }
 
@@ -88,9 +89,14 @@ def match_record(
 
 
 def complete_record(
-    folder: Path, source: HashedFile, target: HashedFile, pipeline: Pipeline, outputs: Outputs
+    folder: Path,
+    source: HashedFile,
+    target: HashedFile,
+    pipeline: Pipeline,
+    outputs: Outputs,
+    masks: Masks | None = None,
 ) -> Record | None:
-    """The record in ``folder`` if it is of the same images, settings and version, and its files are those wanted."""
+    """The record in ``folder`` if it is of the same images, masks, settings and version, and its files those wanted."""
     record = _read_record(folder)
     expected = json.loads(json_text({**settings_record(pipeline), "output": shown(folder)}))  # tuples become lists
     same = (
@@ -98,6 +104,7 @@ def complete_record(
         and _is_input(record.get("source"), source)
         and _is_input(record.get("target"), target)
         and record.get("flow", Flow.raw) == outputs.flow
+        and {name: record[name] for name in MASK_KEYS & record.keys()} == (masks or Masks()).record()
         and (unharmed := _unharmed_files(folder, record)) - {REGIONS} == outputs.names()
         and unharmed == set(record["files"])
     )

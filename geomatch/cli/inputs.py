@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geomatch.errors import InputError
 
+if TYPE_CHECKING:
+    from geomatch.batch.masks import Box
+    from geomatch.io.inputs import InputFile
+
 PathPair = tuple[Path, Path]
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_BOX = re.compile(rf"({_NUMBER}),({_NUMBER}),({_NUMBER}),({_NUMBER})")
+
+
+def read_mask_option(text: str | None) -> InputFile | Box | None:
+    """The value of ``--source-mask`` or ``--target-mask``: a box X,Y,W,H, or the file of a mask, read.
+
+    Raises InputError for a file that cannot be read, or a box without area.
+    """
+    if text is None:
+        return None
+    if box := _BOX.fullmatch(text):
+        x, y, width, height = (float(each) for each in box.groups())
+        if min(width, height) <= 0:
+            raise InputError(f"mask {text}: a box X,Y,W,H needs a width and a height above 0")
+        return x, y, width, height
+    from geomatch.io.inputs import read_input
+
+    return read_input(Path(text))
 
 
 def choose_pairs(

@@ -53,7 +53,12 @@ def names_in(registry: Registry) -> Callable[[str], list[str]]:
 MATCHING, PERFORMANCE, OUTPUT = "Matching", "Performance", "Output"
 """Headings of the options in the help."""
 
-PresetChoice = Annotated[Preset, typer.Option(help="Trade-off between speed and precision.", rich_help_panel=MATCHING)]
+PresetChoice = Annotated[
+    Preset,
+    typer.Option(
+        metavar="NAME", help="fast, default or precise: the more precise, the slower.", rich_help_panel=MATCHING
+    ),
+]
 Features = Annotated[
     str | None,
     typer.Option(

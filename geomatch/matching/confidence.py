@@ -9,16 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.correspondence import ConfidenceModel
 from geomatch.matching.base import MatchContext, TargetPoints
-from geomatch.matching.similarity import Similarity, row_blocks
+from geomatch.matching.similarity import OUTSIDE, Similarity, row_blocks
 
 
 @dataclass(frozen=True)
 class MatchCues:
     """The cues of each match, tensors of one shape.
 
-    score: similarity of the two cells, s = max(0, <phi_u, phi_v>) in [0, 1].
+    score: similarity of the two cells, s = max(0, <phi_u, phi_v>) in [0, 1]; if one of them lies outside a mask, so far
+        below that the match has no probability.
     sigma: the mean of both cells' learnt inverse confidences, positive.
     peakedness: in (0, 1], how much of the similarity to the target is concentrated on the matched cell. A softmax
         over all target cells turns similarities into shares that sum to 1; this is the sum over the cells near it.
@@ -201,19 +202,20 @@ def compute_cues_of_each(
         OutOfMemoryError: if ``context.max_bytes`` cannot hold a row of scores.
     """
     source, target = context.source, context.target
-    a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+    a, b = similarity.a, similarity.b
     start = source.grid.centres(a.device) / max(source.image_size)
     partners_of_each = [target.grid.nearest(points) for points in candidates]
     peakedness_of_each = _peakedness_of_each(context, partners_of_each, settings, similarity)
     cues = []
     for points, partners, peakedness in zip(candidates, partners_of_each, peakedness_of_each, strict=True):
-        score = (a * b[:, partners]).sum(dim=0).relu_()
+        score = (a * b[:, partners]).sum(dim=0)
+        score = torch.where(score < OUTSIDE / 2, score, score.relu())
         sigma = torch.full_like(score, source.calibration.fixed_sigma)
         if source.inverse_confidence is not None and target.inverse_confidence is not None:
             sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
         displacement = points / max(target.image_size) - start
         agreement = _neighbour_agreement(context, displacement, score, settings)
-        cues.append(MatchCues(score, sigma, peakedness, agreement, _hubness(target, partners, settings)))
+        cues.append(MatchCues(score, sigma, peakedness, agreement, _hubness(context, partners, settings)))
     return cues
 
 
@@ -245,9 +247,14 @@ def _neighbour_agreement(context: MatchContext, displacement: Tensor, score: Ten
     return agreement
 
 
-def _hubness(target: FeatureMap, partners: Tensor, settings: CueSettings) -> Tensor:
+def _hubness(context: MatchContext, partners: Tensor, settings: CueSettings) -> Tensor:
+    source, target = context.source, context.target
     height, width = target.grid.shape
     side = 2 * settings.reach_in_cells(target.grid.shape) + 1
-    counts = torch.bincount(partners, minlength=height * width).to(target.descriptors).reshape(1, 1, height, width)
+    matched = partners if source.inside is None else partners[source.inside]
+    cells = height * width if target.inside is None else int(target.inside.sum())
+    counts = torch.bincount(matched, minlength=height * width).to(target.descriptors).reshape(1, 1, height, width)
     near = F.avg_pool2d(counts, side, stride=1, padding=side // 2, count_include_pad=False).flatten()
-    return (near[partners] * (height * width / len(partners))).log()
+    if source.inside is not None:
+        near = near.clamp(min=1 / side**2)  # a match from outside the mask is not counted, and may have nothing near it
+    return (near[partners] * (cells / len(matched))).log()

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.correspondence import Correspondence
+from geomatch.correspondence import Correspondence, pixels_allowed
 from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid
+from geomatch.geometry.mask import cells_inside
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.confidence import CueSettings, confidence_both_ways
 from geomatch.matching.refinement.fine_search import search_fine_maps
@@ -70,12 +71,15 @@ def _to_pixels(
     to_pixels = PixelInterpolation.over(forward.grid, source.image_size, start.device)
     final = (search_fine_maps(context, forward) if how.refine is Refine.on else None) or forward
     flow = interpolate_displacements(final.displacements(), final.grid, source.image_size)
-    valid = _is_inside(flow, target.image_size) & (to_pixels(cycle_error[:, None])[0] <= how.cycle_tolerance)
+    valid = to_pixels.mean_inside(cycle_error, source.mask, forward.grid) <= how.cycle_tolerance
+    valid &= pixels_allowed(flow, target.image_size, source.mask, target.mask)
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
 
     cells_to_pixels = PixelInterpolation.over(source.grid, source.image_size, start.device)
-    confidence = cells_to_pixels(confidence[:, None])[0].clamp_(0, 1)
+    confidence = cells_to_pixels.mean_inside(confidence, source.mask, source.grid).clamp_(0, 1)
+    if source.mask is not None:
+        confidence *= source.mask
     return Correspondence(
         flow=flow,
         confidence=confidence,
@@ -83,6 +87,8 @@ def _to_pixels(
         source_size=source.image_size,
         target_size=target.image_size,
         regions=forward.regions,
+        source_mask=source.mask,
+        target_mask=target.mask,
     )
 
 
@@ -108,6 +114,14 @@ class PixelInterpolation:
         """Values (h * w, C) of cells in row-major order to (C, H, W) of pixels."""
         maps = cell_values.mT.reshape(-1, self.rows.shape[1], self.columns.shape[1])
         return self.rows @ (maps @ self.columns.mT)
+
+    def mean_inside(self, cell_values: Tensor, mask: Tensor | None, grid: Grid) -> Tensor:
+        """Values (h * w,) of a grid's cells to (H, W) of pixels, of which cells outside a mask (H, W) have no part."""
+        if mask is None:
+            return self(cell_values[:, None])[0]
+        inside = cells_inside(mask, grid).to(cell_values)
+        sums = self(torch.stack((cell_values * inside, inside), dim=1))
+        return sums[0] / sums[1].clamp(min=1e-6)
 
 
 def interpolate_displacements(displacements: Tensor, grid: Grid, image_size: tuple[int, int]) -> Tensor:
@@ -147,10 +161,3 @@ def _neighbours(length: int, cells: int, origin: float, pitch: float, device: to
 def _axis_weights(length: int, cells: int, origin: float, pitch: float) -> Tensor:
     position = ((torch.arange(length, dtype=torch.float64) - origin) / pitch).clamp(0, cells - 1)
     return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
-
-
-def _is_inside(flow: Tensor, target_size: tuple[int, int]) -> Tensor:
-    height, width = flow.shape[1:]
-    x = flow[0] + torch.arange(width, device=flow.device)
-    y = flow[1] + torch.arange(height, device=flow.device)[:, None]
-    return (x >= -0.5) & (x <= target_size[1] - 0.5) & (y >= -0.5) & (y <= target_size[0] - 0.5)

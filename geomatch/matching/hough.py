@@ -60,7 +60,7 @@ class HoughVoting(Matcher):
         coarse = MatchContext(
             source.pooled(self._factor(source.grid)), target.pooled(self._factor(target.grid)), context.max_bytes
         )
-        a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+        a, b = context.similarity.a, context.similarity.b
         rows = interpolation(coarse.source.grid, source.grid, a.device)
         columns = interpolation(coarse.target.grid, target.grid, b.device)
         votes = self.weight * self._log_votes(coarse) @ columns.mT

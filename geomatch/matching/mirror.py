@@ -84,6 +84,7 @@ def flip_source(found: Correspondence, choice: MirrorChoice | None) -> Correspon
         valid=found.valid.flip(-1),
         regions=regions and replace(regions, source=_flip_boxes(regions.source, found.source_size[1])),
         mirror=choice,
+        source_mask=None if found.source_mask is None else found.source_mask.flip(-1),
     )
 
 
@@ -98,6 +99,7 @@ def flip_target(found: Correspondence, choice: MirrorChoice | None) -> Correspon
         flow=torch.stack((_way_across(found.target_size[1], found) - x, y)),
         regions=regions and _with_flipped_target(regions, found.target_size[1]),
         mirror=choice,
+        target_mask=None if found.target_mask is None else found.target_mask.flip(-1),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ from geomatch.errors import OutOfMemoryError
 # other image's descriptors are read again for each block, which would then cost more than multiplying them.
 _CACHED_SCORES = 200_000
 _FEWEST_ROWS = 128
+
+OUTSIDE: Final = -1e6
+"""What the similarity of a cell outside a mask to any other is lowered by: below what any matcher's terms make up for,
+and finite, because their products with 0 must be 0."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,11 @@ class Partners:
 
 @dataclass(frozen=True)
 class Similarity:
-    """<a_i, b_j> of the N and M cells of two images.
+    """<a_i, b_j> of the N and M cells of two images; OUTSIDE or less if one of the cells lies outside a mask.
 
-    a: (C, N), b: (C, M), descriptors of unit length. stored: the whole product (N, M), or None if rows are computed
-    when they are read.
+    a: (C, N), b: (C, M), descriptors of unit length. Two more channels hold the masks, if there are any, so that every
+    product of descriptors respects them. stored: the whole product (N, M), or None if rows are computed when they are
+    read.
     """
 
     a: Tensor
@@ -41,7 +47,14 @@ class Similarity:
 
     @classmethod
     def of(cls, source: FeatureMap, target: FeatureMap) -> Similarity:
-        return cls(source.descriptors.flatten(1), target.descriptors.flatten(1))
+        a, b = source.descriptors.flatten(1), target.descriptors.flatten(1)
+        if source.inside is None and target.inside is None:
+            return cls(a, b)
+        ones_a, ones_b = (torch.ones_like(each[:1]) for each in (a, b))
+        return cls(
+            torch.cat((a, _penalty(source, ones_a), ones_a)),
+            torch.cat((b, ones_b, _penalty(target, ones_b))),
+        )
 
     def store_if_small(self, max_bytes: int) -> Similarity:
         """The same with the product computed now, if an eighth of ``max_bytes`` holds it; otherwise itself."""
@@ -61,6 +74,11 @@ class Similarity:
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows [start, stop): (stop - start, M) float32, not to be changed in place."""
         return self.a[:, start:stop].mT @ self.b if self.stored is None else self.stored[start:stop]
+
+
+def _penalty(features: FeatureMap, ones: Tensor) -> Tensor:
+    """OUTSIDE for each cell (1, N) outside the mask, 0 for the others."""
+    return ones * (0.0 if features.inside is None else OUTSIDE * ~features.inside)
 
 
 def row_blocks(rows: int, columns: int, max_bytes: int) -> Iterator[tuple[int, int]]:

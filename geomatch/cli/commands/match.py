@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.console import counting_bar, status_line
-from geomatch.cli.inputs import PathPair, choose_pairs, images_to_pair
+from geomatch.cli.inputs import PathPair, choose_pairs, images_to_pair, read_mask_option
 from geomatch.cli.options import (
     DEFAULTS,
+    MATCHING,
     OUTPUT,
     THIS_PROCESS,
     EngineOptions,
@@ -30,6 +31,7 @@ from geomatch.io.remote.objects import disk_folder
 from geomatch.options import DEFAULT_PICTURES, Flow, FlowFormat, Picture
 
 if TYPE_CHECKING:
+    from geomatch.batch.masks import Masks
     from geomatch.batch.match_pairs import MatchJob
     from geomatch.batch.match_record import Outputs
     from geomatch.runtime.engines.engine import Engine
@@ -104,6 +106,18 @@ def match(
     quiet: Quiet = False,
     pipeline: PipelineOptions = DEFAULTS,
     engine: EngineOptions = THIS_PROCESS,
+    source_mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="Match only this part of SOURCE: a mask image, or a box X,Y,W,H.",
+            rich_help_panel=MATCHING,
+        ),
+    ] = None,
+    target_mask: Annotated[
+        str | None,
+        typer.Option(metavar="MASK", help="The same of TARGET.", rich_help_panel=MATCHING),
+    ] = None,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -150,26 +164,27 @@ def match(
         raise InputError("give two images, SOURCE and TARGET; for many pairs see --pairs, --against and --all-pairs")
     if pictures and no_pictures:
         raise InputError("--picture and --no-pictures: give one of them")
-    _check_output(output, formats, many=not (many is None and together is None), resume=resume, overwrite=overwrite)
+    is_list = not (many is None and together is None)
+    _check_output(output, formats, many=is_list, resume=resume, overwrite=overwrite)
     pipeline.check()
     if many is None and together is None and engine != THIS_PROCESS:
         raise InputError("--engine and --address are for many pairs: see --pairs, --against and --all-pairs")
+    masks = _read_masks(source_mask, target_mask, many=is_list, shared=against)
     from geomatch.batch.match_record import Outputs
 
     wanted = frozenset() if no_pictures else frozenset(f"{name}.png" for name in pictures or DEFAULT_PICTURES)
     outputs = Outputs([each.value for each in dict.fromkeys(formats)], wanted, png_level, flow)
     if together is not None or many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"
-        how = _Batch(
-            pipeline, outputs, output, engine.open(pipeline.device), resume=resume, overwrite=overwrite, quiet=quiet
-        )
+        engines = engine.open(pipeline.device)
+        how = _Batch(pipeline, outputs, output, engines, masks, resume=resume, overwrite=overwrite, quiet=quiet)
         if together is not None and neighbours is not None:
             _match_neighbours(together, neighbours, how)
         elif many is not None:
             _match_many(many, how.job(() if against is None else (against,)), how)
     else:
         assert images is not None, "there are two"
-        _match_one(images[0], images[1], pipeline, outputs, output, overwrite=overwrite, quiet=quiet)
+        _match_one(images[0], images[1], pipeline, outputs, output, masks, overwrite=overwrite, quiet=quiet)
 
 
 def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool, resume: bool, overwrite: bool) -> None:
@@ -187,6 +202,17 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
         check_output(STDOUT, overwrite=overwrite)
 
 
+def _read_masks(source: str | None, target: str | None, *, many: bool, shared: Path | None) -> Masks:
+    """The masks of a pair. shared: the source of many pairs. Raises InputError if there are masks for other pairs."""
+    if many and target is not None:
+        raise InputError("--target-mask is of one image, and many pairs have many targets: match two images with it")
+    if many and source is not None and shared is None:
+        raise InputError("--source-mask is of one image: give it for two images, or with --against for their source")
+    from geomatch.batch.masks import Masks
+
+    return Masks(read_mask_option(source), read_mask_option(target))
+
+
 @dataclass(frozen=True)
 class _Batch:
     """What becomes of many pairs: how they are matched and by whom, what is written where, and what is said."""
@@ -195,6 +221,7 @@ class _Batch:
     outputs: Outputs
     folder: Path
     engine: Engine
+    masks: Masks
     resume: bool
     overwrite: bool
     quiet: bool
@@ -204,7 +231,7 @@ class _Batch:
         from geomatch.batch.match_pairs import MatchJob
 
         build, on_disk = self.pipeline.builder(self.engine), disk_folder(self.folder)
-        return MatchJob(build, self.outputs, on_disk, self.resume, shared)
+        return MatchJob(build, self.outputs, on_disk, self.resume, shared, masks=self.masks)
 
 
 def _match_neighbours(images: list[Path], count: int, how: _Batch) -> None:
@@ -245,6 +272,7 @@ def _match_one(
     options: PipelineOptions,
     outputs: Outputs,
     output: Path | None,
+    masks: Masks,
     *,
     overwrite: bool,
     quiet: bool,
@@ -260,7 +288,7 @@ def _match_one(
     if output != STDOUT:
         check_new_folder(pair.folder, overwrite=overwrite)
     with status_line("reading", quiet=quiet) as status:
-        matcher = PairMatcher([pair], options.build, outputs, timer=Timer(on_stage=status))
+        matcher = PairMatcher([pair], options.build, outputs, timer=Timer(on_stage=status), masks=masks)
         if output == STDOUT:
             _, files = matcher.match(pair)
             write_atomically(STDOUT, files[FILE_NAMES[outputs.formats[0]]])

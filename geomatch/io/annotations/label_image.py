@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from geomatch.annotations import AnnotatedImage, Annotations, Instance, LabelColours, Region, categories_of
 from geomatch.errors import GeomatchWarning, InputError
@@ -75,6 +75,31 @@ def read_label_image(source: Input, size: tuple[int, int], rules: LabelRules) ->
     return Annotations(instances, AnnotationFormat.png, categories_of(instances), LabelColours(mode, palette))
 
 
+def read_mask(source: Input) -> NDArray[np.bool_]:
+    """The mask (H, W) that an image file holds; see `mask_of_picture`. Raises InputError, naming the file."""
+    file = read_input(source)
+    with open_picture(io.BytesIO(file.content), str(file)) as picture:
+        return mask_of_picture(picture, str(file))
+
+
+def mask_of_picture(picture: Image.Image, name: str = "mask") -> NDArray[np.bool_]:
+    """The mask (H, W) that a picture holds, upright.
+
+    What is opaque in one that is partly transparent; else what is not 0 in grey, a palette or a few colours, or, where
+    edges are soft, what is nearer to the brightest value than to 0. Raises InputError, calling it ``name``, for others.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        opacity = np.asarray(picture.convert("RGBA").getchannel("A"))
+        if opacity.min(initial=_IGNORED) < _IGNORED:
+            return opacity >= _SMALL
+    if picture.mode == "RGB" and len(picture.getcolors(_MOST_COLOURS) or ()) > 0:
+        return np.asarray(np.asarray(picture).any(axis=2), np.bool_)
+    values = _read_values(picture, name, what="a mask")
+    least = values.max(initial=0) / 2 if picture.mode != "P" and _is_soft(values) else 0
+    return np.asarray(values > least, np.bool_)
+
+
 def check_labels(path: Path, annotations: Annotations) -> None:
     """Raise InputError if a label image to be written at ``path`` cannot hold the labels of one that was read."""
     own = annotations.format is AnnotationFormat.png
@@ -85,17 +110,17 @@ def check_labels(path: Path, annotations: Annotations) -> None:
             )
 
 
-def _read_values(picture: Image.Image, name: str) -> NDArray[np.int64]:
+def _read_values(picture: Image.Image, name: str, what: str = "a label image") -> NDArray[np.int64]:
     """The labels (H, W) as they are stored. Raises InputError if the picture has colours or fractions."""
     unit = _PACKED_GREY.get(stored_mode(picture), 1)
     values = np.asarray(picture)
     if values.ndim == 3:
         colours = values[..., : 1 if picture.mode == "LA" else 3].astype(np.int64)
         if picture.mode not in ("LA", "RGB", "RGBA") or not _is_grey(colours):
-            raise InputError(f"{name}: not a label image; it is {picture.mode} in colour, not grey or a palette")
+            raise InputError(f"{name}: not {what}; it is {picture.mode} in colour, not grey or a palette")
         values = np.median(colours, axis=2)
     elif values.dtype.kind == "f" and not (values == np.floor(values)).all():
-        raise InputError(f"{name}: not a label image; its values are not whole numbers")
+        raise InputError(f"{name}: not {what}; its values are not whole numbers")
     return values.astype(np.int64) // unit
 
 

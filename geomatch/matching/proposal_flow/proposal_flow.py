@@ -178,7 +178,7 @@ class ProposalFlow(Matcher):
                     raise missing("the boxes of selective search")
                 boxes = features.boxes.double().cpu().numpy()
         every = np.concatenate((boxes, whole_image(size)))
-        return Regions.of(torch.from_numpy(every).to(features.descriptors), size)
+        return Regions.of(torch.from_numpy(every).to(features.descriptors), size, features.mask)
 
     def describe_boxes(self, features: RegionFeatures, regions: Regions, max_bytes: int) -> Tensor:
         """The descriptors of N boxes: (N, bins^2 C) float32, by row, column, channel."""
@@ -197,7 +197,7 @@ class ProposalFlow(Matcher):
 
         cosine: (N, M), similarities of all boxes, not negative. descriptors: (M, D), of the target's boxes.
         """
-        admissible = source.has_similar_aspect(target, self.aspect)
+        admissible = source.may_match(target, self.aspect)
         scores = self.scores(cosine.pow(self.sharpness) * admissible, source, target, max_bytes)
         partners = argmax_of_rows(scores.contiguous())
         best = scores.gather(1, partners[:, None])[:, 0]

@@ -11,6 +11,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.scnet import SCNet, SCNetMap
+from geomatch.geometry.mask import mostly_inside
 
 IMAGE_SIDE: Final = 300.0
 """Pixels of the longer side of the images that the methods' constants are made for, those of PF-WILLOW."""
@@ -67,6 +68,7 @@ class Regions:
     corner, size: (N, 2) float32, x then y, scaled: each box's upper left corner, and its width and height.
     span: (width, height) of the scaled image.
     voters: (N, E) float32 of unit length, whose similarities vote in SCNet-AG+; None elsewhere.
+    inside: (N,) bool, the boxes that lie mostly in the image's mask; None without a mask.
     """
 
     boxes: Tensor
@@ -74,13 +76,15 @@ class Regions:
     size: Tensor
     span: tuple[float, float]
     voters: Tensor | None = None
+    inside: Tensor | None = None
 
     @classmethod
-    def of(cls, boxes: Tensor, image_size: tuple[int, int]) -> Regions:
-        """From boxes (N, 4) in pixels of an image of (height, width)."""
+    def of(cls, boxes: Tensor, image_size: tuple[int, int], mask: Tensor | None = None) -> Regions:
+        """From boxes (N, 4) in pixels of an image of (height, width), of which a mask (height, width) is matched."""
         scale = IMAGE_SIDE / max(image_size)
         corner, size = (boxes[:, :2] + 0.5) * scale, (boxes[:, 2:] - boxes[:, :2]) * scale
-        return cls(boxes, corner, size, (image_size[1] * scale, image_size[0] * scale))
+        inside = None if mask is None else mostly_inside(mask, boxes)
+        return cls(boxes, corner, size, (image_size[1] * scale, image_size[0] * scale), inside=inside)
 
     @property
     def centre(self) -> Tensor:
@@ -89,6 +93,13 @@ class Regions:
     @property
     def area(self) -> Tensor:
         return self.size.prod(dim=1)
+
+    def may_match(self, other: Regions, most: float = 2.0) -> Tensor:
+        """(N, M) bool: the pairs of similar aspect whose boxes both lie mostly in the masks."""
+        admissible = self.has_similar_aspect(other, most)
+        for inside, axis in ((self.inside, 1), (other.inside, 0)):
+            admissible = admissible if inside is None else admissible & inside.unsqueeze(axis)
+        return admissible
 
     def has_similar_aspect(self, other: Regions, most: float = 2.0) -> Tensor:
         """(N, M) bool: whether the ratio of aspects lies in (1 / most, most), up to rounding."""

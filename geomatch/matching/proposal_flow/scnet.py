@@ -36,7 +36,7 @@ FINER_SCALES: Final = 2
 def geometric_votes(similarity: Tensor, source: Regions, target: Regions) -> Tensor:
     """sum_kl K_ij,kl max(0, s_kl - VOTE_THRESHOLD) + LEAST_VOTES (N, M) of similarities s (N, M), with its gradient."""
     bins, shape = hough_bins(source, target, LARGER_CELLS, FINER_SCALES * SCALES)
-    voting = (bins >= 0) & source.has_similar_aspect(target)
+    voting = (bins >= 0) & source.may_match(target)
     bins = torch.where(voting, bins, math.prod(shape)).flatten()
     ballots = torch.where(voting, (similarity - VOTE_THRESHOLD).relu(), 0.0).flatten()
     # In float64, so that the order of summation, which changes on a GPU, does not change the result.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FineMap
 from geomatch.geometry.grid import Grid
+from geomatch.geometry.mask import cells_inside
 from geomatch.matching.affine_consistency.moving_least_squares import moving_least_squares
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.similarity import argmax_of_rows, row_blocks
@@ -65,12 +66,14 @@ def search_fine_maps(context: MatchContext, points: TargetPoints) -> TargetPoint
         centres = a.grid.centres(a.values.device)
         before = points.at(centres)
         offsets, weight = _best_offsets(a, b, before, context.max_bytes)
-        if weight.mean() < SAME_OBJECT:
+        mask = context.source.mask
+        counted = torch.ones_like(weight) if mask is None else cells_inside(mask, a.grid).to(weight)
+        if (weight * counted).sum() < SAME_OBJECT * counted.sum():
             return None
         found = before + offsets * offsets.new_tensor(b.grid.pitch)
         # Displacements, because the ridge of moving least squares pulls towards what is the same everywhere.
         shares = found / target_side - centres / source_side
-        fitted = moving_least_squares(a.grid, shares, weight + _LEAST_WEIGHT, _DEVIATION, OUTLIER_DISTANCE)
+        fitted = moving_least_squares(a.grid, shares, weight * counted + _LEAST_WEIGHT, _DEVIATION, OUTLIER_DISTANCE)
         points = TargetPoints(a.grid, (fitted + centres / source_side) * target_side)
     return points
 

@@ -28,7 +28,7 @@ def refine_to_subcell(context: MatchContext, partners: Tensor, window: int, temp
 
     Args:
         partners: (N,) int64, the target cell of each source cell.
-        window: radius of the window around a partner, in cells. Cells that fall off the grid have no weight.
+        window: radius of the window around a partner, in cells. Cells off the grid or outside a mask have no weight.
         temperature: of the softmax, in units of cosine similarity.
 
     Returns:
@@ -40,10 +40,12 @@ def refine_to_subcell(context: MatchContext, partners: Tensor, window: int, temp
     refined = torch.empty(len(partners), 2, device=a.device)
     for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], context.max_bytes):
         partner = partners[begin:end]
-        near, on_grid = grid.window(partner, window)
+        near, counts = grid.window(partner, window)
+        if context.target.inside is not None:
+            counts &= context.target.inside[near] | (near == partner[:, None])
         windows = b.index_select(0, near.flatten()).reshape(*near.shape, -1)
         scores = torch.stack((a[begin:end], b[partner]), dim=1) @ windows.mT
-        weights = torch.softmax(scores.masked_fill(~on_grid[:, None], -torch.inf) / temperature, dim=2)
+        weights = torch.softmax(scores.masked_fill(~counts[:, None], -torch.inf) / temperature, dim=2)
         by_source, by_partner = (weights @ position[near]).unbind(dim=1)
         refined[begin:end] = position[partner] + (by_source - by_partner)
     return refined

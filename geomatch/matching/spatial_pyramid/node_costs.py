@@ -38,9 +38,9 @@ def node_costs(context: MatchContext, labels: Labels, levels: int, truncation: f
     """D (nodes, *labels.shape) float32: what each label costs each node of the source's pyramid.
 
     D is the mean over the node's cells q of min(||d(q) - d'(q')||, truncation), where q' is the target cell that the
-    label sends q to; it counts as truncation if q' is off the target's grid. All D of a level are divided by their
-    mean. Nodes without cells, on grids narrower than their level, cost nothing. Nodes are numbered as in
-    `belief_propagation`.
+    label sends q to; it counts as truncation if q' is off the target's grid or outside its mask. Cells outside the
+    source's mask do not count. All D of a level are divided by their mean. Nodes without cells, as on grids narrower
+    than their level, cost nothing. Nodes are numbered as in `belief_propagation`.
     """
     sums, sizes = _leaf_sums(context, labels, levels, truncation)
     costs = []
@@ -62,13 +62,14 @@ def _leaf_sums(context: MatchContext, labels: Labels, levels: int, truncation: f
     scales = torch.tensor(labels.scales, device=device)
     homes = [nearest_cells(home_cells(source, target, scale)) for scale in scales]
     sums = torch.zeros(leaves, len(homes), displacements, device=device)
+    counts = torch.ones(len(leaf), device=device) if context.source.inside is None else context.source.inside.float()
     free = context.max_bytes - 4 * math.prod(labels.shape) * count_nodes(levels)
     for cells, distances in distance_blocks(context, displacements + leaves, free):
         distances.clamp_(max=truncation)
-        belongs = F.one_hot(leaf[cells], leaves).mT.to(distances)
+        belongs = F.one_hot(leaf[cells], leaves).mT * counts[cells]
         for index, home in enumerate(homes):
             sums[:, index] += belongs @ displaced(distances, home[cells], labels.reach, truncation)
-    return sums.flatten(1), torch.bincount(leaf, minlength=leaves).to(sums)
+    return sums.flatten(1), torch.bincount(leaf, counts, minlength=leaves).to(sums)
 
 
 def distance_blocks(context: MatchContext, readings: int, max_bytes: int) -> Iterator[tuple[slice, Tensor]]:

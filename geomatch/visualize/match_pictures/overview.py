@@ -33,7 +33,7 @@ def draw_overview(
         "source": fit_height(to_picture(source), PANEL_HEIGHT),
         "target": fit_height(to_picture(target), PANEL_HEIGHT),
         "target, warped to source": _outlined(_over_checker(fit_height(to_picture(warped), PANEL_HEIGHT)), region),
-        f"confidence, mean {correspondence.confidence.mean():.2f}": _outlined(
+        f"confidence, mean {correspondence.mean_confidence:.2f}": _outlined(
             _paler(confidence_picture(confidence), region), region
         ),
         "flow": _outlined(_paler(flow_picture(flow), region), region),
