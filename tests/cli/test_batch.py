@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -68,6 +70,51 @@ def sides(records: Iterable[dict[str, object]]) -> list[tuple[str, str]]:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Everything below a folder, hidden things, too."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_gallery_shows_every_pair_of_a_list(photographs: Path) -> None:
+    (photographs / "list.tsv").write_text("a pot.png\tx.png\npot, blue.png\tmissing.png\nx.png\ty.png\n")
+    asked = ("match", "--pairs", "list.tsv", "-o", "out", "--gallery", "pages/all.html")
+    done = geomatch(*asked, cwd=photographs)
+    assert done.returncode == 1
+    page = (photographs / "pages" / "all.html").read_text()
+    assert page.count("<article") == 3
+    assert "missing.png: no such file" in page
+    links = re.findall(r'(?:href|src)="(\.\./[^"]*)"', page)
+    assert len(links) == 2 * (len(list((photographs / "out" / "x--y").iterdir())) + 2)
+    for link in links:
+        assert (photographs / "pages" / unquote(link)).is_file(), link
+    again = geomatch(*asked, "--resume", cwd=photographs)
+    assert again.stdout == done.stdout
+    assert (photographs / "pages" / "all.html").read_text() == page
+    refused = geomatch(*asked, cwd=photographs)
+    assert refused.returncode == 2
+    assert "all.html: exists already" in refused.stderr
+
+
+def test_gallery_of_pairs_without_pictures_has_links(photographs: Path) -> None:
+    asked = ("--all-pairs", "left", "--no-pictures", "-o", "out", "--gallery", "out/index.html")
+    shutil.copy(photographs / "x.png", photographs / "left")
+    done = geomatch("match", *asked, cwd=photographs)
+    assert done.returncode == 0, done.stderr
+    page = (photographs / "out" / "index.html").read_text()
+    assert "<img" not in page
+    assert 'href="pot--x/flow.flo"' in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("x.png", "y.png", "--gallery", "all.html"), "--gallery shows many pairs"),
+        (("--against", "x.png", "y.png", "-o", "out", "--gallery", "-"), "give the name of a file"),
+        (("--against", "x.png", "y.png", "-o", "out", "--gallery", "all.png"), "ends in .html or .htm"),
+    ],
+)
+def test_gallery_refuses_what_it_cannot_be(arguments: tuple[str, ...], said: str, photographs: Path) -> None:
+    done = geomatch("match", *arguments, cwd=photographs)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert not (photographs / "out").exists()
 
 
 PAIRS = [("a pot.png", "x.png"), ("left/pot.png", "right/pot.png"), ("pot, blue.png", "a pot.png")]

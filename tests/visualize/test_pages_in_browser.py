@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from geomatch.annotations import AnnotatedImage, Annotations, Category, Instance, Keypoints, Target
+from geomatch.batch.gallery import Gallery
 from geomatch.io.images import InputImage
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing
 from geomatch.runtime.shard import Shard
@@ -84,6 +85,28 @@ def write_plot(folder: Path) -> Path:
     return write(folder, training_page({HOSTILE: LOG}))
 
 
+def write_gallery(folder: Path) -> Path:
+    """A pair of each name, of rising confidence, and one that failed."""
+    gallery = Gallery(folder / "index.html")
+    for place, stem in enumerate(HOSTILE_STEMS):
+        pair = folder / "out" / stem
+        pair.mkdir(parents=True)
+        Image.new("RGB", (640, 160), (90, 120, 200)).save(pair / "overview.png")
+        gallery.enter(
+            {
+                **{side: {"path": f"{stem}.jpg"} for side in ("source", "target")},
+                **{name: name for name in ("features", "matcher", "preset")},
+                "output": str(pair),
+                "files": {"overview.png": ""},
+                "mean_confidence": 0.05 * place,
+                "valid_share": 1 - 0.05 * place,
+            }
+        )
+    gallery.enter({"source": HOSTILE, "target": "b.png", "error": f"{HOSTILE}: damaged"})
+    assert list(gallery.following([])) == []
+    return gallery.file
+
+
 def write(folder: Path, page: str) -> Path:
     folder.mkdir()
     file = folder / "index.html"
@@ -96,6 +119,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
     "view": write_view,
     "report": write_report,
     "plot": write_plot,
+    "gallery": write_gallery,
 }
 
 
@@ -159,6 +183,8 @@ def test_page_shows_all_it_has(
         assert len(shown) == len(HOSTILE_STEMS) + 2  # the reference, and the first of them once more, large
     if name == "report":
         assert len(shown) == 2
+    if name == "gallery":
+        assert len(shown) == len(HOSTILE_STEMS)
 
 
 def test_complaints_hold_what_a_page_may_not_load(browser: Tab, tmp_path: Path) -> None:
@@ -169,6 +195,49 @@ def test_complaints_hold_what_a_page_may_not_load(browser: Tab, tmp_path: Path) 
     browser.visit(write(tmp_path / "page", f"{policy}<img src=../a.png>").as_uri())
     assert [width for _, width in pictures(browser)] == [0]
     assert "Content Security Policy" in browser.complaints()[0]
+
+
+def test_gallery_is_sorted_and_searched(browser: Tab, pages: dict[str, Path]) -> None:
+    browser.visit(pages["gallery"].as_uri())
+    places = "[...document.querySelectorAll('article:not([hidden])')].map(each => +each.dataset.place)"
+    choose = "document.getElementById('order').value = '{}'; document.getElementById('order').dispatchEvent"
+    last = len(HOSTILE_STEMS)
+    expected = {"doubtful": [last, *range(last)], "listed": [*range(last + 1)], "valid": [*range(last + 1)]}
+    assert browser.run(places) == [*reversed(range(last)), last]
+    for order, found in expected.items():
+        browser.run(f"{choose.format(order)}(new Event('change'))")
+        assert browser.run(places) == found, order
+    browser.run(f"{choose.format('confident')}(new Event('change'))")
+    assert browser.run(places) == [*reversed(range(last)), last]
+    find = "document.getElementById('find').value = '{}'; document.getElementById('find').dispatchEvent"
+    browser.run(f"{find.format('TWO WORDS')}(new Event('input'))")
+    assert browser.run(places) == [HOSTILE_STEMS.index("two words")]
+    assert browser.run("document.getElementById('count').value") == f"1 of {last + 1} pairs"
+
+
+def test_gallery_loads_pictures_only_when_they_come_into_view(browser: Tab, pages: dict[str, Path]) -> None:
+    """Places are kept free for all, so that those far below are not yet asked for."""
+    folder = pages["gallery"].parent
+    gallery = Gallery(folder / "many.html")
+    for place in range(150):
+        gallery.enter(
+            {
+                **{side: {"path": f"{place}.jpg"} for side in ("source", "target")},
+                **{name: name for name in ("features", "matcher", "preset")},
+                "output": str(folder / "out" / "plain"),
+                "files": {"overview.png": ""},
+                "mean_confidence": 0.5,
+                "valid_share": 0.5,
+            }
+        )
+    list(gallery.following([]))
+    browser.visit(gallery.file.as_uri())
+    height = browser.run("document.documentElement.scrollHeight")
+    loaded = "[...document.images].filter(each => each.complete && each.naturalWidth).length"
+    assert 0 < browser.run(loaded) < 75
+    browser.run("scrollTo(0, document.documentElement.scrollHeight)")
+    browser.settle()
+    assert browser.run("document.documentElement.scrollHeight") == height
 
 
 def test_review_names_points_by_their_colours(browser: Tab, pages: dict[str, Path]) -> None:

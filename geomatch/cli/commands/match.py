@@ -27,7 +27,7 @@ from geomatch.cli.output import print_record
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
 from geomatch.io.atomic import STDOUT, check_output, write_atomically
-from geomatch.io.remote.objects import disk_folder
+from geomatch.io.remote.objects import disk_folder, url_of
 from geomatch.options import DEFAULT_PICTURES, Flow, FlowFormat, Picture
 
 if TYPE_CHECKING:
@@ -138,6 +138,10 @@ def match(
         int | None,
         typer.Option(min=1, metavar="K", help="Of --all-pairs, the K nearest of each image.", rich_help_panel=_MANY),
     ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Page to write, of all pairs with their pictures.", rich_help_panel=_MANY),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip pairs whose result is there and valid.", rich_help_panel=_MANY)
     ] = False,
@@ -166,6 +170,7 @@ def match(
         raise InputError("--picture and --no-pictures: give one of them")
     is_list = not (many is None and together is None)
     _check_output(output, formats, many=is_list, resume=resume, overwrite=overwrite)
+    _check_gallery(gallery, output, many=is_list, replace=overwrite or resume)
     pipeline.check()
     if many is None and together is None and engine != THIS_PROCESS:
         raise InputError("--engine and --address are for many pairs: see --pairs, --against and --all-pairs")
@@ -177,7 +182,9 @@ def match(
     if together is not None or many is not None:
         assert output is not None, "_check_output refuses many pairs without a folder"
         engines = engine.open(pipeline.device)
-        how = _Batch(pipeline, outputs, output, engines, masks, resume=resume, overwrite=overwrite, quiet=quiet)
+        how = _Batch(
+            pipeline, outputs, output, engines, masks, gallery, resume=resume, overwrite=overwrite, quiet=quiet
+        )
         if together is not None and neighbours is not None:
             _match_neighbours(together, neighbours, how)
         elif many is not None:
@@ -202,6 +209,18 @@ def _check_output(output: Path | None, formats: list[FlowFormat], *, many: bool,
         check_output(STDOUT, overwrite=overwrite)
 
 
+def _check_gallery(page: Path | None, output: Path | None, *, many: bool, replace: bool) -> None:
+    if page is None:
+        return
+    if not many:
+        raise InputError("--gallery shows many pairs: give it with --pairs, --against or --all-pairs")
+    if page == STDOUT:
+        raise InputError("--gallery -: the page links to the files of the pairs; give the name of a file")
+    if url_of(page) or (output and url_of(output)):
+        raise InputError("--gallery shows pictures on this machine: give files and folders, not URLs")
+    check_output(page, overwrite=replace, suffixes=(".html", ".htm"))
+
+
 def _read_masks(source: str | None, target: str | None, *, many: bool, shared: Path | None) -> Masks:
     """The masks of a pair. shared: the source of many pairs. Raises InputError if there are masks for other pairs."""
     if many and target is not None:
@@ -222,6 +241,7 @@ class _Batch:
     folder: Path
     engine: Engine
     masks: Masks
+    gallery: Path | None
     resume: bool
     overwrite: bool
     quiet: bool
@@ -254,6 +274,7 @@ def _match_many(pairs: Sequence[PathPair], job: MatchJob, how: _Batch) -> None:
 
     Raises GeomatchError at once if an image of all pairs cannot be used, and at the end if any pair failed.
     """
+    from geomatch.batch.gallery import Gallery
     from geomatch.batch.match_pairs import assign_folders, prepare_folders
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.shard import Shard
@@ -263,7 +284,10 @@ def _match_many(pairs: Sequence[PathPair], job: MatchJob, how: _Batch) -> None:
     assign_gpu()
     prepare_folders(mine, how.folder, overwrite=how.overwrite or how.resume)
     report = ItemReport("matching", "pair", lambda record: f"{record['source']}, {record['target']}", outcome)
-    report_items(how.engine.run(job, mine), report, len(mine), shard, quiet=how.quiet)
+    finished = how.engine.run(job, mine)
+    if how.gallery:
+        finished = Gallery.of_share(how.gallery, shard).following(finished)
+    report_items(finished, report, len(mine), shard, quiet=how.quiet)
 
 
 def _match_one(
