@@ -65,12 +65,19 @@ class MatchContext:
     def stored_similarity(self) -> Similarity:
         """The same, computed once and shared by all readers if an eighth of ``max_bytes`` holds it."""
         if self._reverse_of is not None:
-            return self._reverse_of.stored_similarity.reversed
+            return self._reverse_of._transposed_similarity
         return self.similarity.store_if_small(self.max_bytes)
 
     @cached_property
+    def _transposed_similarity(self) -> Similarity:
+        return self.stored_similarity.reversed
+
+    @property
     def reversed(self) -> MatchContext:
-        """The same pair with source and target swapped; its reversed is this context again."""
+        """The same pair with source and target swapped; its reversed is this context again.
+
+        It is made anew: kept, the two would hold each other, and their similarities, until Python collects cycles.
+        """
         return self._reverse_of or MatchContext(self.target, self.source, self.max_bytes, self)
 
 

@@ -1,11 +1,15 @@
 """What holds for every registered matcher."""
 
+import gc
+import weakref
 from dataclasses import fields
 
 import pytest
+import torch
 
 from geomatch.errors import InputError
 from geomatch.matching.load import load_matcher
+from geomatch.matching.similarity import Similarity
 from geomatch.registry import MATCHERS
 from tests.conftest import random_features
 from tests.stub import Embedded, match_features
@@ -21,6 +25,36 @@ def test_every_matcher_matches_identical_images(name: str) -> None:
     found = match_features(name, features, features)
     assert found.flow.abs().max() < 1e-4
     assert bool(found.valid.all())
+
+
+@pytest.mark.parametrize("name", ["nn", "hough", "dsp", "affine", "fusion"])
+def test_matcher_leaves_no_similarities_to_the_collector(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large grids they are 100 MB a pair, and the command collects cycles rarely."""
+    stored: list[weakref.ref[torch.Tensor]] = []
+    multiplied, store = Similarity.reversed, Similarity.store_if_small
+
+    def kept(of: Similarity, max_bytes: int) -> Similarity:
+        made = store(of, max_bytes)
+        stored.extend(weakref.ref(each) for each in (made.stored, made) if each is not None)
+        return made
+
+    def turned(of: Similarity) -> Similarity:
+        made = multiplied.fget(of)  # type: ignore[attr-defined]
+        stored.extend(weakref.ref(each) for each in (made.stored, made) if each is not None)
+        return made
+
+    monkeypatch.setattr(Similarity, "store_if_small", kept)
+    monkeypatch.setattr(Similarity, "reversed", property(turned))
+    features = random_features(6, 7, channels=32, sigma=0.1), random_features(5, 8, channels=32, sigma=0.1, seed=1)
+    gc.collect()
+    gc.disable()
+    try:
+        found = match_features(name, *features)
+        assert found.flow.shape[0] == 2
+        assert len(stored) >= 2
+        assert [each() for each in stored if each() is not None] == []
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", MATCHERS.entries)
