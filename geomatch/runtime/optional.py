@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -41,7 +42,11 @@ def import_av() -> ModuleType:
 
 
 def import_ray() -> ModuleType:
-    """The module ray, which the extra ``ray`` installs. Raises MissingLibraryError."""
+    """The module ray, which the extra ``ray`` installs. Raises MissingLibraryError.
+
+    It sends no statistics of use that the user has not asked for.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         return import_module("ray")
     except ImportError as error:

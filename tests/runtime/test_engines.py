@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +20,7 @@ from geomatch.errors import GeomatchError, GeomatchWarning, InputError, MissingL
 from geomatch.options import EngineName
 from geomatch.runtime.engines.chunks import Chunk, chunk_work, chunks_of
 from geomatch.runtime.engines.engine import LocalEngine, Once, open_engine
-from geomatch.runtime.engines.ray_engine import RayEngine
+from geomatch.runtime.engines.ray_engine import RayEngine, _reason
 from geomatch.runtime.engines.schedule import Lost, Outcome, Schedule
 from geomatch.runtime.engines.worker import Answer, Surroundings, Worker
 from geomatch.runtime.parallel_map import Finished
@@ -134,10 +135,8 @@ def test_schedule_fails_the_one_item_that_kills_processes() -> None:
         warnings.simplefilter("always")
         records = run(pool)
     lost = "node 10.0.0.7: lost a process (killed); its"
-    assert [str(each.message).removeprefix(lost) for each in noted[-2:]] == [
-        " 2 unfinished items are done again in halves",
-        " 1 unfinished item is done again",
-    ]
+    said = [str(each.message).removeprefix(lost) for each in noted]
+    assert said[-3:] == [" 2 unfinished items are done again in halves", *[" 1 unfinished item is done again"] * 2]
     message = "3 processes were lost over it, the last: node 10.0.0.7: lost a process (killed)"
     assert records[23] == {"item": 123, "error": message}
     assert [*records[:23], *records[24:]] == done_here([item for item in items if item != 123])
@@ -196,6 +195,23 @@ def test_ray_engine_names_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingLibraryError, match=r"--engine ray needs Ray: pip install 'geomatch\[ray\]'"):
         list(RayEngine().run(Doubling(), [1]))
+
+
+class DiedError(Exception):
+    """As Ray's error of an actor that has ended."""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("The actor died.\n\tpid: 7\nSYSTEM_ERROR: connection error code 2", "killed, crashed, or out of memory"),
+        ("The actor died.\nTask was killed due to the node running low on memory.", "the node ran out of memory"),
+        ("Traceback:\n  import geomatch\nModuleNotFoundError: No module named 'geomatch'\nBye", "ModuleNotFound"),
+    ],
+)
+def test_reason_of_a_loss_is_one_short_line(text: str, said: str) -> None:
+    ray = SimpleNamespace(exceptions=SimpleNamespace(OutOfMemoryError=MemoryError, RayActorError=DiedError))
+    assert _reason(ray, DiedError(text)).startswith(said)
 
 
 def test_ray_engine_refuses_an_address_where_nobody_listens() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 import tempfile
 from collections.abc import Hashable, Iterator, Sequence
@@ -25,6 +26,8 @@ SECONDS_TO_CONNECT = 10
 MOST_FALSE_STARTS = 3
 """Processes that may be lost one after the other before any has started."""
 _SAMPLE = 16
+_RAISED = re.compile(r"\b\w+Error: ")
+_LONGEST_REASON = 300
 _STORE_BYTES = 1 << 27  # jobs and reports are small; images and results go past it
 
 Item = TypeVar("Item")
@@ -36,12 +39,13 @@ class RayEngine:
 
     How many there are on a node is up to `ray start --num-cpus N --num-gpus N` there. address: HOST:PORT of the
     cluster's head, ray://HOST:PORT, or auto for a node of the cluster; without one the environment's RAY_ADDRESS
-    counts, else this machine is the cluster. device: where the job computes.
+    counts, else this machine is the cluster. device: where the job computes. Raises MissingLibraryError.
     """
 
     remote = True
 
     def __init__(self, address: str | None = None, device: Device = Device.auto) -> None:
+        import_ray()
         self._address, self._device = address, device
 
     def run(self, job: Job[Item], items: Sequence[Item]) -> Iterator[Finished]:
@@ -141,12 +145,10 @@ class RayPool:
 
     def _answer(self, reference: Any) -> Any:
         """What an actor has returned, or `Lost`."""
-        from ray.exceptions import RayError
-
         try:
             return self._ray.get(reference)
-        except (RayError, MemoryError, ImportError) as error:
-            return Lost(_reason(error))
+        except (self._ray.exceptions.RayError, MemoryError, ImportError) as error:
+            return Lost(_reason(self._ray, error))
 
 
 class _Actor:
@@ -167,9 +169,8 @@ class _Actor:
 def _connected(address: str | None) -> Iterator[Ray]:
     """Ray, connected to a cluster. A connection that this process has already is used, and stays.
 
-    Raises InputError if there is no cluster, and MissingLibraryError.
+    Raises InputError if there is no cluster.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent that the user has not asked for
     ray = import_ray()
     if ray.is_initialized():
         yield ray
@@ -183,7 +184,7 @@ def _connected(address: str | None) -> Iterator[Ray]:
     try:
         ray.init(**how, log_to_driver=False, logging_level="error")
     except Exception as error:  # of many kinds, down to plain RuntimeErrors
-        raise InputError(f"{_called(address)}: {_reason(error)}") from error
+        raise InputError(f"{_called(address)}: {_reason(ray, error)}") from error
     try:
         yield ray
     finally:
@@ -225,8 +226,13 @@ def _surroundings(folder: Path | None, images: Sequence[Sequence[Hashable]]) -> 
         yield Surroundings(here, [*files, Path(probe.name)])
 
 
-def _reason(error: BaseException) -> str:
-    """The line of an error of Ray, which can be long, that says what happened."""
+def _reason(ray: Ray, error: BaseException) -> str:
+    """What happened, in a line; the errors of Ray have many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "memory" in line.lower()]
-    return (telling or lines or [type(error).__name__])[-1 if telling else 0][:300]
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "low on memory" in str(error):
+        return "the node ran out of memory"
+    if telling := [line for line in lines if _RAISED.search(line)]:
+        return telling[-1][:_LONGEST_REASON]
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "killed, crashed, or out of memory"
+    return (lines or [type(error).__name__])[0][:_LONGEST_REASON]

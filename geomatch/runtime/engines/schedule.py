@@ -90,8 +90,10 @@ class Schedule(Generic[Item]):
             return
         if answer.error:
             raise answer.error
-        for note in answer.notes:
-            self._note(note)
+        for note in dict.fromkeys(answer.notes):
+            if note not in self._noted:  # every process may give it
+                self._noted.add(note)
+                _warn(note)
         pairs = list(zip(chunk.places, answer.finished, strict=True))
         self._done |= {place: finished for place, finished in pairs if finished is not None}
         if short := [place for place, finished in pairs if finished is None]:
@@ -106,10 +108,9 @@ class Schedule(Generic[Item]):
             self._done[place] = self._job.failure(self._items[place], message)
             return
         how = "done again" if count == 1 else "done again in halves"
-        self._note(f"{why}; its {count} unfinished item{'s are' if count > 1 else ' is'} {how}")
+        _warn(f"{why}; its {count} unfinished item{'s are' if count > 1 else ' is'} {how}")
         self._again.extendleft(reversed(halves))
 
-    def _note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            warnings.warn(text, GeomatchWarning, stacklevel=2)
+
+def _warn(text: str) -> None:
+    warnings.warn(text, GeomatchWarning, stacklevel=2)
