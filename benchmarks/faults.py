@@ -1,7 +1,7 @@
 """Resume after faults: a killed process, a full disk, a read-only folder, broken images, lost processes of Ray.
 
     python benchmarks/faults.py [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
-        [--ray-alone]
+        [--no-pictures] [--ray-alone]
 
 After each fault the batch is resumed, and every file is compared with those of an undisturbed batch. The full disk and
 the read-only folder are a tmpfs; without the right to mount one, the two are left out. Where Ray is installed, one
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -80,25 +80,25 @@ class Trial:
 class Bench:
     """Where trials run, and what an undisturbed one writes, in so many seconds from its first line."""
 
-    folder: Path
-    pairs: Path
+    undisturbed: Trial
     expected: dict[str, bytes]
     seconds: float
 
     @classmethod
-    def prepare(cls, folder: Path, pairs: Path) -> Bench:
-        undisturbed = new_trial(folder, "undisturbed", pairs)
+    def prepare(cls, folder: Path, pairs: Path, options: Sequence[str] = ()) -> Bench:
+        undisturbed = Trial(folder / "undisturbed", ["--preset", "fast", *options], pairs)
+        undisturbed.folder.mkdir()
         process = undisturbed.start()
         assert process.stdout is not None
         process.stdout.readline()
         began = time.perf_counter()
         process.communicate()
-        return cls(folder, pairs, undisturbed.files(), time.perf_counter() - began)
+        return cls(undisturbed, undisturbed.files(), time.perf_counter() - began)
 
-
-def new_trial(folder: Path, name: str, pairs: Path) -> Trial:
-    (folder / name).mkdir()
-    return Trial(folder / name, ["--preset", "fast"], pairs)
+    def trial(self, name: str) -> Trial:
+        """The same command in a new folder."""
+        (folder := self.undisturbed.folder.parent / name).mkdir()
+        return replace(self.undisturbed, folder=folder)
 
 
 def killed(trial: Trial, seconds: float, dice: random.Random) -> int:
@@ -141,7 +141,7 @@ def lose_workers(process: subprocess.Popen[str], kills: int, pause: float, dice:
 
 def try_lost_workers(bench: Bench, kills: int, pairs: int, dice: random.Random) -> str:
     """One batch on Ray, whose processes are killed; returns what came out, as a sentence."""
-    trial = new_trial(bench.folder, "ray", bench.pairs)
+    trial = bench.trial("ray")
     with (trial.folder / "lines").open("w+") as lines, (trial.folder / "notes").open("w+") as notes:
         process = trial.start("--engine", "ray", stdout=lines, stderr=notes)
         done = lose_workers(process, kills, max(1.0, bench.seconds / kills), dice)
@@ -206,7 +206,7 @@ def try_kills(bench: Bench, kills: int, dice: random.Random) -> str:
     """Kill and resume; returns what came out, as a sentence."""
     complete, same = [], 0
     for number in range(kills):
-        trial = new_trial(bench.folder, f"killed-{number}", bench.pairs)
+        trial = bench.trial(f"killed-{number}")
         complete.append(killed(trial, bench.seconds, dice))
         same += trial.finish("--resume").status == 0 and trial.files() == bench.expected
         shutil.rmtree(trial.folder)
@@ -215,7 +215,7 @@ def try_kills(bench: Bench, kills: int, dice: random.Random) -> str:
 
 def try_disks(bench: Bench, pairs: int, table: Table, console: Console) -> None:
     for fault in ("full disk", "read-only"):
-        trial = new_trial(bench.folder, fault.replace(" ", "-"), bench.pairs)
+        trial = bench.trial(fault.replace(" ", "-"))
         if not mounted(trial.folder, "size=1g"):
             console.print(f"{fault}: left out, since no tmpfs can be mounted here")
             continue
@@ -232,7 +232,7 @@ def try_broken_images(bench: Bench, images: Sequence[Path], table: Table, dice: 
     broken = {path: path.read_bytes() for path in dice.sample(images, max(1, round(0.05 * len(images))))}
     for path, content in broken.items():
         path.write_bytes(content[: dice.randrange(len(content))])
-    trial = new_trial(bench.folder, "broken", bench.pairs)
+    trial = bench.trial("broken")
     outcome = trial.finish()
     for path, content in broken.items():
         path.write_bytes(content)
@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=160)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-pictures", action="store_true")
     parser.add_argument("--ray-alone", action="store_true")
     given = parser.parse_args()
 
@@ -255,7 +256,8 @@ def main() -> None:
         folder = Path(name)
         (folder / "images").mkdir()
         images = photographs(given.photographs, folder / "images", given.images, given.side)
-        bench = Bench.prepare(folder, list_of(some_pairs(images, given.pairs), folder))
+        options = ["--no-pictures"] if given.no_pictures else []
+        bench = Bench.prepare(folder, list_of(some_pairs(images, given.pairs), folder), options)
         console.print(
             f"{given.pairs} pairs, {len(bench.expected)} files; {bench.seconds:.1f} s from first to last line"
         )

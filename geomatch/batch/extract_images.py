@@ -36,6 +36,9 @@ class ExtractionJob:
     folder: Path | None = None
     resume: bool = False
 
+    def start(self) -> None:
+        self.build()
+
     def __call__(self, items: Sequence[ImageAndFile]) -> Iterator[Finished]:
         pipeline = self.build()
         for path, file in items:

@@ -230,6 +230,9 @@ class MatchJob:
     extracted: Mapping[Path, ExtractedImage] = field(default_factory=dict)
     masks: Masks | None = None
 
+    def start(self) -> None:
+        self.build()
+
     def __call__(self, pairs: Sequence[ImagePair]) -> Iterator[Finished]:
         matcher = PairMatcher(
             pairs, self.build, self.outputs, resume=self.resume, extracted=self.extracted, masks=self.masks

@@ -41,6 +41,9 @@ class PredictionJob:
     options: PredictionOptions
     folder: Path | None = None
 
+    def start(self) -> None:
+        self.dataset(), self.pipelines()
+
     def __call__(self, items: Sequence[WantedPair]) -> Iterator[Finished]:
         pairs, pipelines = self.dataset().pairs, self.pipelines()
         features = _Features([pairs[item.place] for item in items], pipelines, self.options)

@@ -43,6 +43,9 @@ class TransferJob:
     resume: bool = False
     again: bool = False
 
+    def start(self) -> None:
+        self.transfer()
+
     def __call__(self, targets: Sequence[Target]) -> Iterator[Finished]:
         transfer = self.transfer()
         return map_in_order(partial(self._transfer_one, transfer), targets)

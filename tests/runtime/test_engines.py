@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, permutations
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from geomatch.runtime.engines.chunks import Chunk, chunk_work, chunks_of
 from geomatch.runtime.engines.engine import LocalEngine, Once, open_engine
 from geomatch.runtime.engines.ray_engine import RayEngine, _reason
 from geomatch.runtime.engines.schedule import Lost, Outcome, Schedule
-from geomatch.runtime.engines.worker import Answer, Surroundings, Worker
+from geomatch.runtime.engines.worker import Answer, Surroundings, Worker, _answer
 from geomatch.runtime.parallel_map import Finished
 
 ALL_PAIRS = list(permutations(range(30), 2))
@@ -35,8 +36,10 @@ class Doubling:
     build: Callable[[], int] = field(default_factory=lambda: Once(int))
     folder: Path | None = None
 
-    def __call__(self, items: Sequence[int]) -> Iterator[Finished]:
+    def start(self) -> None:
         self.build()
+
+    def __call__(self, items: Sequence[int]) -> Iterator[Finished]:
         for item in items:
             if item == 13:
                 yield Finished({"item": item, "error": "unlucky"}, error=ValueError("unlucky"))
@@ -50,6 +53,11 @@ class Doubling:
 
     def failure(self, item: int, message: str) -> Finished:
         return Finished({"item": item, "error": message})
+
+
+def warn(text: str) -> int:
+    warnings.warn(text, GeomatchWarning, stacklevel=1)
+    return 0
 
 
 class FakePool:
@@ -151,23 +159,21 @@ def test_schedule_halves_chunks_without_memory_and_says_so() -> None:
 
 
 def test_schedule_raises_what_concerns_all_items() -> None:
-    def broken() -> int:
+    def broken() -> list[Finished]:
         raise InputError("weights.pth: damaged")
 
-    pool = FakePool([1, 2], 1, lambda _: False)
-    pool.worker._job = Doubling(broken)
+    class BrokenPool(FakePool):
+        def wait(self) -> Outcome:
+            return Outcome(None, "10.0.0.7", _answer(broken))
+
     with pytest.raises(InputError, match=r"weights\.pth: damaged"):
-        run(pool)
+        run(BrokenPool([1, 2], 1, lambda _: False))
 
 
 def test_worker_passes_warnings_on_and_drops_exceptions() -> None:
-    def noisy() -> int:
-        warnings.warn("slow here", GeomatchWarning, stacklevel=1)
-        return 0
-
-    worker = Worker("a", Surroundings(Path.cwd(), []), pickle.dumps(None))
-    worker._job = Doubling(noisy)
-    assert worker.work([13]) == Answer([Finished({"item": 13, "error": "unlucky"})], ["slow here"])
+    worker = Worker("a", Surroundings(Path.cwd(), []), pickle.dumps(Doubling(Once(partial(warn, "slow here")))))
+    assert worker.start() == Answer(notes=("slow here",))
+    assert worker.work([13]) == Answer([Finished({"item": 13, "error": "unlucky"})])
 
 
 def test_worker_says_what_its_node_does_not_see(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ class Job(Protocol[ItemOf]):
     @property
     def folder(self) -> Path | None: ...
 
+    def start(self) -> None:
+        """Make now what is made once a process; otherwise it is made when it is needed. Raises GeomatchError."""
+
     def __call__(self, items: Sequence[ItemOf], /) -> Iterable[Finished]:
         """Do the work, and report each item in the order of the list. An item that fails does not stop the others.
 

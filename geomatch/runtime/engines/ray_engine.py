@@ -108,8 +108,7 @@ class RayPool:
     def wait(self) -> Outcome | None:
         (reference,), _ = self._ray.wait([*self._working, *self._starting], num_returns=1)
         if reference in self._starting:
-            self._started(reference)
-            return None
+            return self._started(reference)
         actor, node, chunk = self._working.pop(reference)
         answer = self._answer(reference)
         if isinstance(answer, Lost):
@@ -128,7 +127,7 @@ class RayPool:
         actor = self._actor_class.remote(self._surroundings, self._job)
         self._starting[actor.start.remote()] = actor
 
-    def _started(self, reference: Any) -> None:
+    def _started(self, reference: Any) -> Outcome | None:
         actor = self._starting.pop(reference)
         found = self._answer(reference)
         if isinstance(found, Lost):
@@ -136,12 +135,11 @@ class RayPool:
             if self._false_starts >= MOST_FALSE_STARTS:
                 raise GeomatchError(f"Ray cannot start a process of geomatch: {found.reason}")
             self._start()
-            return
+            return None
         node, answer = found
-        if answer.error:
-            raise answer.error
         self._false_starts = 0
         self._free.append((actor, node))
+        return Outcome(None, node, answer)
 
     def _answer(self, reference: Any) -> Any:
         """What an actor has returned, or `Lost`."""

@@ -29,9 +29,9 @@ class Lost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a chunk, on which machine."""
+    """What became of a chunk, on which machine; without a chunk, of the start of a process there."""
 
-    chunk: Chunk
+    chunk: Chunk | None
     node: str
     answer: Answer | Lost
 
@@ -51,7 +51,7 @@ class Pool(Protocol):
         """Let an idle process begin a chunk."""
 
     def wait(self) -> Outcome | None:
-        """Wait for the outcome of a chunk; None: the pool has changed otherwise. Raises GeomatchError."""
+        """Wait for an outcome; None: the pool has changed otherwise. Raises GeomatchError."""
 
 
 class Schedule(Generic[Item]):
@@ -86,6 +86,7 @@ class Schedule(Generic[Item]):
     def _take(self, outcome: Outcome) -> None:
         chunk, answer = outcome.chunk, outcome.answer
         if isinstance(answer, Lost):
+            assert chunk, "what is lost before it has a chunk is the pool's matter"
             self._repeat(chunk, f"node {outcome.node}: lost a process ({answer.reason})")
             return
         if answer.error:
@@ -94,7 +95,7 @@ class Schedule(Generic[Item]):
             if note not in self._noted:  # every process may give it
                 self._noted.add(note)
                 _warn(note)
-        pairs = list(zip(chunk.places, answer.finished, strict=True))
+        pairs = list(zip(chunk.places if chunk else (), answer.finished, strict=True))
         self._done |= {place: finished for place, finished in pairs if finished is not None}
         if short := [place for place, finished in pairs if finished is None]:
             self._repeat(Chunk(short), f"node {outcome.node}: out of memory")

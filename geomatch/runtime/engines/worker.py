@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,24 +72,32 @@ class Worker:
         self._job: Any = None
 
     def start(self) -> Answer:
-        """Find the surroundings, and unpickle the job."""
-        try:
+        """Find the surroundings, and make all that the job makes once a process."""
+
+        def start() -> Sequence[Finished]:
             self._surroundings.enter(self.node)
             set_thread_defaults()
             self._job = pickle.loads(self._pickled)
-        except GeomatchError as error:
-            return Answer(error=error)
-        return Answer()
+            self._job.start()
+            return ()
+
+        return _answer(start)
 
     def work(self, items: Sequence[object]) -> Answer:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", GeomatchWarning)
-            try:
-                answer = Answer([_portable(each, alone=len(items) == 1) for each in self._job(items)])
-            except GeomatchError as error:
-                answer = Answer(error=error)
-        notes = [str(each.message) for each in caught if issubclass(each.category, GeomatchWarning)]
-        return replace(answer, notes=notes)
+        """Do a chunk."""
+        return _answer(lambda: [_portable(each, alone=len(items) == 1) for each in self._job(items)])
+
+
+def _answer(work: Callable[[], Sequence[Finished | None]]) -> Answer:
+    """What comes of work, with the warnings that it gave."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", GeomatchWarning)
+        try:
+            answer = Answer(work())
+        except GeomatchError as error:
+            answer = Answer(error=error)
+    notes = tuple(str(each.message) for each in caught if issubclass(each.category, GeomatchWarning))
+    return replace(answer, notes=notes)
 
 
 def _portable(finished: Finished, *, alone: bool) -> Finished | None:
