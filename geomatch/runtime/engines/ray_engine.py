@@ -24,7 +24,7 @@ from geomatch.runtime.processors import available_processors
 
 SECONDS_TO_CONNECT = 10
 MOST_FALSE_STARTS = 3
-"""Processes that may be lost one after the other before any has started."""
+"""Processes that may be lost while they start, one after the other, besides one of each."""
 _SAMPLE = 16
 _RAISED = re.compile(r"\b\w+Error: ")
 _LONGEST_REASON = 300
@@ -88,7 +88,7 @@ class RayPool:
         self._starting: dict[Any, Any] = {}
         self._free: list[tuple[Any, str]] = []
         self._working: dict[Any, tuple[Any, str, Chunk]] = {}
-        self._false_starts = 0
+        self._count, self._false_starts = count, 0
         for _ in range(count):
             self._start()
 
@@ -106,7 +106,7 @@ class RayPool:
         self._working[reference] = actor, node, chunk
 
     def wait(self) -> Outcome | None:
-        (reference,), _ = self._ray.wait([*self._working, *self._starting], num_returns=1)
+        (reference,), _ = self._ray.wait([*self._starting, *self._working], num_returns=1)
         if reference in self._starting:
             return self._started(reference)
         actor, node, chunk = self._working.pop(reference)
@@ -132,7 +132,7 @@ class RayPool:
         found = self._answer(reference)
         if isinstance(found, Lost):
             self._false_starts += 1
-            if self._false_starts >= MOST_FALSE_STARTS:
+            if self._false_starts > self._count + MOST_FALSE_STARTS:
                 raise GeomatchError(f"Ray cannot start a process of geomatch: {found.reason}")
             self._start()
             return None
