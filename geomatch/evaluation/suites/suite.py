@@ -89,7 +89,7 @@ PUBLISHED_PARAMETERS: Mapping[tuple[str, str], Mapping[str, object]] = MappingPr
         ("hog", "pf-lom"): {
             "appearance": "hog",
             "bins": 8,
-            "proposals": "selective-search",
+            "proposals": "full-selective-search",
             "count": 1000,
             "overlap": 1.0,
             "agreement": 0.0,
