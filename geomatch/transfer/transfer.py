@@ -172,6 +172,6 @@ class InstanceTransfer:
         backward = self.pipeline.match(self.pipeline.extract(image), self.reference)
         return transfer_regions(self.instances, backward, self.min_confidence)
 
-    def transferred(self, image: Tensor) -> Transferred:
-        """The same, as transfers from several references give it."""
+    def transferred(self, image: Tensor, _sha256: str | None = None) -> Transferred:
+        """The same, as transfers from several references give it; these may have been made of the same file."""
         return Transferred(self(image))

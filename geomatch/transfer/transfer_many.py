@@ -64,7 +64,7 @@ class TransferJob:
                 return Finished(record, reused=self.resume)
             image = read_image(file)
             self.outputs.check(target)
-            transferred = transfer.transferred(image.pixels)
+            transferred = transfer.transferred(image.pixels, image.sha256)
             found = AnnotatedImage(str(target.image), image.size, transferred.instances)
             return Finished(self.outputs.write(target, image, found, transferred.references))
         except Exception as error:

@@ -8,7 +8,7 @@ import pytest
 
 from geomatch.cli.options import PipelineOptions
 from tests.cli.command import assert_refused, geomatch
-from tests.stub import stub_pipeline
+from tests.stub import picture, stub_pipeline
 from tests.transfer.references.test_reference_transfer import write_references
 
 
@@ -78,3 +78,42 @@ def test_references_that_cannot_be_used_are_refused(arguments: list[str], said: 
     (folder / "none.json").write_text(json.dumps(document | {"annotations": []}))
     assert_refused(geomatch("transfer", *arguments, "-o", "out.json", cwd=folder), said, folder=folder)
     assert not (folder / "out.json").exists()
+
+
+def test_rounds_resume_to_the_same_bytes(folder: Path) -> None:
+    for name, left in (("second", 20), ("third", 24)):
+        picture(96, 128, left=left, top=10).save(folder / f"{name}.png")
+    images = "target.png", "second.png", "third.png"
+    command = "transfer", *images, "--keypoints", "refs.json", "--rounds", "3", "--format", "labelme"
+    first = geomatch(*command, "-o", "out", "--review", "look", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert "of 3 images are references in the last round" in first.stderr
+    before = {path: path.read_bytes() for path in (folder / "out").rglob("*.json")}
+    assert len([path for path in before if path.parent.name == "rounds"]) == 6
+    (folder / "out" / "third.json").unlink()
+    again = geomatch(*command, "-o", "out", "--review", "look", "--resume", cwd=folder)
+    assert "2 of them kept from before" in again.stderr
+    assert again.stdout == first.stdout
+    assert {path: path.read_bytes() for path in before} == before
+    once = *command[:6], "--references", "20", "--format", "labelme"
+    other = geomatch(*once, "-o", "out", "--resume", cwd=folder)
+    assert "was not made from this image, these marks and settings" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["target.png", "--mask", "refs.json"], "--rounds is for the keypoints of several annotated images"),
+        (["target.png", "--keypoints", "refs.json", "--from", "1.png"], "--rounds is for the keypoints of several"),
+    ],
+)
+def test_rounds_without_keypoints_of_several_are_refused(arguments: list[str], said: str, folder: Path) -> None:
+    done = geomatch("transfer", *arguments, "--rounds", "2", "-o", "out.json", cwd=folder)
+    assert_refused(done, said, folder=folder)
+
+
+def test_rounds_of_several_processes_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = geomatch("transfer", "target.png", "--keypoints", "refs.json", "--rounds", "2", cwd=folder)
+    assert_refused(done, "run it as one process", folder=folder)

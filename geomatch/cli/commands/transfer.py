@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geomatch.cli.console import counting_bar, notify
 from geomatch.cli.inputs import expand_names
 from geomatch.cli.options import (
     DEFAULTS,
@@ -84,6 +85,15 @@ def transfer(
     across_categories: Annotated[
         bool, typer.Option("--across-categories", help="Keypoints of one name count in whatever category they are.")
     ] = False,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Search IMAGES for keypoints N times: those that were certain are references for the others the next "
+            "time; no REF is named then.",
+        ),
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -138,7 +148,7 @@ def transfer(
     kind, file = _annotation_file(keypoints, mask, boxes)
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
     worker = engine.open(pipeline.device)
-    several = _from_several(images, file, asked=bool(references or places or across_categories))
+    several = _from_several(images, file, asked=bool(references or places or across_categories or rounds > 1))
 
     if several and not (ignore_label is None and mask_threshold is None):
         raise InputError(
@@ -152,11 +162,12 @@ def transfer(
     from geomatch.runtime.device import assign_gpu
     from geomatch.runtime.engines.engine import Once
     from geomatch.runtime.shard import Shard
-    from geomatch.transfer.manifest import Manifest
+    from geomatch.transfer.manifest import FOLDER, Manifest
     from geomatch.transfer.outputs import TransferOutputs
     from geomatch.transfer.reference import Reference
     from geomatch.transfer.references.reference_set import leave_out_references, read_references
-    from geomatch.transfer.references.transfer import ReferenceChoice, default_features
+    from geomatch.transfer.references.rounds import Rounds
+    from geomatch.transfer.references.transfer import ReferenceChoice, ReferenceTransfer, default_features
     from geomatch.transfer.review import open_review
     from geomatch.transfer.transfer_many import TransferJob, name_targets, transfer_many
 
@@ -169,9 +180,10 @@ def transfer(
         labels = LabelRules(ignore_label, mask_threshold)
         marked = Reference.read(images[0], file, kind, strict=strict, labels=labels)
         names = expand_names(images[1:], null=null)
+    files, processes = None, share.count + worker.remote
+    _check_rounds(rounds, marked, processes=processes)
     written = output_format(output, format, marked.annotations.format) if output else marked.annotations.format
     targets = share.part(name_targets(names))
-    files, processes = None, share.count + worker.remote
     if output:
         annotations = marked.annotations
         files = open_output(output, written, kind, annotations, targets, existing=existing, processes=processes)
@@ -183,12 +195,21 @@ def transfer(
         pipeline = replace(pipeline, features=default_features(marked))
     build = pipeline.builder(worker)
     loaded = build()
-    origin = {**marked.record(), **choice.record(marked), **settings_record(loaded)}
-    manifest = Manifest(origin, existing) if written in FOLDER_FORMATS else None
-    if manifest and output:
-        manifest.clear_unfinished(output)
+    origin = {**choice.record(marked), **settings_record(loaded)}
+    folder = output if written in FOLDER_FORMATS else None
+    opened = Once(partial(_open, build, marked, choice))
+    if rounds > 1 and isinstance(transfer := opened(), ReferenceTransfer):
+        search = Rounds(rounds, origin, folder and folder / FOLDER / "rounds", existing)
+        with counting_bar("choosing references", (rounds - 1) * len(targets), quiet=quiet) as advance:
+            last = search.adopt(transfer, targets, advance)
+        notify(f"{len(last.references.adopted)} of {len(targets)} images are references in the last round")
+        marked, opened = last.references, Once(lambda: last)
+        pictures = pictures and replace(pictures, others=marked.images)
+    manifest = Manifest({**marked.record(), **origin}, existing) if folder else None
+    if manifest and folder:
+        manifest.clear_unfinished(folder)
     job = TransferJob(
-        Once(partial(_open, build, marked, choice)),
+        opened,
         TransferOutputs(files, manifest, pictures),
         output,
         resume,
@@ -205,6 +226,15 @@ def _open(
     from geomatch.transfer.references.transfer import open_transfer
 
     return open_transfer(build(), marked, choice)
+
+
+def _check_rounds(rounds: int, marked: Reference | ReferenceSet, *, processes: int) -> None:
+    from geomatch.transfer.references.reference_set import ReferenceSet
+
+    if rounds > 1 and not (isinstance(marked, ReferenceSet) and marked.kind is AnnotationKind.keypoints):
+        raise InputError("--rounds is for the keypoints of several annotated images: give them, or leave it out")
+    if rounds > 1 and processes > 1:
+        raise InputError("--rounds chooses references among all images: run it as one process, or leave it out")
 
 
 def _from_several(images: Sequence[Path], file: Path, *, asked: bool) -> bool:

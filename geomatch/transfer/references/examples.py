@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,12 @@ class ExampleCollection:
     def __init__(self) -> None:
         self._examples: list[_Example] = []
         self._sums = WhiteningSums()
+
+    def copy(self) -> ExampleCollection:
+        """One with the same objects, to add others to."""
+        other = ExampleCollection()
+        other._examples, other._sums = list(self._examples), copy(self._sums)
+        return other
 
     def add(self, place: int, instances: Sequence[Instance], features: FeatureMap) -> None:
         """Take the objects of an image. place: its number in the list."""

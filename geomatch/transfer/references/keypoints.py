@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomatch.annotations import Points, Visibility
+from geomatch.annotations import Instance, Keypoints, Points, Visibility
 from geomatch.geometry.grid import Grid
 from geomatch.transfer.references.consensus import (
     DEFAULT_SETTINGS,
+    FEWEST_POINTS,
     Consensus,
     ConsensusSettings,
     Shapes,
@@ -24,6 +25,8 @@ from geomatch.transfer.references.evidence import average_of_neighbours, log_lik
 
 PRESENT = 0.5
 """The share of the references that have to mark something for it to be present."""
+RETURN = 0.1
+"""How far, as a share of the longer side of an object's keypoints, a match back may lie from where it began."""
 NEAR = 0.08
 """Radius, as a share of the grid's longer side, within which a likely place counts for the one that was chosen."""
 _SIDES = {"left": "right", "right": "left"}
@@ -71,6 +74,22 @@ class Examples:
             self.names, self.places[here], self.descriptors[chosen], self.points[here], self.visibility[here]
         )
 
+    def returning(self, descriptors: Tensor) -> NDArray[np.float64]:
+        """The cycle agreement of keypoints found on a target: (K,) in [0, 1].
+
+        Each place on the target is matched back to the most similar of the places that an object marks. Of the objects
+        that mark this keypoint, that is the share on which the match lies within `RETURN` of it.
+
+        descriptors: (K, C), whitened, at the places found.
+        """
+        similarity = torch.einsum("kc,ejc->ekj", descriptors, self.descriptors).cpu().numpy()
+        back = np.where(self.seen[:, None], similarity, -np.inf).argmax(axis=2)
+        distance = np.linalg.norm(np.take_along_axis(self.points, back[..., None], axis=1) - self.points, axis=2)
+        objects = [points[seen] for points, seen in zip(self.points, self.seen, strict=True)]
+        reach = np.array([RETURN * np.ptp(points, axis=0).max() if len(points) else 0.0 for points in objects])
+        returned = (distance <= reach[:, None]) & self.seen
+        return np.asarray(returned.sum(axis=0) / np.maximum(self.seen.sum(axis=0), 1))
+
 
 @dataclass(frozen=True)
 class KeypointCues:
@@ -115,6 +134,29 @@ class FusedConfidence:
         """(K,) in [0, 1]."""
         weights = [getattr(self, name) for name in cues.__dataclass_fields__]
         return np.asarray(1 / (1 + np.exp(-(np.array(weights) @ cues.stacked() + self.prior))))
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """When an object found on a target may be a reference for others.
+
+    confidence: of its keypoints at least, in the mean. agreement: so much of `Examples.returning`, in the mean. points:
+    as many keypoints at least.
+    """
+
+    confidence: float = 0.8
+    agreement: float = 0.8
+    points: int = FEWEST_POINTS
+
+    def accepts(self, instance: Instance, agreement: NDArray[np.float64]) -> bool:
+        """agreement: (K,), of each of its keypoints."""
+        assert isinstance(instance.shape, Keypoints), "only keypoints are found in rounds"
+        here = instance.shape.present
+        confident = instance.confidence is not None and instance.confidence >= self.confidence
+        return bool(confident and here.sum() >= self.points and agreement[here].mean() >= self.agreement)
+
+
+DEFAULT_ACCEPTANCE = Acceptance()
 
 
 @dataclass(frozen=True)

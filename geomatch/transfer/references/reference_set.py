@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,10 @@ from geomatch.annotations import AnnotatedImage, Annotations, Category, Instance
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.io.annotations.files import gather_annotations
 from geomatch.io.annotations.omissions import Omissions
+from geomatch.io.annotations.records import annotation_record
 from geomatch.io.images import exif_orientation, load_image, read_image
 from geomatch.io.inputs import read_input
+from geomatch.io.json_text import json_text
 from geomatch.options import AnnotationKind
 from geomatch.transfer.reference import Reference
 from geomatch.transfer.references.marked_images import MarkedImages
@@ -31,7 +34,8 @@ class ReferenceSet:
 
     images: each with its objects, numbered by their labels. sha256: of each image's file. annotations: an object for
     each label, as the first that has it, with all keypoints that any object of that label names; and the categories.
-    marks_sha256: of the annotations' files.
+    marks_sha256: of the annotations' files, and of what was adopted. marked: how many of the images, the first, people
+    have marked, None for all.
     """
 
     kind: AnnotationKind
@@ -39,6 +43,25 @@ class ReferenceSet:
     sha256: Sequence[str]
     annotations: Annotations
     marks_sha256: str
+    marked: int | None = None
+
+    @property
+    def adopted(self) -> range:
+        """The places of the images whose objects a transfer has found."""
+        count = len(self.images)
+        return range(count if self.marked is None else self.marked, count)
+
+    def adopting(self, images: Sequence[AnnotatedImage], sha256: Sequence[str]) -> ReferenceSet:
+        """These, and images whose objects a transfer from these has found. sha256: of each image's file."""
+        digest = hashlib.sha256(self.marks_sha256.encode())
+        digest.update(json_text([annotation_record(image) for image in images]).encode())
+        return replace(
+            self,
+            images=[*self.images, *images],
+            sha256=[*self.sha256, *sha256],
+            marks_sha256=digest.hexdigest(),
+            marked=self.adopted.start,
+        )
 
     @classmethod
     def read(

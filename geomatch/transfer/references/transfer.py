@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from geomatch.annotations import Box, Instance, Keypoints, Region, Visibility
+from geomatch.annotations import AnnotatedImage, Box, Instance, Keypoints, Region, Visibility
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.io.images import load_image
 from geomatch.options import DEFAULT_REFERENCES, AnnotationKind, Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.transfer.reference import Reference
-from geomatch.transfer.references.evidence import image_descriptor
+from geomatch.transfer.references.evidence import descriptors_at, image_descriptor
 from geomatch.transfer.references.examples import ExampleCollection
 from geomatch.transfer.references.keypoints import (
     PRESENT,
+    Acceptance,
     Examples,
     FoundKeypoints,
     FusedConfidence,
@@ -74,35 +77,70 @@ class ReferenceTransfer:
     ) -> None:
         """Extract the references. Raises InputError if one is gone."""
         self.pipeline, self.references, self.choice = pipeline, references, choice
-        of_keypoints = references.kind is AnnotationKind.keypoints
-        self._labels = [{each.label for each in image.instances} for image in references.images]
         self._features: list[FeatureMap] = []
-        self._examples = ExampleCollection() if of_keypoints else None
-        descriptors = []
-        for place, image in enumerate(references.images):
-            features = pipeline.extract(load_image(Path(image.name)), Mirror.off)
-            descriptors.append(image_descriptor(features))
-            if self._examples is None:
-                self._features.append(features)
-            else:
-                self._examples.add(place, image.instances, features)
-        self._descriptors = torch.stack(descriptors)
+        self._examples = ExampleCollection() if references.kind is AnnotationKind.keypoints else None
+        self._descriptors = torch.stack([self._add(*each) for each in enumerate(references.images)])
+
+    def adopting(self, images: Sequence[AnnotatedImage], sha256: Sequence[str]) -> ReferenceTransfer:
+        """This transfer with further references, which mark keypoints as well; they are extracted here.
+
+        See `ReferenceSet.adopting`. Raises InputError if one is gone.
+        """
+        assert self._examples is not None, "masks and boxes are not adopted"
+        more = copy(self)
+        more.references, more._examples = self.references.adopting(images, sha256), self._examples.copy()
+        added = [more._add(*each) for each in enumerate(images, len(self.references.images))]
+        more._descriptors = torch.stack((*self._descriptors, *added))
+        return more
+
+    def _add(self, place: int, image: AnnotatedImage) -> Tensor:
+        """Extract a reference. Returns its descriptor as a whole."""
+        features = self.pipeline.extract(load_image(Path(image.name)), Mirror.off)
+        if self._examples is None:
+            self._features.append(features)
+        else:
+            self._examples.add(place, image.instances, features)
+        return image_descriptor(features)
 
     def __call__(self, image: Tensor) -> list[Instance]:
         """The instances found on an image (3, H, W) uint8. Raises OutOfMemoryError."""
         return list(self.transferred(image).instances)
 
-    def transferred(self, image: Tensor) -> Transferred:
-        """The same, and the references that were chosen."""
+    def transferred(self, image: Tensor, sha256: str | None = None) -> Transferred:
+        """The same, and the references that were chosen, those that people have marked first.
+
+        sha256: of the image's file. An image that was adopted is no reference for itself.
+        """
         features = self.pipeline.extract(image, None if self._examples is None else Mirror.off)
         find = self._region if self._examples is None else self._keypoints
+        ranked = self.rank(features, sha256)
         found, used = [], dict[int, None]()
-        for template in self._present(self._rank(features)):
-            instance, chosen = find(template, features)
+        for template in self._present(ranked):
+            instance, chosen = find(template, features, ranked)
             used |= dict.fromkeys(chosen)
             if instance is not None:
                 found.append(instance)
-        return Transferred(found, [self.references.images[place] for place in used])
+        marked_first = sorted(used, key=lambda place: place in self.references.adopted)
+        return Transferred(found, [self.references.images[place] for place in marked_first])
+
+    def certain(self, features: FeatureMap, sha256: str, rule: Acceptance) -> list[Instance]:
+        """Those of the objects found on a target whose keypoints are certain enough to be a reference's.
+
+        features, sha256: of the target and its file.
+        """
+        ranked = self.rank(features, sha256)
+        certain = []
+        for template in self._present(ranked):
+            chosen, found = self.find_keypoints(template, features, ranked)
+            instance = self.instance(template, chosen, found)
+            if instance is not None and rule.accepts(instance, self.cycle_agreement(chosen, found, features)):
+                certain.append(instance)
+        return certain
+
+    def cycle_agreement(self, chosen: Examples, found: FoundKeypoints, features: FeatureMap) -> NDArray[np.float64]:
+        """Of the keypoints found on a target, see `Examples.returning`: (K,) in [0, 1]."""
+        assert self._examples is not None, "of references that mark keypoints"
+        return chosen.returning(self._examples.whiten(descriptors_at(features, found.positions)))
 
     def _present(self, ranked: Sequence[int]) -> list[Instance]:
         """What has a label that most of the nearest references have, else the one that is the most common among them.
@@ -110,45 +148,59 @@ class ReferenceTransfer:
         Of equally common labels that of the most similar reference counts.
         """
         nearest = ranked[: self.choice.count]
-        votes = Counter(label for place in nearest for label in sorted(self._labels[place]))
+        votes = Counter(label for place in nearest for label in sorted(self._labels(place)))
         present = {label for label, count in votes.items() if count >= PRESENT * len(nearest)}
         present = present or {votes.most_common(1)[0][0]}
         return [each for each in self.references.annotations.instances if each.label in present]
 
-    def find_keypoints(self, template: Instance, features: FeatureMap) -> tuple[Examples, FoundKeypoints]:
+    def find_keypoints(
+        self, template: Instance, features: FeatureMap, ranked: Sequence[int]
+    ) -> tuple[Examples, FoundKeypoints]:
         """The places of the keypoints of a label's object on a target, and the examples that they are found by.
 
         Of the references that are most similar as a whole, those whose keypoints are most similar are chosen.
+        ranked: see `rank`.
         """
         assert self._examples is not None, "of references that mark keypoints"
         assert isinstance(template.shape, Keypoints), "of references that mark keypoints"
         label = None if self.choice.across_categories else template.label
-        usable = [place for place in self._rank(features) if label is None or label in self._labels[place]]
+        usable = [place for place in ranked if label is None or label in self._labels(place)]
         cells = self._examples.whiten(features.descriptors.flatten(1).mT)
         near = self._examples.of(usable[: SHORTLIST * self.choice.count], template.shape.names, label)
         chosen = near.most_similar(cells, self.choice.count)
         return chosen, find_keypoints(chosen, cells, features.grid)
 
-    def _rank(self, features: FeatureMap) -> list[int]:
-        """All references, the most similar first."""
+    def rank(self, features: FeatureMap, sha256: str | None = None) -> list[int]:
+        """All references, the most similar first; without those that were adopted from the file of this SHA-256."""
         similarity = self._descriptors @ image_descriptor(features)
-        return similarity.argsort(descending=True, stable=True).tolist()
+        ranked: list[int] = similarity.argsort(descending=True, stable=True).tolist()
+        adopted = self.references.adopted
+        return [place for place in ranked if place not in adopted or self.references.sha256[place] != sha256]
 
-    def _keypoints(self, template: Instance, features: FeatureMap) -> tuple[Instance | None, list[int]]:
-        chosen, found = self.find_keypoints(template, features)
+    def _labels(self, place: int) -> set[str]:
+        return {each.label for each in self.references.images[place].instances}
+
+    def _keypoints(
+        self, template: Instance, features: FeatureMap, ranked: Sequence[int]
+    ) -> tuple[Instance | None, list[int]]:
+        chosen, found = self.find_keypoints(template, features, ranked)
+        return self.instance(template, chosen, found), chosen.places.tolist()
+
+    def instance(self, template: Instance, chosen: Examples, found: FoundKeypoints) -> Instance | None:
+        """The object on a target that its keypoints make, without those that are absent; None if all are."""
         confidence = FusedConfidence()(found.cues)
         here = chosen.present & (confidence >= self.choice.min_confidence)
-        places = chosen.places.tolist()
         if not here.any():
-            return None, places
+            return None
         visibility = np.where(chosen.hidden | (confidence < 0.5), Visibility.guessed, Visibility.seen) * here
         keypoints = Keypoints(chosen.names, found.positions, visibility, confidence * here)
         mean = round(float(confidence[here].mean()), 4)
-        return _found(template, keypoints, Visibility(int(visibility.max())), mean), places
+        return _found(template, keypoints, Visibility(int(visibility.max())), mean)
 
-    def _region(self, template: Instance, features: FeatureMap) -> tuple[Instance | None, list[int]]:
-        usable = [place for place in self._rank(features) if template.label in self._labels[place]]
-        usable = usable[: self.choice.count]
+    def _region(
+        self, template: Instance, features: FeatureMap, ranked: Sequence[int]
+    ) -> tuple[Instance | None, list[int]]:
+        usable = [place for place in ranked if template.label in self._labels(place)][: self.choice.count]
         found = []
         for place in usable:
             objects = [each for each in self.references.images[place].instances if each.label == template.label]
