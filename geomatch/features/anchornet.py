@@ -170,7 +170,7 @@ class AnchorNet(nn.Module):
     def _hypercolumn(self, taps: Mapping[int | str, Tensor], images: Tensor) -> Tensor:
         """Hypercolumn (B, column_size, h, w): each stage's principal components, read at the cells, of unit length."""
         height, width = (-(-side // self.config.stride) for side in images.shape[2:])
-        pixels = self.config.stride * pixel_grid(height, width).to(images)
+        pixels = self.config.stride * pixel_grid(height, width, images)
         columns = []
         for stage, project in zip(self.stages, self.taps, strict=True):
             cells = self.trunk.to_cells(stage, pixels).expand(len(images), -1, -1)

@@ -145,7 +145,7 @@ class IntrospectionNet(IntrospectionHeads):
         values, shape = taps[stage].float(), taps[self._finest].shape[2:]
         if self.trunk.strides[stage] == self.stride and self.trunk.offsets[stage] == self.offset:
             return values
-        pixels = self.offset + self.stride * pixel_grid(*shape).to(values)
+        pixels = self.offset + self.stride * pixel_grid(shape[0], shape[1], values)
         cells = self.trunk.to_cells(stage, pixels).expand(len(values), -1, -1)
         return read_cells(values, cells).unflatten(2, shape)  # type: ignore[no-any-return, no-untyped-call]
 

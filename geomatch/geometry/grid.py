@@ -109,8 +109,9 @@ class Grid:
         reach = torch.arange(-radius, radius + 1, device=indices.device)
         y = (indices[:, None] // self.width + reach)[:, :, None]
         x = (indices[:, None] % self.width + reach)[:, None, :]
-        on_grid = (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
-        cells = y.clamp(0, self.height - 1) * self.width + x.clamp(0, self.width - 1)
+        nearest_y, nearest_x = y.clamp(0, self.height - 1), x.clamp(0, self.width - 1)
+        on_grid = (y == nearest_y) & (x == nearest_x)
+        cells = nearest_y * self.width + nearest_x
         return cells.flatten(1), on_grid.flatten(1)
 
     def nearest(self, pixels: Tensor) -> Tensor:
@@ -120,11 +121,14 @@ class Grid:
 
     def to_pixels(self, cells: Tensor) -> Tensor:
         """Positions (..., 2) in pixels of cell coordinates (..., 2)."""
-        return cells * cells.new_tensor(self.pitch) + cells.new_tensor(self.origin)
+        # By Python numbers, one axis after the other: a tensor of both would make a GPU wait.
+        (x, y), (left, top), (across, down) = cells.unbind(dim=-1), self.origin, self.pitch
+        return torch.stack((x * across + left, y * down + top), dim=-1)
 
     def to_cells(self, pixels: Tensor) -> Tensor:
         """Fractional cell coordinates (..., 2) of positions (..., 2) in pixels."""
-        return (pixels - pixels.new_tensor(self.origin)) / pixels.new_tensor(self.pitch)
+        (x, y), (left, top), (across, down) = pixels.unbind(dim=-1), self.origin, self.pitch
+        return torch.stack(((x - left) / across, (y - top) / down), dim=-1)
 
 
 def read_cells(values: Tensor, cells: Tensor) -> Tensor:

@@ -74,9 +74,10 @@ def random_view(photograph_size: tuple[int, int], size: int, ranges: WarpRanges,
     return homography_between(square_corners(size), corners)
 
 
-def pixel_grid(height: int, width: int) -> Tensor:
-    """Every pixel's (x, y) in row-major order: (height * width, 2) float64."""
-    axes = (torch.arange(length, dtype=torch.float64) for length in (height, width))
+def pixel_grid(height: int, width: int, like: Tensor | None = None) -> Tensor:
+    """Every pixel's (x, y) in row-major order: (height * width, 2) float64, or of the dtype and device of ``like``."""
+    dtype, device = (torch.float64, None) if like is None else (like.dtype, like.device)
+    axes = (torch.arange(length, dtype=dtype, device=device) for length in (height, width))
     y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y), dim=-1).reshape(-1, 2)
 

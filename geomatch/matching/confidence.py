@@ -225,7 +225,7 @@ def _peakedness_of_each(
     grid = context.target.grid
     radius = settings.reach_in_cells(grid.shape)
     peakedness_of_each = [torch.empty(similarity.shape[0], device=similarity.a.device) for _ in partners_of_each]
-    for begin, end in row_blocks(*similarity.shape, context.max_bytes):
+    for begin, end in row_blocks(*similarity.shape, context.max_bytes, similarity.a.device):
         shares = torch.softmax(similarity.rows(begin, end) / settings.temperature, dim=1)
         for peakedness, partners in zip(peakedness_of_each, partners_of_each, strict=True):
             near, on_grid = grid.window(partners[begin:end], radius)
@@ -239,7 +239,7 @@ def _neighbour_agreement(context: MatchContext, displacement: Tensor, score: Ten
     weight = score.clamp(min=1e-3) ** 3
     agreement = torch.empty_like(score)
     radius = settings.reach_in_cells(grid.shape)
-    for begin, end in row_blocks(len(score), (2 * radius + 1) ** 2 * 2, context.max_bytes):
+    for begin, end in row_blocks(len(score), (2 * radius + 1) ** 2 * 2, context.max_bytes, score.device):
         near, on_grid = grid.window(cells[begin:end], radius)
         difference = (displacement[near] - displacement[begin:end, None]).norm(dim=2)
         weights = weight[near] * on_grid
@@ -253,7 +253,10 @@ def _hubness(context: MatchContext, partners: Tensor, settings: CueSettings) -> 
     side = 2 * settings.reach_in_cells(target.grid.shape) + 1
     matched = partners if source.inside is None else partners[source.inside]
     cells = height * width if target.inside is None else int(target.inside.sum())
-    counts = torch.bincount(matched, minlength=height * width).to(target.descriptors).reshape(1, 1, height, width)
+    # Not by bincount, for which a GPU would wait: the size of its result depends on the partners.
+    counts = target.descriptors.new_zeros(height * width)
+    counts.scatter_add_(0, matched, counts.new_ones(1).expand(len(matched)))
+    counts = counts.reshape(1, 1, height, width)
     near = F.avg_pool2d(counts, side, stride=1, padding=side // 2, count_include_pad=False).flatten()
     if source.inside is not None:
         near = near.clamp(min=1 / side**2)  # a match from outside the mask is not counted, and may have nothing near it

@@ -76,8 +76,9 @@ def _to_pixels(
     if forward.found is not None:
         valid &= to_pixels(forward.found.float()[:, None])[0] >= 0.5
 
-    cells_to_pixels = PixelInterpolation.over(source.grid, source.image_size, start.device)
-    confidence = cells_to_pixels.mean_inside(confidence, source.mask, source.grid).clamp_(0, 1)
+    if source.grid != forward.grid:
+        to_pixels = PixelInterpolation.over(source.grid, source.image_size, start.device)
+    confidence = to_pixels.mean_inside(confidence, source.mask, source.grid).clamp_(0, 1)
     if source.mask is not None:
         confidence *= source.mask
     return Correspondence(
@@ -106,8 +107,8 @@ class PixelInterpolation:
     @classmethod
     def over(cls, grid: Grid, image_size: tuple[int, int], device: torch.device) -> PixelInterpolation:
         return cls(
-            _axis_weights(image_size[0], grid.height, grid.origin[1], grid.pitch[1]).to(device),
-            _axis_weights(image_size[1], grid.width, grid.origin[0], grid.pitch[0]).to(device),
+            _axis_weights(image_size[0], grid.height, grid.origin[1], grid.pitch[1], device),
+            _axis_weights(image_size[1], grid.width, grid.origin[0], grid.pitch[0], device),
         )
 
     def __call__(self, cell_values: Tensor) -> Tensor:
@@ -154,10 +155,18 @@ def interpolate_displacements(displacements: Tensor, grid: Grid, image_size: tup
 
 def _neighbours(length: int, cells: int, origin: float, pitch: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """The cell (length,) before each pixel along an axis, and the share (length,) of the way to the next one."""
-    position = ((torch.arange(length, dtype=torch.float64) - origin) / pitch).clamp(0, cells - 1)
+    position = _along_axis(length, cells, origin, pitch, device)
     return position.floor().long().to(device), position.frac().float().to(device)
 
 
-def _axis_weights(length: int, cells: int, origin: float, pitch: float) -> Tensor:
-    position = ((torch.arange(length, dtype=torch.float64) - origin) / pitch).clamp(0, cells - 1)
-    return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
+def _axis_weights(length: int, cells: int, origin: float, pitch: float, device: torch.device) -> Tensor:
+    position = _along_axis(length, cells, origin, pitch, device)
+    cell = torch.arange(cells, device=position.device)
+    return (1 - (position[:, None] - cell).abs()).clamp(min=0).float().to(device)
+
+
+def _along_axis(length: int, cells: int, origin: float, pitch: float, device: torch.device) -> Tensor:
+    """The position (length,) of each pixel along an axis, in cells, float64: on the CPU if the device has none."""
+    device = torch.device("cpu") if device.type == "mps" else device
+    pixels = torch.arange(length, dtype=torch.float64, device=device)
+    return ((pixels - origin) / pitch).clamp(0, cells - 1)

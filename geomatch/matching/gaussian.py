@@ -17,8 +17,18 @@ def gaussian_sums(values: Tensor, deviations: Mapping[int, float]) -> Tensor:
     >>> gaussian_sums(torch.tensor([0.0, 1.0, 0.0]), {0: 1.0})
     tensor([0.6065, 1.0000, 0.6065])
     """
-    for axis, deviation in deviations.items():
-        offsets = torch.arange(values.shape[axis], device=values.device)
-        kernel = torch.exp(-0.5 * ((offsets[:, None] - offsets) / deviation) ** 2).to(values)
-        values = torch.tensordot(values, kernel, dims=([axis], [0])).movedim(-1, axis)
+    kernels = {axis: gaussian_kernel(values.shape[axis], each, values.device) for axis, each in deviations.items()}
+    return kernel_sums(values, kernels)
+
+
+def gaussian_kernel(length: int, deviation: float, device: torch.device) -> Tensor:
+    """The Gaussian, of height 1, of the distance between any two of ``length`` entries: (length, length) float32."""
+    offsets = torch.arange(length, device=device)
+    return torch.exp(-0.5 * ((offsets[:, None] - offsets) / deviation) ** 2)
+
+
+def kernel_sums(values: Tensor, kernels: Mapping[int, Tensor]) -> Tensor:
+    """`gaussian_sums` with the kernel of each axis at hand, for several tensors of one shape."""
+    for axis, kernel in kernels.items():
+        values = torch.tensordot(values, kernel.to(values), dims=([axis], [0])).movedim(-1, axis)
     return values

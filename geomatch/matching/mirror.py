@@ -122,16 +122,17 @@ def _flip_boxes(boxes: Tensor, width: int) -> Tensor:
 def mirror_gain(source: FeatureMap, target: FeatureMap, max_bytes: int) -> float:
     """How much more confident nearest neighbours are with the flipped source; see `MirrorModel`."""
     assert source.mirrored is not None, "the caller checks it"
-    flipped, plain = (_log_confidence(MatchContext(each, target, max_bytes)) for each in (source.mirrored, source))
-    return flipped - plain
+    means = [_mean_confidence(MatchContext(each, target, max_bytes)) for each in (source.mirrored, source)]
+    flipped, plain = torch.stack(means).tolist()  # at once, since a GPU waits for every number that is read
+    return sum(math.log(mean + 1e-12) for mean in flipped) - sum(math.log(mean + 1e-12) for mean in plain)
 
 
-def _log_confidence(context: MatchContext) -> float:
-    """The sum of the logarithms of the mean confidence of nearest neighbours, both ways."""
+def _mean_confidence(context: MatchContext) -> Tensor:
+    """The mean confidence of nearest neighbours, there and back: (2,) float64."""
     partners = nearest_partners(context)
-    total = 0.0
+    means = []
     for each, cells in ((context, partners.forward), (context.reversed, partners.backward)):
         points = each.target.grid.centres(cells.device)[cells]
         cues = compute_cues(each, points, CueSettings(), each.similarity)
-        total += math.log(float(match_probability(cues, each.source.calibration).double().mean()) + 1e-12)
-    return total
+        means.append(match_probability(cues, each.source.calibration).double().mean())
+    return torch.stack(means)

@@ -81,10 +81,11 @@ def _penalty(features: FeatureMap, ones: Tensor) -> Tensor:
     return ones * (0.0 if features.inside is None else OUTSIDE * ~features.inside)
 
 
-def row_blocks(rows: int, columns: int, max_bytes: int) -> Iterator[tuple[int, int]]:
+def row_blocks(rows: int, columns: int, max_bytes: int, device: torch.device) -> Iterator[tuple[int, int]]:
     """Split ``rows`` into [start, stop) blocks whose float32 scores, held three times, stay under ``max_bytes``.
 
-    Three times, because `best_partners` holds the scores, those of the improved columns, and a transposed copy.
+    Three times, because `best_partners` holds the scores, those of the improved columns, and a transposed copy. On a
+    CPU blocks are as small as its cache; a GPU takes as many rows at once as it may.
 
     Raises OutOfMemoryError if not even one row fits.
     """
@@ -94,7 +95,7 @@ def row_blocks(rows: int, columns: int, max_bytes: int) -> Iterator[tuple[int, i
             f"one row of {columns} scores does not fit into {max_bytes} bytes: "
             "raise --max-memory or choose a faster --preset"
         )
-    step = min(fitting, max(_FEWEST_ROWS, _CACHED_SCORES // columns))
+    step = min(fitting, max(_FEWEST_ROWS, _CACHED_SCORES // columns)) if device.type == "cpu" else fitting
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
 
@@ -106,19 +107,23 @@ def best_partners(
 
     score_rows: gives rows [start, stop) of the matrix, (stop - start, M) float32 without NaN.
 
-    The rows of a block are finished at once. A column's arg-max is searched only if the block holds a score larger
-    than the best so far, which is rare after the first few blocks.
+    The rows of a block are finished at once. On a CPU a column's arg-max is searched only if the block holds a score
+    larger than the best so far, which is rare after the first few blocks. A GPU would wait to know which columns these
+    are, and has few blocks: it searches all.
     """
     rows, columns = shape
     forward = torch.empty(rows, dtype=torch.int64, device=device)
     backward = torch.zeros(columns, dtype=torch.int64, device=device)
     best = torch.full((columns,), -torch.inf, device=device)
-    for start, stop in row_blocks(rows, columns, max_bytes):
+    for start, stop in row_blocks(rows, columns, max_bytes, device):
         scores = score_rows(start, stop)
         forward[start:stop] = argmax_of_rows(scores)
         highest = scores.amax(dim=0)
-        better = (highest > best).nonzero()[:, 0]
-        if len(better):
+        better = highest > best
+        if device.type != "cpu":
+            best = torch.maximum(best, highest)
+            backward = torch.where(better, start + argmax_of_rows(scores.mT.contiguous()), backward)
+        elif len(better := better.nonzero()[:, 0]):
             best[better] = highest[better]
             backward[better] = start + argmax_of_rows(scores[:, better].mT.contiguous())
     return Partners(forward, backward)

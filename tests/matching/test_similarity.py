@@ -36,7 +36,7 @@ def test_nearest_partners_are_the_same_under_any_memory(max_bytes: int) -> None:
 def test_row_blocks_stay_within_the_memory_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(similarity, "_CACHED_SCORES", 10**9)
     for rows, columns, max_bytes in [(1000, 300, 10_000), (5, 1, 12), (12_544, 12_544, 2 << 20)]:
-        blocks = list(row_blocks(rows, columns, max_bytes))
+        blocks = list(row_blocks(rows, columns, max_bytes, CPU))
         assert max(stop - start for start, stop in blocks) * columns * 4 * 3 <= max_bytes
         assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
         assert blocks[-1][1] == rows

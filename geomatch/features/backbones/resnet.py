@@ -31,9 +31,16 @@ def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _standardise(images: Tensor) -> Tensor:
-    mean, deviation = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION))
-    return (images - mean) / deviation
+class _Standardise(nn.Module):
+    """Colours less ImageNet's mean, over its deviation; constants on the network's device, which the file lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.deviation = nn.Buffer(torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation
 
 
 class _PreActivationUnit(nn.Module):
@@ -71,6 +78,7 @@ class ResNet50V2(Trunk):
         self.channels = {1: 256, 2: 512, 3: 1024}
         self.strides = {1: 4, 2: 8, 3: 16}
         self.offsets = dict.fromkeys(self.strides, 0.0)
+        self.standardise = _Standardise()
         self.stem = nn.ModuleDict(
             {
                 "input_bn": ChannelAffine(3),
@@ -90,7 +98,7 @@ class ResNet50V2(Trunk):
         self.final_bn = ChannelAffine(inputs)
 
     def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
-        x = self.stem["input_bn"](_standardise(images))
+        x = self.stem["input_bn"](self.standardise(images))
         x = F.relu(self.stem["bn"](self.stem["conv"](x)))
         x = F.max_pool2d(x, 3, 2, padding=1)
         taps: dict[int, Tensor] = {}
@@ -127,11 +135,12 @@ class TorchvisionResNet(Trunk):
         self.channels = {1: 256, 2: 512, 3: 1024, 4: 2048}
         self.strides = {1: 4, 2: 8, 3: 16, 4: 16 if dilated else 32}
         self.offsets = dict.fromkeys(self.strides, 0.0)
+        self.standardise = _Standardise()
         self.network = network
 
     def forward(self, images: Tensor, stages: Sequence[int]) -> dict[int, Tensor]:
         net = self.network
-        x = net.maxpool(net.relu(net.bn1(net.conv1(_standardise(images)))))
+        x = net.maxpool(net.relu(net.bn1(net.conv1(self.standardise(images)))))
         taps: dict[int, Tensor] = {}
         for stage in range(1, max(stages) + 1):
             x = getattr(net, f"layer{stage}")(x)

@@ -87,7 +87,7 @@ class AffineConsistency(Matcher):
         similarity = context.stored_similarity
         centres = context.target.grid.centres(points.device) / max(context.target.image_size)
         partners = torch.empty(len(points), dtype=torch.int64, device=points.device)
-        for begin, end in row_blocks(len(points), 2 * len(centres), context.max_bytes):
+        for begin, end in row_blocks(len(points), 2 * len(centres), context.max_bytes, points.device):
             squared = torch.cdist(predicted[begin:end], centres).square_()
             penalty = squared.div_(squared + self.reach**2).mul_(weight[begin:end, None])
             partners[begin:end] = argmax_of_rows(similarity.rows(begin, end) - penalty)

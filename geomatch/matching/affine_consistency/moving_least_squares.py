@@ -7,13 +7,14 @@ and a ridge regularises the map.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from geomatch.geometry.grid import Grid
-from geomatch.matching.gaussian import gaussian_sums
+from geomatch.matching.gaussian import gaussian_kernel, kernel_sums
 
 ROUNDS: Final = 5
 """How often the maps are fitted; the first fit takes the weights as they are, the others re-weight."""
@@ -45,22 +46,26 @@ def moving_least_squares(
     targets = points.mT.reshape(2, height, width)
     (x, y), (u, v) = cells, targets
     products = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y, u, v, x * u, y * u, x * v, y * v))
+    kernels = {1 + axis: gaussian_kernel(length, deviation, points.device) for axis, length in enumerate(grid.shape)}
     prior = weights = weight.reshape(height, width)
     for _ in range(ROUNDS):
-        predicted = _apply_affine_maps(cells, *_weighted_moments(products, weights, deviation))
+        predicted = _apply_affine_maps(cells, *_weighted_moments(products, weights, kernels))
         error = (predicted - targets).square().sum(dim=0)
         weights = prior / (1 + error / outlier_distance**2) ** 2
     return predicted.movedim(0, -1).reshape(-1, 2)
 
 
-def _weighted_moments(products: Tensor, weights: Tensor, deviation: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _weighted_moments(
+    products: Tensor, weights: Tensor, kernels: Mapping[int, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Moments of the matches around each cell, under weights (h, w) times a Gaussian, of cells p and target points q.
 
-    products: (12, h, w): 1, x, y, xx, xy, yy, u, v, xu, yu, xv, yv, with p = (x, y) and q = (u, v).
+    products: (12, h, w): 1, x, y, xx, xy, yy, u, v, xu, yu, xv, yv, with p = (x, y) and q = (u, v). kernels: of the
+    Gaussian along the axes 1 and 2.
     Returns the means of p and q, (2, h, w) each; the variance of p, ridge included, (3, h, w): xx, xy, yy; and the
     covariance (2, 2, h, w) of u and v with x and y.
     """
-    total, *sums = gaussian_sums(products * weights, {1: deviation, 2: deviation})
+    total, *sums = kernel_sums(products * weights, kernels)
     cell, squares, target, mixed = (torch.stack(sums) / total.clamp(min=1e-12)).split((2, 3, 2, 4))
     x, y = cell
     variance = torch.stack((squares[0] - x * x + _RIDGE, squares[1] - x * y, squares[2] - y * y + _RIDGE))

@@ -82,7 +82,7 @@ def neighbours_median(offsets: Tensor, around: Tensor, max_bytes: int) -> Tensor
     windows of equal area would stay. Zero without neighbours.
     """
     medians = torch.zeros_like(offsets)
-    for begin, end in row_blocks(len(around), len(around), max_bytes):
+    for begin, end in row_blocks(len(around), len(around), max_bytes, around.device):
         members = around[begin:end].to(offsets)
         for values, median in zip(offsets, medians, strict=True):
             weights = members

@@ -33,7 +33,7 @@ def pool(features: FeatureMap, boxes: Tensor, bins: int, max_bytes: int) -> Tens
     cells = features.descriptors.flatten(1).mT.contiguous()
     first, last = grid.to_cells(boxes[:, :2]), grid.to_cells(boxes[:, 2:])
     pooled = boxes.new_empty(len(boxes), bins * bins * channels)
-    for begin, end in row_blocks(len(boxes), bins * bins * (channels + 4 * SAMPLES**2), max_bytes):
+    for begin, end in row_blocks(len(boxes), bins * bins * (channels + 4 * SAMPLES**2), max_bytes, boxes.device):
         x, across = _read_along(first[begin:end, 0], last[begin:end, 0], bins, width)
         y, down = _read_along(first[begin:end, 1], last[begin:end, 1], bins, height)
         read = (y[:, :, None, :, None] * width + x[:, None, :, None, :]).flatten(3).flatten(0, 2)

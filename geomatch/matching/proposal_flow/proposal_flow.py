@@ -245,7 +245,7 @@ def embed_boxes(features: RegionFeatures, boxes: Tensor, embedding: Embedding, m
             network.embed(
                 pool_maxima(features.descriptors, first[begin:end], last[begin:end], network.config.bins), embedding
             )
-            for begin, end in row_blocks(len(boxes), width, max_bytes)
+            for begin, end in row_blocks(len(boxes), width, max_bytes, boxes.device)
         ]
     return torch.cat(parts)
 

@@ -87,7 +87,7 @@ def follow_agreeing_boxes(matched: RegionMatches, source: Grid, reach: float, ma
     centres = source.centres(matched.source.device)
     weight = matched.score / (matched.source[:, 2:] - matched.source[:, :2]).prod(dim=1)
     positions, known = torch.empty_like(centres), torch.empty_like(centres[:, 0], dtype=torch.bool)
-    for begin, end in row_blocks(len(centres), 4 * (len(weight) + MOST_BOXES**2), max_bytes):
+    for begin, end in row_blocks(len(centres), 4 * (len(weight) + MOST_BOXES**2), max_bytes, centres.device):
         points = centres[begin:end]
         boxes, held = boxes_around(points, matched.source)
         sent = map_with_boxes(points[:, None], matched.source[boxes], matched.target[boxes])

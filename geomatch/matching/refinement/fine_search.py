@@ -70,7 +70,7 @@ def search_fine_maps(context: MatchContext, points: TargetPoints) -> TargetPoint
         counted = torch.ones_like(weight) if mask is None else cells_inside(mask, a.grid).to(weight)
         if (weight * counted).sum() < SAME_OBJECT * counted.sum():
             return None
-        found = before + offsets * offsets.new_tensor(b.grid.pitch)
+        found = before + torch.stack([way * pitch for way, pitch in zip(offsets.mT, b.grid.pitch, strict=True)], dim=1)
         # Displacements, because the ridge of moving least squares pulls towards what is the same everywhere.
         shares = found / target_side - centres / source_side
         fitted = moving_least_squares(a.grid, shares, weight * counted + _LEAST_WEIGHT, _DEVIATION, OUTLIER_DISTANCE)
@@ -109,8 +109,9 @@ def _peak(patches: Tensor, place: Tensor, coordinate: Tensor, step: int) -> Tens
 
 def _is_on(grid: Grid, points: Tensor) -> Tensor:
     """Whether points (N, 2) in pixels lie on a grid's cells."""
-    cells = grid.to_cells(points)
-    return ((cells > -0.5) & (cells < cells.new_tensor((grid.width, grid.height)) - 0.5)).all(dim=1)
+    x, y = grid.to_cells(points).mT
+    inside: Tensor = (x > -0.5) & (x < grid.width - 0.5) & (y > -0.5) & (y < grid.height - 0.5)
+    return inside
 
 
 def windows_at(source: FineMap, target: FineMap, points: Tensor, max_bytes: int) -> Tensor:
@@ -121,13 +122,14 @@ def windows_at(source: FineMap, target: FineMap, points: Tensor, max_bytes: int)
     """
     grid = target.grid
     a, b = (each.values.flatten(1).mT.contiguous() for each in (source, target))
-    corner = grid.to_cells(points).clamp(a.new_zeros(2), a.new_tensor((grid.width - 1, grid.height - 1)))
+    x, y = grid.to_cells(points).mT
+    corner = torch.stack((x.clamp(0, grid.width - 1), y.clamp(0, grid.height - 1)), dim=1)
     x, y = (corner - corner.floor()).mT[:, :, None, None]
     reach = torch.arange(-RADIUS, RADIUS + 2, device=a.device)
     left, top = corner.long().mT[:, :, None] + reach
     cells = top.clamp(0, grid.height - 1)[:, :, None] * grid.width + left.clamp(0, grid.width - 1)[:, None, :]
     around = torch.empty(cells.shape, device=a.device)
-    for begin, end in row_blocks(len(a), len(reach) ** 2 * a.shape[1], max_bytes):
+    for begin, end in row_blocks(len(a), len(reach) ** 2 * a.shape[1], max_bytes, a.device):
         near = b.index_select(0, cells[begin:end].flatten()).reshape(end - begin, len(reach) ** 2, -1)
         around[begin:end] = (near @ a[begin:end, :, None]).reshape(-1, len(reach), len(reach))
     # A product with bilinear weights is the bilinear interpolation of products.

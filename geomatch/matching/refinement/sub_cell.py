@@ -38,7 +38,7 @@ def refine_to_subcell(context: MatchContext, partners: Tensor, window: int, temp
     a, b = (features.descriptors.flatten(1).mT.contiguous() for features in (context.source, context.target))
     position = grid.cells(a.device)
     refined = torch.empty(len(partners), 2, device=a.device)
-    for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], context.max_bytes):
+    for begin, end in row_blocks(len(partners), (2 * window + 1) ** 2 * a.shape[1], context.max_bytes, a.device):
         partner = partners[begin:end]
         near, counts = grid.window(partner, window)
         if context.target.inside is not None:

@@ -80,7 +80,7 @@ def distance_blocks(context: MatchContext, readings: int, max_bytes: int) -> Ite
     """
     similarity, shape = context.stored_similarity, context.target.grid.shape
     n, m = similarity.shape
-    for begin, end in row_blocks(n, m + 2 * readings, max_bytes):
+    for begin, end in row_blocks(n, m + 2 * readings, max_bytes, similarity.a.device):
         squared = (similarity.rows(begin, end) * -2).add_(2)
         yield slice(begin, end), squared.clamp_(min=0).sqrt_().reshape(-1, *shape)
 
