@@ -7,6 +7,7 @@ import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from geomatch.errors import GeomatchWarning, InputError
 from geomatch.options import Device, Precision
@@ -58,6 +59,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Matrix products and convolutions inside are computed with this precision."""
     dtype = find_precision(precision, device)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to a device. The process does not wait for a GPU, which reads pinned memory."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -320,10 +320,11 @@ class _Loop:
             images += result.images
             unreadable += result.unreadable
             (result.loss / batches).backward()  # type: ignore[no-untyped-call]
-        report = processes.mean({name: math.fsum(r[name] for r in reports) / len(reports) for name in reports[0]})
         processes.sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, optimisation.max_gradient_norm)
-        for name, value in (("loss", report["loss"]), ("gradient of the loss", float(norm))):
+        *known, numbers = _read([*reports, {"norm": norm}])
+        report = processes.mean({name: math.fsum(each[name] for each in known) / len(known) for name in known[0]})
+        for name, value in (("loss", report["loss"]), ("gradient of the loss", numbers["norm"])):
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the {name} is not finite at step {state.step}: start again with lower learning rates; "
@@ -351,6 +352,16 @@ def _initial_state(network: nn.Module, optimisation: Optimisation) -> TrainingSt
     average = AveragedModel(network, multi_avg_fn=rule) if optimisation.ema_decay else None
     initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     return TrainingState(network, optimiser, average, initial, optimisation.wise_ft_alpha)
+
+
+def _read(reports: Sequence[Mapping[str, SupportsFloat]]) -> list[dict[str, float]]:
+    """Reports in numbers. Their tensors are read at once, because a GPU waits whenever one is read."""
+    tensors = [value for report in reports for value in report.values() if isinstance(value, Tensor)]
+    numbers = iter(torch.stack(tensors).tolist())
+    return [
+        {name: next(numbers) if isinstance(value, Tensor) else float(value) for name, value in report.items()}
+        for report in reports
+    ]
 
 
 def _settings(recipe: Mapping[str, object], optimisation: Optimisation) -> dict[str, object]:

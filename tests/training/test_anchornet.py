@@ -204,9 +204,12 @@ def test_labelled_views_label_both_views(tmp_path: Path) -> None:
     views = task.LabelledViews(RECIPE, images, ImageReader(2, 0), torch.device("cpu"))
     seen = set()
     for batch in range(4):
-        pixels, labels, unreadable = views(batch)
+        pixels, pairs, unreadable = views(batch)
+        labels = pairs.labels
         assert (pixels.shape, labels.shape, unreadable) == ((4, 3, 64, 64), (4, 2), ())
         assert torch.equal(labels[0::2], labels[1::2])
+        assert pairs.shown.tolist() == [number for number, label in enumerate(labels.flatten()) if label == 1]
+        assert sorted(pairs.shown.tolist() + pairs.absent.tolist()) == list(range(8))
         seen |= {tuple(row) for row in labels.tolist()}
     assert seen == {(1.0, -1.0), (1.0, 1.0)}
 

@@ -15,6 +15,7 @@ from geomatch.datasets.image_folder import ImageBatch, ImageReader
 from geomatch.datasets.image_list import LabelledImage
 from geomatch.features.anchornet import AnchorNet
 from geomatch.options import Batches
+from geomatch.runtime.device import send
 from geomatch.training.anchornet.loss import (
     auxiliary_loss,
     discriminability_loss,
@@ -29,10 +30,17 @@ from geomatch.training.trainer import StepLoss
 
 
 @dataclass(frozen=True)
-class _LabelledPairs(ViewPairs):
-    """View pairs of a batch, and its labels (B, N): 1 where a photograph shows the class, else -1."""
+class LabelledPairs(ViewPairs):
+    """View pairs of a batch, and what they show.
+
+    labels: (2B, N), 1 where a view shows the class, else -1. shown, absent: the numbers of the views and classes, of
+    all 2B N, whose label is 1 and -1. They are found before the labels are copied to a GPU, which would wait to know
+    how many a mask picks.
+    """
 
     labels: Tensor
+    shown: Tensor
+    absent: Tensor
 
 
 class LabelledViews:
@@ -51,20 +59,21 @@ class LabelledViews:
         sampler = BatchSampler(photographs, Batches.balanced, recipe.batch_size, recipe.seed)
         self.load = BatchLoader(sampler, reader, device, self._prepare, stride)
 
-    def __call__(self, batch: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-        """Views (V, 3, S, S) in [0, 1], labels (V, N) of 1 and -1, and names of photographs that cannot be read."""
+    def __call__(self, batch: int) -> tuple[Tensor, LabelledPairs, tuple[str, ...]]:
+        """Views (2B, 3, S, S) in [0, 1], what they show, and names of photographs that cannot be read."""
         on_cpu, unreadable = self.load(batch)
         pairs = on_cpu.to(self.device)
         views = pairs.render(self.recipe.view_size).flatten(0, 1)
-        labels = pairs.labels.repeat_interleave(2, dim=0)
-        return views.contiguous(memory_format=torch.channels_last), labels, unreadable
+        return views.contiguous(memory_format=torch.channels_last), pairs, unreadable
 
-    def _prepare(self, images: ImageBatch, generator: torch.Generator) -> _LabelledPairs:
+    def _prepare(self, images: ImageBatch, generator: torch.Generator) -> LabelledPairs:
         recipe = self.recipe
         pairs = draw_view_pairs(images.pixels, recipe.view_size, 1, recipe.warps, recipe.colours, generator)
         classes = recipe.network.classes
-        shown = [[1.0 if name in image.labels else -1.0 for name in classes] for image in images.images]
-        return _LabelledPairs(**vars(pairs), labels=torch.tensor(shown))
+        of_photographs = [[1.0 if name in image.labels else -1.0 for name in classes] for image in images.images]
+        labels = torch.tensor(of_photographs).repeat_interleave(2, dim=0)
+        shown, absent = (where.flatten().nonzero()[:, 0] for where in (labels > 0, labels < 0))
+        return LabelledPairs(**vars(pairs), labels=labels, shown=shown, absent=absent)
 
 
 class BankTask:
@@ -79,14 +88,14 @@ class BankTask:
 
     def loss(self, batch: int, autocast: AbstractContextManager[object]) -> StepLoss:
         """The weighted sum of equations (1) to (4), each as a mean over filters."""
-        views, labels, unreadable = self.views(batch)
+        views, pairs, unreadable = self.views(batch)
         with autocast:
             activations = self.network(views)
         config = self.recipe.network
         activations = activations.unflatten(1, (len(config.classes), config.filters))
-        terms = self._image_terms(activations, labels)
+        terms = self._image_terms(activations, pairs)
         if config.filters > 1:
-            terms |= self._diversity_terms(activations[labels > 0])
+            terms |= self._diversity_terms(activations.flatten(0, 1)[pairs.shown])
         weights = {"discriminability": 1.0} | {name: getattr(self.recipe, name) for name in list(terms)[1:]}
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         report = {name: term.detach() for name, term in terms.items()}
@@ -97,15 +106,15 @@ class BankTask:
         if self.recipe.max_filter_norm:
             self.network.limit_filters(self.recipe.max_filter_norm)
 
-    def _image_terms(self, activations: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _image_terms(self, activations: Tensor, pairs: LabelledPairs) -> dict[str, Tensor]:
         """Equations (1) and (2); in (1) images with and without a class weigh the same."""
         count = self.recipe.network.filters
-        shows = labels > 0
         thresholds = self.network.thresholds.reshape(-1, count)
-        losses = discriminability_loss(activations, labels, thresholds, self.recipe.discriminability) / count
+        losses = discriminability_loss(activations, pairs.labels, thresholds, self.recipe.discriminability) / count
+        of_shown, of_absent = (_mean(losses.flatten()[numbers]) for numbers in (pairs.shown, pairs.absent))
         return {
-            "discriminability": (_mean(losses[shows]) + _mean(losses[~shows])) / 2,
-            "auxiliary": _mean(auxiliary_loss(activations[~shows])) / count,
+            "discriminability": (of_shown + of_absent) / 2,
+            "auxiliary": _mean(auxiliary_loss(activations.flatten(0, 1)[pairs.absent])) / count,
         }
 
     def _diversity_terms(self, activations: Tensor) -> dict[str, Tensor]:
@@ -139,7 +148,7 @@ class CodeTask:
             row[random.permutation(channels)[: round(self.recipe.dropout * channels)]] = 0
         filters = self.network.encoder.weight[:, :, 0, 0]
         centred = self.network.centred(responses)
-        loss = reconstruction_loss(centred, torch.from_numpy(kept).to(centred.device), filters)
+        loss = reconstruction_loss(centred, send(torch.from_numpy(kept), centred.device), filters)
         return StepLoss(loss, {}, images=len(views), unreadable=unreadable)
 
 

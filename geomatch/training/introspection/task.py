@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from geomatch.datasets.image_folder import ImageBatch, ImageReader
 from geomatch.datasets.image_list import LabelledImage
 from geomatch.features.introspection import IntrospectionNet
-from geomatch.geometry.grid import read_cells
 from geomatch.geometry.homography import apply_homography
+from geomatch.runtime.device import send
 from geomatch.training.augmentation import ViewPairs, draw_view_pairs
-from geomatch.training.introspection.loss import introspection_loss, label_pairs, similarity_loss
+from geomatch.training.introspection.loss import features_at, introspection_loss, label_pairs, similarity_loss
 from geomatch.training.introspection.recipe import IntrospectionRecipe
 from geomatch.training.introspection.teacher import Teacher
 from geomatch.training.letterbox import cell_centres, inside, letterbox_homography
@@ -77,11 +76,12 @@ class IntrospectionTask:
             taught = None if self.teacher is None else self.teacher(photographs, pairs.cells)
         points = pairs.points.unbind(dim=1)
         labels = label_pairs(points[1], recipe.positive_radius, recipe.negative_radius)
-        first, second = map(self._features_at, points, phi.chunk(2), sigma.chunk(2))
+        cells = [(each - self.network.offset) / self.network.stride for each in points]
+        first, second = map(features_at, cells, phi.chunk(2), sigma.chunk(2))
         likelihood = introspection_loss(first, second, labels, recipe.hardest)
         loss, report = likelihood, {"likelihood": likelihood.detach(), "sigma": sigma.detach().mean()}
         if taught is not None:
-            chosen = self._choose_cells(on_cpu.on_photograph, batch).to(phi.device, non_blocking=True)
+            chosen = send(self._choose_cells(on_cpu.on_photograph, batch), phi.device)
             student = torch.cat(phi.flatten(2).chunk(2), dim=2).mT.flatten(0, 1)
             similarity = similarity_loss(student[chosen], taught.flatten(0, 1)[chosen])
             loss = loss + recipe.similarity_weight * similarity
@@ -103,11 +103,6 @@ class IntrospectionTask:
         """The whole photographs (B, 3, T, T), as the teacher sees them."""
         photographs = pairs.warp(pairs.letterbox, self.recipe.teacher_size)[:, 0]
         return photographs.contiguous(memory_format=torch.channels_last)
-
-    def _features_at(self, points: Tensor, phi: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptors (B, K, C) of unit length and sigmas (B, K) at pixels (B, K, 2) of the views."""
-        cells = (points - self.network.offset) / self.network.stride
-        return F.normalize(read_cells(phi, cells), dim=1).mT, read_cells(sigma, cells)[:, 0]
 
     def _choose_cells(self, on_photograph: Tensor, batch: int) -> Tensor:
         """Random cells of the batch that lie on their photograph: indices (K,) into all B x 2N."""

@@ -20,6 +20,7 @@ from geomatch.datasets.image_folder import ImageReader
 from geomatch.datasets.keypoint_pairs import KeypointPair, PairSource
 from geomatch.errors import InputError
 from geomatch.features.introspection import IntrospectionHeads, IntrospectionNet
+from geomatch.runtime.device import send
 from geomatch.training.keypoints.columns import ColumnStore, Projection
 from geomatch.training.keypoints.objective import KeypointObjective
 from geomatch.training.keypoints.recipe import KeypointRecipe
@@ -52,7 +53,8 @@ class HeadTask:
         self.device = network.descriptor.weight.device
         self.network = reduced_heads(network, store.projection).to(self.device)
         self.initial = deepcopy(self.network).eval().requires_grad_(False)
-        self.objective = KeypointObjective(recipe, network.stride, network.offset, store.centres)
+        centres = store.centres.float().to(self.device)
+        self.objective = KeypointObjective(recipe, network.stride, network.offset, centres)
 
     def expand_into(self, network: IntrospectionNet) -> None:
         """Make the heads of a network give for columns what the heads trained give for reduced columns."""
@@ -96,10 +98,10 @@ class HeadTask:
         points = torch.stack([F.pad(points, (0, 0, 0, most - points.shape[1])) for _, _, points in drawn])
         homographies = torch.cat([each for _, each, _ in drawn])
         return _PairColumns(
-            torch.stack([self.store.columns(view) for view in views]).to(self.device).float(),
-            points.float().to(self.device),
-            (torch.arange(most) < counts[:, None]).to(self.device),
-            on_others(views, homographies, self.store.centres).to(self.device),
+            send(torch.stack([self.store.columns(view) for view in views]), self.device).float(),
+            send(points.float(), self.device),
+            send(torch.arange(most) < counts[:, None], self.device),
+            send(on_others(views, homographies, self.store.centres), self.device),
         )
 
 

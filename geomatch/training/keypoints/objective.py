@@ -7,11 +7,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.geometry.grid import read_cells
-from geomatch.training.introspection.loss import IGNORED, introspection_loss, label_pairs, similarity_loss
+from geomatch.runtime.device import send
+from geomatch.training.introspection.loss import features_at, introspection_losses, label_pairs, similarity_loss
 from geomatch.training.keypoints.loss import contrastive_loss, soft_targets
 from geomatch.training.keypoints.recipe import KeypointRecipe
 
@@ -31,7 +30,8 @@ class SharedKeypoints(Protocol):
 class KeypointObjective:
     """Likelihood, contrastive loss, and likeness to the initial network.
 
-    stride, offset: of the cells, in pixels of the views. centres: (N, 2), the centres of the cells.
+    stride, offset: of the cells, in pixels of the views. centres: (N, 2) float32, the centres of the cells, on the
+    device of the training.
     """
 
     recipe: KeypointRecipe
@@ -47,12 +47,7 @@ class KeypointObjective:
         phi: (2P, C, h, w), sigma: (2P, 1, h, w). before: phi (V, C, h, w) of the first views by the initial network.
         """
         recipe = self.recipe
-        terms = [
-            self._terms(pairs, phi, sigma, source, target)
-            for pair in range(0, len(phi), 2)
-            for source, target in ((pair, pair + 1), (pair + 1, pair))
-        ]
-        likelihood, contrastive = torch.stack(terms).mean(dim=0)
+        likelihood, contrastive = self._terms(pairs, phi, sigma)
         loss = likelihood + recipe.contrastive_weight * contrastive
         report = {
             "likelihood": likelihood.detach(),
@@ -60,40 +55,43 @@ class KeypointObjective:
             "sigma": sigma.detach().mean(),
         }
         if before is not None:
-            chosen = self._choose_cells(len(before) * len(self.centres), batch).to(phi.device, non_blocking=True)
+            chosen = send(self._choose_cells(len(before) * len(self.centres), batch), phi.device)
             now, then = (each[: len(before)].flatten(2).mT.flatten(0, 1)[chosen] for each in (phi, before))
             similarity = similarity_loss(now, then)
             loss = loss + recipe.similarity_weight * similarity
             report["similarity"] = similarity.detach()
         return loss, report
 
-    def _terms(self, pairs: SharedKeypoints, phi: Tensor, sigma: Tensor, source: int, target: int) -> Tensor:
-        """The likelihood and the contrastive loss (2,) of the keypoints of view ``source`` in view ``target``."""
-        recipe = self.recipe
-        shared = pairs.shared[source // 2]
-        here, there = (pairs.points.flatten(0, 1)[view][shared] for view in (source, target))
-        centres = self.centres.to(here)
-        first = self._features_at(here, phi[source], sigma[source])
-        corresponding = self._features_at(there, phi[target], sigma[target])
-        all_cells = phi[target].flatten(1).mT, sigma[target].flatten()
-        second = tuple(torch.cat(parts) for parts in zip(corresponding, all_cells, strict=True))
+    def _terms(self, pairs: SharedKeypoints, phi: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The likelihood and the contrastive loss of the keypoints of a view in its partner, as means over all views.
 
-        ignored = pairs.ignored[target]
-        labels = label_pairs(torch.cat((there, centres))[None], recipe.positive_radius, recipe.negative_radius)
-        labels = labels[:, : len(there)].clone()
-        labels[:, :, len(there) :].masked_fill_(ignored, IGNORED)
-        likelihood = introspection_loss(
-            (first[0][None], first[1][None]), (second[0][None], second[1][None]), labels, recipe.hardest
+        All views are one batch, although some pairs share fewer keypoints: those that are missing do not count.
+        """
+        recipe, here = self.recipe, pairs.points.flatten(0, 1)
+        there, phi_there, sigma_there, ignored = map(of_partners, (here, phi, sigma, pairs.ignored))
+        shared = pairs.shared.repeat_interleave(2, dim=0)
+        first = features_at(self._to_cells(here), phi, sigma)
+        corresponding = features_at(self._to_cells(there), phi_there, sigma_there)
+        cells, centres = phi_there.flatten(2).mT, self.centres.expand(len(phi), -1, -1)
+        second = torch.cat((corresponding[0], cells), dim=1), torch.cat((corresponding[1], sigma_there.flatten(1)), 1)
+
+        labels = label_pairs(
+            there, recipe.positive_radius, recipe.negative_radius, others=torch.cat((there, centres), dim=1)
         )
-        targets = soft_targets(there / self.stride, centres / self.stride, recipe.spread)
-        contrastive = contrastive_loss(first[0] @ all_cells[0].mT, targets, ignored, recipe.temperature)
-        return torch.stack((likelihood, contrastive))
+        labels *= shared[:, :, None] & torch.cat((shared, ~ignored), dim=1)[:, None]  # other pairs are IGNORED, 0
+        likelihood = introspection_losses(first, second, labels, recipe.hardest, shared).mean()
+        targets = soft_targets(there / self.stride, self.centres / self.stride, recipe.spread)
+        contrastive = contrastive_loss(first[0] @ cells.mT, targets, ignored, recipe.temperature)
+        return likelihood, ((contrastive * shared).sum(dim=1) / shared.sum(dim=1)).mean()
 
-    def _features_at(self, points: Tensor, phi: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptors (K, C) of unit length and sigmas (K,) at pixels (K, 2) of a view."""
-        cells = ((points - self.offset) / self.stride)[None]
-        return F.normalize(read_cells(phi[None], cells)[0], dim=0).mT, read_cells(sigma[None], cells)[0, 0]
+    def _to_cells(self, points: Tensor) -> Tensor:
+        return (points - self.offset) / self.stride
 
     def _choose_cells(self, cells: int, batch: int) -> Tensor:
         order = np.random.default_rng((self.recipe.seed, batch, 1)).permutation(cells)
         return torch.from_numpy(order[: self.recipe.similarity_cells])
+
+
+def of_partners(values: Tensor) -> Tensor:
+    """For each of 2P views, a pair's two in a row, the values (2P, ...) of the other view of its pair."""
+    return values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)  # type: ignore[no-any-return, no-untyped-call]

@@ -35,7 +35,7 @@ class KeypointTask:
         initial = deepcopy(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.initial: IntrospectionNet = initial
         centres = cell_centres(recipe.view_size, network.stride, network.offset)
-        self.objective = KeypointObjective(recipe, network.stride, network.offset, centres)
+        self.objective = KeypointObjective(recipe, network.stride, network.offset, centres.float().to(device))
         self.load = PairLoader(recipe, sources, reader, device, centres, stride)
         self.upcoming = self.load.upcoming
 
