@@ -38,14 +38,14 @@ reference: setup
 	$(BIN)/python scripts/cli_reference.py
 
 bench: setup
-	$(BIN)/python benchmarks/nearest.py
-	$(BIN)/python benchmarks/extraction.py
-	$(BIN)/python benchmarks/command.py
-	$(BIN)/python benchmarks/warps.py
-	$(BIN)/python benchmarks/evaluation.py
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/batch.py
-	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/speed/nearest.py
+	$(BIN)/python benchmarks/speed/extraction.py
+	$(BIN)/python benchmarks/speed/command.py
+	$(BIN)/python benchmarks/accuracy/warps.py
+	$(BIN)/python benchmarks/speed/evaluation.py
+	$(BIN)/python benchmarks/speed/training.py
+	$(BIN)/python benchmarks/many/batch.py
+	$(BIN)/python benchmarks/many/faults.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,6 +1,7 @@
-"""Fit the confidence of keypoints that are fused from many references, and measure its calibration.
+r"""Fit the confidence of keypoints that are fused from many references, and measure its calibration.
 
-    python benchmarks/transfer_references.py --train train --animals animal-parts --cache DIR --samples samples.npz
+    python benchmarks/accuracy/transfer_references.py --train train --animals animal-parts \
+        --cache DIR --samples samples.npz
     python scripts/fit_references.py samples.npz
 
 The samples are the cues of every keypoint that a target has and an example marks, and whether its place is right at

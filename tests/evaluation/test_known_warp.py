@@ -10,7 +10,7 @@ from geomatch.io.images import load_image
 from geomatch.pipeline import Pipeline
 from tests.conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "accuracy"))
 from warps import SIZES, endpoint_errors, known_warp
 
 

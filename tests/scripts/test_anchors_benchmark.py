@@ -1,4 +1,4 @@
-"""`benchmarks/anchors.py`, which measures AnchorNet's banks on photographs with true boxes."""
+"""`benchmarks/accuracy/anchors.py`, which measures AnchorNet's banks on photographs with true boxes."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from geomatch.geometry.grid import Grid
 from tests.conftest import ROOT
 from tests.datasets.layouts import png, write_shard
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "accuracy"))
 import anchors
 from anchors import covered, find_box, mean, measure, take_turns
 

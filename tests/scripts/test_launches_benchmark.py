@@ -1,4 +1,4 @@
-"""`benchmarks/launches.py` and its stand-in for a GPU; what matching asks of a device that is not the CPU."""
+"""`benchmarks/speed/launches.py` and its stand-in for a GPU; what matching asks of a device that is not the CPU."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from geomatch.matching.densify import Densification, densify
 from geomatch.matching.similarity import best_partners
 from tests.conftest import ROOT, random_features
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "speed"))
 from launches import Counted, rows
 from stand_in_device import DEVICE, StandIn
 

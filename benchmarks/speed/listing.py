@@ -1,6 +1,6 @@
 """How long listing as many photographs as ILSVRC has takes, and how much memory, in each form of its download.
 
-    python benchmarks/listing.py [--images 1281167] [--forms folders,tars,nested] [--place DIR]
+    python benchmarks/speed/listing.py [--images 1281167] [--forms folders,tars,nested] [--place DIR]
 
 The forms: a folder for each of 1,000 synsets, a tar file for each, and those tar files in one. The files are made for
 the benchmark and are empty: their names and headers are all that listing reads. Each form is listed in a process of its

@@ -1,6 +1,6 @@
 """Accuracy of keypoints transferred from images that `geomatch suggest` lists, and from images drawn at random.
 
-    python benchmarks/suggest.py --train train --cache DIR [--category dog] [--counts 5 10 20] [--draws 10]
+    python benchmarks/accuracy/suggest.py --train train --cache DIR [--category dog] [--counts 5 10 20] [--draws 10]
 
 Of the photographs of `train/keypoints.json` that show one animal of a category, in random order, the first two thirds
 may be annotated; the last third are the targets. So many of the former are suggested from nothing, drawn at random

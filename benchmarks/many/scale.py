@@ -1,6 +1,6 @@
 """How many machines a list of pairs can use: measured costs, and a simulation of large lists on them.
 
-    OMP_NUM_THREADS=1 python benchmarks/scale.py [--photographs DIR] [--images 12] [--side 300] [--preset fast]
+    OMP_NUM_THREADS=1 python benchmarks/many/scale.py [--photographs DIR] [--images 12] [--side 300] [--preset fast]
         [--costs FILE] [--processors 8] [--disk 1000 20000] [--partners 100]
 
 First the costs are measured on this machine, in seconds of one processor: reading, extracting, matching, encoding and

@@ -1,6 +1,6 @@
 """Exact nearest neighbours both ways: geomatch's single chunked pass against its peers, time and peak memory.
 
-    python benchmarks/nearest.py [--threads 2] [--rounds 3]
+    python benchmarks/speed/nearest.py [--threads 2] [--rounds 3]
 
 Every method runs in its own process, in turn with the others, on the same random unit descriptors. A round's time is
 the median of its repeats; the table shows the median of the rounds. Memory is the growth of the process's peak after

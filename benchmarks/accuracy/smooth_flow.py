@@ -1,6 +1,6 @@
 """Folds, stretch and PCK of the smooth flow that pictures are warped by, beside those of the matches.
 
-    python benchmarks/smooth_flow.py --dataset spair-71k=DIR [--dataset animal-parts=DIR ...] [--pairs 20]
+    python benchmarks/accuracy/smooth_flow.py --dataset spair-71k=DIR [--dataset animal-parts=DIR ...] [--pairs 20]
         [--preset default] [--split val] [--pictures DIR]
 
 Pairs are spread evenly over each benchmark. Of each pair's valid pixels, folded are those whose Jacobian has another

@@ -1,6 +1,6 @@
 """Kill `geomatch transfer` from many references at random moments, and resume it.
 
-    python benchmarks/transfer_kills.py [--photographs DIR] [--images 12] [--side 160] [--kills 20] [--seed 0]
+    python benchmarks/many/transfer_kills.py [--photographs DIR] [--images 12] [--side 160] [--kills 20] [--seed 0]
 
 Six points are marked on one half of the images, at the same places; they are transferred to the other half, in two
 rounds, into labelme files and a page to review. After each kill the same command is resumed. Then every file, and every

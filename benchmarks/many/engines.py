@@ -1,6 +1,6 @@
 """A list on Ray with two processes, compared with two independent processes that do half of the list each.
 
-    python benchmarks/engines.py [--photographs DIR] [--images 30] [--pairs 200] [--side 300] [--preset fast]
+    python benchmarks/many/engines.py [--photographs DIR] [--images 30] [--pairs 200] [--side 300] [--preset fast]
         [--rounds 3]
 
 All have one thread. Whole commands are timed in turn, by the clock, with that list and with a list of two pairs. The

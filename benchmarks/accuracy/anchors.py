@@ -1,6 +1,6 @@
 """Measure each class's bank of filters of an AnchorNet on labelled photographs with true boxes.
 
-    python benchmarks/anchors.py --photographs DIR --weights FILE [--count 300] [--held-out 0.05]
+    python benchmarks/accuracy/anchors.py --photographs DIR --weights FILE [--count 300] [--held-out 0.05]
 
 DIR: the folder of tar shards that the weights were trained on, beside a labels.csv with true boxes. Only the
 photographs that `geomatch train anchornet` held out are used. Of these, ``count`` are drawn so that labels take turns,

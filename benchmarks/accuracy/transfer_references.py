@@ -1,6 +1,7 @@
 """Accuracy of keypoints transferred from many references: of k of n photographs to other photographs of animals.
 
-    python benchmarks/transfer_references.py --train train --animals animal-parts --cache DIR [--features combined]
+    python benchmarks/accuracy/transfer_references.py --train train --animals animal-parts
+        --cache DIR [--features combined]
 
 References are photographs of `train/keypoints.json` that show one animal, of the target's species ("own") or of any
 ("any", --across-categories), the first n of a random order, which --draws repeats; 0 stands for all. Targets are the

@@ -1,6 +1,6 @@
 """What matching a pair costs: processor time and peak memory of each matcher, beside extracting features.
 
-    python benchmarks/matchers.py [--threads 1] [--rounds 3] [--features NAME] [--matchers NAME ...]
+    python benchmarks/speed/matchers.py [--threads 1] [--rounds 3] [--features NAME] [--matchers NAME ...]
 
 Each matcher matches the two teapots of the examples, preset `default`, in its own process, in turn with the others. A
 round's time is the median of five; the table shows the median of the rounds. Time is the processor's, so that other
@@ -25,7 +25,7 @@ from geomatch.options import Device
 from geomatch.pipeline import Pipeline
 from geomatch.registry import MATCHERS
 
-TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+TEAPOTS = Path(__file__).parents[2] / "examples" / "teapots"
 Costs = tuple[float, float, int]
 
 

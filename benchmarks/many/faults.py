@@ -1,6 +1,6 @@
 """Resume after faults: a killed process, a full disk, a read-only folder, broken images, lost processes of Ray.
 
-    python benchmarks/faults.py [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
+    python benchmarks/many/faults.py [--photographs DIR] [--images 12] [--pairs 60] [--side 160] [--kills 20] [--seed 0]
         [--no-pictures] [--ray-alone]
 
 After each fault the batch is resumed, and every file is compared with those of an undisturbed batch. The full disk and
@@ -32,7 +32,7 @@ from batch import TEAPOTS, list_of, photographs, some_pairs, table_of
 from rich.console import Console
 from rich.table import Table
 
-CODE = Path(__file__).parent.parent
+CODE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)

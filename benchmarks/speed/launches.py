@@ -1,6 +1,6 @@
 """What a GPU would be asked to do: operators launched and waits, of a training step and of matching a pair.
 
-    python benchmarks/launches.py [--only NAME ...] [--by-module] [--json]
+    python benchmarks/speed/launches.py [--only NAME ...] [--by-module] [--json]
 
 No GPU is needed. A stand-in (`stand_in_device`) computes on the CPU and counts; it says nothing about time. A training
 makes two steps on small views, and the second one counts, from the loss to the weights; photographs are decoded and
@@ -50,7 +50,7 @@ from geomatch.training.letterbox import Letterbox
 from geomatch.training.recipes import KEYPOINTS, SHIPPED, SHIPPED_ANCHORS
 from geomatch.training.trainer import Optimisation, Progress, Task, TrainingFiles, train
 
-TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+TEAPOTS = Path(__file__).parents[2] / "examples" / "teapots"
 SIDE = 65  # of the views
 STEPS = 3  # of which the last one counts
 CLASSES = ("cat", "dog")

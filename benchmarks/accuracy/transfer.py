@@ -1,6 +1,6 @@
 """Accuracy of transferred annotations: from an animal to others of its kind, and to a known view of itself.
 
-    python benchmarks/transfer.py --animals animal-parts [--references 5]
+    python benchmarks/accuracy/transfer.py --animals animal-parts [--references 5]
 
 Animals are those of a folder in SPair's layout whose entries name their keypoints (`kps_ids`); what the pairs know of
 an animal is merged. `--references` of each kind, evenly spread (0: all), are transferred to every other one of it.
@@ -8,7 +8,7 @@ an animal is merged. `--references` of each kind, evenly spread (0: all), are tr
 Keypoints that both have: PCK, protocol geomatch, an error of at most alpha times the longer side of the target's object
 box. Boxes: IoU with the object box. Masks are polygons round the keypoints that both have: IoU with the polygon round
 the target's. As a baseline nothing is matched: the same place relative to the image's sides. The views are random
-homographies of the references (as in benchmarks/warps.py), where the true place of the polygon is known.
+homographies of the references (as in benchmarks/accuracy/warps.py), where the true place of the polygon is known.
 
 Shown are means over pairs.
 """

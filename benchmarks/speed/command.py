@@ -1,6 +1,6 @@
 """Time and peak memory of whole processes: `geomatch --help` and `geomatch match`, against what they cannot do without.
 
-    python benchmarks/command.py [--rounds 5] [--presets fast default precise] [--large]
+    python benchmarks/speed/command.py [--rounds 5] [--presets fast default precise] [--large]
 
 The yardstick of `--help` is an empty Python, that of a match is `python -c 'import torch'`. All commands run in turn in
 each round. The seconds are those of the clock and of the processor; where other work shares the machine, trust the
@@ -26,7 +26,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+TEAPOTS = Path(__file__).parents[2] / "examples" / "teapots"
 EMPTY, TORCH = "python -c pass", "python -c 'import torch'"
 
 

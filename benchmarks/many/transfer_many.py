@@ -1,12 +1,13 @@
 """Time of `geomatch transfer` with images in parallel and one after the other: from reading to drawing.
 
-    python benchmarks/transfer_many.py [--photographs DIR] [--images 40] [--side 500] [--preset default] [--rounds 3]
+    python benchmarks/many/transfer_many.py [--photographs DIR] [--images 40] [--side 500]
+        [--preset default] [--rounds 3]
 
 A mask is transferred from the first image to all others, into a label image each and a picture to review, in one
 process and in turn. Where other work shares the machine, trust the processor's seconds. On one core
 nothing can overlap.
 
-    python benchmarks/transfer_many.py --references 20 [--k 5] [--targets 60] [--kind masks|keypoints]
+    python benchmarks/many/transfer_many.py --references 20 [--k 5] [--targets 60] [--kind masks|keypoints]
 
 From many references instead, which are extracted before: the ideal extracts each target, whose pixels are in memory,
 and matches it with k references. The transfer also reads images, chooses and fuses references, writes labelme files and

@@ -1,7 +1,7 @@
 """Time and memory of `geomatch eval`: the share of each stage, and memory over the number of pairs.
 
-    python benchmarks/evaluation.py                              # simulated, with the size of SPair-71k
-    python benchmarks/evaluation.py --pf-willow PF-dataset       # also the real benchmark
+    python benchmarks/speed/evaluation.py                              # simulated, with the size of SPair-71k
+    python benchmarks/speed/evaluation.py --pf-willow PF-dataset       # also the real benchmark
 
 The simulated benchmark has 18 classes of 100 noise images of 200 x 150 pixels, and 12,234 pairs within classes.
 """

@@ -1,6 +1,6 @@
 """Time and memory of a batch of pairs, compared with the ideal and with single matches.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/batch.py [--photographs DIR] [--images 40] [--pairs 300] [--side 300]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/many/batch.py [--photographs DIR] [--images 40] [--pairs 300] [--side 300]
         [--preset fast]
 
 `geomatch` sets that policy itself; without it the threads of the ideal spin, in up to ten times its processor time.
@@ -38,7 +38,7 @@ from geomatch.io.images import image_suffixes, load_image
 from geomatch.options import Preset
 from geomatch.pipeline import Pipeline
 
-TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+TEAPOTS = Path(__file__).parents[2] / "examples" / "teapots"
 PathPair = tuple[Path, Path]
 
 

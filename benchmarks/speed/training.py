@@ -1,6 +1,6 @@
 """How busy training keeps its device: whole steps of `geomatch train introspection` against the bare trunk.
 
-    python benchmarks/training.py [--photographs DIR] [--init TRUNK.safetensors] [--threads 1] [--clock processor]
+    python benchmarks/speed/training.py [--photographs DIR] [--init TRUNK.safetensors] [--threads 1] [--clock processor]
 
 A step is everything the command does: read, warp and recolour photographs, network, losses, optimiser, log. After each
 step the trunk alone runs forward and backward on the same views under the same autocast, and the teacher, if there is

@@ -1,6 +1,6 @@
 """Processor time and size of the pictures of a match, by the level of `--png-level` and as Pillow writes them.
 
-    python benchmarks/pictures.py [--rounds 7]
+    python benchmarks/speed/pictures.py [--rounds 7]
 
 The pictures are those of the two teapots, 480 x 360 pixels, preset fast; overview.png has 2,231 x 382. The ways take
 turns; the times are the least of the rounds.

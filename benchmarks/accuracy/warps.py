@@ -1,6 +1,6 @@
 """End-point error of known warps: images matched with their views through random homographies.
 
-    python benchmarks/warps.py [--photographs DIR] [--count 40] [--presets default precise] [--refine on|off]
+    python benchmarks/accuracy/warps.py [--photographs DIR] [--count 40] [--presets default precise] [--refine on|off]
 
 Each image is scaled to an odd size, its view to another. For every preset, the table shows the end-point error of the
 valid pixels whose true position lies in the view, in target pixels and as a share of a feature cell.
@@ -24,7 +24,7 @@ from geomatch.options import Preset, Refine
 from geomatch.pipeline import Pipeline
 
 SIZES = (((313, 471), (257, 339)), ((240, 181), (333, 301)), ((480, 640), (201, 511)))
-TEAPOTS = Path(__file__).parent.parent / "examples" / "teapots"
+TEAPOTS = Path(__file__).parents[2] / "examples" / "teapots"
 
 
 def known_warp(photograph: Tensor, sizes: tuple[tuple[int, int], tuple[int, int]], seed: int) -> tuple[Tensor, ...]:

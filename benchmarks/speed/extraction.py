@@ -1,6 +1,6 @@
 """Measure what extraction costs: processor time and peak memory of each feature, relative to introspection.
 
-    python benchmarks/extraction.py [--threads 1] [--rounds 3] [--features NAME ...]
+    python benchmarks/speed/extraction.py [--threads 1] [--rounds 3] [--features NAME ...]
 
 Each feature is extracted from a random image of 640 x 480 pixels, preset `default`, in a process of its own; features
 take turns. The time of a round is the median of seven extractions, and the table shows the median of the rounds. It is

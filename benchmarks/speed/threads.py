@@ -1,6 +1,6 @@
 """What it costs, and saves, that threads of OpenMP sleep while they wait: time of `geomatch match`, whole processes.
 
-    python benchmarks/threads.py [--rounds 5] [--beside 0 2] [--preset default]
+    python benchmarks/speed/threads.py [--rounds 5] [--beside 0 2] [--preset default]
 
 `sleep` is what `geomatch` sets, OMP_WAIT_POLICY=PASSIVE; `spin` is OpenMP's own default, 300,000 turns of a loop before
 a thread sleeps. Both take turns, alone and beside so many processes that only compute. The table has the least and the
