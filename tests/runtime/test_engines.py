@@ -6,9 +6,11 @@ import os
 import pickle
 import random
 import signal
+import socket
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, permutations
@@ -17,11 +19,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from geomatch.errors import GeomatchError, GeomatchWarning, InputError, MissingLibraryError, OutOfMemoryError
+from geomatch.errors import GeomatchWarning, InputError, MissingLibraryError, OutOfMemoryError
 from geomatch.options import EngineName
 from geomatch.runtime.engines.chunks import Chunk, chunk_work, chunks_of
 from geomatch.runtime.engines.engine import LocalEngine, Once, open_engine
-from geomatch.runtime.engines.ray_engine import RayEngine, _reason
+from geomatch.runtime.engines.ray_engine import RayEngine, _check_reachable, _reason
 from geomatch.runtime.engines.schedule import Lost, Outcome, Schedule
 from geomatch.runtime.engines.worker import Answer, Surroundings, Worker, _answer
 from geomatch.runtime.parallel_map import Finished
@@ -221,10 +223,32 @@ def test_reason_of_a_loss_is_one_short_line(text: str, said: str) -> None:
 
 
 def test_ray_engine_refuses_an_address_where_nobody_listens() -> None:
-    pytest.importorskip("ray")
-    with pytest.raises(InputError, match="--address localhost:1: no Ray cluster can be reached there") as refusal:
-        list(RayEngine("localhost:1").run(Doubling(), [1]))
-    assert isinstance(refusal.value, GeomatchError)
+    with pytest.raises(InputError, match="--address localhost:1: no Ray cluster can be reached there"):
+        _check_reachable("localhost:1")
+    with pytest.raises(InputError, match="--address ray://host:x: no Ray cluster"):
+        _check_reachable("ray://host:x")
+    _check_reachable("auto")
+
+
+@pytest.mark.parametrize(("answer", "ray"), [(b"\0\0\x18\4\0\0\0\0\0", True), (b"HTTP/1.1 400 Bad request", False)])
+def test_ray_engine_refuses_an_address_where_another_answers(answer: bytes, ray: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(33)
+                connection.sendall(answer)
+
+        with ThreadPoolExecutor(1) as threads:
+            served = threads.submit(serve)
+            if ray:
+                _check_reachable(f"127.0.0.1:{port}")
+            else:
+                with pytest.raises(InputError, match="what answers is not Ray"):
+                    _check_reachable(f"127.0.0.1:{port}")
+            served.result()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ SECONDS_TO_CONNECT = 10
 MOST_FALSE_STARTS = 3
 """Processes that may be lost while they start, one after the other, besides one of each."""
 _SAMPLE = 16
+_HTTP2_SETTINGS = b"\4"  # the type of the first frame of either side
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0" + _HTTP2_SETTINGS + b"\0\0\0\0\0"
 _RAISED = re.compile(r"\b\w+Error: ")
 _LONGEST_REASON = 300
 _STORE_BYTES = 1 << 27  # jobs and reports are small; images and results go past it
@@ -190,13 +192,15 @@ def _connected(address: str | None) -> Iterator[Ray]:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise InputError unless somebody listens at HOST:PORT; Ray itself would try for minutes."""
+    """Raise InputError unless HOST:PORT answers as servers of Ray do; Ray itself would try for many minutes."""
     host, sign, port = address.removeprefix("ray://").rpartition(":")
     if not sign:
         return
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT):
-            pass
+        with socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT) as connection:
+            connection.sendall(_HTTP2_PREFACE)
+            if connection.recv(4)[3:] != _HTTP2_SETTINGS and "RAY_USE_TLS" not in os.environ:
+                raise ConnectionError("what answers is not Ray")
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(
             f"{_called(address)}: no Ray cluster can be reached there ({error}); start its head with "
