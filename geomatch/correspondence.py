@@ -350,10 +350,14 @@ class Correspondence(TensorValue):
         mapped = self.map_points(at)
         row, column = np.indices(self.target_size)
         device = self.flow.device
+        flow = torch.from_numpy((positions - (column, row)).astype(np.float32)).to(device)
+        valid = torch.from_numpy(mapped.valid.reshape(self.target_size) & (distance <= _INVERSE_TOLERANCE)).to(device)
+        if self.source_mask is not None or self.target_mask is not None:
+            valid &= pixels_allowed(flow, self.source_size, self.target_mask, self.source_mask)
         return Correspondence(
-            torch.from_numpy((positions - (column, row)).astype(np.float32)).to(device),
+            flow,
             torch.from_numpy(mapped.confidence.reshape(self.target_size).astype(np.float32)).to(device),
-            torch.from_numpy(mapped.valid.reshape(self.target_size) & (distance <= _INVERSE_TOLERANCE)).to(device),
+            valid,
             self.target_size,
             self.source_size,
             mirror=self.mirror,

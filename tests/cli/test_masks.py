@@ -55,13 +55,22 @@ def test_match_keeps_masked_background_out(tmp_path: Path) -> None:
     assert not opacity[:, 48:].any()
 
 
-def test_smooth_flow_keeps_to_the_masks() -> None:
+def test_smooth_and_inverse_flows_keep_to_the_masks() -> None:
     source, target = (to_tensor(picture(HEIGHT, WIDTH, left=left)) for left in (0, 20))
-    found = stub_pipeline().match(source, target, source_mask=(8, 8, 60, 50), target_mask=(0, 0, 30, 72)).smooth()
-    row, column = found.valid.nonzero().unbind(dim=1)
+    found = stub_pipeline().match(source, target, source_mask=(8, 8, 60, 50), target_mask=(0, 0, 30, 72))
+    smooth, back = found.smooth(), found.inverse()
+    row, column = smooth.valid.nonzero().unbind(dim=1)
     assert len(row) > 200
     assert ((row >= 8) & (row < 58) & (column >= 8) & (column < 68)).all()
-    assert ((column + found.flow[0, row, column] + 0.5).floor() < 30).all()
+    assert ((column + smooth.flow[0, row, column] + 0.5).floor() < 30).all()
+    row, column = back.valid.nonzero().unbind(dim=1)
+    assert len(row) > 200
+    assert (column < 30).all()
+    to_row, to_column = (
+        (back.flow[1, row, column] + row + 0.5).floor(),
+        (back.flow[0, row, column] + column + 0.5).floor(),
+    )
+    assert ((to_row >= 8) & (to_row < 58) & (to_column >= 8) & (to_column < 68)).all()
 
 
 def test_both_ways_and_mirrored_matches_keep_to_the_masks() -> None:
