@@ -22,5 +22,5 @@ def test_python_page_examples_run(teapots: Path, tmp_path: Path, monkeypatch: py
     blocks = python_blocks()
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), namespace)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     assert (tmp_path / "confident.png").is_file()
