@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.linalg import solveh_banded
 
 Values = NDArray[np.float64]
-Differences = sparse.csr_array
+Stencil: TypeAlias = Sequence[tuple[int, int, float]]
+"""A difference of points: row and column of each, from the first one's, and its factor."""
+
+ACROSS: Final[Stencil] = ((0, 0, -1.0), (0, 1, 1.0))
+DOWN: Final[Stencil] = ((0, 0, -1.0), (1, 0, 1.0))
+BEND_ACROSS: Final[Stencil] = ((0, 0, 1.0), (0, 1, -2.0), (0, 2, 1.0))
+BEND_DOWN: Final[Stencil] = ((0, 0, 1.0), (1, 0, -2.0), (2, 0, 1.0))
+TWIST: Final[Stencil] = ((0, 0, 1.0), (0, 1, -1.0), (1, 0, -1.0), (1, 1, 1.0))
+"""First differences, and the second ones that a thin plate resists."""
 
 _REACH = 2
 """Points that a difference spans along an axis, at most, beyond its first one."""
@@ -47,44 +56,31 @@ class Lattice:
         """The inverse of `flat`."""
         return np.moveaxis(rows[self.numbers], -1, 0)
 
-    def first_differences(self) -> tuple[Differences, Differences]:
-        """Of neighbours, right minus left in row-major order, and lower minus upper."""
-        i = self.numbers
-        return self._differences((i[:, 1:], 1), (i[:, :-1], -1)), self._differences((i[1:], 1), (i[:-1], -1))
+    def energy(self, terms: Sequence[tuple[Stencil, Values]]) -> Values:
+        """The matrix E of sum_terms sum_i w_i (difference of u at i)^2 = u' E u, as its lower band.
 
-    def second_differences(self) -> tuple[Differences, Differences, Differences]:
-        """Along x, along y, and mixed: those that a thin plate resists."""
-        i = self.numbers
-        return (
-            self._differences((i[:, :-2], 1), (i[:, 1:-1], -2), (i[:, 2:], 1)),
-            self._differences((i[:-2], 1), (i[1:-1], -2), (i[2:], 1)),
-            self._differences((i[:-1, :-1], 1), (i[:-1, 1:], -1), (i[1:, :-1], -1), (i[1:, 1:], 1)),
-        )
+        terms: stencils, each with the weights (h, w) of its differences at all first points at which it fits.
 
-    def _differences(self, *terms: tuple[NDArray[np.intp], float]) -> Differences:
-        count = terms[0][0].size
-        columns = np.concatenate([points.ravel() for points, _ in terms])
-        values = np.repeat([float(factor) for _, factor in terms], count)
-        rows = np.tile(np.arange(count), len(terms))
-        return sparse.csr_array((values, (rows, columns)), (count, self.height * self.width))
+        Returns:
+            (band + 1, N): row k holds E[j + k, j] in column j, as `scipy.linalg.solveh_banded` reads it.
+        """
+        down, across = (int(self.numbers[step]) for step in ((1, 0), (0, 1)))
+        lower = np.zeros((_REACH * max(down, across) + 1, self.numbers.size))
+        for stencil, weights in terms:
+            first = self.numbers[: weights.shape[0], : weights.shape[1]]
+            for (row, column, one), (other_row, other_column, other) in product(stencil, stencil):
+                start = row * down + column * across
+                if (offset := other_row * down + other_column * across - start) >= 0:
+                    lower[offset, first + start] += one * other * weights
+        return lower
 
-    def minimise(self, energy: sparse.csr_array, weights: Values, wanted: Values) -> Values:
+    def minimise(self, energy: Values, weights: Values, wanted: Values) -> Values:
         """The u (N, C) of least u' E u + sum_i w_i (u_i - wanted_i)^2, for a positive semidefinite E of differences.
 
-        energy: E (N, N). weights: (N,), not negative. wanted: (N, C).
+        energy: of `energy`. weights: (N,), not negative. wanted: (N, C).
         """
-        band = _REACH * min(self.height, self.width) + 1
-        lower = np.zeros((band + 1, len(weights)))
-        diagonals = energy.todia()
-        for offset, values in zip(diagonals.offsets, diagonals.data, strict=True):
-            if offset <= 0:
-                lower[-offset, : len(weights) + offset] = values[: len(weights) + offset]
+        lower = energy.copy()
         lower[0] += weights
         return np.asarray(
             solveh_banded(lower, weights[:, None] * wanted, lower=True, overwrite_ab=True, check_finite=False)
         )
-
-
-def energy_of(terms: Sequence[tuple[Differences, Values]]) -> sparse.csr_array:
-    """The sum of D' diag(w) D over pairs of differences D and their weights w."""
-    return sparse.csr_array(sum(each.T @ (sparse.diags_array(weight) @ each) for each, weight in terms))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from geomatch.geometry.banded import Differences, Lattice, Values, energy_of
+from geomatch.geometry.banded import ACROSS, BEND_ACROSS, BEND_DOWN, DOWN, TWIST, Lattice, Values
 from geomatch.geometry.region import calm_region
 
 _TINY = 1e-6
@@ -138,21 +138,20 @@ class _Plate:
         self.weights = weights / max(float(np.quantile(weights, 0.9)), _TINY)
         self.affine = _robust_affine(start, wanted, self.weights, how)
         self.residual = wanted - self.affine
-        first, second = lattice.first_differences(), lattice.second_differences()
         across, down = edges or (
             np.ones((lattice.height, lattice.width - 1)),
             np.ones((lattice.height - 1, lattice.width)),
         )
         mixed = np.minimum(np.minimum(across[:-1], across[1:]), np.minimum(down[:, :-1], down[:, 1:]))
-        bends = np.minimum(across[:, :-1], across[:, 1:]), np.minimum(down[:-1], down[1:]), 2 * mixed
-        terms: list[tuple[Differences, Values]] = [
-            (differences, how.bending * weight.ravel()) for differences, weight in zip(second, bends, strict=True)
-        ]
-        terms += [
-            (differences, how.stretching * weight.ravel())
-            for differences, weight in zip(first, (across, down), strict=True)
-        ]
-        self.energy = energy_of(terms)
+        self.energy = lattice.energy(
+            [
+                (BEND_ACROSS, how.bending * np.minimum(across[:, :-1], across[:, 1:])),
+                (BEND_DOWN, how.bending * np.minimum(down[:-1], down[1:])),
+                (TWIST, how.bending * 2 * mixed),
+                (ACROSS, how.stretching * across),
+                (DOWN, how.stretching * down),
+            ]
+        )
 
     def fit(self) -> Values:
         """The positions (N, 2) of the points in the target."""

@@ -4,7 +4,7 @@ import torch
 
 from geomatch.correspondence import Correspondence
 from geomatch.errors import InputError
-from geomatch.geometry.banded import Lattice, energy_of
+from geomatch.geometry.banded import ACROSS, BEND_ACROSS, BEND_DOWN, DOWN, TWIST, Lattice, Stencil
 from geomatch.geometry.region import calm_region, feather, guided_filter
 from geomatch.geometry.smooth_flow import Smoothing, fit_smooth_flow, triangle_areas
 from geomatch.options import Beyond
@@ -23,25 +23,36 @@ def everywhere(value: float = 1.0) -> np.ndarray:
     return np.full(SIZE, value, np.float32)
 
 
+STENCILS = (ACROSS, DOWN, BEND_ACROSS, BEND_DOWN, TWIST)
+
+
+def differences(stencil: Stencil, maps: np.ndarray) -> np.ndarray:
+    """The differences of maps (..., h, w) at all first points at which a stencil fits."""
+    height, width = (maps.shape[-2 + axis] - max(step[axis] for step in stencil) for axis in (0, 1))
+    return sum(factor * maps[..., row : row + height, column : column + width] for row, column, factor in stencil)
+
+
 @pytest.mark.parametrize(("height", "width"), [(5, 7), (7, 5), (4, 4)])
 def test_minimise_solves_the_normal_equations(height: int, width: int) -> None:
     """Against a dense solver, with the band along either axis."""
     random = np.random.default_rng(height)
-    lattice = Lattice(height, width)
-    differences = (*lattice.first_differences(), *lattice.second_differences())
-    energy = energy_of([(each, random.uniform(0.1, 2, each.shape[0])) for each in differences])
-    weights, wanted = random.uniform(0.1, 1, height * width), random.normal(size=(height * width, 2))
-    expected = np.linalg.solve(energy.toarray() + np.diag(weights), weights[:, None] * wanted)
-    np.testing.assert_allclose(lattice.minimise(energy, weights, wanted), expected, atol=1e-9)
+    lattice, size = Lattice(height, width), height * width
+    units = lattice.maps(np.eye(size))
+    rows = [differences(stencil, units) for stencil in STENCILS]
+    terms = [(stencil, random.uniform(0.1, 2, each.shape[1:])) for stencil, each in zip(STENCILS, rows, strict=True)]
+    energy = sum(np.einsum("ihw,hw,jhw->ij", each, term[1], each) for each, term in zip(rows, terms, strict=True))
+    weights, wanted = random.uniform(0.1, 1, size), random.normal(size=(size, 2))
+    expected = np.linalg.solve(energy + np.diag(weights), weights[:, None] * wanted)
+    np.testing.assert_allclose(lattice.minimise(lattice.energy(terms), weights, wanted), expected, atol=1e-9)
 
 
 def test_second_differences_vanish_for_planes_only() -> None:
+    row, column = np.indices((5, 6)).astype(float)
+    plane, saddle = 2 * column - row + 3, column * row
+    assert max(abs(differences(each, plane)).max() for each in STENCILS[2:]) < 1e-12
+    assert [abs(differences(each, saddle)).max() for each in STENCILS[2:]] == [0, 0, 1]
     lattice = Lattice(5, 6)
-    row, column = np.indices(lattice.shape).astype(float)
-    plane, saddle = (lattice.flat(each[None]) for each in (2 * column - row + 3, column * row))
-    assert max(abs(each @ plane).max() for each in lattice.second_differences()) < 1e-12
-    assert [abs(each @ saddle).max() for each in lattice.second_differences()] == [0, 0, 1]
-    assert (lattice.maps(plane)[0] == 2 * column - row + 3).all()
+    assert (lattice.maps(lattice.flat(plane[None]))[0] == plane).all()
 
 
 @pytest.mark.parametrize("matrix", [[[1.2, 0.1], [-0.2, 1.4]], [[-1.1, 0.0], [0.1, 1.0]]])
