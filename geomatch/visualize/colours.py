@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +15,13 @@ Colour = tuple[int, int, int, int]
 
 CONFIDENCE_RAMP = ((29, 22, 66), (47, 72, 130), (38, 130, 142), (94, 188, 118), (251, 240, 160))
 """Dark blue through teal to pale yellow: lightness rises evenly, so it also reads in grey."""
+_LEVELS = 1024
+"""Steps of the ramp: fewer than one of 255 shades lies between two."""
 
 _WHEEL_STEPS = (15, 6, 4, 11, 13, 6)
 """Steps between red, yellow, green, cyan, blue, magenta and red again: perceptually about even."""
+_BETWEEN = 32
+"""Shades for each step of the wheel: a channel changes by at most 2 from one to the next."""
 _WHEEL_CORNERS = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255), (255, 0, 0))
 
 
@@ -38,17 +43,26 @@ def colour_flow(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:
 
     White is no motion, full colour is the length ``longest``; longer flow is darkened.
     """
-    wheel = colour_wheel().T.astype(np.float64)
-    x, y = flow / max(longest, 1e-6)
-    turn = (np.arctan2(-y, -x) / np.pi + 1) / 2 * (wheel.shape[1] - 1)
-    step = np.floor(turn).astype(np.int64)
-    fraction, following = turn - step, (step + 1) % wheel.shape[1]
+    shades = _fine_wheel()
+    x, y = flow / np.float32(max(longest, 1e-6))
+    turn = np.arctan2(-y, -x)  # in float32, as all else: pictures are drawn for every pair of a batch
+    turn *= np.float32((len(shades) - 1) / (2 * np.pi))
+    turn += np.float32(len(shades) / 2)  # half a shade more, so that the nearest is taken
     length = np.hypot(x, y)
-    colours = np.empty((*length.shape, 3), dtype=np.uint8)
-    for channel, shades in enumerate(wheel):  # one channel at a time halves the memory
-        full = (1 - fraction) * shades[step] + fraction * shades[following]
-        colours[..., channel] = np.where(length <= 1, 255 - length * (255 - full), 0.75 * full)
-    return colours
+    colours = np.take(shades, turn.astype(np.int32), axis=0, mode="clip")
+    within = length <= 1
+    colours *= np.where(within, -length, np.float32(-0.75))[..., None]
+    colours += np.where(within, np.float32(255), np.float32(0.75 * 255))[..., None]
+    return np.asarray(colours, dtype=np.uint8)
+
+
+@cache
+def _fine_wheel() -> NDArray[np.float32]:
+    """What the shades (n, 3) of all directions, the first one again at the end, lack of white."""
+    wheel = colour_wheel().astype(np.float64)
+    at = np.arange((len(wheel) - 1) * _BETWEEN + 1) / _BETWEEN
+    shades = np.stack([np.interp(at, np.arange(len(wheel)), channel) for channel in wheel.T], axis=1)
+    return (255 - shades).astype(np.float32)
 
 
 def flow_picture(flow: NDArray[np.float32]) -> Image.Image:
@@ -56,6 +70,7 @@ def flow_picture(flow: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(colour_flow(flow, float(np.hypot(*flow).max())))
 
 
+@cache
 def wheel_picture(diameter: int) -> Image.Image:
     """The colours of `flow_picture` on a disc of white paper: a displacement points from the centre to its colour."""
     side = 4 * diameter
@@ -67,10 +82,16 @@ def wheel_picture(diameter: int) -> Image.Image:
 
 def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
     """Confidence (H, W) in [0, 1] in colours: dark is 0, pale yellow is 1."""
-    ramp = np.array(CONFIDENCE_RAMP, dtype=np.float64)
-    stops = np.linspace(0, 1, len(ramp))
-    colours = np.stack([np.interp(confidence, stops, ramp[:, channel]) for channel in range(3)], axis=-1)
-    return Image.fromarray(colours.round().astype(np.uint8))
+    levels = np.rint(confidence * np.float32(_LEVELS)).clip(0, _LEVELS).astype(np.intp)
+    return Image.fromarray(np.take(_fine_ramp(), levels, axis=0))
+
+
+@cache
+def _fine_ramp() -> NDArray[np.uint8]:
+    """The colours (`_LEVELS` + 1, 3) of even steps of confidence from 0 to 1."""
+    stops, at = np.linspace(0, 1, len(CONFIDENCE_RAMP)), np.linspace(0, 1, _LEVELS + 1)
+    channels = np.array(CONFIDENCE_RAMP, dtype=np.float64).T
+    return np.stack([np.interp(at, stops, channel) for channel in channels], axis=1).round().astype(np.uint8)
 
 
 def keypoint_colours(count: int) -> list[Colour]:

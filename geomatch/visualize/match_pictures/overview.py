@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -14,6 +16,7 @@ from geomatch.visualize.sheet import INK, PAPER, caption_font, fit_height, side_
 PANEL_HEIGHT = 320
 _CAPTION = 30
 _WHEEL = 104
+_BLACK = (0, 0, 0)
 _CHECKER = ((238, 238, 240), (222, 222, 226))
 
 
@@ -27,16 +30,16 @@ def draw_overview(
     """
     confidence = _shrink(correspondence.confidence.cpu().numpy())
     flow = np.stack([_shrink(axis) for axis in correspondence.flow.cpu().numpy()])
-    region = _shrink(valid.astype(np.float32)) > 0.5
+    outline = _Outline.of(_shrink(valid.astype(np.float32)) > 0.5)
     longest = float(np.hypot(*flow).max())
     panels = {
         "source": fit_height(to_picture(source), PANEL_HEIGHT),
         "target": fit_height(to_picture(target), PANEL_HEIGHT),
-        "target, warped to source": _outlined(_over_checker(fit_height(to_picture(warped), PANEL_HEIGHT)), region),
-        f"confidence, mean {correspondence.mean_confidence:.2f}": _outlined(
-            _paler(confidence_picture(confidence), region), region
+        "target, warped to source": outline.on(_over_checker(fit_height(to_picture(warped), PANEL_HEIGHT))),
+        f"confidence, mean {correspondence.mean_confidence:.2f}": outline.on(
+            outline.paler_outside(confidence_picture(confidence))
         ),
-        "flow": _outlined(_paler(flow_picture(flow), region), region),
+        "flow": outline.on(outline.paler_outside(flow_picture(flow))),
         f"rim: {longest:.0f} px": _centred(wheel_picture(_WHEEL)),
     }
     sheet, lefts, below = side_by_side(list(panels.values()), _CAPTION)
@@ -46,24 +49,43 @@ def draw_overview(
     return sheet
 
 
-def _outlined(picture: Image.Image, region: NDArray[np.bool_]) -> Image.Image:
-    """A picture with a region (h, w) outlined in white between dark lines, but not along the picture's border."""
-    from scipy import ndimage
+@dataclass(frozen=True)
+class _Outline:
+    """A region of pictures of one size, and the white line with dark ones beside it, but not along the border."""
 
-    outside = ~region
-    line = ndimage.binary_dilation(outside, border_value=0) & ndimage.binary_dilation(region, border_value=0)
-    halo = ndimage.binary_dilation(line)
-    colours = np.array(picture.convert("RGB"))
-    colours[halo] = colours[halo] // 3
-    colours[line] = 255
-    return Image.fromarray(colours)
+    region: Image.Image
+    line: Image.Image
+    halo: Image.Image
+
+    @classmethod
+    def of(cls, region: NDArray[np.bool_]) -> _Outline:
+        line = _grown(region) & _grown(~region)
+        return cls(*map(Image.fromarray, (region, line, _grown(line))))
+
+    def on(self, picture: Image.Image) -> Image.Image:
+        """An RGB picture with the outline."""
+        picture.paste(_mixed(picture, 2 / 3, _BLACK), mask=self.halo)
+        picture.paste(PAPER, mask=self.line)
+        return picture
+
+    def paler_outside(self, picture: Image.Image) -> Image.Image:
+        """An RGB picture that is mixed with paper outside of the region."""
+        return Image.composite(picture, _mixed(picture, 1 / 2, PAPER), self.region)
 
 
-def _paler(picture: Image.Image, region: NDArray[np.bool_]) -> Image.Image:
-    """A picture that is mixed with paper outside of a region (h, w)."""
-    colours = np.array(picture.convert("RGB"))
-    colours[~region] = 255 - (255 - colours[~region]) // 2
-    return Image.fromarray(colours)
+def _mixed(picture: Image.Image, share: float, colour: tuple[int, int, int]) -> Image.Image:
+    """An RGB picture with a share of a colour."""
+    return Image.blend(picture, Image.new("RGB", picture.size, colour), share)
+
+
+def _grown(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A region (h, w) and its neighbours above, below and at either side."""
+    grown = region.copy()
+    grown[1:] |= region[:-1]
+    grown[:-1] |= region[1:]
+    grown[:, 1:] |= region[:, :-1]
+    grown[:, :-1] |= region[:, 1:]
+    return grown
 
 
 def _centred(picture: Image.Image) -> Image.Image:
@@ -83,5 +105,6 @@ def _over_checker(picture: Image.Image) -> Image.Image:
     """A picture over a pale chequerboard, which shows where it is transparent."""
     y, x = (np.arange(length) // 10 for length in (picture.height, picture.width))
     board = np.array(_CHECKER, dtype=np.uint8)[np.add.outer(y, x) % 2]
-    background = Image.fromarray(board).convert("RGBA")
-    return Image.alpha_composite(background, picture).convert("RGB")
+    background = Image.fromarray(board)
+    background.paste(picture, mask=picture)
+    return background
