@@ -16,7 +16,7 @@ from geomatch.io.images import read_image
 from geomatch.io.remote.objects import read_object, shown, url_of
 from geomatch.options import FeatureFormat
 from geomatch.pipeline import Pipeline
-from geomatch.runtime.parallel_map import Finished
+from geomatch.runtime.parallel_map import Finished, map_in_order
 
 ImageAndFile = tuple[Path, Path]
 """An image, and the file for its features."""
@@ -41,11 +41,14 @@ class ExtractionJob:
 
     def __call__(self, items: Sequence[ImageAndFile]) -> Iterator[Finished]:
         pipeline = self.build()
-        for path, file in items:
+
+        def extract(item: ImageAndFile) -> Finished:
             try:
-                yield self._extract(path, file, pipeline)
+                return self._extract(*item, pipeline)
             except GeomatchError as error:
-                yield Finished({"image": str(path), "error": str(error)}, error=error)
+                return Finished({"image": str(item[0]), "error": str(error)}, error=error)
+
+        yield from map_in_order(extract, items)
 
     def images(self, item: ImageAndFile) -> tuple[Path]:
         return item[:1]

@@ -100,14 +100,14 @@ MinConfidence = Annotated[
 MirrorMode = Annotated[
     Mirror,
     typer.Option(
-        help="Flip the source left to right for matching; auto decides it for each pair, by confidence.",
+        help="Flip sources left to right; auto decides for each pair.",
         rich_help_panel=MATCHING,
     ),
 ]
 RefineChoice = Annotated[
     Refine | None,
     typer.Option(
-        help="Search matches again on a finer map, where both images show one object; by default the preset's choice.",
+        help="Search again on a finer map, if both show one object; by default the preset's choice.",
         rich_help_panel=MATCHING,
     ),
 ]
@@ -123,6 +123,15 @@ MaxMemory = Annotated[
     str,
     typer.Option(
         metavar="SIZE", help="Memory the matcher may work in, as 512MiB or 2GiB.", rich_help_panel=PERFORMANCE
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Images in one pass; default 8 on cuda, else 1.",
+        rich_help_panel=PERFORMANCE,
     ),
 ]
 CacheFolder = Annotated[
@@ -181,6 +190,7 @@ class PipelineOptions:
     device: DeviceChoice = Device.auto
     precision: PrecisionChoice = Precision.auto
     max_memory: MaxMemory = "2GiB"
+    batch: BatchSize = None
     cache: CacheFolder = None
 
     def build(self, parameters: Mapping[str, object] | None = None) -> Pipeline:

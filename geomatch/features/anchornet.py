@@ -7,7 +7,7 @@ class-agnostic. `geomatch.training.anchornet` trains them from image labels alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,9 @@ from geomatch.correspondence import ConfidenceModel, FeatureMap, FineMap
 from geomatch.errors import InputError, did_you_mean
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
-from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.base import FeatureExtractor, TrunkReading, read_trunk
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.weights import load_network
-from geomatch.geometry.canvas import Canvas
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.homography import pixel_grid
 from geomatch.io.inputs import Input
@@ -212,21 +211,26 @@ class AnchorFeatures(FeatureExtractor):
     @torch.no_grad()
     def respond(self, image: Tensor) -> Responses:
         """The responses of all anchors to an image (3, H, W) uint8."""
-        trunk = self.network.trunk
-        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        stages = with_fine_stage(trunk, self.network.stages, fine=self.fine)
-        return self.respond_to(canvas, pixels, trunk.read(pixels, stages, self.arithmetic))
+        return self.respond_to(self._read([image])[0])
 
-    def respond_to(self, canvas: Canvas, pixels: Tensor, taps: Mapping[int | str, Tensor]) -> Responses:
-        """The same, from stages of the canvas's pixels (1, 3, H, W) that the trunk has computed already."""
-        stride = self.network.config.stride
-        maps = canvas.crop(F.softplus(self.network.activations(taps, pixels)[0]), stride)
-        fine = fine_map(canvas, self.network.trunk, taps) if self.fine else None
+    def _read(self, images: Sequence[Tensor]) -> list[TrunkReading]:
+        trunk = self.network.trunk
+        stages = with_fine_stage(trunk, self.network.stages, fine=self.fine)
+        return read_trunk(images, trunk, stages, self.working_size, self.arithmetic)
+
+    def respond_to(self, reading: TrunkReading) -> Responses:
+        """The same of an image that the trunk has read already."""
+        canvas, stride = reading.canvas, self.network.config.stride
+        maps = canvas.crop(F.softplus(self.network.activations(reading.taps, reading.pixels)[0]), stride)
+        fine = fine_map(canvas, self.network.trunk, reading.taps) if self.fine else None
         return Responses(maps.contiguous(), canvas.image_size, canvas.grid(stride), fine)
 
-    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
-        return self.describe(self.respond(image))
+        return self.extract_batch([image])[0]
+
+    @torch.no_grad()
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        return [self.describe(self.respond_to(each)) for each in self._read(images)]
 
     def describe(self, found: Responses) -> FeatureMap:
         """The descriptors of an image from its responses."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,11 +62,49 @@ class FeatureExtractor(ABC):
     def __call__(self, image: Tensor) -> FeatureMap:
         """Extract the features of an image (3, H, W) uint8 RGB of any size."""
 
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        """Extract the features of several images: those of each alone, but for rounding.
+
+        Networks read images of one canvas size in one pass; by default each image is extracted alone.
+        """
+        return [self(image) for image in images]
+
 
 def check_no_argument(feature: str, argument: str) -> None:
     """Raise InputError if features that take no argument were given one, as in ``sift:3``."""
     if argument:
         raise InputError(f"{feature} takes no argument; '{argument}' was given")
+
+
+@dataclass(frozen=True)
+class TrunkReading:
+    """What a trunk reads of one image.
+
+    pixels: of the canvas, (1, 3, H, W) float32 in [0, 1]. taps: stages of the trunk, (1, C, h, w) float32 each.
+    """
+
+    canvas: Canvas
+    pixels: Tensor
+    taps: Mapping[Any, Tensor]
+
+
+def read_trunk(
+    images: Sequence[Tensor], trunk: Trunk, stages: Sequence[Any], working_size: int, precision: Precision
+) -> list[TrunkReading]:
+    """Read images (3, H, W) uint8 at stages of a trunk, those whose canvases have the same size in one pass.
+
+    Canvases are not padded to a common size: the network sees hundreds of pixels around each cell, so features would
+    change.
+    """
+    drawn = [draw_on_canvas(image, trunk, working_size) for image in images]
+    found: dict[int, TrunkReading] = {}
+    for size in dict.fromkeys(pixels.shape for _, pixels in drawn):
+        places = [place for place, (_, pixels) in enumerate(drawn) if pixels.shape == size]
+        taps = trunk.read(torch.cat([drawn[place][1] for place in places]), stages, precision)
+        for row, place in enumerate(places):
+            own = {stage: values[row : row + 1] for stage, values in taps.items()}
+            found[place] = TrunkReading(*drawn[place], own)
+    return [found[place] for place in range(len(drawn))]
 
 
 def draw_on_canvas(image: Tensor, trunk: Trunk, working_size: int) -> tuple[Canvas, Tensor]:

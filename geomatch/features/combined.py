@@ -6,6 +6,7 @@ object of a class.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
-from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.base import FeatureExtractor, TrunkReading, read_trunk
 from geomatch.features.fine_map import with_fine_stage
 from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
 from geomatch.features.multi_scale import at_scales
@@ -54,21 +55,31 @@ class CombinedFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
-        code, phi = self._read_once(image) if self.one_trunk else (self.anchors(image), self.introspection(image))
+        return self.extract_batch([image])[0]
+
+    @torch.no_grad()
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        if self.one_trunk:
+            return list(map(self._describe, self._read_once(images)))
+        codes, phis = (each.extract_batch(images) for each in (self.anchors, self.introspection))
+        return list(map(self._join, codes, phis))
+
+    def _read_once(self, images: Sequence[Tensor]) -> list[TrunkReading]:
+        """Images read by the trunk of both networks at the stages of both."""
+        trunk = self.anchors.network.trunk
+        stages = (*self.anchors.network.stages, *self.introspection.network.stages)
+        wanted = with_fine_stage(trunk, stages, fine=self.fine)
+        return read_trunk(images, trunk, wanted, self.working_size, self.arithmetic)
+
+    def _describe(self, reading: TrunkReading) -> FeatureMap:
+        code = self.anchors.describe(self.anchors.respond_to(reading))
+        return self._join(code, self.introspection.describe(reading.canvas, reading.taps))
+
+    def _join(self, code: FeatureMap, phi: FeatureMap) -> FeatureMap:
         phi = phi.read_on(code.grid)
         both = F.normalize(torch.cat((phi.descriptors, code.descriptors)), dim=0)
         return replace(code, descriptors=both, inverse_confidence=phi.inverse_confidence, calibration=self.calibration)
-
-    def _read_once(self, image: Tensor) -> tuple[FeatureMap, FeatureMap]:
-        """AnchorNet's and introspection's features of an image, from one pass of the trunk of both."""
-        trunk = self.anchors.network.trunk
-        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        stages = (*self.anchors.network.stages, *self.introspection.network.stages)
-        taps = trunk.read(pixels, with_fine_stage(trunk, stages, fine=self.fine), self.arithmetic)
-        code = self.anchors.describe(self.anchors.respond_to(canvas, pixels, taps))
-        return code, self.introspection.describe(canvas, taps)
 
 
 def same_trunk(introspection: IntrospectionNet, anchors: AnchorNet) -> bool:

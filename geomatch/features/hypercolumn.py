@@ -11,7 +11,7 @@ from torch import Tensor
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk, parse_stage
-from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.base import FeatureExtractor, TrunkReading, read_trunk
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.load import pretrained_trunk
 from geomatch.features.weights import read_weights_file, shipped_weights
@@ -32,13 +32,19 @@ class HypercolumnFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
-        canvas, pixels = draw_on_canvas(image, self.trunk, self.working_size)
-        taps = self.trunk.read(pixels, with_fine_stage(self.trunk, self.stages, fine=self.fine), self.arithmetic)
+        return self.extract_batch([image])[0]
+
+    @torch.no_grad()
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        stages = with_fine_stage(self.trunk, self.stages, fine=self.fine)
+        return list(map(self._stack, read_trunk(images, self.trunk, stages, self.working_size, self.arithmetic)))
+
+    def _stack(self, reading: TrunkReading) -> FeatureMap:
+        canvas, taps = reading.canvas, reading.taps
         finest = min(self.stages, key=self.trunk.strides.__getitem__)
         grid = canvas.grid(self.trunk.strides[finest], self.trunk.offsets[finest])
-        centres = grid.centres(pixels.device)
+        centres = grid.centres(reading.pixels.device)
         columns = []
         for stage in self.stages:
             cells = canvas.to_cells(centres, self.trunk.strides[stage], self.trunk.offsets[stage])

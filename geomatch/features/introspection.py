@@ -8,7 +8,7 @@ trains them; `geomatch.training.keypoints` trains them on, and may let phi hear 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from geomatch.correspondence import ConfidenceModel, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
-from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.base import FeatureExtractor, read_trunk
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
@@ -160,12 +160,20 @@ class IntrospectionFeatures(FeatureExtractor):
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
-    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
+        return self.extract_batch([image])[0]
+
+    @torch.no_grad()
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
         trunk = self.network.trunk
-        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        taps = trunk.read(pixels, with_fine_stage(trunk, self.network.stages, fine=self.fine), self.arithmetic)
-        return replace(self.describe(canvas, taps), fine=fine_map(canvas, trunk, taps) if self.fine else None)
+        stages = with_fine_stage(trunk, self.network.stages, fine=self.fine)
+        return [
+            replace(
+                self.describe(each.canvas, each.taps),
+                fine=fine_map(each.canvas, trunk, each.taps) if self.fine else None,
+            )
+            for each in read_trunk(images, trunk, stages, self.working_size, self.arithmetic)
+        ]
 
     def describe(self, canvas: Canvas, taps: Mapping[int | str, Tensor]) -> FeatureMap:
         """Descriptors and sigma, without a fine map, from stages that the trunk has computed already."""

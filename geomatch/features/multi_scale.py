@@ -28,7 +28,13 @@ class MultiScaleFeatures(FeatureExtractor):
         self.weights_sha256, self.calibration = extractors[0].weights_sha256, extractors[0].calibration
 
     def __call__(self, image: Tensor) -> FeatureMap:
-        first, *others = (extract(image) for extract in self.inner)
+        return self.extract_batch([image])[0]
+
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        scales = [each.extract_batch(images) for each in self.inner]
+        return [self._join(*maps) for maps in zip(*scales, strict=True)]
+
+    def _join(self, first: FeatureMap, *others: FeatureMap) -> FeatureMap:
         maps = [first, *(other.read_on(first.grid) for other in others)]
         sigmas = [each.inverse_confidence for each in maps if each.inverse_confidence is not None]
         return replace(

@@ -9,6 +9,7 @@ stays what it was, so that SCNet's features have a sigma and serve every other m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
@@ -109,8 +110,8 @@ class SCNetFeatures(IntrospectionFeatures):
 
     network: SCNet
 
-    def __call__(self, image: Tensor) -> FeatureMap:
-        return self.complete(super().__call__(image))
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        return [self.complete(each) for each in super().extract_batch(images)]
 
     def complete(self, features: FeatureMap) -> FeatureMap:
         return SCNetMap(

@@ -15,7 +15,7 @@ from geomatch.correspondence import FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import Trunk, parse_stage
 from geomatch.features.backbones.timm import FACETS, TimmTrunk
-from geomatch.features.base import FeatureExtractor, draw_on_canvas
+from geomatch.features.base import FeatureExtractor, TrunkReading, draw_on_canvas, read_trunk
 from geomatch.features.fine_map import fine_map, with_fine_stage
 from geomatch.features.weights import read_tensors, read_weights_file
 from geomatch.io.inputs import Input, InputFile
@@ -67,9 +67,21 @@ class TimmFeatures(FeatureExtractor):
         self.parts = [(trunk.eval(), part) for trunk, part in parts]
         self._positional: dict[Part, Tensor] = {}
 
-    @torch.no_grad()
     def __call__(self, image: Tensor) -> FeatureMap:
-        maps = [each for trunk in dict.fromkeys(trunk for trunk, _ in self.parts) for each in self._read(trunk, image)]
+        return self.extract_batch([image])[0]
+
+    @torch.no_grad()
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        found: list[list[tuple[Part, FeatureMap]]] = [[] for _ in images]
+        for trunk in dict.fromkeys(trunk for trunk, _ in self.parts):
+            parts = [part for each, part in self.parts if each is trunk]
+            stages = with_fine_stage(trunk, [part.stage for part in parts], fine=self.fine)
+            readings = read_trunk(images, trunk, stages, self.working_size, self.arithmetic)
+            for maps, reading in zip(found, readings, strict=True):
+                maps += self._maps(trunk, parts, reading)
+        return list(map(self._join, found))
+
+    def _join(self, maps: Sequence[tuple[Part, FeatureMap]]) -> FeatureMap:
         finest = min(maps, key=lambda found: found[1].grid.pitch)[1]
         columns = [
             part.weight * (found if found.grid == finest.grid else found.read_on(finest.grid)).descriptors
@@ -78,12 +90,9 @@ class TimmFeatures(FeatureExtractor):
         fine = next((found.fine for _, found in maps if found.fine), None)
         return replace(finest, descriptors=F.normalize(torch.cat(columns), dim=0), fine=fine)
 
-    def _read(self, trunk: Trunk, image: Tensor) -> list[tuple[Part, FeatureMap]]:
-        """The parts that a trunk has, read in one pass."""
-        parts = [part for each, part in self.parts if each is trunk]
-        canvas, pixels = draw_on_canvas(image, trunk, self.working_size)
-        stages = with_fine_stage(trunk, [part.stage for part in parts], fine=self.fine)
-        taps = trunk.read(pixels, stages, self.arithmetic)
+    def _maps(self, trunk: Trunk, parts: Sequence[Part], reading: TrunkReading) -> list[tuple[Part, FeatureMap]]:
+        """The parts of a trunk, of an image that it has read."""
+        canvas, taps = reading.canvas, reading.taps
         fine = fine_map(canvas, trunk, taps) if self.fine else None
         found = []
         for part in parts:

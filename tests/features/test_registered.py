@@ -72,5 +72,18 @@ def test_registered_feature_repeats_its_bytes(extractor: FeatureExtractor) -> No
     assert torch.equal(first.descriptors, again.descriptors)
 
 
+def test_registered_feature_extracts_a_batch_as_each_alone(extractor: FeatureExtractor) -> None:
+    """Of several sizes, in any order; networks read images of one canvas size together."""
+    images = [photograph(61, 97), photograph(97, 61), photograph(61, 97).flip(-1), photograph(122, 194)]
+    for found, image in zip(extractor.extract_batch(images), images, strict=True):
+        alone = extractor(image)
+        torch.testing.assert_close(found.descriptors, alone.descriptors, rtol=1e-4, atol=1e-5)
+        assert (found.grid, found.image_size, type(found)) == (alone.grid, alone.image_size, type(alone))
+        for own, other in ((found.inverse_confidence, alone.inverse_confidence), (found.fine, alone.fine)):
+            assert (own is None) == (other is None)
+        if found.inverse_confidence is not None:
+            torch.testing.assert_close(found.inverse_confidence, alone.inverse_confidence, rtol=1e-4, atol=1e-5)
+
+
 def test_registered_feature_has_the_name_it_was_asked_by(name: str, extractor: FeatureExtractor) -> None:
     assert extractor.name.partition(":")[0] == name

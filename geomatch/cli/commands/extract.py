@@ -25,7 +25,7 @@ from geomatch.errors import InputError
 from geomatch.options import FeatureFormat, Refine
 
 
-@pipeline_options("features", "preset", "weights", "device", "precision", "cache")
+@pipeline_options("features", "preset", "weights", "device", "precision", "batch", "cache")
 @engine_options
 def extract(
     images: Annotated[

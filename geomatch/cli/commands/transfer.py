@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights"],
-    *["refine", "device", "precision", "max_memory", "cache", "mirror"],
+    *["refine", "device", "precision", "max_memory", "batch", "cache", "mirror"],
 )
 @engine_options
 def transfer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,13 +52,20 @@ class CachedFeatures(FeatureExtractor):
         return CachedFeatures(self.extractor.for_class(name), self.folder, self.device)
 
     def __call__(self, image: Tensor) -> FeatureMap:
-        path = self.folder / f"{self._key(image)}.features"
-        content = _read_sealed(path)
-        if content is None:
-            content = encode_features_npz(self.extractor(image), {}, precision=self.precision)
+        return self.extract_batch([image])[0]
+
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        paths = [self.folder / f"{self._key(image)}.features" for image in images]
+        contents = [_read_sealed(path) for path in paths]
+        missing = [place for place, content in enumerate(contents) if content is None]
+        extracted = self.extractor.extract_batch([images[place] for place in missing])
+        for place, features in zip(missing, extracted, strict=True):
+            contents[place] = content = encode_features_npz(features, {}, precision=self.precision)
             if self._writable:
-                self._write(path, content)
-        return self.extractor.complete(self._on_device(decode_features_npz(content)))
+                self._write(paths[place], content)
+        return [
+            self.extractor.complete(self._on_device(decode_features_npz(each))) for each in contents if each is not None
+        ]
 
     def _key(self, image: Tensor) -> str:
         weights, code = self.weights_sha256, self.source_sha256
