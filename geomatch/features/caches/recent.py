@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -38,13 +39,21 @@ class RecentFeatures(FeatureExtractor):
         return self.extractor.complete(features)
 
     def __call__(self, image: Tensor) -> FeatureMap:
-        pixels = image.cpu().contiguous()
-        key = hashlib.sha256(repr(tuple(image.shape)).encode() + pixels.numpy().tobytes()).digest()
-        features = self._kept.pop(key, None)
-        if features is None:
-            features = self.extractor(image)
-            self.computed += 1
-        self._kept[key] = features
+        return self.extract_batch([image])[0]
+
+    def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+        keys = [_key(image) for image in images]
+        missing = {key: image for key, image in zip(keys, images, strict=True) if key not in self._kept}
+        self.computed += len(missing)
+        self._kept |= zip(missing, self.extractor.extract_batch(list(missing.values())), strict=True)
+        for key in keys:
+            self._kept.move_to_end(key)
+        found = [self._kept[key] for key in keys]
         while sum(each.nbytes for each in self._kept.values()) > self.max_bytes and len(self._kept) > 1:
             self._kept.popitem(last=False)
-        return features
+        return found
+
+
+def _key(image: Tensor) -> bytes:
+    pixels = image.cpu().contiguous().numpy()
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
