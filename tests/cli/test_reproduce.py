@@ -54,6 +54,7 @@ def test_reproduce_writes_every_format(willow: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "tables.json", "tables.md", "tables.tex"]
     for path in out.iterdir():
         assert "SUBSET of 4 of 20 pairs" in path.read_text() or path.suffix == ".json"
+        assert "pf-willow test: 20 of the 900 published pairs" in path.read_text() or path.suffix == ".json"
     (table,) = json.loads((out / "tables.json").read_text())
     assert (table["pairs"], table["of"]) == (4, 20)
     assert "geomatch reproduce introspection" in (out / "tables.md").read_text()

@@ -80,7 +80,7 @@ def reproduce(
     for note in notes:
         notify(note)
     if out:
-        _write(out, suite, tables, notes)
+        _write(out, suite, tables, [*notes, *_shortfalls(datasets, root)])
     _print(tables, json=json)
 
 
@@ -129,6 +129,15 @@ def _datasets(
     if not found:
         raise InputError(f"{root} holds none of the benchmarks: {'; '.join(notes)}")
     return found, notes
+
+
+def _shortfalls(datasets: Sequence[PairDataset], root: Path) -> list[str]:
+    """Which benchmarks are not complete; on a terminal, reading them has said so."""
+    from geomatch.datasets.load import find_benchmark
+    from geomatch.evaluation.suites.benchmarks import shortfall
+
+    every = ((pairs, (pairs.of or len(pairs.pairs)) + len(pairs.skipped)) for pairs in datasets)
+    return [note for pairs, count in every for note in shortfall(find_benchmark(pairs.name), root, pairs.split, count)]
 
 
 def _pipelines(

@@ -26,6 +26,15 @@ def folder_of(benchmark: Benchmark, parent: Path) -> Path | None:
     return whole or next(iter(inside), None)
 
 
+def shortfall(benchmark: Benchmark, parent: Path, split: str, pairs: int) -> list[str]:
+    """That a folder has another number of pairs than published, for pages that quote published scores; else nothing."""
+    folder = folder_of(benchmark, parent)
+    published = benchmark.published(folder, split) if folder else None
+    if published in (None, pairs):
+        return []
+    return [f"{benchmark.name} {split}: {pairs:,} of the {published:,} published pairs; scores are not comparable"]
+
+
 def how_to_get(benchmark: Benchmark, parent: Path) -> str:
     """Why a benchmark is not in ``parent``, and how to get it there: unpack its archive, or download it."""
     archives = (path for name in ARCHIVE.findall(benchmark.archives) if (path := parent / name).is_file())
