@@ -3,8 +3,8 @@
     python benchmarks/speed/launches.py [--only NAME ...] [--by-module] [--json]
 
 No GPU is needed. A stand-in (`stand_in_device`) computes on the CPU and counts; it says nothing about time. A training
-makes two steps on small views, and the second one counts, from the loss to the weights; photographs are decoded and
-views drawn by threads, which do not count. A match is that of the teapots of the examples, features extracted, mirror
+makes three small steps, and the last one counts, from the loss to the weights; photographs are decoded and views drawn
+by threads, which do not count. A match is that of the teapots of the examples, features extracted, mirror
 choice included where it says so. ``--by-module`` splits each line by the module of geomatch that asked.
 """
 
