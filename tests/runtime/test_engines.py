@@ -265,11 +265,14 @@ class Killing(Doubling):
             yield finished
 
 
-def test_ray_engine_does_all_though_a_process_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one test that starts Ray; its processes import neither torch nor numpy."""
+def test_ray_engine_does_all_though_a_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The one test that starts Ray; its processes import neither torch nor numpy, and stdout is for data alone."""
     pytest.importorskip("ray")
     monkeypatch.setattr("geomatch.runtime.engines.ray_engine.available_processors", lambda: 1)
     items = list(range(80, 120))
     with pytest.warns(GeomatchWarning, match=r"lost a process \(.*done again in halves"):
         records = [each.record for each in RayEngine().run(Killing(marker=tmp_path / "killed"), items)]
     assert records == done_here(items)
+    assert capfd.readouterr().out == ""

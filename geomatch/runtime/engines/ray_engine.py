@@ -185,9 +185,12 @@ def _connected(address: str | None) -> Iterator[Ray]:
         ray.init(**how, log_to_driver=False, logging_level="error")
     except Exception as error:  # of many kinds, down to plain RuntimeErrors
         raise InputError(f"{_called(address)}: {_reason(ray, error)}") from error
+    printing = ray._private.worker
+    printing._worker_logs_enabled = False  # Ray would print what it says of lost processes on stdout, among our data
     try:
         yield ray
     finally:
+        printing._worker_logs_enabled = True
         ray.shutdown()
 
 
