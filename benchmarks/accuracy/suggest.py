@@ -80,7 +80,7 @@ class Collection:
             assert isinstance(shape, Keypoints), "keypoints are read"
             truth = np.where(shape.present[:, None], shape.points, np.nan)
             animal = Animal(Path(image.name), image.instances[0].label, shape.extent)
-            _, found = transfer.find_keypoints(template, features)
+            _, found = transfer.find_keypoints(template, features, transfer.rank(features))
             right += int((is_right(found.positions, truth, animal) & found.known).sum())
             asked += int(shape.present.sum())
         return right / asked
