@@ -56,7 +56,7 @@ class Trial:
         self, *more: str, stdout: int | IO[str] = subprocess.PIPE, stderr: int | IO[str] = subprocess.PIPE
     ) -> subprocess.Popen[str]:
         words = [sys.executable, "-m", "geomatch", "match", "--pairs", str(self.pairs), "-o", "out", *self.options]
-        environment = os.environ | {"PYTHONPATH": str(CODE)}
+        environment = os.environ | {"PYTHONPATH": str(CODE), "OMP_NUM_THREADS": "1"}  # as Ray's processes have
         return subprocess.Popen(
             [*words, *more],
             cwd=self.folder,
