@@ -144,8 +144,8 @@ class Acceptance:
     as many keypoints at least.
     """
 
-    confidence: float = 0.8
-    agreement: float = 0.8
+    confidence: float = 0.6
+    agreement: float = 0.5
     points: int = FEWEST_POINTS
 
     def accepts(self, instance: Instance, agreement: NDArray[np.float64]) -> bool:
