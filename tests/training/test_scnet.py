@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def run(data: Path, init: Path, out: Path, recipe: SCNetRecipe = RECIPE, steps: 
         steps=steps, warmup_steps=1, trunk_learning_rate=0, head_learning_rate=3e-3, precision=Precision.float32
     )
     training = TrainingRun([data], [init], out, Device.cpu, **more)
-    train_scnet(training, recipe, optimisation, on_progress=on_progress)
+    train_scnet(training, recipe, optimisation, on_progress=partial(on_progress, "training"))
     return reported
 
 
