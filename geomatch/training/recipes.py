@@ -112,7 +112,7 @@ KEYPOINT_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe
 
 SCNET = (
     SCNetRecipe(),
-    Optimisation(steps=300, warmup_steps=15, trunk_learning_rate=0.0, head_learning_rate=3e-4),
+    Optimisation(steps=1500, warmup_steps=15, trunk_learning_rate=0.0, head_learning_rate=1e-3),
 )
 """Embeddings of regions of the shipped introspection network's phi, which is not tuned, as the paper's trunk is not."""
 
