@@ -39,13 +39,17 @@ def processor_quota(groups: Path = _GROUPS, mount: Path = _MOUNT) -> float:
 
 
 def set_thread_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what OpenMP reads when torch is loaded, unless the user has.
+    """Set what OpenMP and OpenBLAS read when torch, numpy and scipy are loaded, unless the user has.
 
     Threads that wait for others sleep: by default they spin, and beside other work they then take the processors that
     the others need (docs/results.md#busy-machines). There are as many threads as a quota leaves processors; OpenMP
     itself knows only those that the process may run on.
+
+    OpenBLAS, which only numpy and scipy use, gets one thread: its threads spin over the small systems of smooth flows,
+    of which a batch solves several at once.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     if processor_quota() < math.inf:
         environment.setdefault("OMP_NUM_THREADS", str(available_processors()))
 

@@ -58,7 +58,7 @@ def test_processors_are_those_of_affinity_and_quota(
 
 def test_thread_defaults_leave_what_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processors, "processor_quota", lambda: 1.0)
-    own = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7"}
+    own = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3"}
     set_thread_defaults(environment := dict(own))
     assert environment == own
 
@@ -68,5 +68,5 @@ def test_thread_defaults_count_threads_only_under_a_quota(monkeypatch: pytest.Mo
     set_thread_defaults(limited := {})
     monkeypatch.setattr(processors, "processor_quota", lambda: math.inf)
     set_thread_defaults(free := {})
-    assert limited == {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    assert free == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert limited == {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    assert free == {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
