@@ -96,6 +96,7 @@ def test_most_alike_are_the_nearest_mean_descriptors_and_never_oneself() -> None
     features = [of(angle) for angle in (0.0, 1.0, 0.1, 0.25)]
     assert list(most_alike(features, 1)) == [(0, 2), (1, 3), (2, 0), (3, 2)]
     assert len(list(most_alike(features, 9))) == 12
+    assert list(most_alike(features[:1], 1)) == list(most_alike([], 1)) == []
 
 
 def test_drawn_pairs_keep_points_together_and_mirror_both_or_neither() -> None:

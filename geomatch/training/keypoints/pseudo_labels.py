@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -139,10 +140,9 @@ class PseudoLabeller:
         blocks = self._read() if self.file.is_file() else []
         order = np.random.default_rng((self.seed, 0, 4)).permutation(len(self.photographs))
         size = self.recipe.block
-        made = matcher() if len(blocks) < self.blocks else None
+        made = cache(matcher)
         for number in range(len(blocks), self.blocks):
-            assert made is not None
-            blocks.append(self._match(order[number * size : (number + 1) * size], made))
+            blocks.append(self._match(order[number * size : (number + 1) * size], made()))
             if process_number()[0] == 0:
                 write_atomically(self.file, self._encoded(blocks))
             on_block(number + 1, sum(map(len, blocks)))
@@ -172,8 +172,8 @@ class PseudoLabeller:
         return MatchedPair(first[0], second[0], np.stack((here, there)), confidence)
 
     def _about(self) -> dict[str, object]:
-        about = {"photographs": [each.name for each in self.photographs[:: max(1, len(self.photographs) // 50)]]}
-        return {**about, "recipe": asdict(self.recipe), "seed": self.seed, "settings": self.settings}
+        names = [each.name for each in self.photographs[:: max(1, len(self.photographs) // 50)]]
+        return {"photographs": names, "recipe": asdict(self.recipe), "seed": self.seed, "settings": self.settings}
 
     def _encoded(self, blocks: Sequence[Sequence[MatchedPair]]) -> bytes:
         pairs = [pair for block in blocks for pair in block]
@@ -206,6 +206,8 @@ class PseudoLabeller:
 
 def most_alike(features: Sequence[FeatureMap], partners: int) -> Iterator[tuple[int, int]]:
     """For each of several images the ``partners`` others whose mean descriptors are most like its own, as (i, j)."""
+    if not features:  # all photographs of a block may be damaged
+        return iter(())
     means = torch.stack([F.normalize(each.descriptors.flatten(1).mean(dim=1), dim=0) for each in features])
     similarity = (means @ means.mT).fill_diagonal_(-torch.inf)
     order = similarity.argsort(dim=1, descending=True, stable=True)[:, : min(partners, len(features) - 1)]

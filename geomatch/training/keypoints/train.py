@@ -115,13 +115,14 @@ def _matched(
 ) -> MatchedPairs:
     """Pairs of photographs with their matches; each process finds the same."""
     init, settings = run.only_init(), recipe.pseudo_labels
+    photographs = find_images(matching.photographs)
     labeller = PseudoLabeller(
-        find_images(matching.photographs),
+        photographs,
         settings,
         recipe.seed,
         run.out.with_name(f"{run.out.name}.matches"),
         read_weights_file(init).sha256,
-        ImageReader(settings.photographs, run.max_unreadable),
+        ImageReader(min(settings.photographs, len(photographs)), run.max_unreadable),
     )
     began = time.monotonic()
 
