@@ -6,6 +6,7 @@ sides between pixels, so the box of a whole image of W x H runs from -1/2 to W -
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,6 +22,7 @@ Box = tuple[float, float, float, float]
 
 UNNAMED = "object"
 """Label of an instance for which a file has none, as labelme files for points."""
+_SIDES = {"left": "right", "right": "left"}
 
 
 class Visibility(IntEnum):
@@ -171,6 +173,20 @@ def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
             unique, number = f"{name}-{number}", number + 1
         found[unique] = None
     return tuple(found)
+
+
+def mirror_partners(names: Sequence[str]) -> list[int] | None:
+    """For each name the place of that of the other side, else its own; None if no name has one.
+
+    >>> mirror_partners(["left_eye", "nose", "right_eye"]), mirror_partners(["knob", "spout"])
+    ([2, 1, 0], None)
+    """
+    place = {name: number for number, name in enumerate(names)}
+    other = [re.sub("left|right", lambda side: _SIDES[side[0].lower()], name, flags=re.IGNORECASE) for name in names]
+    folded = {name.casefold(): number for name, number in place.items()}
+    partners = [folded.get(name.casefold(), place[own]) for own, name in zip(names, other, strict=True)]
+    paired = any(partner != number for number, partner in enumerate(partners))
+    return partners if paired and sorted(partners) == list(range(len(names))) else None
 
 
 def categories_of(instances: Sequence[Instance]) -> list[Category]:

@@ -41,6 +41,14 @@ def import_av() -> ModuleType:
         ) from error
 
 
+def import_yaml() -> ModuleType:
+    """The module yaml, PyYAML, which the extra ``yolo`` installs. Raises MissingLibraryError."""
+    try:
+        return import_module("yaml")
+    except ImportError as error:
+        raise MissingLibraryError("data.yaml of YOLO needs PyYAML: pip install 'geomatch[yolo]'") from error
+
+
 def import_ray() -> ModuleType:
     """The module ray, which the extra ``ray`` installs. Raises MissingLibraryError.
 

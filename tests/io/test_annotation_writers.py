@@ -20,6 +20,7 @@ from geomatch.annotations import (
 )
 from geomatch.errors import InputError
 from geomatch.io.annotations.files import open_output, output_format, read_annotations
+from geomatch.io.annotations.writers.yolo import encode_yolo_data
 from geomatch.options import AnnotationFormat, AnnotationKind, Existing
 
 SIZE = (48, 64)
@@ -121,6 +122,20 @@ def test_poses_of_yolo_have_what_the_format_asks(tmp_path: Path) -> None:
     assert cat[5:] == pytest.approx([0.5 / 64, 0.5 / 48, 2, 0, 0, 0, 63.5 / 64, 47.5 / 48, 1], abs=1e-6)
     assert dog[:5] == pytest.approx([1, 30.75 / 64, 20.5 / 48, 1 / 64, 1 / 48], abs=1e-6)  # one point, a pixel's box
     assert dog[5:] == pytest.approx([30.75 / 64, 20.5 / 48, 2, 0, 0, 0, 0, 0, 0], abs=1e-6)
+
+
+def poses(*categories: tuple[str, ...]) -> str:
+    """The data file of classes with these keypoints."""
+    reference = [Category(number, f"class {number}", names) for number, names in enumerate(categories)]
+    return encode_yolo_data(Annotations([], AnnotationFormat.coco, reference), AnnotationKind.keypoints).decode()
+
+
+def test_yolo_flips_the_points_whose_names_say_left_and_right() -> None:
+    eyes = ("left_eye", "nose", "right_eye")
+    assert "\nflip_idx: [2, 1, 0]\n" in poses(eyes)
+    assert "\nflip_idx: [2, 1, 0, 3]\n" in poses(eyes, ("Left eye", "nose", "Right eye", "tail"))
+    assert "flip_idx" not in poses(("knob", "spout"))
+    assert "flip_idx" not in poses(eyes, ("nose", "knob", "spout"))  # whose first point is no other's left
 
 
 def test_cvat_document_has_what_its_format_asks(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def transfer(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Keypoints of REF: COCO, labelme, CSV, or an export of CVAT, Label Studio or VIA; of several images: "
-            "COCO, a folder of labelme files, or CSV.",
+            help="Keypoints of REF: COCO, labelme, CSV, YOLO, or an export of CVAT, Label Studio or VIA; of several "
+            "images: COCO, a folder of labelme's or YOLO's files, or CSV.",
         ),
     ] = None,
     mask: Annotated[

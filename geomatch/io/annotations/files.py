@@ -21,6 +21,7 @@ from geomatch.io.annotations.exports.createml import is_createml, read_createml
 from geomatch.io.annotations.exports.label_studio import is_label_studio, read_label_studio
 from geomatch.io.annotations.exports.via import is_via, is_via_table, read_via, read_via_table
 from geomatch.io.annotations.exports.xml_files import read_xml
+from geomatch.io.annotations.exports.yolo import DATA_FILE, is_yolo_pose, read_yolo_pose
 from geomatch.io.annotations.label_image import (
     DEFAULT_RULES,
     LabelRules,
@@ -34,7 +35,7 @@ from geomatch.io.annotations.orientation import UPRIGHT, swaps_sides, turn_uprig
 from geomatch.io.annotations.writers.coco import CocoDocument
 from geomatch.io.annotations.writers.cvat import CvatDocument
 from geomatch.io.annotations.writers.label_studio import LabelStudioDocument
-from geomatch.io.annotations.writers.yolo import DATA_FILE, encode_yolo, encode_yolo_data
+from geomatch.io.annotations.writers.yolo import encode_yolo, encode_yolo_data
 from geomatch.io.atomic import STDOUT, check_new_folder, check_output, is_special, write_atomically
 from geomatch.io.images import image_suffixes, open_picture
 from geomatch.io.inputs import Input, InputFile, read_input
@@ -170,6 +171,8 @@ def _read(
     document: Any = read_json(file) if suffix == ".json" else None
     if coco := as_coco(document):
         return read_coco(coco, kind, image, size, omissions)
+    if suffix == ".txt" and kind is AnnotationKind.keypoints and is_yolo_pose(file.text):
+        return read_labelme(read_yolo_pose(file, size, omissions), kind, image, size, omissions)
     if suffix in TABLES and not is_via_table(file.text):
         check_holds(file, AnnotationFormat.csv, kind)
         return read_annotation_table(file, kind, image, size, omissions)

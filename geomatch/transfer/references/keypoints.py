@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomatch.annotations import Instance, Keypoints, Points, Visibility
+from geomatch.annotations import Instance, Keypoints, Points, Visibility, mirror_partners
 from geomatch.geometry.grid import Grid
 from geomatch.transfer.references.consensus import (
     DEFAULT_SETTINGS,
@@ -29,7 +27,6 @@ RETURN = 0.1
 """How far, as a share of the longer side of an object's keypoints, a match back may lie from where it began."""
 NEAR = 0.08
 """Radius, as a share of the grid's longer side, within which a likely place counts for the one that was chosen."""
-_SIDES = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
@@ -166,20 +163,6 @@ class FoundKeypoints:
     positions: Points
     known: NDArray[np.bool_]
     cues: KeypointCues
-
-
-def mirror_partners(names: Sequence[str]) -> list[int] | None:
-    """For each name the place of that of the other side, else its own; None if no name has one.
-
-    >>> mirror_partners(["left_eye", "nose", "right_eye"]), mirror_partners(["knob", "spout"])
-    ([2, 1, 0], None)
-    """
-    place = {name: number for number, name in enumerate(names)}
-    other = [re.sub("left|right", lambda side: _SIDES[side[0].lower()], name, flags=re.IGNORECASE) for name in names]
-    folded = {name.casefold(): number for name, number in place.items()}
-    partners = [folded.get(name.casefold(), place[own]) for own, name in zip(names, other, strict=True)]
-    paired = any(partner != number for number, partner in enumerate(partners))
-    return partners if paired and sorted(partners) == list(range(len(names))) else None
 
 
 def find_keypoints(

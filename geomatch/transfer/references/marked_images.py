@@ -1,4 +1,5 @@
-"""The images that a COCO document, a table or a folder of labelme files annotates, each with a file of its own."""
+"""The images that a COCO document, a table or a folder of labelme's or YOLO's files annotates, each with a file of its
+own."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ from typing import Any, TypeAlias
 from geomatch.errors import InputError
 from geomatch.io.annotations.coco import as_coco, split_coco
 from geomatch.io.annotations.csv_table import BOX_LAYOUT, POINT_LAYOUT
+from geomatch.io.annotations.exports.yolo import DATA_FILE, data_file, is_yolo_pose
 from geomatch.io.annotations.files import TABLES, check_holds, suffix_of
 from geomatch.io.annotations.labelme import is_labelme
 from geomatch.io.annotations.omissions import Omissions
 from geomatch.io.folders import files_like
+from geomatch.io.images import image_suffixes
 from geomatch.io.inputs import InputFile, read_input
 from geomatch.io.json_text import json_text, read_json
 from geomatch.io.names import find_below, meant_names, name_parts
@@ -44,7 +47,9 @@ class MarkedImages:
         """Find out which images are annotated. Raises InputError if the format is not known or cannot hold ``kind``."""
         omissions = Omissions(str(origin), strict)
         if origin.is_dir():
-            content, sources = _labelme_folder(origin, omissions)
+            content, sources = _yolo_folder(origin) if kind is AnnotationKind.keypoints else (b"", {})
+            if not sources:
+                content, sources = _labelme_folder(origin, omissions)
         else:
             file = read_input(origin)
             content, suffix = file.content, suffix_of(file)
@@ -132,6 +137,21 @@ def _labelme_folder(folder: Path, omissions: Omissions) -> tuple[bytes, dict[str
             sources.setdefault(_labelme_name(document, path), partial(read_input, path))
     if not sources:
         raise InputError(f"{folder}: holds no labelme file that can be read")
+    return b"".join(contents), sources
+
+
+def _yolo_folder(folder: Path) -> tuple[bytes, dict[str, Source]]:
+    """The content of all poses of a folder, and its files, by the images beside them or in a folder ``images``."""
+    data = data_file(folder / DATA_FILE)
+    contents, sources = [read_input(data).content] if data else [], dict[str, Source]()
+    places = [folder, folder.with_name("images"), folder.parent.with_name("images") / folder.name]
+    files = [file for place in places if place.is_dir() for file in files_like(place, "*")]
+    images = {file.stem: str(file) for file in files if file.suffix.lower() in image_suffixes()}
+    for path in files_like(folder, "*.txt"):
+        file = read_input(path)
+        if is_yolo_pose(file.text):
+            contents.append(file.content)
+            sources[images.get(path.stem, f"{path.stem}.jpg")] = partial(read_input, path)
     return b"".join(contents), sources
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from geomatch.annotations import mirror_partners
 from geomatch.transfer.references.consensus import ConsensusSettings, Shapes, find_consensus
-from geomatch.transfer.references.keypoints import mirror_partners
 
 SHAPE = np.array([[0, 0], [8, 1], [3, 9], [10, 12]], dtype=float)
 SETTINGS = ConsensusSettings(hypotheses=40)

@@ -8,13 +8,21 @@ The format: https://docs.ultralytics.com/datasets/pose/ and https://docs.ultraly
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from geomatch.annotations import AnnotatedImage, Annotations, Box, Category, Instance, Keypoints, Region
+from geomatch.annotations import (
+    AnnotatedImage,
+    Annotations,
+    Box,
+    Category,
+    Instance,
+    Keypoints,
+    Region,
+    mirror_partners,
+)
 from geomatch.io.annotations.coco import HALF
 from geomatch.options import AnnotationKind
 
-DATA_FILE = "data.yaml"
 _LEAST_SIDE = 1.0  # pixels; training leaves out boxes without area
 
 
@@ -38,10 +46,28 @@ def encode_yolo_data(reference: Annotations, kind: AnnotationKind) -> bytes:
     lines += [f"  {number}: {_text(category.name)}" for number, category in enumerate(reference.categories)]
     if kind is AnnotationKind.keypoints:
         count = max((len(category.keypoints) for category in reference.categories), default=0)
-        lines += [f"kpt_shape: [{count}, 3]", "kpt_names:"]
+        lines.append(f"kpt_shape: [{count}, 3]")
+        if flipped := _flipped_places(reference.categories, count):
+            lines.append(f"flip_idx: {flipped}")
+        lines.append("kpt_names:")
         for number, category in enumerate(reference.categories):
             lines += [f"  {number}:", *(f"    - {_text(name)}" for name in category.keypoints)]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _flipped_places(categories: Sequence[Category], count: int) -> list[int] | None:
+    """Which keypoint each of ``count`` is on a flipped image, as names say it; all classes share the list.
+
+    None if no names tell the sides apart, or classes contradict each other: without the list, YOLO flips no image.
+    """
+    partners = [mirror_partners(category.keypoints) for category in categories]
+    if not any(partners):
+        return None
+    said: dict[int, set[int]] = {place: set() for place in range(count)}
+    for category, own in zip(categories, partners, strict=True):
+        for place, partner in enumerate(own or range(len(category.keypoints))):
+            said[place].add(partner)
+    return None if any(len(each) > 1 for each in said.values()) else [each.pop() for each in said.values()]
 
 
 def _numbers(instance: Instance, category: Category, size: tuple[int, int], count: int) -> Iterator[str]:
