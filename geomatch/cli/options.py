@@ -149,6 +149,18 @@ Address = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Of Ray; by default this machine.", rich_help_panel=PERFORMANCE),
 ]
+SourceMask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK",
+        help="Match only this part of SOURCE: a mask image, or a box X,Y,W,H.",
+        rich_help_panel=MATCHING,
+    ),
+]
+TargetMask = Annotated[
+    str | None,
+    typer.Option(metavar="MASK", help="The same of TARGET.", rich_help_panel=MATCHING),
+]
 DatasetFolder = Annotated[
     Path | None,
     typer.Option("--root", metavar="DIR", help="Folder of the dataset; by default $GEOMATCH_DATA/NAME or ./data/NAME."),

@@ -55,6 +55,33 @@ def test_match_keeps_masked_background_out(tmp_path: Path) -> None:
     assert not opacity[:, 48:].any()
 
 
+def test_points_are_found_within_the_masks(tmp_path: Path) -> None:
+    save_mask(tmp_path / "half.png", slice(0, 48))
+    asked = ("--point", "30,30", "--point", "60,30", "--source-mask", "half.png", "--target-mask", "0,0,30,72")
+    done = geomatch("at", "a.png", "b.png", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    inside, outside = map(json.loads, done.stdout.splitlines())
+    assert inside["valid"]
+    assert inside["to_x"] < 30
+    assert not outside["valid"]
+    assert outside["confidence"] == 0
+
+
+def test_page_of_a_pair_shows_no_match_outside_the_masks(tmp_path: Path) -> None:
+    asked = ("view", "a.png", "b.png", "-q", "--overwrite")
+    whole = json.loads(geomatch(*asked, cwd=tmp_path).stdout)
+    part = json.loads(geomatch(*asked, "--target-mask", "0,0,24,72", cwd=tmp_path).stdout)
+    assert part["target_mask"] == [0, 0, 24, 72]
+    assert 0 < part["valid_share"] < whole["valid_share"] / 2
+
+
+@pytest.mark.parametrize("command", [("view",), ("at", "--point", "3,3")])
+def test_masks_of_another_size_are_refused(command: tuple[str, ...], tmp_path: Path) -> None:
+    save_mask(tmp_path / "small.png", slice(0, 9), (30, 40))
+    done = geomatch(*command, "a.png", "b.png", "--target-mask", "small.png", cwd=tmp_path)
+    assert_refused(done, "small.png", "is 40x30 pixels", folder=tmp_path)
+
+
 def test_smooth_and_inverse_flows_keep_to_the_masks() -> None:
     source, target = (to_tensor(picture(HEIGHT, WIDTH, left=left)) for left in (0, 20))
     found = stub_pipeline().match(source, target, source_mask=(8, 8, 60, 50), target_mask=(0, 0, 30, 72))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomatch.cli.console import status_line
-from geomatch.cli.options import DEFAULTS, PipelineOptions, pipeline_options
+from geomatch.cli.inputs import read_mask_option
+from geomatch.cli.options import DEFAULTS, PipelineOptions, SourceMask, TargetMask, pipeline_options
 from geomatch.cli.output import print_record
 from geomatch.errors import InputError
 
@@ -38,6 +39,8 @@ def at(
         ),
     ] = None,
     pipeline: PipelineOptions = DEFAULTS,
+    source_mask: SourceMask = None,
+    target_mask: TargetMask = None,
 ) -> None:
     """Print where points of SOURCE lie in TARGET, with confidence and validity.
 
@@ -48,13 +51,14 @@ def at(
     from geomatch.io.images import load_image
 
     rows = _rows(point or [], points)
+    masks = {"source_mask": read_mask_option(source_mask), "target_mask": read_mask_option(target_mask)}
     with status_line("reading") as status:
         images = load_image(source), load_image(target)
         places = _places(rows, source, (images[0].shape[1], images[0].shape[2]))
         status("loading weights")
         loaded = pipeline.build()
         status("matching")
-        found = loaded.match(*images)
+        found = loaded.match(*images, **masks)
         mapped, mirror = found.map_points(places), mirror_record(found)
     results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
     for row, (x, y), (to_x, to_y), confidence, valid in zip(rows, *(each.tolist() for each in results), strict=True):

@@ -13,13 +13,14 @@ from geomatch.cli.console import counting_bar, status_line
 from geomatch.cli.inputs import PathPair, choose_pairs, images_to_pair, read_mask_option
 from geomatch.cli.options import (
     DEFAULTS,
-    MATCHING,
     OUTPUT,
     THIS_PROCESS,
     EngineOptions,
     Overwrite,
     PipelineOptions,
     Quiet,
+    SourceMask,
+    TargetMask,
     engine_options,
     pipeline_options,
 )
@@ -106,18 +107,8 @@ def match(
     quiet: Quiet = False,
     pipeline: PipelineOptions = DEFAULTS,
     engine: EngineOptions = THIS_PROCESS,
-    source_mask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MASK",
-            help="Match only this part of SOURCE: a mask image, or a box X,Y,W,H.",
-            rich_help_panel=MATCHING,
-        ),
-    ] = None,
-    target_mask: Annotated[
-        str | None,
-        typer.Option(metavar="MASK", help="The same of TARGET.", rich_help_panel=MATCHING),
-    ] = None,
+    source_mask: SourceMask = None,
+    target_mask: TargetMask = None,
     pairs: Annotated[
         Path | None,
         typer.Option(

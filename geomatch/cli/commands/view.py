@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from geomatch.cli.console import status_line
-from geomatch.cli.options import DEFAULTS, Overwrite, PipelineOptions, Quiet, pipeline_options
+from geomatch.cli.inputs import read_mask_option
+from geomatch.cli.options import (
+    DEFAULTS,
+    Overwrite,
+    PipelineOptions,
+    Quiet,
+    SourceMask,
+    TargetMask,
+    pipeline_options,
+)
 from geomatch.cli.output import print_record
 
 
@@ -26,6 +35,8 @@ def view(
         ),
     ] = None,
     pipeline: PipelineOptions = DEFAULTS,
+    source_mask: SourceMask = None,
+    target_mask: TargetMask = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,6 +46,7 @@ def view(
     colours; morph the source into the warped target. Prints the record of the match as one line of JSON, or a summary
     on a terminal.
     """
+    from geomatch.batch.masks import Masks
     from geomatch.batch.match_pairs import ImagePair, PairMatcher
     from geomatch.batch.match_record import Outputs, match_outcome
     from geomatch.io.atomic import STDOUT, check_output, write_atomically
@@ -45,13 +57,16 @@ def view(
 
     page_file = output or Path(f"{stem_of(source)}--{stem_of(target)}.html")
     check_output(page_file, overwrite=overwrite, suffixes=(".html", ".htm"))
+    masks = Masks(read_mask_option(source_mask), read_mask_option(target_mask))
     with status_line("reading", quiet=quiet) as status:
         timer = Timer(on_stage=status)
         pair = ImagePair(source, target, page_file)
         matcher = PairMatcher([pair], pipeline.build, Outputs(()), timer=timer)
         first, second = matcher.extract(pair)
         with timer.stage("matching"):
-            both_ways = matcher.pipeline.match_both_ways(first.features, second.features)
+            both_ways = matcher.pipeline.match_both_ways(
+                first.features, second.features, source_mask=masks.source, target_mask=masks.target
+            )
         record = match_outcome(first.file, second.file, matcher.pipeline, both_ways[0])
         with timer.stage("drawing"):
             page = view_page(
@@ -64,7 +79,7 @@ def view(
         write_atomically(page_file, page)
     if page_file == STDOUT:
         return
-    record |= {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}
+    record |= masks.record() | {"seconds": timer.record(), "output": str(page_file), "bytes": len(page)}
     print_record(record, f"{page_file}: {len(page) / 1e6:.1f} MB; open it in a browser")
 
 
