@@ -61,6 +61,15 @@ def test_folder_of_poses_annotates_the_images_beside_it(tmp_path: Path) -> None:
     assert MarkedImages.open(labels, AnnotationKind.keypoints).sha256 != before
 
 
+def test_folder_of_annotations_in_the_current_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_poses(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert list(MarkedImages.open(Path("labels"), AnnotationKind.keypoints).locate())[0] == Path("images/a.png")
+    Path("marked").mkdir()
+    Path("marked/a.json").write_text('{"shapes": [], "imagePath": "../images/a.png"}')
+    assert len(MarkedImages.open(Path("marked"), AnnotationKind.keypoints).locate()) == 1
+
+
 def test_poses_without_names_keep_the_sides_that_flip_idx_tells(tmp_path: Path) -> None:
     pytest.importorskip("yaml")
     file = write_poses(tmp_path) / "a.txt"

@@ -144,7 +144,7 @@ def _yolo_folder(folder: Path) -> tuple[bytes, dict[str, Source]]:
     """The content of all poses of a folder, and its files, by the images beside them or in a folder ``images``."""
     data = data_file(folder / DATA_FILE)
     contents, sources = [read_input(data).content] if data else [], dict[str, Source]()
-    places = [folder, folder.with_name("images"), folder.parent.with_name("images") / folder.name]
+    places = [folder, folder.parent / "images", folder.parent.parent / "images" / folder.name]
     files = [file for place in places if place.is_dir() for file in files_like(place, "*")]
     images = {file.stem: str(file) for file in files if file.suffix.lower() in image_suffixes()}
     for path in files_like(folder, "*.txt"):
