@@ -64,7 +64,7 @@ def test_folder_of_poses_annotates_the_images_beside_it(tmp_path: Path) -> None:
 def test_folder_of_annotations_in_the_current_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_poses(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert list(MarkedImages.open(Path("labels"), AnnotationKind.keypoints).locate())[0] == Path("images/a.png")
+    assert next(iter(MarkedImages.open(Path("labels"), AnnotationKind.keypoints).locate())) == Path("images/a.png")
     Path("marked").mkdir()
     Path("marked/a.json").write_text('{"shapes": [], "imagePath": "../images/a.png"}')
     assert len(MarkedImages.open(Path("marked"), AnnotationKind.keypoints).locate()) == 1

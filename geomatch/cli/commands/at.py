@@ -51,14 +51,14 @@ def at(
     from geomatch.io.images import load_image
 
     rows = _rows(point or [], points)
-    masks = {"source_mask": read_mask_option(source_mask), "target_mask": read_mask_option(target_mask)}
+    parts = read_mask_option(source_mask), read_mask_option(target_mask)
     with status_line("reading") as status:
         images = load_image(source), load_image(target)
         places = _places(rows, source, (images[0].shape[1], images[0].shape[2]))
         status("loading weights")
         loaded = pipeline.build()
         status("matching")
-        found = loaded.match(*images, **masks)
+        found = loaded.match(*images, source_mask=parts[0], target_mask=parts[1])
         mapped, mirror = found.map_points(places), mirror_record(found)
     results = (places, mapped.positions.round(2), mapped.confidence.round(4), mapped.valid)
     for row, (x, y), (to_x, to_y), confidence, valid in zip(rows, *(each.tolist() for each in results), strict=True):
