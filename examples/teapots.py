@@ -28,7 +28,7 @@ Surface = Callable[["Teapot", Array, Array], Array]
 
 HEIGHT, WIDTH = 360, 480
 _OVERSAMPLING = 2
-_DENSITY = (2600, 1400)  # surface points of each part, along u and v
+_DENSITY = (2600, 1400)  # surface points of a part, along u and v
 _STEP = 1e-4  # step of finite differences, in u and v
 
 
@@ -167,7 +167,7 @@ def _rotation(pot: Teapot) -> Array:
     return np.asarray(tilt @ turn, dtype=np.float64)
 
 
-def _project(pot: Teapot, points: Array) -> tuple[Array, Array, Array]:
+def project(pot: Teapot, points: Array) -> tuple[Array, Array, Array]:
     """Points in space to image positions (x, y) in pixels and depth, through a camera at a distance of 7."""
     centred = (points - np.array([0.1, pot.height * 0.55, 0])) @ _rotation(pot).T
     depth = 7 - centred[..., 2]
@@ -214,22 +214,25 @@ def _background(pot: Teapot, height: int, width: int) -> Array:
         sum(np.sin(k * 9 * (x - 0.67) / depth * 0.35 + phases[k] + 2 * np.sin(5 / depth + k)) for k in range(1, 6)) / 5
     )
     table = _vector(pot.table) * (0.85 + 0.25 * (y - edge) + 0.09 * grain)[..., None]
-    foot_x, foot_y, _ = _project(pot, np.array([0.0, 0.0, 0.0]))
+    foot_x, foot_y, _ = project(pot, np.array([0.0, 0.0, 0.0]))
     distance = np.hypot((x - foot_x / HEIGHT + 0.22 * pot.light[0]) / 0.62, (y - foot_y / HEIGHT - 0.01) / 0.15)
     table *= (1 - 0.6 / (1 + np.exp((distance - 0.8) * 9)))[..., None]
     return np.asarray(np.where((y > edge)[..., None], table, wall), dtype=np.float64)
 
 
-def render(pot: Teapot) -> Rendering:
-    """Splat the surfaces, sampled far more densely than pixels, into a depth buffer; then shade."""
+def render(pot: Teapot, densities: Sequence[tuple[int, int]] = (_DENSITY,) * len(PARTS)) -> Rendering:
+    """Splat the surfaces, sampled far more densely than pixels, into a depth buffer; then shade.
+
+    densities: surface points of each part, along u and v.
+    """
     height, width = HEIGHT * _OVERSAMPLING, WIDTH * _OVERSAMPLING
-    u, v = (axis.ravel() for axis in np.meshgrid(*((np.arange(n) + 0.5) / n for n in _DENSITY), indexing="ij"))
     colour = _background(pot, height, width)
     depth = np.full((height, width), np.inf)
     part = np.full((height, width), -1)
     surface = np.zeros((height, width, 2))
-    for index, shape in enumerate(PARTS):
-        x, y, z = (axis.ravel() for axis in _project(pot, shape(pot, u, v)))
+    for index, (shape, density) in enumerate(zip(PARTS, densities, strict=True)):
+        u, v = (axis.ravel() for axis in np.meshgrid(*((np.arange(n) + 0.5) / n for n in density), indexing="ij"))
+        x, y, z = (axis.ravel() for axis in project(pot, shape(pot, u, v)))
         column = np.floor((x + 0.5) * _OVERSAMPLING).astype(int)
         row = np.floor((y + 0.5) * _OVERSAMPLING).astype(int)
         seen = (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -261,7 +264,7 @@ def true_flow(source: Rendering, target: Rendering, target_pot: Teapot) -> FlowF
     for index, shape in enumerate(PARTS):
         y, x = np.nonzero(source.part == index)
         u, v = source.surface[y, x].T
-        to_x, to_y, depth = _project(target_pot, shape(target_pot, u, v))
+        to_x, to_y, depth = project(target_pot, shape(target_pot, u, v))
         column, row = np.round(to_x).astype(int), np.round(to_y).astype(int)
         inside = (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
         seen = inside.copy()
