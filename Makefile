@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test quick lint check reference bench clean
+.PHONY: setup demo test quick lint check reference notebook bench clean
 
 setup: $(READY)
 
@@ -36,6 +36,10 @@ check: lint test
 
 reference: setup
 	$(BIN)/python scripts/cli_reference.py
+
+notebook: setup
+	$(BIN)/python -m pip install --quiet --editable '.[notebook]'
+	$(BIN)/python scripts/run_notebook.py examples/correspondence.ipynb
 
 bench: setup
 	$(BIN)/python benchmarks/speed/nearest.py
