@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
-from threading import Lock
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from geomatch.features.caches.disk import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of, read_weights_file
 from geomatch.io.inputs import Input, InputFile
-from geomatch.matching.base import MatchContext, Matcher, TargetPoints
+from geomatch.matching.base import MatchContext, Matcher, TargetPoints, expected_bytes
 from geomatch.matching.densify import Densification, densify, densify_both_ways
 from geomatch.matching.load import load_matcher
 from geomatch.matching.mirror import MirrorModel, choose_mirror, flip_source, flip_target
@@ -39,7 +39,8 @@ from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Mirror, Precis
 from geomatch.registry import MATCHERS
 from geomatch.result import Match
 from geomatch.runtime.device import find_device
-from geomatch.runtime.gathered import Gathered
+from geomatch.runtime.threads.gathered import Gathered
+from geomatch.runtime.threads.side_by_side import SideBySide, torch_threads
 from geomatch.runtime.torch_state import standard_torch_state
 
 BATCH = 8
@@ -58,9 +59,9 @@ class Pipeline:
     >>> [tuple(pipeline.match(features, target).flow.shape) for target in (second, third)]
     [(2, 64, 96), (2, 64, 96)]
 
-    Several threads may use a pipeline. They take turns in extracting and in matching, because each uses all cores and
-    up to ``max_memory`` bytes. What the caller has set in torch (autocast, default dtype and device, gradients,
-    inference mode) has no influence.
+    Several threads may use a pipeline. They take turns in extracting, which uses all cores. On a CPU they match side by
+    side, as far as cores and ``max_memory`` bytes allow. Torch has as many threads as when the pipeline was made; what
+    else the caller has set in it (autocast, default dtype and device, gradients, inference mode) has no influence.
 
     Attributes:
         extractor: extracts the features.
@@ -128,8 +129,9 @@ class Pipeline:
             extractor = self._load_features(features, settings, weights, choice_of(Precision, "precision", precision))
         self.extractor = extractor if cache is None else CachedFeatures(extractor, path_of("cache", cache), self.device)
         most = whole_number_of("batch", batch) if batch is not None else BATCH if self.device.type == "cuda" else 1
-        self._extraction = Gathered(_extract_together, most)
-        self._matching = Lock()
+        self._threads = torch.get_num_threads()
+        self._extraction = Gathered(partial(_extract_together, self._threads), most)
+        self._matching = SideBySide(self._threads, self._threads if self.device.type == "cpu" else 1, self.max_bytes)
 
     def __repr__(self) -> str:
         names = (self.extractor.name, self.matcher_name, self.preset, str(self.device))
@@ -201,7 +203,7 @@ class Pipeline:
             features = replace(features, fine=None)
         if mirrored:
             features = replace(features, mirrored=self._extraction((self.extractor, pixels.flip(-1))))
-        with self._extraction.lock, explain_out_of_memory():
+        with self._extraction.lock, torch_threads(self._threads, self._threads), explain_out_of_memory():
             return self.prepare(features, pixels)
 
     @standard_torch_state()
@@ -264,7 +266,7 @@ class Pipeline:
         source_mask: ImageMask | None = None,
         target_mask: ImageMask | None = None,
     ) -> Iterator[_MatchedPair]:
-        """A pair and its target points both ways, while no other thread is matching."""
+        """A pair and its target points both ways, while this thread may match."""
         with explain_out_of_memory():
             (first, source_pixels), (second, target_pixels) = self._read(source), self._read(target, Mirror.off)
             if len(first.descriptors) != len(second.descriptors):
@@ -281,7 +283,7 @@ class Pipeline:
             first, second = self.upsample(
                 _with_mask(first, "source_mask", source_mask), _with_mask(second, "target_mask", target_mask)
             )
-            with self._matching:
+            with self._matching(expected_bytes(first, second)):
                 choice = choose_mirror(first, second, self.mirror, self.mirror_model, self.max_bytes)
                 if choice and choice.mirrored and first.mirrored:
                     first = first.mirrored
@@ -466,10 +468,13 @@ def match(
     return pipeline.match(source, target, source_mask=source_mask, target_mask=target_mask)
 
 
-def _extract_together(images: Sequence[tuple[FeatureExtractor, Tensor]]) -> list[FeatureMap]:
-    """The features of images (3, H, W) uint8, each by its extractor."""
+def _extract_together(threads: int, images: Sequence[tuple[FeatureExtractor, Tensor]]) -> list[FeatureMap]:
+    """The features of images (3, H, W) uint8, each by its extractor, on so many threads of torch.
+
+    The last digits of what networks compute depend on how many there are.
+    """
     found: dict[int, FeatureMap] = {}
-    with explain_out_of_memory():
+    with explain_out_of_memory(), torch_threads(threads, threads):
         for extractor in dict.fromkeys(extractor for extractor, _ in images):
             places = [place for place, (each, _) in enumerate(images) if each is extractor]
             found.update(zip(places, extractor.extract_batch([images[place][1] for place in places]), strict=True))

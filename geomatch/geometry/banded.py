@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
+
+from geomatch.geometry.lapack import solve_banded
 
 Values = NDArray[np.float64]
 Stencil: TypeAlias = Sequence[tuple[int, int, float]]
@@ -62,7 +63,7 @@ class Lattice:
         terms: stencils, each with the weights (h, w) of its differences at all first points at which it fits.
 
         Returns:
-            (band + 1, N): row k holds E[j + k, j] in column j, as `scipy.linalg.solveh_banded` reads it.
+            (band + 1, N): row k holds E[j + k, j] in column j, as `solve_banded` reads it.
         """
         down, across = (int(self.numbers[step]) for step in ((1, 0), (0, 1)))
         lower = np.zeros((_REACH * max(down, across) + 1, self.numbers.size))
@@ -81,6 +82,4 @@ class Lattice:
         """
         lower = energy.copy()
         lower[0] += weights
-        return np.asarray(
-            solveh_banded(lower, weights[:, None] * wanted, lower=True, overwrite_ab=True, check_finite=False)
-        )
+        return solve_banded(lower, weights[:, None] * wanted)

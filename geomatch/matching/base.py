@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,11 @@ class MatchContext:
         It is made anew: kept, the two would hold each other, and their similarities, until Python collects cycles.
         """
         return self._reverse_of or MatchContext(self.target, self.source, self.max_bytes, self)
+
+
+def expected_bytes(source: FeatureMap, target: FeatureMap) -> int:
+    """What matching takes, features and result excluded: as much as eight times the similarities of all cells."""
+    return 8 * 4 * math.prod((*source.grid.shape, *target.grid.shape))
 
 
 Limits = Mapping[str, tuple[float, float]]

@@ -43,7 +43,10 @@ def map_in_order(work: Callable[[Item], Value], items: Iterable[Item]) -> Iterat
     """Yield ``work(item)`` in the order of the items; threads work at most a few items ahead of the reader."""
     workers = min(available_processors() + 2, MOST_WORKERS)
     pending: deque[Future[Value]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="batch") as threads:
+    import torch  # here, since processes that only divide work do without
+
+    as_here = torch.set_num_threads, (torch.get_num_threads(),)
+    with ThreadPoolExecutor(workers, "batch", *as_here) as threads:
         try:
             for item in items:
                 pending.append(threads.submit(work, item))

@@ -4,6 +4,7 @@ import gc
 from dataclasses import fields
 
 import pytest
+import torch
 from torch import Tensor
 
 from geomatch.errors import InputError
@@ -45,6 +46,25 @@ def test_every_matcher_frees_its_tensors_without_a_search_for_cycles(name: str) 
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+
+
+@pytest.mark.parametrize("name", MATCHERS.entries)
+def test_every_matcher_finds_the_same_on_any_number_of_threads(name: str) -> None:
+    """To the last bit: how many threads a match of a batch has depends on what runs beside it."""
+    if name.startswith(("roi-nn", "scnet")):
+        pytest.importorskip("cv2")
+    pair = [random_features(18, 16, channels=4, sigma=0.1, seed=seed) for seed in (0, 1)]
+    if name.startswith("scnet"):
+        pair = [Embedded().complete(each) for each in pair]
+    usual, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            found.append(match_features(name, pair[0], pair[1]))
+        finally:
+            torch.set_num_threads(usual)
+    assert torch.equal(found[0].flow, found[1].flow)
+    assert torch.equal(found[0].confidence, found[1].confidence)
 
 
 @pytest.mark.parametrize("name", MATCHERS.entries)

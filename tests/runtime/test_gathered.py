@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from geomatch.errors import GeomatchWarning, InputError, OutOfMemoryError
-from geomatch.runtime.gathered import Gathered
+from geomatch.runtime.threads.gathered import Gathered
 
 
 class Squares:
