@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from geomatch.annotations import AnnotatedImage
-from geomatch.arguments import Image, choice_of, path_of, pixels_of, refuse_unknown_keywords, whole_number_of
+from geomatch.arguments import (
+    Image,
+    ImageMask,
+    choice_of,
+    mask_of,
+    path_of,
+    pixels_of,
+    refuse_unknown_keywords,
+    whole_number_of,
+)
 from geomatch.errors import InputError
 from geomatch.io.annotations.files import open_output
 from geomatch.options import DEFAULT_REFERENCES, AnnotationFormat, AnnotationKind, Existing
@@ -79,12 +88,13 @@ class AnnotationTransfer:
         self.pipeline = pipeline or Pipeline(features=default_features(self.reference))
         self._transfer = open_transfer(self.pipeline, self.reference, choice)
 
-    def __call__(self, image: Image, *, name: str | None = None) -> AnnotatedImage:
+    def __call__(self, image: Image, *, name: str | None = None, mask: ImageMask | None = None) -> AnnotatedImage:
         """Find the annotations on an image.
 
         Args:
             image: see `Image`.
             name: what files call it; by default its path, or "image".
+            mask: the part of it that is searched, see `ImageMask`; by default all.
 
         Returns:
             Its size and the instances found on it. Each has the label and the number of the reference's instance, a
@@ -97,7 +107,8 @@ class AnnotationTransfer:
         pixels = pixels_of(image)
         called = str(image) if isinstance(image, str | os.PathLike) else "image"
         size = (pixels.shape[1], pixels.shape[2])
-        return AnnotatedImage(name or called, size, self._transfer(pixels))
+        part = None if mask is None else mask_of("mask", mask, size)
+        return AnnotatedImage(name or called, size, self._transfer(pixels, part))
 
     def save(
         self, found: Iterable[AnnotatedImage], path: PathText, *, format: str | None = None, overwrite: bool = False

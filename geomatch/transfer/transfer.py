@@ -164,14 +164,14 @@ class InstanceTransfer:
     kind: AnnotationKind
     min_confidence: float = 0.0
 
-    def __call__(self, image: Tensor) -> list[Instance]:
-        """The instances found on an image (3, H, W) uint8. Raises OutOfMemoryError."""
+    def __call__(self, image: Tensor, mask: Tensor | None = None) -> list[Instance]:
+        """The instances found on an image (3, H, W) uint8, within a mask (H, W) bool. Raises OutOfMemoryError."""
         if self.kind is AnnotationKind.keypoints:
-            forward = self.pipeline.match(self.reference, self.pipeline.extract(image, Mirror.off))
+            forward = self.pipeline.match(self.reference, self.pipeline.extract(image, Mirror.off).masked(mask))
             return transfer_keypoints(self.instances, forward, self.min_confidence)
-        backward = self.pipeline.match(self.pipeline.extract(image), self.reference)
+        backward = self.pipeline.match(self.pipeline.extract(image).masked(mask), self.reference)
         return transfer_regions(self.instances, backward, self.min_confidence)
 
-    def transferred(self, image: Tensor, _sha256: str | None = None) -> Transferred:
+    def transferred(self, image: Tensor, _sha256: str | None = None, mask: Tensor | None = None) -> Transferred:
         """The same, as transfers from several references give it; these may have been made of the same file."""
-        return Transferred(self(image))
+        return Transferred(self(image, mask))

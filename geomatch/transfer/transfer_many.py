@@ -16,6 +16,7 @@ from geomatch.runtime.engines.engine import Engine
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.transfer.outputs import TransferOutputs
 from geomatch.transfer.references.transfer import ReferenceTransfer
+from geomatch.transfer.target_masks import TargetMasks
 from geomatch.transfer.transfer import InstanceTransfer
 
 Transfer: TypeAlias = InstanceTransfer | ReferenceTransfer
@@ -34,7 +35,7 @@ class TransferJob:
 
     transfer: makes what finds the annotations, once a process. resume: skip images whose file an earlier run made from
     the same image, annotations and settings. again: an image may be done twice, if a process is lost; no file was there
-    before.
+    before. masks: of the images, where only a part is searched.
     """
 
     transfer: Callable[[], Transfer]
@@ -42,6 +43,7 @@ class TransferJob:
     folder: Path | None = None
     resume: bool = False
     again: bool = False
+    masks: TargetMasks | None = None
 
     def start(self) -> None:
         self.transfer()
@@ -64,7 +66,8 @@ class TransferJob:
                 return Finished(record, reused=self.resume)
             image = read_image(file)
             self.outputs.check(target)
-            transferred = transfer.transferred(image.pixels, image.sha256)
+            mask = self.masks.of(target.image, image.size) if self.masks else None
+            transferred = transfer.transferred(image.pixels, image.sha256, mask)
             found = AnnotatedImage(str(target.image), image.size, transferred.instances)
             return Finished(self.outputs.write(target, image, found, transferred.references))
         except Exception as error:

@@ -85,6 +85,14 @@ def transfer(
     across_categories: Annotated[
         bool, typer.Option("--across-categories", help="Keypoints of one name count in whatever category they are.")
     ] = False,
+    target_masks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Search only a part of each of IMAGES: the mask in this folder that is named as it.",
+            show_default="all of it",
+        ),
+    ] = None,
     rounds: Annotated[
         int,
         typer.Option(
@@ -169,6 +177,7 @@ def transfer(
     from geomatch.transfer.references.rounds import Rounds
     from geomatch.transfer.references.transfer import ReferenceChoice, ReferenceTransfer, default_features
     from geomatch.transfer.review import open_review
+    from geomatch.transfer.target_masks import TargetMasks
     from geomatch.transfer.transfer_many import TransferJob, name_targets, transfer_many
 
     share = Shard.from_environment()
@@ -181,9 +190,10 @@ def transfer(
         marked = Reference.read(images[0], file, kind, strict=strict, labels=labels)
         names = expand_names(images[1:], null=null)
     files, processes = None, share.count + worker.remote
-    _check_rounds(rounds, marked, processes=processes)
+    _check_rounds(rounds, marked, processes=processes, masked=target_masks is not None)
     written = output_format(output, format, marked.annotations.format) if output else marked.annotations.format
     targets = share.part(name_targets(names))
+    masks = TargetMasks.open(target_masks, targets) if target_masks else None
     if output:
         annotations = marked.annotations
         files = open_output(output, written, kind, annotations, targets, existing=existing, processes=processes)
@@ -195,7 +205,7 @@ def transfer(
         pipeline = replace(pipeline, features=default_features(marked))
     build = pipeline.builder(worker)
     loaded = build()
-    origin = {**choice.record(marked), **settings_record(loaded)}
+    origin = {**choice.record(marked), **settings_record(loaded), **(masks.record() if masks else {})}
     folder = output if written in FOLDER_FORMATS else None
     opened = Once(partial(_open, build, marked, choice))
     if rounds > 1 and isinstance(transfer := opened(), ReferenceTransfer):
@@ -214,6 +224,7 @@ def transfer(
         output,
         resume,
         again=existing is Existing.refused,
+        masks=masks,
     )
     finished = transfer_many(targets, job, worker)
     report = ItemReport("transferring", "image", lambda record: record["image"], _outcome, silent=output == STDOUT)
@@ -228,13 +239,15 @@ def _open(
     return open_transfer(build(), marked, choice)
 
 
-def _check_rounds(rounds: int, marked: Reference | ReferenceSet, *, processes: int) -> None:
+def _check_rounds(rounds: int, marked: Reference | ReferenceSet, *, processes: int, masked: bool) -> None:
     from geomatch.transfer.references.reference_set import ReferenceSet
 
     if rounds > 1 and not (isinstance(marked, ReferenceSet) and marked.kind is AnnotationKind.keypoints):
         raise InputError("--rounds is for the keypoints of several annotated images: give them, or leave it out")
     if rounds > 1 and processes > 1:
         raise InputError("--rounds chooses references among all images: run it as one process, or leave it out")
+    if rounds > 1 and masked:
+        raise InputError("--rounds searches whole images: leave it out, or --target-masks")
 
 
 def _from_several(images: Sequence[Path], file: Path, *, asked: bool) -> bool:

@@ -166,7 +166,11 @@ class FoundKeypoints:
 
 
 def find_keypoints(
-    examples: Examples, cells: Tensor, grid: Grid, settings: ConsensusSettings = DEFAULT_SETTINGS
+    examples: Examples,
+    cells: Tensor,
+    grid: Grid,
+    settings: ConsensusSettings = DEFAULT_SETTINGS,
+    inside: Tensor | None = None,
 ) -> FoundKeypoints:
     """The places on a target of the keypoints that examples mark.
 
@@ -178,6 +182,7 @@ def find_keypoints(
     Args:
         examples: of the chosen references.
         cells: (P, C), the whitened descriptors of the target. grid: where they lie.
+        inside: (P,) bool, the cells that may be chosen; None: all.
     """
     seen = torch.from_numpy(examples.seen).float()
     similarity = mean_similarity(examples.descriptors, seen.to(cells), cells).cpu()
@@ -185,6 +190,8 @@ def find_keypoints(
     likelihood = log_likelihood(similarity)
     known: NDArray[np.bool_] = np.asarray(examples.seen.any(axis=0))
     likelihood[~torch.from_numpy(known)] = 0.0
+    outside = torch.zeros(len(cells), dtype=torch.bool) if inside is None else ~inside.cpu()
+    likelihood[:, outside] = likelihood.min()
     partners = mirror_partners(examples.names)
     shapes = Shapes(examples.points, examples.seen)
     shapes = shapes.with_mirrored(partners) if partners else shapes
@@ -193,7 +200,7 @@ def find_keypoints(
         share = seen.mean(dim=0).double().numpy()
         consensus = Consensus(torch.ones(len(known), *grid.shape), share, float(likelihood.min()))
     density = consensus.density.flatten(1).log()
-    posterior = likelihood + density
+    posterior = (likelihood + density).masked_fill(outside, -torch.inf)
     chosen = torch.from_numpy(posterior.numpy().argmax(axis=1))[:, None]
     shares = torch.softmax(posterior, dim=1)
     near, on_grid = grid.window(chosen[:, 0], max(1, round(NEAR * max(grid.shape))))

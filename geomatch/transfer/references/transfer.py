@@ -102,16 +102,16 @@ class ReferenceTransfer:
             self._examples.add(place, image.instances, features)
         return image_descriptor(features)
 
-    def __call__(self, image: Tensor) -> list[Instance]:
-        """The instances found on an image (3, H, W) uint8. Raises OutOfMemoryError."""
-        return list(self.transferred(image).instances)
+    def __call__(self, image: Tensor, mask: Tensor | None = None) -> list[Instance]:
+        """The instances found on an image (3, H, W) uint8, within a mask (H, W) bool. Raises OutOfMemoryError."""
+        return list(self.transferred(image, mask=mask).instances)
 
-    def transferred(self, image: Tensor, sha256: str | None = None) -> Transferred:
+    def transferred(self, image: Tensor, sha256: str | None = None, mask: Tensor | None = None) -> Transferred:
         """The same, and the references that were chosen, those that people have marked first.
 
         sha256: of the image's file. An image that was adopted is no reference for itself.
         """
-        features = self.pipeline.extract(image, None if self._examples is None else Mirror.off)
+        features = self.pipeline.extract(image, None if self._examples is None else Mirror.off).masked(mask)
         find = self._region if self._examples is None else self._keypoints
         ranked = self.rank(features, sha256)
         found, used = [], dict[int, None]()
@@ -168,7 +168,7 @@ class ReferenceTransfer:
         cells = self._examples.whiten(features.descriptors.flatten(1).mT)
         near = self._examples.of(usable[: SHORTLIST * self.choice.count], template.shape.names, label)
         chosen = near.most_similar(cells, self.choice.count)
-        return chosen, find_keypoints(chosen, cells, features.grid)
+        return chosen, find_keypoints(chosen, cells, features.grid, inside=features.inside)
 
     def rank(self, features: FeatureMap, sha256: str | None = None) -> list[int]:
         """All references, the most similar first; without those that were adopted from the file of this SHA-256."""
