@@ -133,6 +133,11 @@ class Pipeline:
         self._extraction = Gathered(partial(_extract_together, self._threads), most)
         self._matching = SideBySide(self._threads, self._threads if self.device.type == "cpu" else 1, self.max_bytes)
 
+    @property
+    def batch(self) -> int:
+        """How many images networks read in one pass, at most."""
+        return self._extraction.most
+
     def __repr__(self) -> str:
         names = (self.extractor.name, self.matcher_name, self.preset, str(self.device))
         return "Pipeline(features={!r}, matcher={!r}, preset={!r}, device={!r})".format(*names)

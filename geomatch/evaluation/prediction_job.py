@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from geomatch.evaluation.prediction import PredictionOptions, predict
 from geomatch.options import Mirror
 from geomatch.pipeline import Pipeline
 from geomatch.runtime.feature_cache import FeatureCache
-from geomatch.runtime.parallel_map import Finished
+from geomatch.runtime.parallel_map import Finished, map_in_order
 from geomatch.runtime.timer import Timer
 
 
@@ -30,6 +32,8 @@ class WantedPair:
 @dataclass(frozen=True)
 class PredictionJob:
     """Predict pairs; what cannot be predicted is raised.
+
+    Pairs overlap if the pipelines extract images in batches. Their seconds are then those of threads, which also wait.
 
     dataset, pipelines: make the benchmark, and the pipelines that share one feature extractor, once a process. A record
     has the ``predictions`` by the number of the pipeline, the ``seconds`` of each of them, those ``shared`` by all, and
@@ -47,24 +51,26 @@ class PredictionJob:
     def __call__(self, items: Sequence[WantedPair]) -> Iterator[Finished]:
         pairs, pipelines = self.dataset().pairs, self.pipelines()
         features = _Features([pairs[item.place] for item in items], pipelines, self.options)
-        for item in items:
-            pair, before = pairs[item.place], features.cache.computed
-            features.watch = Timer()
-            maps = features.of_pair(pair)
-            watches = {number: Timer() for number in item.pipelines}
-            predictions = {}
+        overlapping = map_in_order if pipelines[0].batch > 1 else map  # images meet in a batch only if pairs overlap
+        return iter(overlapping(lambda item: self._predict(pairs[item.place], item.pipelines, features), items))
+
+    def _predict(self, pair: AnnotatedPair, numbers: Sequence[int], features: _Features) -> Finished:
+        watches = {number: Timer() for number in numbers}
+        predictions = {}
+        with features.of_pair(pair) as maps:
             for number, watch in watches.items():
-                match = partial(_match, pipelines[number].for_class(voc_class(pair.category)), watch)
+                match = partial(_match, features.pipelines[number].for_class(voc_class(pair.category)), watch)
                 with watch.stage("scoring"):
                     predictions[number] = predict(pair, *maps, match, self.options)
-            yield Finished(
-                {
-                    "predictions": predictions,
-                    "seconds": {number: watch.seconds for number, watch in watches.items()},
-                    "shared": features.watch.seconds,
-                    "extractions": features.cache.computed - before,
-                }
-            )
+        shared, extractions = features.spent()
+        return Finished(
+            {
+                "predictions": predictions,
+                "seconds": {number: watch.seconds for number, watch in watches.items()},
+                "shared": shared.seconds,
+                "extractions": extractions,
+            }
+        )
 
     def images(self, item: WantedPair) -> Sequence[Hashable]:
         return item.images
@@ -88,31 +94,45 @@ _ImageOfClass = tuple[PairImage, str]
 
 
 class _Features:
-    """The features of the images of pairs, which all pipelines share."""
+    """The features of the images of pairs, which all pipelines share; threads may share them, too."""
 
     def __init__(
         self, pairs: Sequence[AnnotatedPair], pipelines: Sequence[Pipeline], options: PredictionOptions
     ) -> None:
-        self.watch = Timer()
-        self._pipelines = pipelines
+        self.pipelines = pipelines
         self._sources = {image for pair in pairs for image in (pair.source, *((pair.target,) * options.backward))}
-        self.cache = FeatureCache(self._extract, [key for pair in pairs for key in self._keys(pair)])
+        self._cache = FeatureCache(self._extract, [key for pair in pairs for key in self._keys(pair)])
+        self._spent: deque[Timer] = deque()
 
-    def of_pair(self, pair: AnnotatedPair) -> tuple[FeatureMap, FeatureMap]:
+    @contextmanager
+    def of_pair(self, pair: AnnotatedPair) -> Iterator[tuple[FeatureMap, FeatureMap]]:
         source, target = self._keys(pair)
-        return self.cache(source), self.cache(target)
+        try:
+            yield self._cache.get(source), self._cache.get(target)
+        finally:
+            self._cache.release(source)
+            self._cache.release(target)
+
+    def spent(self) -> tuple[Timer, int]:
+        """The seconds of the images that were extracted since this was asked last, and how many these are."""
+        total, count = Timer(), 0
+        while self._spent:
+            total.add(self._spent.popleft().seconds)
+            count += 1
+        return total, count
 
     def _keys(self, pair: AnnotatedPair) -> tuple[_ImageOfClass, _ImageOfClass]:
-        name = class_of(pair, self._pipelines[0])
+        name = class_of(pair, self.pipelines[0])
         return (pair.source, name), (pair.target, name)
 
     def _extract(self, key: _ImageOfClass) -> FeatureMap:
-        image, name = key
-        with self.watch.stage("reading"):
+        (image, name), watch = key, Timer()
+        with watch.stage("reading"):
             pixels = image.load()
-        with self.watch.stage("extraction"):
-            pipeline = self._pipelines[0].for_class(name)
+        with watch.stage("extraction"):
+            pipeline = self.pipelines[0].for_class(name)
             features = pipeline.extract(pixels, None if image in self._sources else Mirror.off)
-            for pipeline in self._pipelines[1:]:
+            for pipeline in self.pipelines[1:]:
                 features = pipeline.prepare(features, pixels)
-            return features
+        self._spent.append(watch)
+        return features

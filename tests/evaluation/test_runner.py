@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from geomatch.correspondence import FeatureMap
 from geomatch.datasets.pairs import AnnotatedPair, ImageFile, PairDataset
-from geomatch.errors import GeomatchWarning
+from geomatch.errors import GeomatchWarning, InputError
 from geomatch.evaluation import runner
 from geomatch.evaluation.examples import draw_examples
 from geomatch.evaluation.protocols import DEFAULT, EVERY, find_protocols
@@ -79,6 +80,33 @@ def test_run_extracts_each_image_once(dataset: PairDataset) -> None:
     assert [outcome.evaluation.matcher for outcome in outcomes] == ["nn", "hough"]
     assert scores(outcomes[0]) == scores(evaluate(dataset, None, "nn", protocol=EVERY)[0])
     assert scores(outcomes[1]) == scores(evaluate(dataset, None, "hough", protocol=EVERY)[0])
+
+
+def test_run_in_batches_finds_the_same_numbers(dataset: PairDataset) -> None:
+    sizes: list[int] = []
+
+    class Batches(Counting):
+        def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
+            sizes.append(len(images))
+            return super().extract_batch(images)
+
+    together = Pipeline(features=Batches(), matcher="nn", preset=PresetSettings(cells=0), device="cpu", batch=4)
+    (found,) = run(dataset, [together], find_protocols("pf-willow", [EVERY]), cache=None)
+    (alone,) = evaluate(dataset, None, "nn", protocol=EVERY)
+    assert scores(found) == scores(alone)
+    assert found.evaluation.extractions == sum(sizes) == 3
+    for mine, theirs in zip(found.forward, alone.forward, strict=True):
+        assert (mine == theirs).all()
+
+
+def test_run_in_batches_raises_the_first_pairs_error(dataset: PairDataset, tmp_path: Path) -> None:
+    (tmp_path / "2.png").write_bytes(b"")
+    together = Pipeline(features=Counting(), matcher="nn", preset=PresetSettings(cells=0), device="cpu", batch=4)
+    for pipeline in (together, make_pipelines("nn")[0]):
+        with pytest.raises(InputError, match=r"2\.png"):
+            run(dataset, [pipeline], find_protocols("pf-willow", [DEFAULT]), cache=tmp_path / "cache")
+    store = evaluate(PairDataset("pf-willow", "test", dataset.pairs[:1]), tmp_path / "cache")[0]
+    assert store.evaluation.reused == 1, "the pair before is kept"
 
 
 def test_run_mirrored_extracts_flipped_sources_once_and_says_so(dataset: PairDataset, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("preset", "refine", "device", "precision", "max_memory", "mirror")
+@pipeline_options("preset", "refine", "device", "precision", "max_memory", "batch", "mirror")
 @engine_options
 def evaluate(
     dataset: Annotated[
