@@ -67,10 +67,11 @@ def choose_pairs(
 
 
 def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
-    """The images named, with ``-`` replaced by the names on stdin, and a folder by the images in it.
+    """The images named, with ``-`` replaced by the names on stdin, a folder by the images in it, a film by its frames.
 
-    Raises InputError, before any work, for a folder that cannot be read or holds no images.
+    Raises InputError, before any work, for a folder that cannot be read or holds no images, and for such a film.
     """
+    from geomatch.io.formats.films import frame_names, is_film
     from geomatch.io.inputs import STDIN
     from geomatch.io.pairs import read_names
 
@@ -83,6 +84,8 @@ def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
             if not found:
                 raise InputError(f"{image}: holds no images")
             names += found
+        elif is_film(image):
+            names += frame_names(image)
         else:
             names.append(image)
     return names

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from geomatch.errors import InputError
+from geomatch.io.formats.films import frame_of, read_frame
 from geomatch.io.formats.signatures import HEAD, stand_in
 from geomatch.io.parsing import MAX_BYTES, decode, opening
 
@@ -62,17 +63,24 @@ def called(path: Path) -> str:
 
 def stem_of(path: Path) -> str:
     """The name of an input without its suffix, for the names of what is made of it."""
+    if frame := frame_of(path):
+        film, number = frame
+        return f"{film.stem}-{number:06d}"
     return Path(called(path)).stem
 
 
 def read_input(source: Input) -> InputFile:
     """The file at a path, or stdin for ``-``; what has been read already is returned as it is.
 
+    A frame of a film, as ``clip.mp4#12``, is the file of an image.
+
     Raises InputError if it is missing, a folder, a socket or a device, unreadable, larger than MAX_BYTES, or a web page
     or a pointer of Git LFS in its place.
     """
     if isinstance(source, InputFile):
         return source
+    if frame := frame_of(source):
+        return InputFile(source, read_frame(*frame))
     name = called(source)
     with opening(name):
         if source != STDIN:

@@ -31,14 +31,12 @@ def register_heif() -> None:
         import_module("pillow_heif").register_heif_opener()
 
 
-def import_av() -> ModuleType:
-    """The module av, PyAV, which the extra ``video`` installs. Raises MissingLibraryError."""
+def import_av(purpose: str) -> ModuleType:
+    """The module av, PyAV, which the extra ``video`` installs. Raises MissingLibraryError, naming ``purpose``."""
     try:
         return import_module("av")
     except ImportError as error:
-        raise MissingLibraryError(
-            "MP4 needs PyAV: pip install 'geomatch[video]'; .webp and .gif do not need it"
-        ) from error
+        raise MissingLibraryError(f"{purpose} needs PyAV: pip install 'geomatch[video]'") from error
 
 
 def import_yaml() -> ModuleType:

@@ -48,7 +48,7 @@ class Manifest:
         """Raise InputError if a file must not be written: it is the image itself, or exists and is not to change."""
         if not file.exists():
             return
-        if file.samefile(image):
+        if image.exists() and file.samefile(image):
             raise InputError(f"{file}: is the image itself and would be written over; give another folder with -o")
         if self.existing is not Existing.replaced:
             raise InputError(

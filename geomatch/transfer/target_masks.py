@@ -15,7 +15,7 @@ from geomatch.arguments import mask_of
 from geomatch.errors import InputError
 from geomatch.io.folders import files_like
 from geomatch.io.images import image_suffixes
-from geomatch.io.inputs import read_input
+from geomatch.io.inputs import read_input, stem_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TargetMasks:
         if not folder.is_dir():
             raise InputError(f"--target-masks {folder}: not a folder; give one with a mask for each image")
         there = {file.stem: file for file in files_like(folder, "*") if file.suffix.lower() in image_suffixes()}
-        files = {stem: there[stem] for stem in dict.fromkeys(each.image.stem for each in targets) if stem in there}
+        files = {stem: there[stem] for stem in dict.fromkeys(stem_of(each.image) for each in targets) if stem in there}
         if not files:
             raise InputError(f"--target-masks {folder}: holds no mask that is named as one of the images")
         digest = hashlib.sha256()
@@ -47,7 +47,7 @@ class TargetMasks:
 
         Raises InputError, naming the file, for one of another size, one that is empty, or not a mask.
         """
-        file = self.files.get(image.stem)
+        file = self.files.get(stem_of(image))
         return None if file is None else mask_of("mask", file, size)
 
     def record(self) -> Mapping[str, Any]:

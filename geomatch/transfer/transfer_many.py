@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from geomatch.annotations import AnnotatedImage, Target
 from geomatch.io.images import read_image
-from geomatch.io.inputs import read_input
+from geomatch.io.inputs import read_input, stem_of
 from geomatch.io.names import unique_names
 from geomatch.runtime.engines.engine import Engine
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
@@ -25,7 +25,7 @@ Transfer: TypeAlias = InstanceTransfer | ReferenceTransfer
 def name_targets(images: Iterable[Path]) -> list[Target]:
     """Images with a unique name for the files of each, which depends only on the images before it."""
     images = list(images)
-    stems = unique_names(image.stem for image in images)
+    stems = unique_names(stem_of(image) for image in images)
     return [Target(image, number, stem) for number, (image, stem) in enumerate(zip(images, stems, strict=True))]
 
 

@@ -58,12 +58,13 @@ def extract(
     """
     from geomatch.batch.extract_images import ExtractionJob
     from geomatch.io.atomic import check_new_folder
+    from geomatch.io.inputs import stem_of
     from geomatch.io.names import unique_names
     from geomatch.io.remote.objects import disk_folder, names_below, shown, url_of
     from geomatch.runtime.shard import Shard
 
     paths = expand_names(images, null=null)
-    names = unique_names(path.stem for path in paths)
+    names = unique_names(stem_of(path) for path in paths)
     files = [output / f"{name}.{format.value}" for name in names]
     check_new_folder(output, overwrite=True)
     if resume and overwrite:

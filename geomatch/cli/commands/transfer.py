@@ -45,8 +45,8 @@ def transfer(
         list[Path],
         typer.Argument(
             metavar="[REF] IMAGES...",
-            help="The annotated image, unless FILE annotates several; and images to transfer to, or folders of them; "
-            "- reads names from stdin.",
+            help="The annotated image, unless FILE annotates several; and images to transfer to, folders of them, or "
+            "films; - reads names from stdin.",
             show_default=False,
         ),
     ],

@@ -15,6 +15,7 @@ from geomatch.runtime.optional import import_av
 
 SUFFIXES = (".webp", ".gif", ".mp4")
 _WEBP_QUALITY = 85
+_MP4 = "MP4, unlike .webp and .gif,"
 _LEAST_GIF_MILLISECONDS = 20  # browsers slow down anything faster
 
 
@@ -51,7 +52,7 @@ def check_animation(path: Path) -> None:
             f"{path}: give a name that ends in {', '.join(SUFFIXES)}, or without a suffix, for a folder of frames"
         )
     if path.suffix.lower() == ".mp4":
-        import_av()
+        import_av(_MP4)
 
 
 def frame_files(frames: Sequence[Image.Image]) -> dict[str, bytes]:
@@ -63,7 +64,7 @@ def frame_files(frames: Sequence[Image.Image]) -> dict[str, bytes]:
 def _encode_mp4(frames: Sequence[Image.Image], frames_per_second: float) -> bytes:
     from fractions import Fraction
 
-    av = import_av()
+    av = import_av(_MP4)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(frames_per_second).limit_denominator(1000))
