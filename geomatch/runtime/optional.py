@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from geomatch.errors import MissingLibraryError
@@ -50,9 +51,13 @@ def import_yaml() -> ModuleType:
 def import_ray() -> ModuleType:
     """The module ray, which the extra ``ray`` installs. Raises MissingLibraryError.
 
-    It sends no statistics of use that the user has not asked for.
+    It sends no statistics of use that the user has not asked for. It shows clusters the token that is at hand: `ray
+    start` asks for it, but what connects does not show it unasked.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
     try:
         return import_module("ray")
     except ImportError as error:

@@ -21,6 +21,7 @@ import pytest
 
 from geomatch.errors import GeomatchWarning, InputError, MissingLibraryError, OutOfMemoryError
 from geomatch.options import EngineName
+from geomatch.runtime import optional
 from geomatch.runtime.engines.chunks import Chunk, chunk_work, chunks_of
 from geomatch.runtime.engines.engine import LocalEngine, Once, open_engine
 from geomatch.runtime.engines.ray_engine import RayEngine, _check_reachable, _reason
@@ -203,6 +204,26 @@ def test_ray_engine_names_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingLibraryError, match=r"--engine ray needs Ray: pip install 'geomatch\[ray\]'"):
         list(RayEngine().run(Doubling(), [1]))
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "mode"), [(True, None, "token"), (True, "disabled", "disabled"), (False, None, None)]
+)
+def test_import_ray_shows_the_token_that_is_at_hand(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: bool, given: str | None, mode: str | None
+) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    if kept:
+        (tmp_path / "token").write_text("secret")
+    if given:
+        monkeypatch.setenv("RAY_AUTH_MODE", given)
+    seen = []
+    monkeypatch.setattr(optional, "import_module", lambda name: seen.append((name, os.environ.get("RAY_AUTH_MODE"))))
+    optional.import_ray()
+    assert seen == [("ray", mode)]
 
 
 class DiedError(Exception):

@@ -165,6 +165,9 @@ class _Actor:
         return self.worker.work(items)
 
 
+_TOKEN = "; a cluster with a token wants it here, too: in ~/.ray/auth_token, or as RAY_AUTH_TOKEN"
+
+
 @contextmanager
 def _connected(address: str | None) -> Iterator[Ray]:
     """Ray, connected to a cluster. A connection that this process has already is used, and stays.
@@ -184,7 +187,7 @@ def _connected(address: str | None) -> Iterator[Ray]:
     try:
         ray.init(**how, log_to_driver=False, logging_level="error")
     except Exception as error:  # of many kinds, down to plain RuntimeErrors
-        raise InputError(f"{_called(address)}: {_reason(ray, error)}") from error
+        raise InputError(f"{_called(address)}: {_reason(ray, error)}{_TOKEN if address else ''}") from error
     printing = ray._private.worker
     printing._worker_logs_enabled = False  # Ray would print what it says of lost processes on stdout, among our data
     try:
