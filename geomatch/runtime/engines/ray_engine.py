@@ -193,8 +193,8 @@ def _connected(address: str | None) -> Iterator[Ray]:
     try:
         yield ray
     finally:
+        ray.shutdown()  # first: until then it may still print
         printing._worker_logs_enabled = True
-        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
