@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,baselines,backbones]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,baselines,backbones,video]'
 	touch $@
 
 demo: setup
