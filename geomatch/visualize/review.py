@@ -18,7 +18,8 @@ PANEL = (560, 460)
 """The largest a photograph is drawn: width and height in pixels."""
 _CAPTION = 26
 _OVERSAMPLING = 2
-_MASK_OPACITY = 0.45
+_MASK_OPACITY = np.uint8(115)
+"""Of 255."""
 _RADIUS = 6
 _WHITE = (255, 255, 255, 255)
 
@@ -48,8 +49,9 @@ def draw_review(
 
 def _draw(pixels: Tensor, image: AnnotatedImage, categories: Sequence[Category]) -> Image.Image:
     photograph = fit_photograph(pixels, PANEL)
-    large = photograph.resize((photograph.width * _OVERSAMPLING, photograph.height * _OVERSAMPLING))
-    large = _overlay_masks(large, image.instances)
+    size = photograph.width * _OVERSAMPLING, photograph.height * _OVERSAMPLING
+    large = photograph.resize(size, Image.Resampling.NEAREST)
+    _overlay_masks(large, image.instances)
     pen = _Pen(ImageDraw.Draw(large), image.size, (large.height, large.width))
     for instance, colour in zip(image.instances, _colours(image.instances), strict=True):
         if isinstance(instance.shape, Keypoints):
@@ -66,9 +68,8 @@ def _colours(instances: Sequence[Instance]) -> list[Colour]:
     return [colours[instance.number - 1] for instance in instances]
 
 
-def _overlay_masks(picture: Image.Image, instances: Sequence[Instance]) -> Image.Image:
-    """A picture under its masks in their colours, opaque at their edges."""
-    pixels = np.asarray(picture).astype(np.float64)
+def _overlay_masks(picture: Image.Image, instances: Sequence[Instance]) -> None:
+    """Draw masks over a picture in their colours, opaque at their edges."""
     for instance, colour in zip(instances, _colours(instances), strict=True):
         if not isinstance(instance.shape, Region):
             continue
@@ -77,9 +78,9 @@ def _overlay_masks(picture: Image.Image, instances: Sequence[Instance]) -> Image
         for axis in (0, 1):
             for shift in (-2, 2):
                 inner &= np.roll(mask, shift, axis=axis)
-        weight = np.where(mask & ~inner, 1.0, _MASK_OPACITY * mask)[..., None]
-        pixels = pixels * (1 - weight) + weight * np.array(colour[:3])
-    return Image.fromarray(pixels.round().astype(np.uint8))
+        opacity = np.where(mask, _MASK_OPACITY, np.uint8(0))
+        opacity[mask & ~inner] = 255
+        picture.paste(colour[:3], (0, 0), Image.fromarray(opacity))
 
 
 class _Pen:
