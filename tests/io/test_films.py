@@ -1,13 +1,16 @@
 """Frames of films, as images: their names, their pixels, and films that cannot be read."""
 
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from geomatch.errors import InputError, MissingLibraryError
+from geomatch.io.formats import films
 from geomatch.io.formats.films import frame_names, frame_of, read_frame
 from geomatch.io.images import load_image
 from geomatch.io.inputs import read_input, stem_of
@@ -16,13 +19,15 @@ from geomatch.io.names import unique_names
 COUNT = 14
 
 
-def write_film(path: Path, count: int = COUNT, size: tuple[int, int] = (48, 64)) -> Path:
+def write_film(
+    path: Path, count: int = COUNT, size: tuple[int, int] = (48, 64), codec: str = "libx264", **options: str
+) -> Path:
     """A film whose frames are ever brighter."""
     av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'geomatch[video]'")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
+        stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = size
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "10"}
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "10", **options}
         for number in range(count):
             grey = np.full((*size, 3), brightness(number), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
@@ -31,7 +36,7 @@ def write_film(path: Path, count: int = COUNT, size: tuple[int, int] = (48, 64))
 
 
 def brightness(number: int) -> int:
-    return 20 + 12 * number
+    return 20 + 12 * number % 220
 
 
 def mean(film: Path, number: int) -> float:
@@ -57,6 +62,61 @@ def test_frames_are_the_same_in_any_order_and_from_threads(tmp_path: Path) -> No
         assert list(pool.map(lambda number: read_frame(film, number), order)) == one_by_one
     assert mean(film, 9) == pytest.approx(brightness(9), abs=3)
     assert len({read_input(Path(f"{film}#{number}")).sha256 for number in order}) == len(set(order))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("open.mp4", "libx264", {"x264-params": "open-gop=1:keyint=10:bframes=3:scenecut=0"}),
+        ("hidden.webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}),
+        ("times.avi", "libx264", {"bf": "2"}),
+    ],
+)
+def test_frames_out_of_order_are_those_of_the_whole_film(
+    name: str, codec: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    """Whether the film is sought in, has packets without a frame, or no times that frames are shown at."""
+    film = write_film(tmp_path / name, 40, codec=codec, **options)
+    numbers = range(len(frame_names(film)))
+    in_order = [read_frame(film, number) for number in numbers]
+    assert len(set(in_order)) == 40 == len(in_order)
+    assert [read_frame(film, number) for number in reversed(numbers)] == in_order[::-1]
+    assert [read_frame(film, number) for number in numbers[::11]] == in_order[::11]
+    with pytest.raises(InputError, match="has 40 frames, numbered from 0; there is no frame 40"):
+        read_frame(film, 40)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The times of all frames that are decoded."""
+    times, decode = [], films._decoded
+
+    def counting(film: Path, time: int | None = None) -> Iterator[Any]:
+        for frame in decode(film, time):
+            times.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(films, "_decoded", counting)
+    return times
+
+
+def test_far_frame_is_decoded_from_the_key_frame_before_it(decoded: list[int], tmp_path: Path) -> None:
+    film = write_film(tmp_path / "clip.mp4", 120, g="20", bf="0", sc_threshold="0")
+    assert len(frame_names(film)) == 120
+    assert not decoded
+    late, early = mean(film, 115), mean(film, 42)
+    assert len(decoded) == 16 + 3
+    assert (late, early) == pytest.approx((brightness(115), brightness(42)), abs=3)
+    mean(film, 44)
+    assert len(decoded) == 16 + 5
+
+
+def test_film_whose_seeking_leads_astray_is_decoded_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film, decode = write_film(tmp_path / "clip.mp4", 40, g="20"), films._decoded
+    monkeypatch.setattr(films, "_decoded", lambda film, time=None: [] if time else decode(film))
+    assert mean(film, 30) == pytest.approx(brightness(30), abs=3)
 
 
 def test_film_that_has_changed_is_read_again(tmp_path: Path) -> None:
