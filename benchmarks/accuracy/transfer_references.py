@@ -4,8 +4,9 @@
         --cache DIR [--features combined]
 
 References are photographs of `train/keypoints.json` that show one animal, of the target's species ("own") or of any
-("any", --across-categories), the first n of a random order, which --draws repeats; 0 stands for all. Targets are the
-images of a folder in SPair's layout. k is --references of the command line; the k are chosen for each target.
+("any", --across-categories), the first n of a random order; 0 stands for all. Scores are means over --draws orders,
+PCK with its standard deviation over them. Targets are the images of a folder in SPair's layout. k is --references of
+the command line; the k are chosen for each target.
 
 Keypoints that an example of those chosen marks are covered: PCK@.10 of them, an error of at most a tenth of the longer
 side of the target's object box, ECE of their confidence, and PCK of the more confident half. "marked absent" is what
@@ -85,15 +86,14 @@ class Samples:
         sums = [sum(getattr(part, name) for part in parts) for name in ("asked", "targets", "adopted")]
         return cls(all_of("cues"), all_of("right"), all_of("has"), all_of("absent"), all_of("image"), *sums)
 
-    def row(self) -> list[str]:
+    def scores(self) -> NDArray[np.float64]:
         """The columns of the table from "covered" on."""
         cues, right = self.cues[:, self.has], self.right[self.has]
         confidence = FusedConfidence()(KeypointCues(*cues))
         half = 1 - sparsification((~right).astype(np.float64), confidence, [0.5])[0]
         error = calibration(right, confidence).expected_calibration_error
         absent = self.absent[self.has].mean(), self.absent[~self.has].mean()
-        shares = self.has.sum() / self.asked, right.mean(), error, half, *absent, self.adopted / self.targets
-        return [f"{value:.3f}" for value in shares]
+        return np.array([self.has.sum() / self.asked, right.mean(), error, half, *absent, self.adopted / self.targets])
 
 
 def read_singles(train: Path, folder: Path) -> ReferenceSet:
@@ -226,7 +226,7 @@ def measure(
         (whose, count, seed)
         for whose in options.whose
         for count in options.counts
-        for seed in range(options.draws if 0 < count < 100 else 1)
+        for seed in range(options.draws if count else 1)
     ]
     for whose, count, seed in track(draws, "references", console=Console(stderr=True)):
         parts: dict[str, list[Samples]] = defaultdict(list)
@@ -307,7 +307,11 @@ def print_table(title: str, found: Mapping[Name, Sequence[Samples]], alone: Mapp
             table.add_row(*name, "", f"{right / shared:.3f}")
         for name in found:
             if name[:2] == (whose, count):
-                table.add_row(*name, *Samples.joined(found[name]).row())
+                draws = np.array([samples.scores() for samples in found[name]])
+                row = [f"{value:.3f}" for value in draws.mean(axis=0)]
+                if len(draws) > 1:
+                    row[1] += f" ({draws[:, 1].std(ddof=1):.3f})"
+                table.add_row(*name, *row)
     Console(width=120).print(table)
 
 
