@@ -4,13 +4,13 @@
     python examples/score_teapots.py found.jsonl truth.json
 
 Distances are shares of the longer side of the extent of a teapot's true keypoints. A keypoint that was not found is
-wrong.
+wrong, and so are all of an image that could not be used.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,26 @@ def true_points(truth: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
 
 def distances(record: Mapping[str, Any], names: list[str], true: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far each keypoint is from the truth: (K,)."""
-    found = {item["name"]: (item["x"], item["y"]) for item in record["items"]}
+    found = {item["name"]: (item["x"], item["y"]) for item in record.get("items", ())}
     places = np.array([found.get(name, (np.inf, np.inf)) for name in names])
     return np.asarray(np.linalg.norm(places - true, axis=1) / np.ptp(true, axis=0).max())
 
 
 def main() -> None:
-    lines, truth = Path(sys.argv[1]).read_text().splitlines(), json.loads(Path(sys.argv[2]).read_text())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("found", type=Path)
+    parser.add_argument("truth", type=Path)
+    given = parser.parse_args()
+    try:
+        records = [json.loads(line) for line in given.found.read_text().splitlines()]
+        truth = json.loads(given.truth.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot be read: {error}")
+    if not records:
+        parser.error(f"{given.found} holds no image; see what `geomatch transfer` said when it wrote the file")
     true, names = true_points(truth), truth["categories"][0]["keypoints"]
-    records = [json.loads(line) for line in lines]
+    if unknown := [record["image"] for record in records if Path(record["image"]).name not in true]:
+        parser.error(f"{given.truth} does not know {unknown[0]}")
     errors = np.stack([distances(record, names, true[Path(record["image"]).name]) for record in records])
     whole = int((errors <= 0.1).all(axis=1).sum())
     print(f"{len(errors)} images, {whole} with all keypoints within .10")
