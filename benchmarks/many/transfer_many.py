@@ -126,7 +126,7 @@ def marked_images(images: Sequence[Path], kind: AnnotationKind) -> ReferenceSet:
 def measure_many(
     images: Sequence[Path], pipeline: Pipeline, folder: Path, given: argparse.Namespace
 ) -> tuple[list[Cost], list[Cost], list[float]]:
-    """The costs of the ideal, in two parts, and of the transfer, and MiB occupied after each target."""
+    """The costs of the ideal of each target, that of the transfer, and MiB occupied after each of its targets."""
     references = marked_images(images[: given.references], given.kind)
     transfer = ReferenceTransfer(pipeline, references, ReferenceChoice(given.k))
     sources = [pipeline.extract(load_image(path)) for path in images[: given.k]]
@@ -136,11 +136,13 @@ def measure_many(
     review = open_review(folder / "look", references, share, Existing.refused)
     outputs, occupied = TransferOutputs(output, Manifest({}, Existing.refused), review), list[float]()
 
-    def ideal(pixels: Sequence[Tensor]) -> None:
-        for image in pixels:
-            features = pipeline.extract(image)
-            for source in sources:
-                pipeline.match(features, source)
+    def ideal_one(pixels: Tensor) -> None:
+        features = pipeline.extract(pixels)
+        for source in sources:
+            pipeline.match(features, source)
+
+    def ideal(some: Sequence[Target]) -> list[Cost]:
+        return [timed(partial(ideal_one, load_image(target.image))) for target in some]
 
     def real() -> None:
         for finished in transfer_many(targets, TransferJob(lambda: transfer, outputs), LocalEngine()):
@@ -148,11 +150,9 @@ def measure_many(
                 raise SystemExit(f"failed: {finished.record}")
             occupied.append(resident_memory())
 
-    ideal([load_image(images[0])])  # what is done the first time only
-    halves = targets[::2], targets[1::2]
-    first, second = (partial(ideal, [load_image(target.image) for target in half]) for half in halves)
-    costs = [timed(first), timed(real), timed(second)]
-    return costs[::2], costs[1:2], occupied
+    ideal(targets[:1])  # what is done the first time only
+    before, whole, after = ideal(targets[::2]), timed(real), ideal(targets[1::2])
+    return before + after, [whole], occupied
 
 
 def resident_memory() -> float:
