@@ -91,6 +91,13 @@ def expand_names(images: Sequence[Path], *, null: bool = False) -> list[Path]:
     return names
 
 
+def folders_of(images: Sequence[Path]) -> list[Path]:
+    """The folders that images named on the command line lie in, each once; a folder is its own."""
+    from geomatch.io.inputs import STDIN
+
+    return list(dict.fromkeys(image if image.is_dir() else image.parent for image in images if image != STDIN))
+
+
 def _images_of_folder(folder: Path, called: str) -> list[Path]:
     from geomatch.io.folders import images_in
 

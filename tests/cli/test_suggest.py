@@ -56,6 +56,15 @@ def test_suggest_beside_references_names_what_they_lack(folder: Path) -> None:
     assert second["gain"] < first["gain"]
 
 
+def test_suggest_finds_references_among_the_images_named(folder: Path) -> None:
+    marks = folder / "marks"
+    marks.mkdir()
+    (folder / "refs.json").rename(marks / "refs.json")
+    done = geomatch("suggest", "..", "--keypoints", "refs.json", "--count", "1", "--json", cwd=marks)
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stdout)[0]["image"].startswith("../far")
+
+
 def test_suggest_table_names_images_and_goes_on_after_a_broken_one(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"no image")
     done = geomatch("suggest", "target.png", "broken.png", "far 1.png", "--count", "9", cwd=folder)

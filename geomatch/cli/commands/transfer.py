@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.console import counting_bar, notify
-from geomatch.cli.inputs import expand_names
+from geomatch.cli.inputs import expand_names, folders_of
 from geomatch.cli.options import (
     DEFAULTS,
     THIS_PROCESS,
@@ -79,7 +79,7 @@ def transfer(
             "--from",
             metavar="PATH",
             help="Folder of the images that FILE annotates, or one of them; repeatable; no REF is named then.",
-            show_default="beside FILE",
+            show_default="beside FILE or IMAGES",
         ),
     ] = None,
     across_categories: Annotated[
@@ -183,7 +183,7 @@ def transfer(
     share = Shard.from_environment()
     choice = ReferenceChoice(references or DEFAULT_REFERENCES[kind], across_categories, min_confidence)
     if several:
-        marked = read_references(file, kind, places or (), strict=strict)
+        marked = read_references(file, kind, places or (), folders_of(images), strict=strict)
         names = leave_out_references(expand_names(images, null=null), marked)
     else:
         labels = LabelRules(ignore_label, mask_threshold)

@@ -64,28 +64,32 @@ class MarkedImages:
                 )
         return cls(origin, hashlib.sha256(content).hexdigest(), sources, omissions)
 
-    def locate(self, places: Sequence[Path] = ()) -> dict[Path, Source]:
+    def locate(self, places: Sequence[Path] = (), last: Sequence[Path] = ()) -> dict[Path, Source]:
         """The images that exist, in the order of the file; the others are left out, as ``omissions`` says.
 
         Args:
             places: folders to look in, or images, which are then the only ones. Without any: the place that a name
                 says, from the current folder and from the folder of the file.
+            last: folders to look in, too, if no places are given, after all others.
 
         Raises InputError if an image among the places is not annotated, or none is found.
         """
         if images := [place for place in places if not place.is_dir()]:
             return {image: self._source_of(image) for image in images}
         beside = self.origin if self.origin.is_dir() else self.origin.parent
+        folders = places or [beside, *last]
         found: dict[Path, Source] = {}
         for name, source in self.sources.items():
-            tried = [path for place in places for path in _below(place, name)]
-            path = next((each for each in tried or [Path(name), *_below(beside, name)] if each.is_file()), None)
+            tried = [] if places else [Path(name)]
+            tried += [path for folder in folders for path in _below(folder, name)]
+            path = next((each for each in tried if each.is_file()), None)
             if path is None:
                 self.omissions.fault(name, "no such image")
             else:
                 found.setdefault(path, source)
         if not found:
-            where = ", ".join(map(str, places)) or f"the current folder nor in {beside}"
+            seen = dict.fromkeys(folders if places else [Path(), *folders])
+            where = " or in ".join("the current folder" if folder == Path() else str(folder) for folder in seen)
             raise InputError(
                 f"{self.origin}: none of the {len(self.sources)} images that it annotates is in {where}; "
                 "say with --from where they are"

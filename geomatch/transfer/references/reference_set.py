@@ -65,21 +65,28 @@ class ReferenceSet:
 
     @classmethod
     def read(
-        cls, marks: Path, kind: AnnotationKind, places: Sequence[Path] = (), *, strict: bool = False
+        cls,
+        marks: Path,
+        kind: AnnotationKind,
+        places: Sequence[Path] = (),
+        last: Sequence[Path] = (),
+        *,
+        strict: bool = False,
     ) -> ReferenceSet:
         """Read what a file, or a folder of labelme files, annotates.
 
         Images and objects that cannot be used are left out, with one GeomatchWarning that counts them.
 
         Args:
-            places: folders to look for the images in, or the images themselves; see `MarkedImages.locate`.
+            places: folders to look for the images in, or the images themselves; last: folders to look in, too, if
+                there are none. See `MarkedImages.locate`.
             strict: refuse annotations of which something cannot be used.
 
         Raises InputError, naming the file, if no annotated image is left.
         """
         marked = MarkedImages.open(marks, kind, strict=strict)
         images, hashes, read = [], [], []
-        for path, source in marked.locate(places).items():
+        for path, source in marked.locate(places, last).items():
             own = Omissions(f"{marks}, {path.name}", strict)
             try:
                 photograph = read_input(path)
@@ -128,10 +135,15 @@ class ReferenceSet:
 
 
 def read_references(
-    marks: Path, kind: AnnotationKind, places: Sequence[Path] = (), *, strict: bool = False
+    marks: Path,
+    kind: AnnotationKind,
+    places: Sequence[Path] = (),
+    last: Sequence[Path] = (),
+    *,
+    strict: bool = False,
 ) -> Reference | ReferenceSet:
     """`ReferenceSet.read`; a single image that is left is a reference by itself. Raises InputError."""
-    found = ReferenceSet.read(marks, kind, places, strict=strict)
+    found = ReferenceSet.read(marks, kind, places, last, strict=strict)
     return found.only() if len(found.images) == 1 else found
 
 

@@ -77,8 +77,9 @@ def test_images_are_found_beside_the_file_and_where_it_is_said(tmp_path: Path) -
     assert list(marked.locate([elsewhere / "b.png"])) == [elsewhere / "b.png"]
     with pytest.raises(InputError, match=r"annotates no image named refs\.json"):
         marked.locate([file])
+    assert list(marked.locate(last=[elsewhere])) == [tmp_path / "photos" / "a.png", elsewhere / "b.png"]
     (tmp_path / "photos" / "a.png").unlink()
-    with pytest.raises(InputError, match="none of the 2 images that it annotates is in the current folder nor in"):
+    with pytest.raises(InputError, match="none of the 2 images that it annotates is in the current folder or in"):
         marked.locate()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.cli.console import counting_bar, print_error
-from geomatch.cli.inputs import expand_names
+from geomatch.cli.inputs import expand_names, folders_of
 from geomatch.cli.options import DEFAULTS, NullNames, Overwrite, PipelineOptions, Quiet, pipeline_options
 from geomatch.cli.output import print_json, print_table
 from geomatch.errors import GeomatchError, InputError, printable
@@ -42,7 +42,7 @@ def suggest(
             "--from",
             metavar="PATH",
             help="Folder of the images that FILE annotates, or one of them; repeatable.",
-            show_default="beside FILE",
+            show_default="beside FILE or IMAGES",
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images to list.")] = 10,
@@ -73,7 +73,7 @@ def suggest(
         check_output(output, overwrite=overwrite, suffixes=(".png",))
     paths, marked = expand_names(images, null=null), []
     if keypoints:
-        references = ReferenceSet.read(keypoints, AnnotationKind.keypoints, places or ())
+        references = ReferenceSet.read(keypoints, AnnotationKind.keypoints, places or (), folders_of(images))
         paths = leave_out_references(paths, references)
         marked = [Path(image.name) for image in references.images]
     read_once: dict[str, Tensor] = {}
