@@ -46,7 +46,7 @@ from geomatch.features.load import load_features
 from geomatch.geometry.grid import Grid, read_cells, rescale_position
 from geomatch.options import PRESETS, Device, Preset
 from geomatch.runtime.device import find_device
-from geomatch.training.crops import CELLS, CandidateBoxes
+from geomatch.training.objects.crops import CELLS, CandidateBoxes
 
 TrueBoxes = Mapping[tuple[str, str], list[Box]]
 

@@ -17,7 +17,7 @@ from geomatch.evaluation.metrics.anchors import (
     strongest_channels,
 )
 from geomatch.geometry.grid import Grid
-from geomatch.training.crops import CandidateBoxes
+from geomatch.training.objects.crops import CandidateBoxes
 
 
 def random_maps(*shape: int) -> torch.Tensor:

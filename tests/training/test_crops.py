@@ -14,7 +14,7 @@ from geomatch.errors import InputError
 from geomatch.evaluation.metrics.localisation import Localisation, is_correct
 from geomatch.features.base import FeatureExtractor
 from geomatch.geometry.grid import Grid
-from geomatch.training.crops import (
+from geomatch.training.objects.crops import (
     CELLS,
     CandidateBoxes,
     CellDescriptors,

@@ -8,9 +8,9 @@ import torch
 
 from geomatch.datasets.crops import Crop
 from geomatch.datasets.image_list import LabelledImage
-from geomatch.training import wsddn
-from geomatch.training.crops import CELLS, CandidateBoxes, CellDescriptors
-from geomatch.training.wsddn import BATCH, DetectionNetwork, detect_crops, image_loss
+from geomatch.training.objects import wsddn
+from geomatch.training.objects.crops import CELLS, CandidateBoxes, CellDescriptors
+from geomatch.training.objects.wsddn import BATCH, DetectionNetwork, detect_crops, image_loss
 from tests.training.test_crops import NOWHERE, painted
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geomatch.annotations import Box
     from geomatch.datasets.crops import Crop
     from geomatch.evaluation.metrics.localisation import LabelCorLoc
-    from geomatch.training.crops import CellDescriptors
+    from geomatch.training.objects.crops import CellDescriptors
 
     Scores = Mapping[str, dict[str, LabelCorLoc]]
 
@@ -65,8 +65,8 @@ def crops(
     from geomatch.features.load import load_features
     from geomatch.io.atomic import check_new_file
     from geomatch.runtime.device import find_device
-    from geomatch.training.crops import extract_descriptors, find_crops
-    from geomatch.training.wsddn import detect_crops
+    from geomatch.training.objects.crops import extract_descriptors, find_crops
+    from geomatch.training.objects.wsddn import detect_crops
 
     check_new_file(out, overwrite=overwrite, suffixes=(".csv",))
     images = find_images(data)
@@ -92,7 +92,7 @@ def crops(
 def _scores(cells: CellDescriptors, found: list[Crop], true: Mapping[tuple[str, str], list[Box]]) -> Scores:
     """CorLoc of the crops found and, for comparison, of two fixed boxes."""
     from geomatch.evaluation.metrics.localisation import Localisation, corloc
-    from geomatch.training.crops import fixed_crops
+    from geomatch.training.objects.crops import fixed_crops
 
     methods = {
         "found": found,

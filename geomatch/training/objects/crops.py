@@ -91,6 +91,20 @@ def find_crops(cells: CellDescriptors) -> list[Crop]:
     return _in_order(crops)
 
 
+def coverage(cells: CellDescriptors, crops: Iterable[Crop]) -> Tensor:
+    """The share of each cell (N, CELLS, CELLS) that lies in one of its photograph's boxes, the one that holds most."""
+    places = {photograph.name: place for place, photograph in enumerate(cells.photographs)}
+    shares = torch.zeros(len(places), CELLS, CELLS)
+    for crop in crops:
+        place = places[crop.file]
+        height, width = cells.sizes[place]
+        edges = torch.tensor(crop.box, dtype=torch.float64) + 0.5
+        across = CELLS * interval_lengths(edges[None, 0::2] / width, CELLS)[0]
+        down = CELLS * interval_lengths(edges[None, 1::2] / height, CELLS)[0]
+        shares[place] = torch.maximum(shares[place], down[:, None] * across)
+    return shares
+
+
 def fixed_crops(cells: CellDescriptors, box: Box) -> list[Crop]:
     """The same box, in shares of the photograph's sides, for all photographs: a baseline of `find_crops`."""
     return _in_order(

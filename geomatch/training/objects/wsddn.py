@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from geomatch.datasets.crops import Crop
 from geomatch.datasets.image_list import by_label
-from geomatch.training.crops import CandidateBoxes, CellDescriptors, box_in_pixels
+from geomatch.training.objects.crops import CandidateBoxes, CellDescriptors, box_in_pixels
 
 HIDDEN = 64
 BATCH = 32

@@ -1,0 +1,1 @@
+"""Objects on photographs, from image labels alone: their boxes, and what tells them from their surroundings."""
