@@ -17,6 +17,7 @@ from geomatch.errors import InputError
 from geomatch.geometry.grid import Grid, read_cells
 from geomatch.geometry.inverse_flow import invert_flow
 from geomatch.geometry.mask import cells_inside
+from geomatch.geometry.view import View, flip_view, longer_side
 from geomatch.options import Beyond
 from geomatch.runtime.torch_state import standard_torch_state
 from geomatch.tensor_value import TensorValue
@@ -107,6 +108,8 @@ class FeatureMap(TensorValue):
         extracted.
     fine: a finer map, on which matches are searched again; None if the extractor has none.
     mask: (H, W) bool, the pixels of the image that are matched; None: all. See `masked`.
+    view: the part of the image that the grid covers, left, top, right, bottom; None: all of it.
+    overview: features of all of the image on a coarser grid, for what lies outside the view; None: there are none.
 
     Raises InputError if the descriptors do not fit the grid, or the mask does not fit the image.
 
@@ -124,6 +127,8 @@ class FeatureMap(TensorValue):
     mirrored: FeatureMap | None = None
     fine: FineMap | None = None
     mask: Tensor | None = None
+    view: View | None = None
+    overview: FeatureMap | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.descriptors, Tensor) and isinstance(self.grid, Grid)):
@@ -138,11 +143,16 @@ class FeatureMap(TensorValue):
         """The memory that its tensors take, those of a subclass included."""
         return sum(each.nbytes for each in vars(self).values() if isinstance(each, Tensor | FeatureMap | FineMap))
 
+    @property
+    def longer_side(self) -> float:
+        """Of the view, in pixels: what distances are shares of in matching."""
+        return max(self.image_size) if self.view is None else longer_side(self.view)
+
     def masked(self, mask: Tensor | None) -> FeatureMap:
         """The features of the same image, of which only the pixels of a mask (H, W) bool are matched; None: all."""
         mask = None if mask is None else mask.to(self.descriptors.device)
         mirrored = self.mirrored and self.mirrored.masked(None if mask is None else mask.flip(-1))
-        return replace(self, mask=mask, mirrored=mirrored)
+        return replace(self, mask=mask, mirrored=mirrored, overview=self.overview and self.overview.masked(mask))
 
     @cached_property
     def inside(self) -> Tensor | None:
@@ -161,6 +171,8 @@ class FeatureMap(TensorValue):
             mirrored=None,
             fine=None if self.fine is None else self.fine.flipped(width),
             mask=None if self.mask is None else self.mask.flip(-1),
+            view=self.view and flip_view(self.view, width),
+            overview=self.overview and self.overview.flipped(),
         )
 
     @standard_torch_state()

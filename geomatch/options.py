@@ -198,12 +198,20 @@ class FeatureFormat(StrEnum):
     safetensors = "safetensors"
 
 
+class Zoom(StrEnum):
+    """Whether features are those of the part of an image that shows an object, looked at again in larger size."""
+
+    on = "on"
+    off = "off"
+
+
 @dataclass(frozen=True)
 class PresetSettings:
     """The settings of a preset.
 
     features, matcher: names. working_size: the longer side, in pixels, of images for the features. cells: least number
-    of cells, approximately, along the longer side of the matched grid. refine: whether matches are refined.
+    of cells, approximately, along the longer side of the matched grid. refine: whether matches are refined. zoom:
+    whether images are looked at again where they show an object, if features and weights are the preset's.
     """
 
     features: str = "introspection"
@@ -211,12 +219,13 @@ class PresetSettings:
     cells: int = 40
     matcher: str = "fusion"
     refine: Refine = Refine.on
+    zoom: Zoom = Zoom.off
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
     Preset.fast: PresetSettings(working_size=224, cells=28, matcher="affine", refine=Refine.off),
-    Preset.default: PresetSettings(),
-    Preset.precise: PresetSettings(features="combined", working_size=400, cells=50),
+    Preset.default: PresetSettings(zoom=Zoom.on),
+    Preset.precise: PresetSettings(features="combined", working_size=400, cells=50, zoom=Zoom.on),
 }
 
 DEFAULT_MAX_MEMORY = 2 << 30

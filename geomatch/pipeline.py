@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,18 +25,31 @@ from geomatch.arguments import (
     refuse_unknown_keywords,
     whole_number_of,
 )
-from geomatch.correspondence import FeatureMap, MirrorChoice
+from geomatch.correspondence import Correspondence, FeatureMap, MirrorChoice
 from geomatch.errors import InputError, OutOfMemoryError
 from geomatch.features.base import FeatureExtractor
 from geomatch.features.caches.disk import CachedFeatures
 from geomatch.features.load import load_features
 from geomatch.features.weights import features_of, read_weights_file
+from geomatch.features.zoom import ZoomedFeatures, zoom_in
+from geomatch.geometry.view import part_of
 from geomatch.io.inputs import Input, InputFile
 from geomatch.matching.base import MatchContext, Matcher, TargetPoints, expected_bytes
 from geomatch.matching.densify import Densification, densify, densify_both_ways
 from geomatch.matching.load import load_matcher
 from geomatch.matching.mirror import MirrorModel, choose_mirror, flip_source, flip_target
-from geomatch.options import DEFAULT_MAX_MEMORY, PRESETS, Device, Mirror, Precision, Preset, PresetSettings, Refine
+from geomatch.matching.overview import surrounded
+from geomatch.options import (
+    DEFAULT_MAX_MEMORY,
+    PRESETS,
+    Device,
+    Mirror,
+    Precision,
+    Preset,
+    PresetSettings,
+    Refine,
+    Zoom,
+)
 from geomatch.registry import MATCHERS
 from geomatch.result import Match
 from geomatch.runtime.device import find_device
@@ -71,6 +85,8 @@ class Pipeline:
             are interpolated to a whole multiple of their grid.
         max_bytes: bound on the memory that matching takes, features and result excluded.
         densification: how target points become flow.
+        zoom: whether images are looked at again where they show an object, and the pair's surroundings are matched
+            coarsely.
         mirror, mirror_model: whether sources are flipped left to right, and the rule by which "auto" decides.
         device: where features and matches are computed.
     """
@@ -91,6 +107,7 @@ class Pipeline:
         cache: str | os.PathLike[str] | None = None,
         precision: str = "auto",
         batch: int | None = None,
+        zoom: str | None = None,
     ) -> None:
         """Load features and matcher.
 
@@ -111,6 +128,8 @@ class Pipeline:
                 multiplies it natively. An extractor that is given keeps its own.
             batch: how many images, that several threads extract at the same time, networks read in one pass. By
                 default 8 on cuda, fewer once memory runs out, and 1 elsewhere.
+            zoom: "on" looks at each image again where it shows an object, and "off" does not. By default the preset's
+                for its own features, else off. Matchers of boxes that are searched in the image have none.
 
         Raises:
             GeomatchError: if a name or a value is unknown, or if the weights or the folder cannot be used.
@@ -127,7 +146,11 @@ class Pipeline:
         with standard_torch_state(), torch.random.fork_rng(devices=[]):  # layers draw weights before theirs are read
             self._set_matcher(matcher or settings.matcher, parameters)
             extractor = self._load_features(features, settings, weights, choice_of(Precision, "precision", precision))
-        self.extractor = extractor if cache is None else CachedFeatures(extractor, path_of("cache", cache), self.device)
+        own = features is None and weights is None
+        self.zoom = choice_of(Zoom, "zoom", zoom or (settings.zoom if own else Zoom.off))
+        if self.matcher.reads_image:
+            self.zoom = Zoom.off
+        self.extractor = self._assembled(extractor, None if cache is None else path_of("cache", cache))
         most = whole_number_of("batch", batch) if batch is not None else BATCH if self.device.type == "cuda" else 1
         self._threads = torch.get_num_threads()
         self._extraction = Gathered(partial(_extract_together, self._threads), most)
@@ -145,6 +168,8 @@ class Pipeline:
     def with_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None = None) -> Pipeline:
         """A pipeline with the same features and another matcher; the network is shared.
 
+        If the matcher reads the image itself, the pipeline does not zoom in.
+
         Args:
             matcher: a name, or a matcher.
             parameters: values of its parameters by name; the others keep their defaults.
@@ -154,6 +179,8 @@ class Pipeline:
         """
         other = copy(self)
         other._set_matcher(matcher, parameters)
+        if other.matcher.reads_image and isinstance(self.extractor, ZoomedFeatures):
+            other.zoom, other.extractor = Zoom.off, self.extractor.detail
         return other
 
     def with_mirror(self, mirror: str) -> Pipeline:
@@ -245,7 +272,7 @@ class Pipeline:
                 mask of another size, or one that is empty; and if memory runs out.
         """
         with self._matched(source, target, source_mask, target_mask) as pair:
-            found = densify(pair.context, pair.forward, pair.backward, self.densification)
+            found = pair.densify(self.densification)
             return Match.of(flip_source(found, pair.choice), *pair.images)
 
     @standard_torch_state()
@@ -259,7 +286,7 @@ class Pipeline:
     ) -> tuple[Match, Match]:
         """`match` of the source to the target and of the target to the source, in little more time than one of them."""
         with self._matched(source, target, source_mask, target_mask) as pair:
-            found, back = densify_both_ways(pair.context, pair.forward, pair.backward, self.densification)
+            found, back = pair.densify_both_ways(self.densification)
             found, back = flip_source(found, pair.choice), flip_target(back, pair.choice)
             return Match.of(found, *pair.images), Match.of(back, *reversed(pair.images))
 
@@ -286,14 +313,20 @@ class Pipeline:
                     "pipeline"
                 )
             first, second = self.upsample(
-                _with_mask(first, "source_mask", source_mask), _with_mask(second, "target_mask", target_mask)
+                *_in_view(_with_mask(first, "source_mask", source_mask), _with_mask(second, "target_mask", target_mask))
             )
             with self._matching(expected_bytes(first, second)):
                 choice = choose_mirror(first, second, self.mirror, self.mirror_model, self.max_bytes)
                 if choice and choice.mirrored and first.mirrored:
                     first = first.mirrored
-                context = MatchContext(first, second, self.max_bytes)
-                yield _MatchedPair(context, *self.matcher(context), (source_pixels, target_pixels), choice)
+                found, around = self._find(first, second), None
+                if (first.view or second.view) and first.overview and second.overview:
+                    around = self._find(first.overview, second.overview)
+                yield _MatchedPair(found, around, (source_pixels, target_pixels), choice)
+
+    def _find(self, source: FeatureMap, target: FeatureMap) -> _Found:
+        context = MatchContext(source, target, self.max_bytes)
+        return _Found(context, *self.matcher(context))
 
     def _read(self, image: Image | FeatureMap, mirror: Mirror | None = None) -> tuple[FeatureMap, Tensor | None]:
         """An image's features, and its pixels (3, H, W) uint8, which are not known if the features were given."""
@@ -342,6 +375,14 @@ class Pipeline:
             extractor.leave_out_fine_maps()
         return extractor
 
+    def _assembled(self, extractor: FeatureExtractor, cache: Path | None) -> FeatureExtractor:
+        """The extractor, zooming in or not, whose features are kept in the folder ``cache``, if there is one."""
+
+        def kept(each: FeatureExtractor) -> FeatureExtractor:
+            return each if cache is None else CachedFeatures(each, cache, self.device)
+
+        return kept(extractor) if self.zoom is Zoom.off else zoom_in(extractor, self.device, kept)
+
     def _set_matcher(self, matcher: str | Matcher, parameters: Mapping[str, object] | None) -> None:
         if not isinstance(parameters, Mapping | None):
             raise InputError(f"parameters is {described(parameters)}: give a dictionary of values by name")
@@ -368,6 +409,7 @@ class Pipeline:
             "name": self.matcher_name,
             "method": asdict(self.matcher),  # type: ignore[call-overload]
             "cells": self.cells,
+            **({} if self.zoom is Zoom.off else {"zoom": self.zoom}),
             "max_bytes": self.max_bytes,
             "densification": {
                 "hearing": {"fixed_sigma": calibration.fixed_sigma, **asdict(self.densification.cues)},
@@ -393,15 +435,52 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class _MatchedPair:
-    """A pair, its target points both ways, its images (3, H, W) uint8 where they were given, and whether its source is
-    flipped in the context and the points."""
+class _Found:
+    """A pair of features, and its target points both ways."""
 
     context: MatchContext
     forward: TargetPoints
     backward: TargetPoints
+
+    def densify(self, how: Densification) -> Correspondence:
+        return densify(self.context, self.forward, self.backward, how)
+
+    def densify_both_ways(self, how: Densification) -> tuple[Correspondence, Correspondence]:
+        return densify_both_ways(self.context, self.forward, self.backward, how)
+
+
+@dataclass(frozen=True)
+class _MatchedPair:
+    """What was found between two images, and around their views, if they have some; the images (3, H, W) uint8 where
+    they were given; and whether the source is flipped in what was found."""
+
+    found: _Found
+    around: _Found | None
     images: tuple[Tensor | None, Tensor | None]
     choice: MirrorChoice | None
+
+    def densify(self, how: Densification) -> Correspondence:
+        found, view = self.found.densify(how), self.found.context.source.view
+        return found if self.around is None or view is None else surrounded(found, self.around.densify(how), view)
+
+    def densify_both_ways(self, how: Densification) -> tuple[Correspondence, Correspondence]:
+        there, back = self.found.densify_both_ways(how)
+        if self.around is None:
+            return there, back
+        context, (around, around_back) = self.found.context, self.around.densify_both_ways(how)
+        return surrounded(there, around, context.source.view), surrounded(back, around_back, context.target.view)
+
+
+def _in_view(source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
+    """The features, or both overviews if what is matched of one of the images lies mostly outside its view."""
+    outside = any(_is_outside_view(each) for each in (source, target))
+    return (source.overview, target.overview) if outside and source.overview and target.overview else (source, target)
+
+
+def _is_outside_view(features: FeatureMap) -> bool:
+    if features.view is None or features.mask is None:
+        return False
+    return 2 * int(part_of(features.mask, features.view).sum()) < int(features.mask.sum())
 
 
 def _with_mask(features: FeatureMap, name: str, mask: ImageMask | None) -> FeatureMap:
@@ -425,6 +504,7 @@ def match(
     refine: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     precision: str = "auto",
+    zoom: str | None = None,
     source_mask: ImageMask | None = None,
     target_mask: ImageMask | None = None,
 ) -> Match:
@@ -449,6 +529,7 @@ def match(
         min_confidence: the confidence, in [0, 1], that a match needs to be valid.
         cache: a folder that stores features for later runs.
         precision: arithmetic of the networks: "float32", "bfloat16" or "auto".
+        zoom: "on" looks again, closer, at the object of each image; see `Pipeline`.
         source_mask, target_mask: what of the images is matched; see `Pipeline.match`.
 
     Returns:
@@ -469,6 +550,7 @@ def match(
         refine=refine,
         cache=cache,
         precision=precision,
+        zoom=zoom,
     )
     return pipeline.match(source, target, source_mask=source_mask, target_mask=target_mask)
 

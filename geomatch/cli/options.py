@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.options import PRESETS, Device, EngineName, Mirror, Precision, Preset, Refine
+from geomatch.options import PRESETS, Device, EngineName, Mirror, Precision, Preset, Refine, Zoom
 from geomatch.registry import FEATURES, MATCHERS, Registry
 
 if TYPE_CHECKING:
@@ -107,10 +107,11 @@ MirrorMode = Annotated[
 RefineChoice = Annotated[
     Refine | None,
     typer.Option(
-        help="Search again on a finer map, if both show one object; by default the preset's choice.",
+        help="Search again on a finer map, if both show one object.",
         rich_help_panel=MATCHING,
     ),
 ]
+ZoomChoice = Annotated[Zoom | None, typer.Option(help="Look again, closer, at the object.", rich_help_panel=MATCHING)]
 DeviceChoice = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=PERFORMANCE)]
 PrecisionChoice = Annotated[
     Precision,
@@ -189,7 +190,10 @@ NullNames = Annotated[bool, typer.Option("--null", "-0", help="Names on stdin en
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """The options of a pipeline, shared by the commands that match images; see `pipeline_options`."""
+    """The options of a pipeline, shared by the commands that match images; see `pipeline_options`.
+
+    refine, zoom: None is the preset's choice.
+    """
 
     preset: PresetChoice = Preset.default
     features: Features = None
@@ -199,6 +203,7 @@ class PipelineOptions:
     mirror: MirrorMode = Mirror.off
     min_confidence: MinConfidence = 0.0
     refine: RefineChoice = None
+    zoom: ZoomChoice = None
     device: DeviceChoice = Device.auto
     precision: PrecisionChoice = Precision.auto
     max_memory: MaxMemory = "2GiB"
@@ -266,9 +271,13 @@ THIS_PROCESS = EngineOptions()
 
 
 def pipeline_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of these names in place of its parameter ``pipeline: PipelineOptions``."""
+    """Give a command the options of these names in place of its parameter ``pipeline: PipelineOptions``.
+
+    A command without ``zoom`` looks at images as a whole.
+    """
     options = {name: parameter for name, parameter in parameters_of(PipelineOptions).items() if name in names}
-    return lambda command: replace_parameter(command, "pipeline", options, PipelineOptions)
+    make = PipelineOptions if "zoom" in names else functools.partial(PipelineOptions, zoom=Zoom.off)
+    return lambda command: replace_parameter(command, "pipeline", options, make)
 
 
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -47,7 +47,8 @@ class CombinedFeatures(FeatureExtractor):
         self, introspection: IntrospectionNet, anchors: AnchorNet, working_size: int, weights_sha256: str | None = None
     ) -> None:
         self.name = "combined"
-        self.introspection = IntrospectionFeatures(introspection, working_size)
+        first = weights_sha256.partition("+")[0] if weights_sha256 else None
+        self.introspection = IntrospectionFeatures(introspection, working_size, first)
         self.introspection.leave_out_fine_maps()  # the anchors' serve both
         self.anchors = AnchorFeatures(anchors, working_size)
         self.inner = (self.introspection, self.anchors)

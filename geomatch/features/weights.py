@@ -63,6 +63,14 @@ def shipped_features() -> list[str]:
     return list(_read_manifest(_weights_folder()))
 
 
+def shipped_sha256(feature: str) -> str | None:
+    """The SHA-256 of the shipped weights of a feature, from the manifest; None if none are shipped.
+
+    Raises WeightsError without a manifest.
+    """
+    return _read_manifest(_weights_folder()).get(feature, {}).get("sha256")
+
+
 def shipped_weights(feature: str) -> InputFile:
     """The weights file that comes with geomatch for a feature, from the manifest, read.
 

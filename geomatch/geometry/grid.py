@@ -82,6 +82,10 @@ class Grid:
             pitch=(self.pitch[0] * factor, self.pitch[1] * factor),
         )
 
+    def shifted(self, x: float, y: float) -> Grid:
+        """The same grid, over a part of an image, in pixels of the whole image: the part's pixel (0, 0) is (x, y)."""
+        return Grid(self.height, self.width, (self.origin[0] + x, self.origin[1] + y), self.pitch)
+
     def flipped(self, width: int) -> Grid:
         """The same grid on the image, ``width`` pixels wide, flipped left to right.
 

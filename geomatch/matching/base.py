@@ -116,6 +116,11 @@ class Matcher(ABC):
             InputError: if the features lack what `prepare` adds.
         """
 
+    @property
+    def reads_image(self) -> bool:
+        """Whether it reads more of an image than its features; see `prepare`."""
+        return type(self).prepare is not Matcher.prepare
+
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:  # noqa: ARG002
         """Add what the matcher reads from the image (3, H, W) uint8 itself to its features; by default nothing."""
         return features

@@ -159,7 +159,7 @@ def matches_both_ways(
 def _cell_matches(
     context: MatchContext, forward: TargetPoints, backward: TargetPoints, settings: CueSettings
 ) -> CellMatches:
-    centres, longer_side = context.source.grid.centres(forward.positions.device), max(context.source.image_size)
+    centres, longer_side = context.source.grid.centres(forward.positions.device), context.source.longer_side
     points = forward.at(centres)
     cues = compute_cues(context, points, settings, context.stored_similarity)
     return CellMatches(cues, (backward.at(points) - centres).norm(dim=1) / longer_side, centres / longer_side)
@@ -203,7 +203,7 @@ def compute_cues_of_each(
     """
     source, target = context.source, context.target
     a, b = similarity.a, similarity.b
-    start = source.grid.centres(a.device) / max(source.image_size)
+    start = source.grid.centres(a.device) / source.longer_side
     partners_of_each = [target.grid.nearest(points) for points in candidates]
     peakedness_of_each = _peakedness_of_each(context, partners_of_each, settings, similarity)
     cues = []
@@ -213,7 +213,7 @@ def compute_cues_of_each(
         sigma = torch.full_like(score, source.calibration.fixed_sigma)
         if source.inverse_confidence is not None and target.inverse_confidence is not None:
             sigma = (source.inverse_confidence.flatten() + target.inverse_confidence.flatten()[partners]) / 2
-        displacement = points / max(target.image_size) - start
+        displacement = points / target.longer_side - start
         agreement = _neighbour_agreement(context, displacement, score, settings)
         cues.append(MatchCues(score, sigma, peakedness, agreement, _hubness(context, partners, settings)))
     return cues

@@ -67,7 +67,7 @@ def _to_pixels(
 ) -> Correspondence:
     source, target = context.source, context.target
     start = forward.grid.centres(forward.positions.device)
-    cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / max(source.image_size)
+    cycle_error = (backward.at(forward.positions) - start).norm(dim=1) / source.longer_side
     to_pixels = PixelInterpolation.over(forward.grid, source.image_size, start.device)
     final = (search_fine_maps(context, forward) if how.refine is Refine.on else None) or forward
     flow = interpolate_displacements(final.displacements(), final.grid, source.image_size)

@@ -69,6 +69,10 @@ class Fusion(Matcher):
                 f"parameter of of matcher fusion: no matcher '{unknown[0]}'; name some of {', '.join(MEMBERS)}"
             )
 
+    @property
+    def reads_image(self) -> bool:
+        return any(member.reads_image for member in self.members())
+
     def prepare(self, features: FeatureMap, image: Tensor) -> FeatureMap:
         for member in self.members():
             features = member.prepare(features, image)
@@ -93,16 +97,16 @@ class Fusion(Matcher):
         probability = torch.stack([match_probability(each, context.source.calibration) for each in cues])
         log_odds = torch.logit(probability, eps=1e-4).reshape(len(answers), 1, *grid.shape)
         log_odds = F.avg_pool2d(log_odds, 2 * self.around + 1, 1, self.around, count_include_pad=False).flatten(1)
-        agreement = agreement_with_first(points, probability[0], max(context.target.image_size))
+        agreement = agreement_with_first(points, probability[0], context.target.longer_side)
         log_odds[1:] += self.trust * (agreement[1:, None] - self.doubt)
         chosen = log_odds.argmax(dim=0)
         return TargetPoints(grid, points[chosen, torch.arange(len(centres), device=chosen.device)])
 
 
-def agreement_with_first(points: Tensor, probability: Tensor, longer_side: int) -> Tensor:
+def agreement_with_first(points: Tensor, probability: Tensor, longer_side: float) -> Tensor:
     """The share of cells, weighted by ``probability`` (N,), on which each of M answers agrees with the first: (M,).
 
-    points: (M, N, 2), where each answer sends the cells, in pixels of a target of that ``longer_side``.
+    points: (M, N, 2), where each answer sends the cells, in pixels of a target whose view has that ``longer_side``.
     """
     agrees: Tensor = (points - points[0]).norm(dim=2) <= AGREEMENT_DISTANCE * longer_side
     return (agrees * probability).sum(dim=1) / probability.sum().clamp(min=1e-12)

@@ -85,7 +85,7 @@ class AnnotationTransfer:
             self.reference = read_references(file, kind, [path_of("images", each) for each in images])
         else:
             self.reference = Reference.read(path_of("reference", reference), file, kind)
-        self.pipeline = pipeline or Pipeline(features=default_features(self.reference))
+        self.pipeline = pipeline or Pipeline(features=default_features(self.reference), zoom="off")
         self._transfer = open_transfer(self.pipeline, self.reference, choice)
 
     def __call__(self, image: Image, *, name: str | None = None, mask: ImageMask | None = None) -> AnnotatedImage:

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from geomatch.datasets.crops import read_crops
+from geomatch.features.weights import load_weights, sha256_of
 from tests.cli.command import assert_refused, geomatch
+from tests.conftest import ROOT
 from tests.datasets.layouts import png, write_shard
 
 
@@ -95,3 +97,18 @@ def test_crops_bad_request_one_sentence_no_output(options: tuple[str, ...], said
     assert_refused(done, *said, folder=shard)
     assert done.stderr.count("\n") == 1
     assert not (shard / "crops.csv").exists()
+
+
+def test_train_foreground_writes_weights_for_the_network_that_it_read(shard: Path) -> None:
+    introspection = ROOT / "weights" / "introspection.safetensors"
+    options = ("--data", "shard.tar", "--init", str(introspection), "--max-unreadable", "0.3", "--device", "cpu")
+    for name in ("one.safetensors", "two.safetensors"):
+        done = geomatch("train", "foreground", *options, "--out", name, cwd=shard)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == "geomatch: note: 1 photographs cannot be read: 4.png\n"
+    weights = load_weights(shard / "one.safetensors")
+    assert weights.feature == "foreground"
+    assert weights.config == {"descriptor_size": 256, "reads": sha256_of(introspection)}
+    assert (shard / "one.safetensors").read_bytes() == (shard / "two.safetensors").read_bytes()
+    again = geomatch("train", "foreground", *options, "--out", "one.safetensors", cwd=shard)
+    assert_refused(again, "one.safetensors", "--overwrite", folder=shard)

@@ -18,7 +18,10 @@ from tests.conftest import ROOT
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the shipped weights, the last kilobyte of AnchorNet's zeroed."""
     folder = tmp_path_factory.mktemp("weights")
-    for name in ("manifest.json", *(f"{each}.safetensors" for each in ("introspection", "anchornet", "keypoints"))):
+    for name in (
+        "manifest.json",
+        *(f"{each}.safetensors" for each in ("introspection", "anchornet", "keypoints", "foreground")),
+    ):
         shutil.copy(ROOT / "weights" / name, folder)
     with (folder / "anchornet.safetensors").open("r+b") as file:
         file.seek(-1024, 2)

@@ -23,7 +23,7 @@ COLUMNS = ("x", "y")
 
 
 @pipeline_options(
-    *["features", "matcher", "parameters", "preset", "weights", "refine"],
+    *["features", "matcher", "parameters", "preset", "weights", "refine", "zoom"],
     *["device", "precision", "max_memory", "mirror"],
 )
 def at(

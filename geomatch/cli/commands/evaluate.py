@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -28,7 +28,7 @@ from geomatch.cli.options import (
 )
 from geomatch.cli.scopes import ScopedFile, ScopedParameters, ScopedWeights, Scopes
 from geomatch.errors import GeomatchWarning, InputError
-from geomatch.options import PRESETS
+from geomatch.options import PRESETS, Zoom
 from geomatch.registry import DATASETS, FEATURES, MATCHERS, PROTOCOLS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
 
 
-@pipeline_options("preset", "refine", "device", "precision", "max_memory", "batch", "mirror")
+@pipeline_options("preset", "refine", "zoom", "device", "precision", "max_memory", "batch", "mirror")
 @engine_options
 def evaluate(
     dataset: Annotated[
@@ -207,9 +207,13 @@ class _Group:
         first = self.matchers[0]
         options = self.scopes.options_of(self.features, first, self.options)
         pipeline = options.build(self.scopes.parameters_of(first))
+        others = [pipeline.with_matcher(each, self.scopes.parameters_of(each)) for each in self.matchers[1:]]
+        if any(each.zoom is not pipeline.zoom for each in others):  # one of them looks at images as a whole
+            return replace(self, options=replace(self.options, zoom=Zoom.off)).build(remember=remember)
         if remember:
             remember_features(pipeline)
-        others = (pipeline.with_matcher(each, self.scopes.parameters_of(each)) for each in self.matchers[1:])
+            for each in others:
+                each.extractor = pipeline.extractor
         return [pipeline, *others]
 
 
@@ -224,6 +228,8 @@ def _groups(
     settings = PRESETS[options.preset]
     chosen = list(dict.fromkeys(matchers or [settings.matcher]))
     files = [ScopedFile.parse(text) for text in weights]
+    if options.zoom is None:  # the preset's, for its own features
+        options = replace(options, zoom=Zoom.off if features or files else settings.zoom)
     if features is None and len(files) == 1:
         features = [files[0].features()]
     names = list(dict.fromkeys(features or [settings.features]))

@@ -44,7 +44,7 @@ _MANY = "Many pairs"
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
-    *["max_memory", "min_confidence", "refine", "batch", "cache", "mirror"],
+    *["max_memory", "min_confidence", "refine", "zoom", "batch", "cache", "mirror"],
 )
 @engine_options
 def match(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from geomatch.cli.console import training_bar
-from geomatch.cli.options import Overwrite
+from geomatch.cli.console import counting_bar, notify, training_bar
+from geomatch.cli.options import DeviceChoice, Overwrite, Quiet
 from geomatch.cli.training_options import (
     ANCHORNET,
     INTROSPECTION,
@@ -20,6 +20,7 @@ from geomatch.cli.training_options import (
     training_options,
 )
 from geomatch.errors import InputError
+from geomatch.options import Device, Precision
 
 Photographs = Annotated[
     Path | None,
@@ -212,6 +213,48 @@ def scnet(training: TrainingOptions, images: Photographs = None) -> None:
             validate=validate,
             validate_every=training.val_every,
         )
+
+
+@app.command()
+def foreground(
+    data: Annotated[
+        list[Path],
+        typer.Option(metavar="PATH", help="Folder of photographs, folder of .tar shards, or one shard; repeatable."),
+    ],
+    init: Annotated[Path, typer.Option(metavar="FILE", help="Weights of introspection, whose descriptors are read.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write (safetensors).")],
+    per_label: Annotated[int, typer.Option(min=1, help="Photographs of each label, the first ones.")] = 150,
+    max_unreadable: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of photographs that may be damaged.")
+    ] = 0.01,
+    device: DeviceChoice = Device.auto,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """What tells objects from their surroundings, from image labels alone: where --zoom on looks closer.
+
+    The boxes of `geomatch crops` are found in memory, and a linear classifier of descriptors learns what lies in them.
+    """
+    from geomatch.datasets.image_folder import ImageReader, find_images
+    from geomatch.features.load import load_features
+    from geomatch.features.zoom import OVERVIEW_SIZE
+    from geomatch.io.atomic import check_new_file
+    from geomatch.runtime.device import find_device
+    from geomatch.training.objects.crops import extract_descriptors, find_crops
+    from geomatch.training.objects.foreground import first_of_each_label, fit_foreground, save_foreground
+
+    check_new_file(out, overwrite=overwrite, suffixes=(".safetensors",))
+    images = first_of_each_label(find_images(data), per_label)
+    extractor = load_features(
+        "introspection", working_size=OVERVIEW_SIZE, device=find_device(device), weights=init, precision=Precision.auto
+    )
+    reader = ImageReader(len(images), max_unreadable)
+    with counting_bar("extracting", len(images), quiet=quiet) as advance:
+        cells = extract_descriptors(images, extractor, reader, advance)
+        advance(0, doing="learning")
+        save_foreground(out, fit_foreground(cells, find_crops(cells), str(extractor.weights_sha256)))
+    if reader.unreadable:
+        notify(f"{len(reader.unreadable)} photographs cannot be read: {', '.join(reader.unreadable)}")
 
 
 def convert(

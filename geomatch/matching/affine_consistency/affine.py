@@ -85,7 +85,7 @@ class AffineConsistency(Matcher):
         predicted, consistency = self._predict(context, points)
         weight = self.weight * consistency.pow(self.doubt)
         similarity = context.stored_similarity
-        centres = context.target.grid.centres(points.device) / max(context.target.image_size)
+        centres = context.target.grid.centres(points.device) / context.target.longer_side
         partners = torch.empty(len(points), dtype=torch.int64, device=points.device)
         for begin, end in row_blocks(len(points), 2 * len(centres), context.max_bytes, points.device):
             squared = torch.cdist(predicted[begin:end], centres).square_()
@@ -96,7 +96,7 @@ class AffineConsistency(Matcher):
     def _predict(self, context: MatchContext, points: Tensor) -> tuple[Tensor, Tensor]:
         """Where the affine maps of the neighbours send each cell (N, 2), as shares of the target's longer side, and
         the consistency (N,) of these neighbours."""
-        grid, points_in_shares = context.source.grid, points / max(context.target.image_size)
+        grid, points_in_shares = context.source.grid, points / context.target.longer_side
         cues = compute_cues(context, points, CueSettings(), context.stored_similarity)
         weight = match_probability(cues, context.source.calibration).square()
         deviation = self.around * max(grid.shape)

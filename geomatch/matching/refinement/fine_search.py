@@ -60,7 +60,7 @@ def search_fine_maps(context: MatchContext, points: TargetPoints) -> TargetPoint
     if context.source.fine is None or context.target.fine is None:
         return None
     source, target = context.source.fine, context.target.fine.in_basis_of(context.source.fine)
-    source_side, target_side = max(context.source.image_size), max(context.target.image_size)
+    source_side, target_side = context.source.longer_side, context.target.longer_side
     for factor in _ROUNDS:
         a, b = source.pooled(factor), target.pooled(factor)
         centres = a.grid.centres(a.values.device)

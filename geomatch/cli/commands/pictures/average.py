@@ -16,7 +16,7 @@ from geomatch.errors import InputError
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
-    *["max_memory", "refine", "cache", "mirror"],
+    *["max_memory", "refine", "zoom", "cache", "mirror"],
 )
 def average(
     images: Annotated[

@@ -22,7 +22,7 @@ _MOST_FRAMES = 10_000
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights", "device", "precision"],
-    *["max_memory", "refine", "mirror"],
+    *["max_memory", "refine", "zoom", "mirror"],
 )
 def morph(
     source: Annotated[Path, typer.Argument(help="The first picture.", show_default=False)],
