@@ -33,6 +33,7 @@ from geomatch.pipeline import Pipeline
 from geomatch.result import flow_files, picture_files
 from geomatch.runtime.feature_cache import FeatureCache
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
+from geomatch.runtime.threads.import_ahead import import_ahead
 from geomatch.runtime.timer import Timer
 
 IMAGE_BYTES = 1 << 29
@@ -134,6 +135,8 @@ class PairMatcher:
     @cached_property
     def pipeline(self) -> Pipeline:
         with self.timer.stage("loading"):
+            if self.outputs.show_images:
+                import_ahead("geomatch.geometry.smooth_flow")  # meanwhile the network is loaded, and extracts
             return self._build()
 
     def prepare(self, shared: Iterable[Path]) -> Pipeline:
@@ -172,7 +175,7 @@ class PairMatcher:
 
     def _draw(self, pair: ImagePair, found: Correspondence) -> dict[str, bytes]:
         """The content of a match's files by name."""
-        if not self.outputs.pictures and self.outputs.flow is Flow.raw:
+        if not self.outputs.show_images:
             return flow_files(found, self.outputs.formats)
         source, target = (self.images.get(image).pixels for image in pair.images)
         written = found if self.outputs.flow is Flow.raw else Correspondence.smooth(found, source)

@@ -42,6 +42,11 @@ class Outputs:
     png_level: int = QUICK
     flow: Flow = Flow.raw
 
+    @property
+    def show_images(self) -> bool:
+        """Whether more is written than what was matched, which takes the images' pixels and mostly a smooth flow."""
+        return bool(self.pictures) or self.flow is Flow.smooth
+
     def record(self) -> Record:
         """What the record says of them, besides the files: nothing of the flow of the matches."""
         return {} if self.flow is Flow.raw else {"flow": self.flow}

@@ -83,10 +83,13 @@ def read_input(source: Input) -> InputFile:
         return InputFile(source, read_frame(*frame))
     name = called(source)
     with opening(name):
+        expected = 0
         if source != STDIN:
-            _check_kind(name, source.stat().st_mode)
+            status = source.stat()
+            _check_kind(name, status.st_mode)
+            expected = status.st_size
         with nullcontext(sys.stdin.buffer) if source == STDIN else source.open("rb") as file:
-            content = _read(file, MAX_BYTES + 1)
+            content = _read(file, MAX_BYTES + 1, expected)
             repeatable = source != STDIN and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: larger than {MAX_BYTES >> 20} MiB; leave only what is needed in it")
@@ -101,10 +104,10 @@ def _check_kind(name: str, mode: int) -> None:
         raise InputError(f"{name}: is a {kind}, which need not end; give a file, a FIFO, or - for stdin")
 
 
-def _read(file: IO[bytes], most: int) -> bytes:
-    """What is left of a file, ``most`` bytes at the most."""
-    chunks, room = [], most
-    while (chunk := file.read(min(room, _CHUNK))) != b"":
+def _read(file: IO[bytes], most: int, expected: int) -> bytes:
+    """What is left of a file, ``most`` bytes at the most, in one piece where no more than ``expected`` are left."""
+    chunks, room, piece = [], most, max(expected, _CHUNK)
+    while (chunk := file.read(min(room, piece))) != b"":
         if chunk is None:  # another process made the pipe non-blocking, and its writer is slow
             select.select([file], [], [])
         else:

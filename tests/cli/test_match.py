@@ -48,6 +48,23 @@ def test_match_files_fit_source_and_each_other(matched: tuple[Path, dict[str, ob
     assert Image.open(folder / "overview.png").width > 3 * size[0]
 
 
+def test_match_without_pictures_loads_nothing_for_them(teapots: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+from geomatch.__main__ import main
+
+try:
+    main()
+finally:
+    print("LOADED", sorted({"scipy", "torchvision", "rich.table"} & set(sys.modules)))
+"""
+    command = own_process("match", teapots / "a.png", teapots / "b.png", "--preset", "fast", "--no-pictures")
+    command["args"][1:3] = "-c", script
+    done = subprocess.run(**command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
 def test_match_min_confidence_limits_validity(
     matched: tuple[Path, dict[str, object]], teapots: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 from torch import Tensor
 
 from geomatch.correspondence import Correspondence
@@ -32,6 +31,8 @@ _OVERSAMPLING = 3
 
 def position_colours(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
     """The colours (..., 3) of positions between 0 and 1 along either axis."""
+    from scipy import ndimage  # takes longer to load than a match to compute
+
     at = 2 * np.stack((y, x)).clip(0, 1).astype(np.float64)
     channels = np.moveaxis(_ANCHORS, -1, 0)
     return np.stack([ndimage.map_coordinates(channel, at, order=1) for channel in channels], axis=-1)
