@@ -49,7 +49,8 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     else:
         header = _SIDES
     columns = [header.index(side) for side in _SIDES]
-    pairs = [_pick(row, columns, len(header)) for row in rows]
+    known: dict[str, Path] = {}
+    pairs = [_pick(row, columns, len(header), known) for row in rows]
     if not pairs:
         raise InputError(f"{name}: holds no pairs; write SOURCE and TARGET, one pair a line")
     return pairs
@@ -127,15 +128,21 @@ def _side(written: str) -> str:
     return _NAMES.get(plain, plain)
 
 
-def _pick(row: Row, columns: Sequence[int], count: int) -> tuple[Path, Path]:
-    """The source and the target that stand in two columns of a row that should have ``count``."""
+def _pick(row: Row, columns: Sequence[int], count: int, known: dict[str, Path]) -> tuple[Path, Path]:
+    """The source and the target that stand in two columns of a row that should have ``count``.
+
+    known: paths by name, to which new ones are added, so that a path is in memory once for all pairs of its image.
+    """
     if len(row.values) != count:
         held = f"{len(row.values)} column{'s' if len(row.values) > 1 else ''} instead of {count}"
         raise InputError(f"{row.origin}: {held}; a pair is SOURCE and TARGET, with a tab or a comma")
     source, target = (row.values[column] for column in columns)
     if not source or not target:
         raise InputError(f"{row.origin}: {'SOURCE' if not source else 'TARGET'} is empty")
-    return _file(source, row.origin), _file(target, row.origin)
+    for name in (source, target):
+        if name not in known:
+            known[name] = _file(name, row.origin)
+    return known[source], known[target]
 
 
 def _file(name: str, origin: str) -> Path:
