@@ -8,7 +8,7 @@
 The ideal extracts each image once and matches each pair, all in memory, and reads or writes nothing. It is timed in the
 same process as the batch, in turn with it, in seconds of the clock and of the processor; where other work shares the
 machine, trust the latter. Before that, whole commands are timed: the batch, and --singles single `geomatch match`
-calls, if any. Their peak memory is measured for each count of --memory, on images of 96 pixels.
+calls, if any.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ PathPair = tuple[Path, Path]
 
 @dataclass(frozen=True)
 class Cost:
-    """clock, processor: seconds. peak: MiB."""
+    """In seconds."""
 
     clock: float
     processor: float
-    peak: float = 0.0
 
 
 def photographs(folder: Path, into: Path, count: int, side: int) -> list[Path]:
@@ -86,7 +85,7 @@ def command(arguments: Sequence[object]) -> Cost:
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) != 0:
         raise SystemExit(f"failed: {' '.join(words)}")
-    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
 
 
 def ideal(pipeline: Pipeline, pairs: Sequence[PathPair]) -> Cost:
@@ -162,18 +161,6 @@ def whole_commands(pairs: Sequence[PathPair], folder: Path, options: Sequence[st
     return table
 
 
-def memory(source: Path, folder: Path, options: Sequence[str], counts: Sequence[int]) -> Table:
-    (folder / "small").mkdir()
-    images = photographs(source, folder / "small", 101, 96)
-    table = table_of("peak memory, 101 images of 96 pixels", "pairs", "MiB")
-    for count in counts:
-        pairs = list_of(some_pairs(images, count), folder)
-        cost = command(["match", "--pairs", pairs, "-o", folder / "out", "--no-pictures", *options])
-        shutil.rmtree(folder / "out")
-        table.add_row("batch", f"{count:,}", f"{cost.peak:.0f}")
-    return table
-
-
 def table_of(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("")
@@ -191,7 +178,6 @@ def main() -> None:
     parser.add_argument("--preset", type=Preset, default=Preset.fast)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--singles", type=int, default=5)
-    parser.add_argument("--memory", type=int, nargs="*", default=[100, 1000])
     given = parser.parse_args()
 
     console = Console(width=120)
@@ -204,8 +190,6 @@ def main() -> None:
         console.print(f"{len(pairs)} pairs of {len(images)} images of {given.side} pixels, preset {given.preset.value}")
         if given.singles:
             console.print(whole_commands(pairs, folder, options, given.singles))
-        if given.memory:
-            console.print(memory(given.photographs, folder, options, given.memory))
         console.print(in_one_process(Pipeline(preset=given.preset), pairs, folder, given.rounds))
     console.print(f"peak of this benchmark: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 

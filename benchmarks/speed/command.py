@@ -61,7 +61,9 @@ def commands(folder: Path, presets: Sequence[str], *, large: bool) -> dict[str, 
         TORCH: ([*python, "-c", "import torch"], TORCH),
     }
     for preset in presets:
-        found[f"geomatch match, 480 x 360, {preset}"] = ([*match, *small, "--preset", preset], TORCH)
+        line = [*match, *small, "--preset", preset]
+        found[f"geomatch match, 480 x 360, {preset}"] = (line, TORCH)
+        found[f"the same without pictures, {preset}"] = ([*line, "--no-pictures"], TORCH)
     if large:
         images = []
         for name in ("a", "b"):
