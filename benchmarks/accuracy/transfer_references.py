@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, metavar="DIR")
     parser.add_argument("--animals", type=Path, required=True, metavar="DIR")
     parser.add_argument("--features", default="combined")
+    parser.add_argument("--zoom", choices=["on", "off"], default="off")
     parser.add_argument("--cache", type=Path, metavar="DIR")
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 20, 100, 0])
     parser.add_argument("--references", type=int, nargs="+", default=[1, 3, 5, 10, 20, 0])
@@ -267,7 +268,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, metavar="FILE")
     options = parser.parse_args()
 
-    pipeline = Pipeline(features=options.features, cache=options.cache)
+    pipeline = Pipeline(features=options.features, cache=options.cache, zoom=options.zoom)
     species = read_animals(options.animals).values()
     targets = [animal for animals in species for animal in spread(animals, options.targets)]
     found: dict[Name, list[Samples]] = defaultdict(list)

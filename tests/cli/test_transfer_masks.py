@@ -88,6 +88,7 @@ def test_mask_that_does_not_fit_is_the_error_of_its_image(folder: Path) -> None:
         ("refs.json", (), "refs.json: not a folder"),
         ("empty", (), "holds no mask that is named as one of the images"),
         ("masks", ("--rounds", "2"), "--rounds searches whole images"),
+        ("masks", ("--zoom", "on"), "--target-masks where they say: leave one out"),
     ],
 )
 def test_masks_that_cannot_be_used_are_refused(masks: str, more: tuple[str, ...], said: str, folder: Path) -> None:

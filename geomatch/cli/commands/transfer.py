@@ -25,7 +25,7 @@ from geomatch.cli.options import (
 )
 from geomatch.cli.report import ItemReport, report_items
 from geomatch.errors import InputError
-from geomatch.options import DEFAULT_REFERENCES, FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing
+from geomatch.options import DEFAULT_REFERENCES, FOLDER_FORMATS, AnnotationFormat, AnnotationKind, Existing, Zoom
 
 if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @pipeline_options(
     *["features", "matcher", "parameters", "preset", "weights"],
-    *["refine", "device", "precision", "max_memory", "batch", "cache", "mirror"],
+    *["refine", "zoom", "device", "precision", "max_memory", "batch", "cache", "mirror"],
 )
 @engine_options
 def transfer(
@@ -154,6 +154,7 @@ def transfer(
     its part of the images.
     """
     kind, file = _annotation_file(keypoints, mask, boxes)
+    pipeline = replace(pipeline, zoom=_zoom(pipeline.zoom, masked=target_masks is not None))
     existing = _existing(output, format, resume=resume, overwrite=overwrite)
     worker = engine.open(pipeline.device)
     several = _from_several(images, file, asked=bool(references or places or across_categories or rounds > 1))
@@ -237,6 +238,13 @@ def _open(
     from geomatch.transfer.references.transfer import open_transfer
 
     return open_transfer(build(), marked, choice)
+
+
+def _zoom(choice: Zoom | None, *, masked: bool) -> Zoom:
+    """Whether to look closer: only if asked for, and not if masks say where to look. Raises InputError."""
+    if choice is Zoom.on and masked:
+        raise InputError("--zoom on looks where it sees an object, --target-masks where they say: leave one out")
+    return choice or Zoom.off
 
 
 def _check_rounds(rounds: int, marked: Reference | ReferenceSet, *, processes: int, masked: bool) -> None:
