@@ -319,14 +319,8 @@ class Pipeline:
                 choice = choose_mirror(first, second, self.mirror, self.mirror_model, self.max_bytes)
                 if choice and choice.mirrored and first.mirrored:
                     first = first.mirrored
-                found, around = self._find(first, second), None
-                if (first.view or second.view) and first.overview and second.overview:
-                    around = self._find(first.overview, second.overview)
-                yield _MatchedPair(found, around, (source_pixels, target_pixels), choice)
-
-    def _find(self, source: FeatureMap, target: FeatureMap) -> _Found:
-        context = MatchContext(source, target, self.max_bytes)
-        return _Found(context, *self.matcher(context))
+                found = _Found.by(self.matcher, first, second, self.max_bytes)
+                yield _MatchedPair(found, self.matcher, (source_pixels, target_pixels), choice)
 
     def _read(self, image: Image | FeatureMap, mirror: Mirror | None = None) -> tuple[FeatureMap, Tensor | None]:
         """An image's features, and its pixels (3, H, W) uint8, which are not known if the features were given."""
@@ -442,6 +436,11 @@ class _Found:
     forward: TargetPoints
     backward: TargetPoints
 
+    @classmethod
+    def by(cls, matcher: Matcher, source: FeatureMap, target: FeatureMap, max_bytes: int) -> _Found:
+        context = MatchContext(source, target, max_bytes)
+        return cls(context, *matcher(context))
+
     def densify(self, how: Densification) -> Correspondence:
         return densify(self.context, self.forward, self.backward, how)
 
@@ -451,30 +450,39 @@ class _Found:
 
 @dataclass(frozen=True)
 class _MatchedPair:
-    """What was found between two images, and around their views, if they have some; the images (3, H, W) uint8 where
-    they were given; and whether the source is flipped in what was found."""
+    """What a matcher found in the views of two images; the images (3, H, W) uint8 where they were given; and whether
+    the source is flipped in what was found."""
 
     found: _Found
-    around: _Found | None
+    matcher: Matcher
     images: tuple[Tensor | None, Tensor | None]
     choice: MirrorChoice | None
 
     def densify(self, how: Densification) -> Correspondence:
         found, view = self.found.densify(how), self.found.context.source.view
-        return found if self.around is None or view is None else surrounded(found, self.around.densify(how), view)
+        around = self._around() if view else None
+        return surrounded(found, around.densify(how), view) if around else found
 
     def densify_both_ways(self, how: Densification) -> tuple[Correspondence, Correspondence]:
         there, back = self.found.densify_both_ways(how)
-        if self.around is None:
-            return there, back
-        context, (around, around_back) = self.found.context, self.around.densify_both_ways(how)
-        return surrounded(there, around, context.source.view), surrounded(back, around_back, context.target.view)
+        views = self.found.context.source.view, self.found.context.target.view
+        if around := self._around() if any(views) else None:
+            outer, outer_back = around.densify_both_ways(how)
+            there, back = surrounded(there, outer, views[0]), surrounded(back, outer_back, views[1])
+        return there, back
+
+    def _around(self) -> _Found | None:
+        """What the matcher finds in the overviews of both images, if they have them."""
+        context = self.found.context
+        source, target = context.source.overview, context.target.overview
+        return _Found.by(self.matcher, source, target, context.max_bytes) if source and target else None
 
 
 def _in_view(source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
     """The features, or both overviews if what is matched of one of the images lies mostly outside its view."""
-    outside = any(_is_outside_view(each) for each in (source, target))
-    return (source.overview, target.overview) if outside and source.overview and target.overview else (source, target)
+    if not any(_is_outside_view(each) for each in (source, target)) or not (source.overview and target.overview):
+        return source, target
+    return replace(source.overview, mirrored=source.mirrored and source.mirrored.overview), target.overview
 
 
 def _is_outside_view(features: FeatureMap) -> bool:

@@ -125,7 +125,7 @@ class ZoomedFeatures(FeatureExtractor):
         self.foreground, self.classifier = foreground.eval(), classifier
         self.inner = (detail, overview)
         self.name, self.working_size = detail.name, detail.working_size
-        self.weights_sha256 = detail.weights_sha256 and f"{detail.weights_sha256}+{classifier}"
+        self.weights_sha256 = f"{detail.weights_sha256}+{classifier}" if detail.weights_sha256 else classifier
         self.precision, self.arithmetic = detail.precision, detail.arithmetic
         self.calibration, self.by_class, self.fine = detail.calibration, detail.by_class, detail.fine
 

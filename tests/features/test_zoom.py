@@ -163,6 +163,9 @@ def test_mask_outside_the_view_is_matched_by_the_overview() -> None:
     found = pipeline(zoomed()).match(source, target, source_mask=mask)
     coarse = pipeline(Colours()).match(source, target, source_mask=mask)
     assert torch.equal(found.flow[:, 120:150, 10:60], coarse.flow[:, 120:150, 10:60])
+    flipped = [pipeline(each).with_mirror("on") for each in (zoomed(), Colours())]
+    both = [each.match(source, target, source_mask=mask).flow[:, 120:150, 10:60] for each in flipped]
+    assert torch.equal(*both)
 
 
 def test_flipped_features_have_the_flipped_view() -> None:
