@@ -214,7 +214,7 @@ class Pipeline:
     def extract(self, image: Image, mirror: str | None = None) -> FeatureMap:
         """Extract an image's features; pass them to `match` in place of the image.
 
-        They fit this pipeline, and others with the same features, preset, device and kind of matcher.
+        They fit this pipeline, and others with the same features, preset, zoom, device and kind of matcher.
 
         Args:
             image: see `Image`.
@@ -342,7 +342,8 @@ class Pipeline:
         """What decides an image's features, in words."""
         extractor = self.extractor
         weights = f", weights {extractor.weights_sha256[:8]}" if extractor.weights_sha256 else ""
-        return f"{extractor.name} at {extractor.working_size} pixels{weights}"
+        closer = "" if self.zoom is Zoom.off else ", zoom on"
+        return f"{extractor.name} at {extractor.working_size} pixels{weights}{closer}"
 
     def _load_features(
         self,
@@ -480,7 +481,8 @@ class _MatchedPair:
 
 def _in_view(source: FeatureMap, target: FeatureMap) -> tuple[FeatureMap, FeatureMap]:
     """The features, or both overviews if what is matched of one of the images lies mostly outside its view."""
-    if not any(_is_outside_view(each) for each in (source, target)) or not (source.overview and target.overview):
+    seen = [each for each in (source, source.mirrored, target) if each]  # a flipped image may have another view
+    if not any(map(_is_outside_view, seen)) or not (source.overview and target.overview):
         return source, target
     return replace(source.overview, mirrored=source.mirrored and source.mirrored.overview), target.overview
 

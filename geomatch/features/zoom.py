@@ -71,7 +71,7 @@ def object_box(probability: Tensor) -> tuple[int, int, int, int] | None:
     """
     height, width = probability.shape
     sums = torch.zeros(height + 1, width + 1, dtype=torch.float64)
-    sums[1:, 1:] = (probability.double().cpu() - LEAST_PROBABILITY).cumsum(0).cumsum(1)
+    sums[1:, 1:] = (probability.cpu().double() - LEAST_PROBABILITY).cumsum(0).cumsum(1)
     top, bottom = torch.triu_indices(height, height, device="cpu")
     rows = sums[bottom + 1] - sums[top]  # (P, w + 1): what lies left of each edge, in each interval of rows
     least, place = rows.cummin(dim=1)
@@ -182,10 +182,13 @@ def zoom_in(
 
     Raises WeightsError if the shipped weights cannot be used, or do not belong together.
     """
-    foreground, classifier = load_network(None, "foreground", ForegroundConfig, Foreground, device)
-    network, sha256 = _introspection_of(extractor) or load_network(
-        None, "introspection", IntrospectionConfig, IntrospectionNet, device
-    )
+    try:
+        foreground, classifier = load_network(None, "foreground", ForegroundConfig, Foreground, device)
+        network, sha256 = _introspection_of(extractor) or load_network(
+            None, "introspection", IntrospectionConfig, IntrospectionNet, device
+        )
+    except WeightsError as error:
+        raise WeightsError(f"{error}, or use --zoom off") from error
     if foreground.config.reads != sha256:
         raise WeightsError(
             f"the shipped foreground weights read other introspection weights ({foreground.config.reads[:8]}) than the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,19 @@ def test_mask_outside_the_view_is_matched_by_the_overview() -> None:
     assert torch.equal(*both)
 
 
+def test_mask_outside_the_view_of_the_flipped_source_is_matched_by_the_overview() -> None:
+    mask = np.zeros((160, 200), bool)
+    mask[48:80, 64:96] = True
+    flipping = [pipeline(each).with_mirror("on") for each in (zoomed(), Colours())]
+    found = flipping[0].extract(scene())
+    assert found.mirrored is not None
+    elsewhere = zoomed()(scene(left=0, top=0))
+    away = replace(elsewhere, overview=found.mirrored.overview)
+    closer = flipping[0].match(replace(found, mirrored=away), scene(left=100, top=60), source_mask=mask)
+    coarse = flipping[1].match(scene(), scene(left=100, top=60), source_mask=mask)
+    assert torch.equal(closer.flow, coarse.flow)
+
+
 def test_flipped_features_have_the_flipped_view() -> None:
     found = zoomed()(scene())
     again = found.flipped().flipped()
@@ -184,6 +198,16 @@ def test_matcher_that_reads_the_image_is_not_zoomed() -> None:
     assert isinstance(changed.extractor, Colours)
 
 
+def test_features_of_a_closer_look_are_refused_by_a_pipeline_without() -> None:
+    preset = PresetSettings(features="sift", zoom=Zoom.on)
+    closer, whole = Pipeline(preset=preset, device="cpu"), Pipeline(preset=preset, device="cpu", zoom="off")
+    image = scene()
+    with pytest.raises(InputError, match="zoom on"):
+        whole.match(closer.extract(image), image)
+    with pytest.raises(InputError, match="zoom on"):
+        closer.match(whole.extract(image), image)
+
+
 def test_unknown_zoom_is_refused() -> None:
     with pytest.raises(InputError, match="zoom"):
         Pipeline(features=Colours(), zoom="twice")
@@ -194,6 +218,15 @@ def test_zoom_in_refuses_a_classifier_of_other_descriptors(monkeypatch: pytest.M
     monkeypatch.setattr("geomatch.features.zoom.load_network", lambda *_: (other, "0" * 64))
     monkeypatch.setattr("geomatch.features.zoom._introspection_of", lambda _: (object(), "a" * 64))
     with pytest.raises(WeightsError, match="--zoom off"):
+        zoom_in(Colours(), CPU, lambda each: each)
+
+
+def test_zoom_in_without_the_shipped_weights_says_how_to_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.setenv("GEOMATCH_WEIGHTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"no weights for 'foreground' here.*, or use --zoom off$"):
         zoom_in(Colours(), CPU, lambda each: each)
 
 
