@@ -282,7 +282,9 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
-    pipeline = Pipeline(features=options.features, preset=options.preset, weights=options.weights, cache=options.cache)
+    pipeline = Pipeline(  # the constants are those of features, whatever part of an image they are of
+        features=options.features, preset=options.preset, weights=options.weights, cache=options.cache, zoom="off"
+    )
     matchers = options.matcher or ["nn", PRESETS[Preset(options.preset)].matcher]
 
     def samples_of(name: str, root: Path, split: str | None) -> list[Sample]:

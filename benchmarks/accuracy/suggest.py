@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--preset", type=Preset, default=Preset.fast)
     given = parser.parse_args()
 
-    pipeline = Pipeline(features=given.features, preset=given.preset, cache=given.cache)
+    pipeline = Pipeline(features=given.features, preset=given.preset, cache=given.cache, zoom="off")
     with tempfile.TemporaryDirectory() as name:
         read = read_singles(given.train, Path(name))
         images = [image for image in read.images if image.instances[0].label == given.category]

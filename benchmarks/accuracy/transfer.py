@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--preset", type=Preset, default=Preset.default)
     options = parser.parse_args()
 
-    pipeline = Pipeline(preset=options.preset)
+    pipeline = Pipeline(preset=options.preset, zoom="off")  # as `geomatch transfer`
     kinds = read_animals(options.animals)
     extract = cache(lambda file: pipeline.extract(load_image(file)))
     rows: dict[str, list[Scores]] = defaultdict(list)

@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR")
     options = parser.parse_args()
 
-    pipeline = Pipeline(cache=options.cache)
+    pipeline = Pipeline(cache=options.cache, zoom="off")  # as `geomatch transfer`
     scores: dict[tuple[str, int], list[Score]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for target, references in track(pairings(pipeline, options, Path(folder)), console=Console(stderr=True)):

@@ -162,7 +162,7 @@ def resident_memory() -> float:
 
 def print_many(console: Console, given: argparse.Namespace, folder: Path) -> None:
     images = photographs(given.photographs, folder / "images", given.references + given.targets, given.side)
-    ideal, real, occupied = measure_many(images, Pipeline(preset=given.preset), folder, given)
+    ideal, real, occupied = measure_many(images, _pipeline(given), folder, given)
     title = (
         f"{given.kind}, {given.targets} targets, {given.references} references, k = {given.k}, preset {given.preset}"
     )
@@ -176,6 +176,10 @@ def print_many(console: Console, given: argparse.Namespace, folder: Path) -> Non
         f"of the ideal: {shares[0]:.2f} by the clock, {shares[1]:.2f} by processor seconds; "
         f"MiB occupied: {max(occupied[:half]):.0f} in the first half, {max(occupied[half:]):.0f} in the second"
     )
+
+
+def _pipeline(given: argparse.Namespace) -> Pipeline:
+    return Pipeline(preset=given.preset, zoom="off")  # as `geomatch transfer`
 
 
 def main() -> None:
@@ -198,7 +202,7 @@ def main() -> None:
             print_many(Console(width=120), given, folder)
             return
         images = photographs(given.photographs, folder / "images", given.images + 1, given.side)
-        costs = measure(images, Pipeline(preset=given.preset), folder, given.rounds)
+        costs = measure(images, _pipeline(given), folder, given.rounds)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     title = f"{given.images} images of {given.side} pixels, preset {given.preset}, cores: {cores}"
     table = table_of(title, "seconds", "processor seconds")
