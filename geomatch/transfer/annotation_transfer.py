@@ -65,7 +65,7 @@ class AnnotationTransfer:
             references: how many of many, the most similar, an image's annotations are transferred from; by default 20
                 for keypoints, 5 for masks and boxes.
             across_categories: keypoints of one name count in whatever category they are.
-            pipeline: by default ``Pipeline()``; for keypoints of many references with combined features.
+            pipeline: by default ``Pipeline(zoom="off")``; for keypoints of many references with combined features.
             min_confidence: leave out points, masks and boxes of less confidence, in [0, 1].
 
         Raises:
