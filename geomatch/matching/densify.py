@@ -26,7 +26,7 @@ class Densification:
 
     cues: how the cues of the confidence model are computed.
     cycle_tolerance: largest distance from its start at which matching forward and back may end for a match to be
-        valid, as a share of the source's longer side.
+        valid, as a share of the longer side of the source's view.
     min_confidence: the confidence in [0, 1] that a match needs to be valid. Raises InputError for other numbers.
     refine: whether the flow is searched again on fine maps, if the features have them (`search_fine_maps`). Confidence
         and the cycle are those of the matcher's target points either way.
