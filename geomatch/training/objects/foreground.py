@@ -26,6 +26,8 @@ ROUNDS: Final = 12
 _RIDGE: Final = 1e-4
 """On the weights, but not the bias, for each cell."""
 
+_CHUNK: Final = 64  # photographs whose descriptors are converted to float64 at a time
+
 
 def first_of_each_label(photographs: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
     """The first ``count`` photographs of each label, in the order of all; some labels may have fewer."""
@@ -74,6 +76,3 @@ def _newton_step(descriptors: Tensor, targets: Tensor, weights: Tensor) -> Tenso
 def save_foreground(path: Path, made: Foreground) -> None:
     """Write the classifier as weights of the feature ``foreground``."""
     save_weights(path, "foreground", asdict(made.config), made.state_dict())
-
-
-_CHUNK: Final = 64  # photographs whose descriptors are converted to float64 at a time
