@@ -23,7 +23,7 @@ from geomatch.io.json_text import json_text
 from geomatch.options import DEFAULT_PICTURES, Beyond, Flow, FlowFormat, Picture
 from geomatch.visualize.colours import flow_picture
 from geomatch.visualize.match_pictures.carried import draw_lines, draw_positions
-from geomatch.visualize.match_pictures.overview import draw_overview
+from geomatch.visualize.match_pictures.overview import draw_overview, photograph_panel
 
 PICTURES = tuple(f"{name}.png" for name in Picture)
 USUAL_PICTURES = frozenset(f"{name}.png" for name in DEFAULT_PICTURES)
@@ -88,7 +88,8 @@ class Match(Correspondence):
         """
         images = self._image("source", source), self._image("target", target)
         smooth = Correspondence.smooth(self, images[0], Beyond.plate)
-        return draw_overview(*images, smooth.warp(images[1], FEATHERING), self, smooth.valid.cpu().numpy())
+        panels = photograph_panel(images[0]), photograph_panel(images[1])
+        return draw_overview(panels, smooth.warp(images[1], FEATHERING), self, smooth.valid.cpu().numpy())
 
     def save(
         self,
@@ -159,10 +160,12 @@ def picture_files(
     correspondence: Correspondence,
     names: Set[str] = USUAL_PICTURES,
     level: int = QUICK,
+    panels: tuple[Pillow.Image, Pillow.Image] | None = None,
 ) -> dict[str, bytes]:
     """Pictures of a match by the names of their files; those only that the images at hand are enough for.
 
     source, target: (3, H, W) uint8. names: of the files that are wanted. level: of compression, 0 to 9 (`encode_png`).
+    panels: `photograph_panel` of source and target, if they are at hand.
     """
     pictures: dict[str, NDArray[np.uint8] | NDArray[np.uint16]] = {}
     if "confidence.png" in names:
@@ -176,7 +179,8 @@ def picture_files(
         if "warped.png" in names:
             pictures["warped.png"] = warped.permute(1, 2, 0).contiguous().numpy()
         if source is not None and "overview.png" in names:
-            overview = draw_overview(source, target, warped, correspondence, smooth.valid.cpu().numpy())
+            panels = panels or (photograph_panel(source), photograph_panel(target))
+            overview = draw_overview(panels, warped, correspondence, smooth.valid.cpu().numpy())
             pictures["overview.png"] = np.asarray(overview)
         if source is not None and "lines.png" in names:
             pictures["lines.png"] = np.asarray(draw_lines(source, target, smooth))

@@ -11,6 +11,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from PIL import Image
+
 from geomatch.batch.masks import Masks
 from geomatch.batch.match_record import (
     HashedFile,
@@ -35,9 +37,12 @@ from geomatch.runtime.feature_cache import FeatureCache
 from geomatch.runtime.parallel_map import Finished, error_message, map_in_order
 from geomatch.runtime.threads.import_ahead import import_ahead
 from geomatch.runtime.timer import Timer
+from geomatch.visualize.match_pictures.overview import photograph_panel
 
 IMAGE_BYTES = 1 << 29
 """Memory for decoded images that are kept for the pictures."""
+_PICTURE_BYTES = 4
+"""Of a pixel in Pillow's RGB pictures."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,19 @@ class ExtractedImage:
     @property
     def nbytes(self) -> int:
         return self.features.nbytes
+
+
+class ShownImage(InputImage):
+    """An image file, and its panel in overviews, which is drawn once for all of its pairs."""
+
+    @cached_property
+    def panel(self) -> Image.Image:
+        return photograph_panel(self.pixels)
+
+    @property
+    def nbytes(self) -> int:
+        drawn = self.__dict__.get("panel")
+        return super().nbytes + (_PICTURE_BYTES * drawn.width * drawn.height if drawn and self.repeatable else 0)
 
 
 def extract_image(path: Path, pipeline: Pipeline) -> ExtractedImage:
@@ -177,11 +195,13 @@ class PairMatcher:
         """The content of a match's files by name."""
         if not self.outputs.show_images:
             return flow_files(found, self.outputs.formats)
-        source, target = (self.images.get(image).pixels for image in pair.images)
+        images = [self.images.get(image) for image in pair.images]
+        source, target = (image.pixels for image in images)
         written = found if self.outputs.flow is Flow.raw else Correspondence.smooth(found, source)
         files = flow_files(written, self.outputs.formats)
-        if self.outputs.pictures:
-            files |= picture_files(source, target, found, self.outputs.pictures, self.outputs.png_level)
+        if names := self.outputs.pictures:
+            panels = (images[0].panel, images[1].panel) if "overview.png" in names else None
+            files |= picture_files(source, target, found, names, self.outputs.png_level, panels)
         return files
 
     def extract(self, pair: ImagePair) -> tuple[ExtractedImage, ExtractedImage]:
@@ -191,9 +211,9 @@ class PairMatcher:
                 self.images.get(image)
         return self.features.get(pair.source), self.features.get(pair.target)
 
-    def _read(self, path: Path) -> InputImage:
+    def _read(self, path: Path) -> ShownImage:
         with self.timer.stage("reading"):
-            return read_image(path)
+            return ShownImage(**vars(read_image(path)))
 
     def _extract(self, path: Path) -> ExtractedImage:
         if (known := self._extracted.pop(path, None)) is not None:

@@ -42,20 +42,23 @@ class Lattice:
     @cached_property
     def numbers(self) -> NDArray[np.intp]:
         """(height, width), the number of each point."""
-        size = self.height * self.width
-        if self.width <= self.height:
-            return np.arange(size).reshape(self.height, self.width)
-        return np.arange(size).reshape(self.width, self.height).T
+        numbers: NDArray[np.intp] = self.maps(np.arange(float(self.height * self.width))[:, None])[0].astype(np.intp)
+        return numbers
+
+    @property
+    def _by_rows(self) -> bool:
+        return self.width <= self.height
 
     def flat(self, maps: Values) -> Values:
         """Maps (C, height, width) as rows (N, C) in the order of the numbers."""
-        rows = np.empty((self.height * self.width, len(maps)))
-        rows[self.numbers] = np.moveaxis(maps, 0, -1)
-        return rows
+        along = maps if self._by_rows else maps.transpose(0, 2, 1)
+        return np.ascontiguousarray(along.reshape(len(maps), -1).T)
 
     def maps(self, rows: Values) -> Values:
         """The inverse of `flat`."""
-        return np.moveaxis(rows[self.numbers], -1, 0)
+        if self._by_rows:
+            return rows.T.reshape(-1, self.height, self.width)
+        return rows.T.reshape(-1, self.width, self.height).transpose(0, 2, 1)
 
     def energy(self, terms: Sequence[tuple[Stencil, Values]]) -> Values:
         """The matrix E of sum_terms sum_i w_i (difference of u at i)^2 = u' E u, as its lower band.
@@ -66,7 +69,7 @@ class Lattice:
             (band + 1, N): row k holds E[j + k, j] in column j, as `solve_banded` reads it.
         """
         down, across = (int(self.numbers[step]) for step in ((1, 0), (0, 1)))
-        lower = np.zeros((_REACH * max(down, across) + 1, self.numbers.size))
+        lower = np.zeros((_REACH * max(down, across) + 1, self.numbers.size), order="F")
         for stencil, weights in terms:
             first = self.numbers[: weights.shape[0], : weights.shape[1]]
             for (row, column, one), (other_row, other_column, other) in product(stencil, stencil):
@@ -80,6 +83,6 @@ class Lattice:
 
         energy: of `energy`. weights: (N,), not negative. wanted: (N, C).
         """
-        lower = energy.copy()
+        lower = np.copy(energy)  # with contiguous columns, as `solve_banded` overwrites it
         lower[0] += weights
         return solve_banded(lower, weights[:, None] * wanted)

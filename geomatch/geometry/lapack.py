@@ -25,7 +25,8 @@ def solve_banded(lower: Values, wanted: Values) -> Values:
     """The X (N, C) of A X = B for a symmetric positive definite A of a band.
 
     Args:
-        lower: (band + 1, N), the lower band: row k holds A[j + k, j] in column j. It is not changed.
+        lower: (band + 1, N), the lower band: row k holds A[j + k, j] in column j. It is overwritten if its columns are
+            contiguous, and copied otherwise.
         wanted: (N, C), B.
 
     Raises:
@@ -34,7 +35,7 @@ def solve_banded(lower: Values, wanted: Values) -> Values:
     call = _released()
     if call is None:
         return np.asarray(solveh_banded(lower, wanted, lower=True, check_finite=False))
-    band, found = np.array(lower, order="F"), np.array(wanted, order="F")
+    band, found = np.asfortranarray(lower), np.array(wanted, order="F")
     rows, size = band.shape
     numbers = np.array([size, rows - 1, found.shape[1], rows, size, 0], dtype=np.intc)
     n, kd, nrhs, ldab, ldb, info = (numbers[place:].ctypes.data for place in range(6))

@@ -15,6 +15,7 @@ plate, a few times: of contradicting matches the more confident ones stay.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,8 @@ class _Plate:
         return self.affine + bent
 
     def _bend(self, before: Values, scale: float, doubt: Values) -> Values:
-        squared = ((self.residual - before) ** 2).sum(axis=1) / scale**2
+        x, y = (self.residual - before).T
+        squared = (x**2 + y**2) / scale**2
         weights = self.weights * self.lattice.flat(doubt[None])[:, 0] / (1 + squared) ** 2
         return self.lattice.minimise(
             self.energy, weights + _TINY, self.residual * (weights / (weights + _TINY))[:, None]
@@ -230,6 +232,7 @@ def _nearest(marks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool
     return np.asarray(marks[rows[:, None], columns])
 
 
+@lru_cache(8)  # images of a list are often of one size
 def _spline(length: int, points: int) -> NDArray[np.float32]:
     """(length, points), what each point of an axis weighs at each pixel: natural cubic interpolation.
 

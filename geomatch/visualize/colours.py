@@ -48,12 +48,18 @@ def colour_flow(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:
     turn = np.arctan2(-y, -x)  # in float32, as all else: pictures are drawn for every pair of a batch
     turn *= np.float32((len(shades) - 1) / (2 * np.pi))
     turn += np.float32(len(shades) / 2)  # half a shade more, so that the nearest is taken
+    direction = turn.astype(np.intp)
     length = np.hypot(x, y)
-    colours = np.take(shades, turn.astype(np.int32), axis=0, mode="clip")
     within = length <= 1
-    colours *= np.where(within, -length, np.float32(-0.75))[..., None]
-    colours += np.where(within, np.float32(255), np.float32(0.75 * 255))[..., None]
-    return np.asarray(colours, dtype=np.uint8)
+    depth = np.where(within, -length, np.float32(-0.75))
+    white = np.where(within, np.float32(255), np.float32(0.75 * 255))
+    colours = np.empty((*direction.shape, 3), np.uint8)
+    for channel, lacking in enumerate(shades.T):
+        colour = lacking.take(direction, mode="clip")
+        colour *= depth
+        colour += white
+        colours[..., channel] = colour
+    return colours
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -81,5 +82,6 @@ def truncate_name(draw: ImageDraw.ImageDraw, name: str, width: int) -> str:
     return cut if cut == name else "..." + cut
 
 
+@cache
 def caption_font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)

@@ -1,4 +1,5 @@
 import ctypes
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,14 +16,20 @@ def system(band: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return lower, dice.normal(size=(size, 2))
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("known", [True, False])
-def test_solve_banded_is_what_scipy_finds(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+def test_solve_banded_is_what_scipy_finds(
+    monkeypatch: pytest.MonkeyPatch, known: bool, order: Literal["C", "F"]
+) -> None:
     if not known:
         monkeypatch.setattr(lapack, "_released", lambda: None)
     lower, wanted = system(7, 50)
-    before = lower.copy()
-    assert (solve_banded(lower, wanted) == solveh_banded(lower, wanted, lower=True)).all()
-    assert (lower == before).all()
+    before = lower.copy(), wanted.copy()
+    expected = solveh_banded(lower, wanted, lower=True)
+    assert (solve_banded(lower.copy(order=order), wanted) == expected).all()
+    assert (solve_banded(lower, wanted) == expected).all()
+    assert (lower == before[0]).all(), "its columns are not contiguous"
+    assert (wanted == before[1]).all()
 
 
 def test_solve_banded_refuses_what_is_not_positive_definite() -> None:
