@@ -1,9 +1,10 @@
 """Peak memory of lists of different length, done by one process, or by Ray's, one for each processor.
 
-    python benchmarks/many/memory.py [--photographs DIR] [--commands match extract] [--counts 100 1000 10000]
-        [--engines local ray] [--preset fast]
+    python benchmarks/many/memory.py [--photographs DIR] [--commands match extract eval]
+        [--counts 100 1000 10000] [--engines local ray] [--preset fast]
 
 Pairs are of 101 images of 96 pixels, and no pictures are written. Images to extract are as many names of those 101.
+Pairs to evaluate are those images and two views of each, of half as many names (`--dataset warps`).
 Peaks are those that Linux keeps of each process: of the command, and of the largest process that works for it.
 """
 
@@ -29,13 +30,16 @@ WORKER = "ray::"
 
 
 def arguments_of(command: str, images: Sequence[Path], count: int, folder: Path) -> list[str]:
-    """The words of a command whose list has ``count`` items."""
+    """The words of a command whose list has ``count`` items, and that writes into ``folder``/out, if anywhere."""
+    output = ["-o", str(folder / "out")]
     if command == "match":
-        return ["match", "--no-pictures", "--pairs", str(list_of(some_pairs(images, count), folder))]
-    (names := folder / f"extract-{count}").mkdir()
-    for number in range(count):
+        return ["match", "--no-pictures", "--pairs", str(list_of(some_pairs(images, count), folder)), *output]
+    (names := folder / f"{command}-{count}").mkdir()
+    for number in range(count if command == "extract" else -(-count // 2)):
         os.link(images[number % len(images)], names / f"{number:06}.jpg")
-    return ["extract", "--half", str(names)]
+    if command == "extract":
+        return ["extract", "--half", str(names), *output]
+    return ["eval", "--dataset", "warps", "--root", str(names), "--limit", str(count)]
 
 
 def peaks(arguments: Sequence[str]) -> tuple[float, float]:
@@ -84,7 +88,7 @@ def peak(status: dict[str, str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, default=TEAPOTS)
-    parser.add_argument("--commands", nargs="+", choices=["match", "extract"], default=["match"])
+    parser.add_argument("--commands", nargs="+", choices=["match", "extract", "eval"], default=["match"])
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10000])
     parser.add_argument("--engines", type=EngineName, nargs="+", default=list(EngineName))
     parser.add_argument("--preset", type=Preset, default=Preset.fast)
@@ -92,13 +96,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "out")  # predictions of `eval`
         (folder / "images").mkdir()
         images = photographs(given.photographs, folder / "images", IMAGES, SIDE)
         for command in given.commands:
             for count in given.counts:
                 words = arguments_of(command, images, count, folder)
                 for engine in given.engines:
-                    more = ["--preset", given.preset.value, "--engine", engine.value, "-o", str(folder / "out")]
+                    more = ["--preset", given.preset.value, "--engine", engine.value]
                     own, worker = peaks([*words, *more])
                     shutil.rmtree(folder / "out")
                     workers = f", the largest of its workers {worker:.0f} MiB" if worker else ""
