@@ -72,6 +72,7 @@ FEATURES = Registry(
     "features",
     {
         "introspection": "geomatch.features.introspection:load",
+        "distilled": "geomatch.features.introspection:load_distilled",
         "anchornet": "geomatch.features.anchornet:load",
         "combined": "geomatch.features.combined:load",
         "hypercolumn": "geomatch.features.hypercolumn:load",

@@ -206,6 +206,12 @@ KEYPOINTS = SettingNames(
     absent=("preset", "crops", "stages", "epochs"),
 )
 
+DISTILLED = SettingNames(
+    names=KEYPOINTS.names.replace("left_out across least_shared ", ""),
+    about={name: KEYPOINTS.about[name] for name in ("init", "batch")},
+    absent=(*KEYPOINTS.absent, "classes"),
+)
+
 SCNET = SettingNames(
     names="variant trunk bins embedding_size left_out across least_shared boxes positive_overlap "
     "negative_overlap margin " + _SHARED,

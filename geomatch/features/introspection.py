@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -200,12 +201,26 @@ class KeypointFeatures(IntrospectionFeatures):
     )
 
 
+class DistilledFeatures(IntrospectionFeatures):
+    """The same of a network that `geomatch train distilled` has trained further."""
+
+    name = "distilled"
+
+
+PHI_FEATURES: Final = (IntrospectionFeatures.name, KeypointFeatures.name, DistilledFeatures.name)
+"""Those whose weights are of an `IntrospectionNet`."""
+
+
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     return _load(IntrospectionFeatures, argument, working_size, device, weights)
 
 
 def load_keypoints(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     return _load(KeypointFeatures, argument, working_size, device, weights)
+
+
+def load_distilled(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
+    return _load(DistilledFeatures, argument, working_size, device, weights)
 
 
 def _load(

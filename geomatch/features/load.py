@@ -13,7 +13,7 @@ from geomatch.features.backbones.base import Trunk
 from geomatch.features.backbones.build import build_trunk, load_pretrained
 from geomatch.features.backbones.vit import load_vit
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.introspection import PHI_FEATURES, IntrospectionConfig, IntrospectionNet
 from geomatch.features.weights import FORMAT, load_weights, read_tensors, read_weights_file, rebuild_network
 from geomatch.io.inputs import Input, InputFile
 from geomatch.options import Precision
@@ -67,7 +67,7 @@ def pretrained_trunk(source: Input) -> tuple[str, Trunk]:
         if weights.feature == "anchornet":
             network = rebuild_network(weights, "anchornet", AnchorConfig, AnchorNet)
         else:
-            feature = "keypoints" if weights.feature == "keypoints" else "introspection"
+            feature = weights.feature if weights.feature in PHI_FEATURES else "introspection"
             network = rebuild_network(weights, feature, IntrospectionConfig, IntrospectionNet)
         return network.config.trunk, network.trunk
     if "patch_embed.proj.weight" in state:

@@ -6,7 +6,7 @@ A recipe states only what differs from the defaults of its dataclasses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from geomatch.datasets.pascal_ilsvrc import RIGID_CLASSES, VOC_CLASSES
@@ -107,6 +107,11 @@ KEYPOINTS = (
     Optimisation(steps=2500, warmup_steps=50, trunk_learning_rate=0.0, head_learning_rate=1e-3),
 )
 """The heads of the shipped introspection network learn, and its descriptors to hear the cells around."""
+
+DISTILLED = KEYPOINTS[0], replace(KEYPOINTS[1], steps=1000, wise_ft_alpha=0.5)
+"""The same from matches alone. Some of them are wrong, so half of the way is kept."""
+
+DISTILLED_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe.shipped: DISTILLED}
 
 KEYPOINT_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe.shipped: KEYPOINTS}
 

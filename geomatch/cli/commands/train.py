@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,7 @@ from geomatch.cli.console import counting_bar, notify, training_bar
 from geomatch.cli.options import DeviceChoice, Overwrite, Quiet
 from geomatch.cli.training_options import (
     ANCHORNET,
+    DISTILLED,
     INTROSPECTION,
     KEYPOINTS,
     SCNET,
@@ -21,6 +24,9 @@ from geomatch.cli.training_options import (
 )
 from geomatch.errors import InputError
 from geomatch.options import Device, Precision
+
+if TYPE_CHECKING:
+    from geomatch.pipeline import Pipeline
 
 Photographs = Annotated[
     Path | None,
@@ -166,13 +172,8 @@ def keypoints(
     and across categories, by the names of keypoints; a benchmark's are those of its list for training. Load OUT by
     --features keypoints --weights OUT.
     """
-    from geomatch.features.weights import features_of, read_weights_file
-    from geomatch.pipeline import Pipeline
     from geomatch.training.keypoints.train import Matching, train_keypoints
     from geomatch.training.recipes import KEYPOINT_RECIPES
-
-    def matcher(init: Path) -> Pipeline:
-        return Pipeline(features=features_of(read_weights_file(init)), weights=init, device=training.device)
 
     validate = training.validation()
     recipe, optimisation = training.recipe(KEYPOINT_RECIPES)
@@ -182,11 +183,46 @@ def keypoints(
             recipe,
             optimisation,
             images=images,
-            matching=Matching(matches, matcher) if matches else None,
+            matching=Matching(matches, partial(_matcher, training.device)) if matches else None,
             on_progress=show,
             validate=validate,
             validate_every=training.val_every,
         )
+
+
+@app.command()
+@training_options(DISTILLED)
+def distilled(training: TrainingOptions) -> None:
+    """Features distilled from matches: a network of introspection learns on from where it is sure. No label is read.
+
+    Photographs are matched with others like them, by INIT and the matcher of preset default. The heads learn from
+    matches of high confidence: each descriptor comes to say alone what took its neighbours to say.
+    """
+    from geomatch.features.introspection import DistilledFeatures
+    from geomatch.training.keypoints.train import Matching, train_keypoints
+    from geomatch.training.recipes import DISTILLED_RECIPES
+
+    validate = training.validation()
+    recipe, optimisation = training.recipe(DISTILLED_RECIPES)
+    with training_bar(training.out, quiet=training.quiet) as show, training.resumable():
+        train_keypoints(
+            replace(training.run(), data=()),
+            recipe,
+            optimisation,
+            matching=Matching(training.data, partial(_matcher, training.device)),
+            feature=DistilledFeatures.name,
+            on_progress=show,
+            validate=validate,
+            validate_every=training.val_every,
+        )
+
+
+def _matcher(device: Device, init: Path) -> Pipeline:
+    """What matches photographs by a file of weights."""
+    from geomatch.features.weights import features_of, read_weights_file
+    from geomatch.pipeline import Pipeline
+
+    return Pipeline(features=features_of(read_weights_file(init)), weights=init, device=device)
 
 
 @app.command()

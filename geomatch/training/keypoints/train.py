@@ -21,7 +21,7 @@ from geomatch.datasets.keypoint_pairs import (
 )
 from geomatch.datasets.load import find_benchmark, load_dataset
 from geomatch.errors import InputError
-from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.introspection import PHI_FEATURES, IntrospectionConfig, IntrospectionNet, KeypointFeatures
 from geomatch.features.weights import features_of, load_network, read_weights_file, save_weights
 from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import ProcessGroup, torchrun_processes
@@ -55,6 +55,7 @@ def train_keypoints(
     *,
     images: Path | None = None,
     matching: Matching | None = None,
+    feature: str = KeypointFeatures.name,
     on_progress: Callable[[str, Progress], None],
     validate: Callable[[IntrospectionNet], float] | None = None,
     validate_every: int = 200,
@@ -65,9 +66,11 @@ def train_keypoints(
     ``torchrun`` the processes share the batches of a step; they need the same files.
 
     Args:
-        run: ``data`` are COCO files, folders of SPair-71k or PF-PASCAL, ``init`` weights of introspection or keypoints.
+        run: ``data`` are COCO files, folders of SPair-71k or PF-PASCAL, or nothing if there is ``matching``, ``init``
+            weights of PHI_FEATURES.
         images: photographs of the COCO files, as for `find_images`; by default in the folder of each.
         matching: photographs without keypoints to learn from, too. Their matches stay in OUT.matches.
+        feature: whose weights they become.
         on_progress: called with what is done, ``matching`` or ``training``, and how far it is.
         validate: scores a network. The weights written are then those of the best score, taken every
             ``validate_every`` steps and at the end.
@@ -91,7 +94,7 @@ def train_keypoints(
         with _open_task(recipe, network, sources, reader, run.out.parent, optimisation, processes) as task:
 
             def save() -> None:
-                save_weights(run.out, "keypoints", asdict(network.config), _learnt(task, network).state_dict())
+                save_weights(run.out, feature, asdict(network.config), _learnt(task, network).state_dict())
 
             train(
                 task,
@@ -188,8 +191,10 @@ def _listed(folder: Path, classes: Sequence[str]) -> ListedPairs:
 def _initial_network(init: Path, recipe: KeypointRecipe) -> IntrospectionNet:
     file = read_weights_file(init)
     feature = features_of(file)
-    if feature not in ("introspection", "keypoints"):
-        raise InputError(f"{init}: weights of {feature!r}; training keypoints starts from introspection or keypoints")
+    if feature not in PHI_FEATURES:
+        raise InputError(
+            f"{init}: weights of {feature!r}; this training starts from those of {' or '.join(PHI_FEATURES)}"
+        )
     network = load_network(file, feature, IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
     return network if network.config.context or not recipe.context else _with_context(network, recipe)
 

@@ -13,7 +13,7 @@ from geomatch.datasets.image_folder import ImageReader
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk, fetch_pretrained, load_pretrained
-from geomatch.features.introspection import IntrospectionConfig, IntrospectionNet
+from geomatch.features.introspection import PHI_FEATURES, IntrospectionConfig, IntrospectionNet
 from geomatch.features.scnet import SCNet, SCNetConfig
 from geomatch.features.weights import FORMAT, features_of, load_network, read_tensors, read_weights_file, save_weights
 from geomatch.io.inputs import InputFile
@@ -100,7 +100,7 @@ def _earlier_network(file: InputFile) -> IntrospectionNet:
     cpu = torch.device("cpu")
     if feature == "scnet":
         return load_network(file, feature, SCNetConfig, SCNet, cpu)[0]
-    if feature in ("introspection", "keypoints"):
+    if feature in PHI_FEATURES:
         return load_network(file, feature, IntrospectionConfig, IntrospectionNet, cpu)[0]
     raise InputError(f"{file}: weights of {feature!r}; training scnet starts from introspection, keypoints or scnet")
 
