@@ -224,7 +224,7 @@ class PresetSettings:
 
 PRESETS: Mapping[Preset, PresetSettings] = {
     Preset.fast: PresetSettings(features="distilled", working_size=224, cells=28, matcher="affine", refine=Refine.off),
-    Preset.default: PresetSettings(features="distilled", zoom=Zoom.on),
+    Preset.default: PresetSettings(zoom=Zoom.on),
     Preset.precise: PresetSettings(features="combined", working_size=400, cells=50, zoom=Zoom.on),
 }
 

@@ -92,11 +92,8 @@ def shipped_weights(feature: str) -> InputFile:
     return file
 
 
-def load_weights(source: Input, trunk: nn.Module | None = None) -> Weights:
-    """Read a weights file of geomatch, its trunk excepted if there is one already.
-
-    Raises WeightsError, naming the file, if it is damaged or another file.
-    """
+def load_weights(source: Input) -> Weights:
+    """Read a weights file of geomatch. Raises WeightsError, naming the file, if it is damaged or another file."""
     file = read_weights_file(source)
     state, about = read_tensors(file)
     if about.get("format") != FORMAT:
@@ -108,16 +105,12 @@ def load_weights(source: Input, trunk: nn.Module | None = None) -> Weights:
         config["stages"] = [str(config.pop("stage"))]
     elif isinstance(config.get("stages"), list):  # and AnchorNet's stages were numbers
         config["stages"] = [str(stage) if isinstance(stage, int) else stage for stage in config["stages"]]
-    if trunk is not None:
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(TRUNK)}
-    elif "trunk" in about:
+    if "trunk" in about:
         state |= _trunk_elsewhere(about["trunk"], file)
     state = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in state.items():
         if not _is_finite(tensor):
             raise WeightsError(f"{file}: tensor {name!r} holds NaN or infinity; the weights are unusable")
-    if trunk is not None:
-        state |= {f"{TRUNK}{name}": tensor for name, tensor in trunk.state_dict().items()}
     return Weights(feature, config, state, file.sha256, str(file))
 
 
@@ -144,20 +137,13 @@ def features_of(source: Input) -> str:
 
 
 def load_network(
-    source: Input | None,
-    feature: str,
-    config: type[Config],
-    network: Callable[[Config], Network],
-    device: torch.device,
-    trunk: nn.Module | None = None,
+    source: Input | None, feature: str, config: type[Config], network: Callable[[Config], Network], device: torch.device
 ) -> tuple[Network, str]:
     """The network in a weights file, by default the shipped one, on a device; and the file's SHA-256.
 
-    trunk: one with the file's own trunk weights, on the device, to share instead of reading another.
-
     Raises WeightsError if the file cannot be used.
     """
-    weights = load_weights(source or shipped_weights(feature), trunk)
+    weights = load_weights(source or shipped_weights(feature))
     made = rebuild_network(weights, feature, config, network)
     return made.to(device, memory_format=torch.channels_last), weights.sha256  # type: ignore[call-overload]
 

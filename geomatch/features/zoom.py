@@ -185,7 +185,7 @@ def zoom_in(
     try:
         foreground, classifier = load_network(None, "foreground", ForegroundConfig, Foreground, device)
         network, sha256 = _introspection_of(extractor) or load_network(
-            None, "introspection", IntrospectionConfig, IntrospectionNet, device, _trunk_of(extractor)
+            None, "introspection", IntrospectionConfig, IntrospectionNet, device
         )
     except WeightsError as error:
         raise WeightsError(f"{error}, or use --zoom off") from error
@@ -207,12 +207,4 @@ def _introspection_of(extractor: FeatureExtractor) -> tuple[IntrospectionNet, st
     for each in (extractor, *extractor.inner):
         if shipped and isinstance(each, IntrospectionFeatures) and each.weights_sha256 == shipped:
             return each.network, shipped
-    return None
-
-
-def _trunk_of(extractor: FeatureExtractor) -> nn.Module | None:
-    """The trunk of the shipped introspection network, if an extractor has it: other shipped heads were learnt on it."""
-    for each in (extractor, *extractor.inner):
-        if isinstance(each, IntrospectionFeatures) and each.weights_sha256 == shipped_sha256(each.name):
-            return each.network.trunk
     return None

@@ -20,7 +20,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     for name in (
         "manifest.json",
-        *(f"{each}.safetensors" for each in ("introspection", "anchornet", "keypoints", "foreground")),
+        *(f"{each}.safetensors" for each in ("introspection", "distilled", "anchornet", "keypoints", "foreground")),
     ):
         shutil.copy(ROOT / "weights" / name, folder)
     with (folder / "anchornet.safetensors").open("r+b") as file:

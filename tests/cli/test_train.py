@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from geomatch.cli.training_options import ANCHORNET, INTROSPECTION, KEYPOINTS, SCNET
+from geomatch.cli.training_options import ANCHORNET, DISTILLED, INTROSPECTION, KEYPOINTS, SCNET
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation import validation
 from geomatch.features.anchornet import AnchorNet
@@ -27,7 +27,14 @@ from geomatch.features.weights import load_weights
 from geomatch.options import Recipe
 from geomatch.training.anchornet import train as anchornet_train
 from geomatch.training.introspection import train as introspection_train
-from geomatch.training.recipes import ANCHOR_RECIPES, KEYPOINT_RECIPES, RECIPES, SCNET_RECIPES, parts_of
+from geomatch.training.recipes import (
+    ANCHOR_RECIPES,
+    DISTILLED_RECIPES,
+    KEYPOINT_RECIPES,
+    RECIPES,
+    SCNET_RECIPES,
+    parts_of,
+)
 from tests.cli.command import geomatch, own_process
 from tests.conftest import ROOT
 from tests.features.test_mobilenet import keras_state
@@ -394,11 +401,33 @@ def test_train_keypoints_from_coco_and_match(workshop: Path, teapots: Path, keyp
     )
 
 
-LEARNERS = {"introspection": INTROSPECTION, "anchornet": ANCHORNET, "keypoints": KEYPOINTS, "scnet": SCNET}
+def test_train_distilled_from_photographs_and_match(workshop: Path, teapots: Path, keypoint_weights: Path) -> None:
+    places = ("--data", "photographs", "--init", keypoint_weights, "--out", "distilled.safetensors", "--size", 64)
+    settings = ("--steps", 2, "--device", "cpu", "--precision", "float32", "--set", "block=3", "--set", "partners=1")
+    sure = [f"--set={each}" for each in ("least_confidence=0", "least_matches=1")]
+    done = geomatch("train", "distilled", *places, *settings, *sure, cwd=workshop)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "training, 2 steps, loss " in done.stderr
+    pictures = (teapots / "a.png", teapots / "b.png", *QUICK, "-o", "of-distilled")
+    matched = geomatch("match", *pictures, "--weights", "distilled.safetensors", cwd=workshop)
+    assert json.loads(matched.stdout)["features"] == "distilled"
+    missing = geomatch("train", "distilled", *places[2:], cwd=workshop)
+    assert missing.returncode == 2
+    assert "--data" in missing.stderr
+
+
+LEARNERS = {
+    "introspection": INTROSPECTION,
+    "anchornet": ANCHORNET,
+    "keypoints": KEYPOINTS,
+    "distilled": DISTILLED,
+    "scnet": SCNET,
+}
 ALL_RECIPES = {
     "introspection": RECIPES,
     "anchornet": ANCHOR_RECIPES,
     "keypoints": KEYPOINT_RECIPES,
+    "distilled": DISTILLED_RECIPES,
     "scnet": SCNET_RECIPES,
 }
 OLD_OPTIONS = [

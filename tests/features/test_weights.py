@@ -163,7 +163,7 @@ def test_weights_without_their_trunk_refuse_that_of_other_weights(shared_trunk: 
         load_weights(small)
 
 
-SHIPPED = ("introspection", "anchornet", "keypoints")
+SHIPPED = ("introspection", "distilled", "anchornet", "keypoints")
 
 
 @pytest.mark.parametrize("feature", SHIPPED)

@@ -175,16 +175,17 @@ def test_training_with_matches_finds_them_first_and_keeps_them(
     def on_progress(part: str, _: Progress) -> None:
         parts.append(part)
 
-    def train(out: str, matcher: PhotographMatcher | None) -> bytes:
-        run = TrainingRun([coco], [init], tmp_path / out, Device.cpu)
+    def train(out: str, matcher: PhotographMatcher | None, *data: Path) -> bytes:
+        run = TrainingRun(data, [init], tmp_path / out, Device.cpu)
         recipe = replace(HEADS, pseudo_labels=RECIPE)
         optimisation = Optimisation(steps=2, trunk_learning_rate=0, precision=Precision.float32)
         matching = None if matcher is None else Matching([tmp_path / "photographs"], lambda _: matcher)
         train_keypoints(run, recipe, optimisation, matching=matching, on_progress=on_progress)
         return (tmp_path / out).read_bytes()
 
-    with_matches, without = train("with.safetensors", Shifting()), train("without.safetensors", None)
+    with_matches, without = train("with.safetensors", Shifting(), coco), train("without.safetensors", None, coco)
     assert parts == ["matching", "matching", "training", "training", "training", "training"]
-    assert with_matches != without
+    alone = train("alone.safetensors", Shifting())
+    assert len({with_matches, without, alone}) == 3
     assert (tmp_path / "with.safetensors.matches").is_file()
     assert not (tmp_path / "without.safetensors.matches").exists()
