@@ -202,9 +202,15 @@ class KeypointFeatures(IntrospectionFeatures):
 
 
 class DistilledFeatures(IntrospectionFeatures):
-    """The same of a network that `geomatch train distilled` has trained further."""
+    """The same of a network that `geomatch train distilled` has trained further; constants of the pair of its own."""
 
     name = "distilled"
+    calibration = ConfidenceModel(
+        pair_scale=0.859,
+        consistency_weight=4.605,
+        extent_weight=5.629,
+        pair_prior=-3.537,
+    )
 
 
 PHI_FEATURES: Final = (IntrospectionFeatures.name, KeypointFeatures.name, DistilledFeatures.name)
