@@ -72,10 +72,10 @@ FEATURES = Registry(
     "features",
     {
         "introspection": "geomatch.features.introspection:load",
-        "distilled": "geomatch.features.introspection:load_distilled",
         "anchornet": "geomatch.features.anchornet:load",
         "combined": "geomatch.features.combined:load",
         "hypercolumn": "geomatch.features.hypercolumn:load",
+        "distilled": "geomatch.features.introspection:load_distilled",
         "keypoints": "geomatch.features.introspection:load_keypoints",
         "scnet": "geomatch.features.scnet:load",
         "timm": "geomatch.features.timm:load",

@@ -510,6 +510,7 @@ OWN_OPTIONS = {
 }
 OF_LEARNER = {
     "introspection": {"points", "hardest", "positive_radius", "negative_radius"},
+    "distilled": {"left_out", "across", "least_shared"},  # matches have no names
     "scnet": {"descriptor_size", "context", "sigma_floor", "sigma_ceiling"},  # those of the weights that it starts from
 }
 
