@@ -1,4 +1,4 @@
-"""Learning from keypoints, from annotated photographs to a weights file."""
+"""Learning from keypoints, or from matches in their place, from photographs to a weights file."""
 
 from __future__ import annotations
 
