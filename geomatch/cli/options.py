@@ -64,7 +64,7 @@ Features = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=names_in(FEATURES),
-        help=f"{', '.join(FEATURES.entries)}; some take an argument, as anchornet:cat or timm:resnet50@3.",
+        help=f"{', '.join(FEATURES.entries)}; or as anchornet:cat, timm:resnet50@3.",
         rich_help_panel=MATCHING,
     ),
 ]

@@ -439,7 +439,7 @@ def test_extract_equals_library(photographs: Path) -> None:
         np.testing.assert_array_equal(archive["inverse_confidence"], expected.inverse_confidence)
         assert archive["image_size"].tolist() == [72, 96]
         centre = archive["origin"] + archive["pitch"] * (2, 1)
-        assert json.loads(str(archive["about"]))["features"] == "introspection"
+        assert json.loads(str(archive["about"]))["features"] == "distilled"
     np.testing.assert_allclose(centre, expected.grid.centres()[expected.grid.width + 2], rtol=1e-5)
     back = decode_features_npz((photographs / "features" / "pot-2.npz").read_bytes())
     assert back.grid == expected.grid

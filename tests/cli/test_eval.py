@@ -34,8 +34,8 @@ def test_eval_json_fields(pictures: Path) -> None:
     assert done.stderr == ""
     found = json.loads(done.stdout)
     assert (found["dataset"], found["split"], found["pairs"], found["keypoints"]) == ("animal-parts", "val", 2, 4)
-    assert found["features"] == "introspection"
-    assert found["weights"] == sha256_of(shipped_weights("introspection").path)
+    assert found["features"] == "distilled"
+    assert found["weights"] == sha256_of(shipped_weights("distilled").path)
     assert [(r["protocol"], r["average"], r["alpha"]) for r in found["results"]] == [
         ("geomatch", average, alpha) for average in ("per-image", "per-point") for alpha in (0.05, 0.1, 0.15)
     ]
@@ -77,7 +77,7 @@ def test_eval_compare(pictures: Path) -> None:
         (folder / f"{name}.json").write_text(evaluate(pictures, "--matcher", matcher, "--json").stdout)
     done = geomatch("eval", "--compare", "a.json", "b.json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "A: introspection + nn" in done.stdout
+    assert "A: distilled + nn" in done.stdout
     assert "PCK@0.10" in done.stdout
     scores = json.loads(geomatch("eval", "--compare", "a.json", "b.json", "--json", cwd=folder).stdout)["scores"]
     assert {score["better"] for score in scores} <= {"first", "second", "undecided"}

@@ -474,7 +474,7 @@ def test_train_keypoints_bad_data(data: str, said: str, init: Path, tmp_path: Pa
 
 
 def test_train_keypoints_refuses_other_weights(coco: Path, anchor_weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="weights of 'anchornet'; training keypoints starts from introspection"):
+    with pytest.raises(InputError, match="weights of 'anchornet'; give those of introspection, keypoints or distilled"):
         run(coco, anchor_weights, tmp_path / "out.safetensors")
 
 

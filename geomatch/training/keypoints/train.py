@@ -192,9 +192,7 @@ def _initial_network(init: Path, recipe: KeypointRecipe) -> IntrospectionNet:
     file = read_weights_file(init)
     feature = features_of(file)
     if feature not in PHI_FEATURES:
-        raise InputError(
-            f"{init}: weights of {feature!r}; this training starts from those of {' or '.join(PHI_FEATURES)}"
-        )
+        raise InputError(f"{init}: weights of {feature!r}; give those of introspection, keypoints or distilled")
     network = load_network(file, feature, IntrospectionConfig, IntrospectionNet, torch.device("cpu"))[0]
     return network if network.config.context or not recipe.context else _with_context(network, recipe)
 
