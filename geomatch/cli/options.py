@@ -64,7 +64,7 @@ Features = Annotated[
     typer.Option(
         metavar="NAME",
         autocompletion=names_in(FEATURES),
-        help=f"{', '.join(FEATURES.entries)}; or as anchornet:cat, timm:resnet50@3.",
+        help=f"{', '.join(FEATURES.entries)}; anchornet:cat and timm:resnet50@3 have an argument.",
         rich_help_panel=MATCHING,
     ),
 ]
