@@ -234,7 +234,7 @@ def test_gallery_loads_pictures_only_when_they_come_into_view(browser: Tab, page
     browser.visit(gallery.file.as_uri())
     height = browser.run("document.documentElement.scrollHeight")
     loaded = "[...document.images].filter(each => each.complete && each.naturalWidth).length"
-    assert 0 < browser.run(loaded) < 75
+    assert 0 < browser.run(loaded) < 150
     browser.run("scrollTo(0, document.documentElement.scrollHeight)")
     browser.settle()
     assert browser.run("document.documentElement.scrollHeight") == height
