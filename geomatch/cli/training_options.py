@@ -193,10 +193,13 @@ ANCHORNET = SettingNames(
     old="trunk filters code_size mean_share tap_size stride form:discriminability auxiliary filter_diversity "
     "response_diversity code_steps held_out rate:head_learning_rate trunk_rate:trunk_learning_rate",
 )
-KEYPOINTS = SettingNames(
-    names="context column_size left_out across least_shared contrastive_weight temperature spread hardest "
+_HEADS = (
+    "context column_size contrastive_weight temperature spread hardest "
     "positive_radius negative_radius similarity_weight similarity_cells similarity_views "
-    "photographs block partners places least_confidence least_matches most_matches " + _SHARED,
+    "photographs block partners places least_confidence least_matches most_matches " + _SHARED
+)
+KEYPOINTS = SettingNames(
+    names="left_out across least_shared " + _HEADS,
     about={
         "data": "COCO file with keypoints, or folder of SPair-71k or PF-PASCAL with pairs for training; repeatable.",
         "init": "Weights of introspection or keypoints to start from (safetensors).",
@@ -207,7 +210,7 @@ KEYPOINTS = SettingNames(
 )
 
 DISTILLED = SettingNames(
-    names=KEYPOINTS.names.replace("left_out across least_shared ", ""),
+    names=_HEADS,
     about={name: KEYPOINTS.about[name] for name in ("init", "batch")},
     absent=(*KEYPOINTS.absent, "classes"),
 )
