@@ -214,7 +214,7 @@ class PresetSettings:
     whether images are looked at again where they show an object, if features and weights are the preset's.
     """
 
-    features: str = "introspection"
+    features: str = "distilled"
     working_size: int = 320
     cells: int = 40
     matcher: str = "fusion"
@@ -223,7 +223,7 @@ class PresetSettings:
 
 
 PRESETS: Mapping[Preset, PresetSettings] = {
-    Preset.fast: PresetSettings(features="distilled", working_size=224, cells=28, matcher="affine", refine=Refine.off),
+    Preset.fast: PresetSettings(working_size=224, cells=28, matcher="affine", refine=Refine.off),
     Preset.default: PresetSettings(zoom=Zoom.on),
     Preset.precise: PresetSettings(features="combined", working_size=400, cells=50, zoom=Zoom.on),
 }

@@ -1,12 +1,14 @@
 """Fit the confidence model to validation pairs, and measure its calibration.
 
-    python scripts/fit_calibration.py --dataset spair-71k=DIR --dataset animal-parts=DIR [--preset fast]
+    python scripts/fit_calibration.py --dataset spair-71k=DIR --dataset animal-parts=DIR
+    python scripts/fit_calibration.py ... --preset default --preset fast    # features that serve several presets
     python scripts/fit_calibration.py ... --also pf-willow=DIR        # measured, but not fitted to
     python scripts/fit_calibration.py ... --pairs 100 --cache DIR     # quicker: some pairs of each, features kept
     python scripts/fit_calibration.py ... --pair-only                 # affine and fusion match as before
 
 At every source keypoint of the validation pairs the script reads the match cues, and whether the match is right at
-alpha = .1 under our own protocol. Logistic regression, in which every benchmark and matcher has the same weight, gives
+alpha = .1 under our own protocol. Where a preset looks closer at objects, keypoints outside what it looks at are left
+out. Logistic regression, in which every benchmark, matcher and preset has the same weight, gives
 the constants of `geomatch.correspondence.ConfidenceModel`, printed as they stand in the code: first those of a match
 alone, then those of the pair, whose cues depend on the first ones. Features without sigma use `fixed_sigma` instead;
 for them the best such constant is printed, too.
@@ -22,6 +24,7 @@ cells, `geomatch eval` interpolates confidence; so their numbers differ a little
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +46,7 @@ from geomatch.evaluation.prediction import Prediction
 from geomatch.evaluation.protocols import default_protocol
 from geomatch.evaluation.scoreboard import CONFIDENCE_ALPHA
 from geomatch.geometry.grid import read_cells
+from geomatch.geometry.view import View
 from geomatch.matching.base import MatchContext
 from geomatch.matching.confidence import (
     CellMatches,
@@ -56,7 +60,7 @@ from geomatch.matching.confidence import (
     probability_in_pair,
 )
 from geomatch.matching.densify import densify
-from geomatch.options import PRESETS, Preset
+from geomatch.options import PRESETS, Preset, Zoom
 from geomatch.pipeline import Pipeline
 from geomatch.registry import MATCHERS
 from geomatch.runtime.feature_cache import FeatureCache
@@ -108,7 +112,7 @@ class Sample:
         )
 
 
-def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -> list[Sample]:
+def collect(dataset: PairDataset, pipeline: Pipeline, preset: Preset, matchers: Sequence[str]) -> list[Sample]:
     """One sample a matcher. An image's features are extracted once."""
     pipelines = {name: pipeline.with_matcher(name) for name in matchers}
 
@@ -130,7 +134,13 @@ def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -
         cues, right, cells = zip(*pairs, strict=True)
         pair_of = torch.arange(len(right)).repeat_interleave(torch.tensor([len(each) for each in right]))
         samples.append(
-            Sample(f"{dataset.name}, {name}", MatchCues(*torch.cat(cues, dim=1)), torch.cat(right), pair_of, cells)
+            Sample(
+                f"{dataset.name}, {preset}, {name}",
+                MatchCues(*torch.cat(cues, dim=1)),
+                torch.cat(right),
+                pair_of,
+                cells,
+            )
         )
     return samples
 
@@ -138,7 +148,7 @@ def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -
 def matches_at_keypoints(
     benchmark: str, pair: AnnotatedPair, source: FeatureMap, target: FeatureMap, pipeline: Pipeline
 ) -> tuple[Tensor, Tensor, tuple[CellMatches, CellMatches]]:
-    """Cues (5, K) at a pair's source keypoints, which of their matches are right (K,), and the matches of all cells."""
+    """Cues (5, K) at the keypoints in view, which of their matches are right (K,), and the matches of all cells."""
     densification = pipeline.densification
     context = MatchContext(*pipeline.upsample(source, target), pipeline.max_bytes)
     source, target = context.source, context.target
@@ -151,7 +161,16 @@ def matches_at_keypoints(
     prediction = Prediction(source.image_size, target.image_size, mapped, mapped, np.ones(len(mapped)))
     protocol = default_protocol(benchmark)
     right = protocol.errors(pair, prediction) <= CONFIDENCE_ALPHA * protocol.threshold_length(pair, prediction)
-    return at_keypoints, torch.from_numpy(right), cells
+    seen = in_view(keypoints, source.view)
+    return at_keypoints[:, seen], torch.from_numpy(right)[seen], cells
+
+
+def in_view(points: Tensor, view: View | None) -> Tensor:
+    """Which points (K, 2) lie in what is looked at of an image, (K,) bool; all of it without a ``view``."""
+    if view is None:
+        return torch.ones(len(points), dtype=torch.bool)
+    left, top, right, bottom = view
+    return ((points >= points.new_tensor([left, top])) & (points <= points.new_tensor([right, bottom]))).all(dim=1)
 
 
 def fit_model(samples: Sequence[Sample], alone: ConfidenceModel | None = None) -> ConfidenceModel:
@@ -268,7 +287,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=named_folder, action="append", required=True, metavar="NAME=DIR")
     parser.add_argument("--also", type=named_folder, action="append", default=[], metavar="NAME=DIR")
-    parser.add_argument("--preset", choices=list(Preset), default=Preset.default)
+    parser.add_argument("--preset", choices=list(Preset), action="append", help="repeatable; by default default")
+    parser.add_argument("--zoom", choices=list(Zoom), help="by default the preset's")
     parser.add_argument("--features", help="by default the preset's, or those that the weights belong to")
     parser.add_argument("--matcher", choices=MATCHERS.entries, action="append", help="by default nn and the preset's")
     parser.add_argument("--weights", type=Path)
@@ -282,18 +302,28 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
-    pipeline = Pipeline(  # the constants are those of features, whatever part of an image they are of
-        features=options.features, preset=options.preset, weights=options.weights, cache=options.cache, zoom="off"
-    )
-    matchers = options.matcher or ["nn", PRESETS[Preset(options.preset)].matcher]
+    pipelines = {
+        Preset(preset): Pipeline(
+            features=options.features, preset=preset, weights=options.weights, cache=options.cache, zoom=options.zoom
+        )
+        for preset in options.preset or [Preset.default]
+    }
+    if len({pipeline.extractor.name for pipeline in pipelines.values()}) > 1:
+        sys.exit("these presets have different features, with constants of their own: name one, or --features")
 
     def samples_of(name: str, root: Path, split: str | None) -> list[Sample]:
         dataset = load_dataset(name, root, split=split)
-        return collect(dataset.limited(options.pairs) if options.pairs else dataset, pipeline, matchers)
+        chosen = dataset.limited(options.pairs) if options.pairs else dataset
+        return [
+            sample
+            for preset, pipeline in pipelines.items()
+            for sample in collect(chosen, pipeline, preset, options.matcher or ["nn", PRESETS[preset].matcher])
+        ]
 
     fitted_to = [sample for name, root in options.dataset for sample in samples_of(name, root, "val")]
     others = [sample for name, root in options.also for sample in samples_of(name, root, None)]
-    shipped = pipeline.extractor.calibration
+    extractor = next(iter(pipelines.values())).extractor
+    shipped = extractor.calibration
     console = Console(width=120)
     fixed_sigma = torch.tensor(shipped.fixed_sigma)
     if all(torch.allclose(sample.cues.sigma, fixed_sigma) for sample in fitted_to):
@@ -302,7 +332,7 @@ def main() -> None:
     fitted = fit_model(fitted_to, alone)
     console.print(str(fitted), soft_wrap=True)
 
-    title = f"{pipeline.extractor.name}, right at alpha = {CONFIDENCE_ALPHA}"
+    title = f"{extractor.name}, right at alpha = {CONFIDENCE_ALPHA}"
     table = Table(title=title, title_justify="left")
     for column in ("pairs", "ranked by", "AUSE", "ECE", "of chance", "Brier", "half", "all", "gain"):
         table.add_column(column, justify="left" if column in ("pairs", "ranked by") else "right")

@@ -1,4 +1,4 @@
-"""Introspection's phi and AnchorNet's code in one descriptor (ours).
+"""Distilled phi and AnchorNet's code in one descriptor (ours).
 
 phi is stable under a warp, and separates places that look alike to the anchors. Anchors fire on the same part of every
 object of a class.
@@ -18,7 +18,7 @@ from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor, TrunkReading, read_trunk
 from geomatch.features.fine_map import with_fine_stage
-from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
+from geomatch.features.introspection import DistilledFeatures, IntrospectionConfig, IntrospectionNet
 from geomatch.features.multi_scale import at_scales
 from geomatch.features.weights import load_network
 from geomatch.io.inputs import Input
@@ -27,7 +27,7 @@ from geomatch.io.inputs import Input
 class CombinedFeatures(FeatureExtractor):
     """phi and AnchorNet's class-agnostic code, both of unit length, concatenated on AnchorNet's grid.
 
-    The cosine of two such descriptors is the mean of the two cosines. sigma is introspection's, read on that grid.
+    The cosine of two such descriptors is the mean of the two cosines. sigma is that of phi, read on that grid.
     """
 
     calibration = ConfidenceModel(
@@ -37,22 +37,22 @@ class CombinedFeatures(FeatureExtractor):
         agreement_weight=2.645,
         hubness_weight=0.594,
         prior=-5.102,
-        pair_scale=0.919,
-        consistency_weight=4.154,
-        extent_weight=5.899,
-        pair_prior=-3.117,
+        pair_scale=1.032,
+        consistency_weight=1.655,
+        extent_weight=3.348,
+        pair_prior=-0.975,
     )
 
     def __init__(
-        self, introspection: IntrospectionNet, anchors: AnchorNet, working_size: int, weights_sha256: str | None = None
+        self, distilled: IntrospectionNet, anchors: AnchorNet, working_size: int, weights_sha256: str | None = None
     ) -> None:
         self.name = "combined"
         first = weights_sha256.partition("+")[0] if weights_sha256 else None
-        self.introspection = IntrospectionFeatures(introspection, working_size, first)
-        self.introspection.leave_out_fine_maps()  # the anchors' serve both
+        self.distilled = DistilledFeatures(distilled, working_size, first)
+        self.distilled.leave_out_fine_maps()  # the anchors' serve both
         self.anchors = AnchorFeatures(anchors, working_size)
-        self.inner = (self.introspection, self.anchors)
-        self.one_trunk = same_trunk(introspection, anchors)
+        self.inner = (self.distilled, self.anchors)
+        self.one_trunk = same_trunk(distilled, anchors)
         self.working_size = working_size
         self.weights_sha256 = weights_sha256
 
@@ -63,19 +63,19 @@ class CombinedFeatures(FeatureExtractor):
     def extract_batch(self, images: Sequence[Tensor]) -> list[FeatureMap]:
         if self.one_trunk:
             return list(map(self._describe, self._read_once(images)))
-        codes, phis = (each.extract_batch(images) for each in (self.anchors, self.introspection))
+        codes, phis = (each.extract_batch(images) for each in (self.anchors, self.distilled))
         return list(map(self._join, codes, phis))
 
     def _read_once(self, images: Sequence[Tensor]) -> list[TrunkReading]:
         """Images read by the trunk of both networks at the stages of both."""
         trunk = self.anchors.network.trunk
-        stages = (*self.anchors.network.stages, *self.introspection.network.stages)
+        stages = (*self.anchors.network.stages, *self.distilled.network.stages)
         wanted = with_fine_stage(trunk, stages, fine=self.fine)
         return read_trunk(images, trunk, wanted, self.working_size, self.arithmetic)
 
     def _describe(self, reading: TrunkReading) -> FeatureMap:
         code = self.anchors.describe(self.anchors.respond_to(reading))
-        return self._join(code, self.introspection.describe(reading.canvas, reading.taps))
+        return self._join(code, self.distilled.describe(reading.canvas, reading.taps))
 
     def _join(self, code: FeatureMap, phi: FeatureMap) -> FeatureMap:
         phi = phi.read_on(code.grid)
@@ -83,19 +83,19 @@ class CombinedFeatures(FeatureExtractor):
         return replace(code, descriptors=both, inverse_confidence=phi.inverse_confidence, calibration=self.calibration)
 
 
-def same_trunk(introspection: IntrospectionNet, anchors: AnchorNet) -> bool:
-    """Whether both networks read the same trunk: anchors are learnt on that of introspection, and may leave it so."""
-    one, other = introspection.trunk.state_dict(), anchors.trunk.state_dict()
+def same_trunk(distilled: IntrospectionNet, anchors: AnchorNet) -> bool:
+    """Whether both networks read the same trunk: both may be learnt on that of introspection, and leave it so."""
+    one, other = distilled.trunk.state_dict(), anchors.trunk.state_dict()
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def load(argument: str, working_size: int, device: torch.device, weights: Input | None) -> FeatureExtractor:
     if weights is not None:
         raise InputError(f"combined features need two weights files, the shipped ones; leave out --weights {weights}")
-    introspection, first = load_network(None, "introspection", IntrospectionConfig, IntrospectionNet, device)
+    distilled, first = load_network(None, DistilledFeatures.name, IntrospectionConfig, IntrospectionNet, device)
     anchors, second = load_network(None, "anchornet", AnchorConfig, AnchorNet, device)
 
     def extractor(size: int) -> FeatureExtractor:
-        return CombinedFeatures(introspection, anchors, size, f"{first}+{second}")
+        return CombinedFeatures(distilled, anchors, size, f"{first}+{second}")
 
     return at_scales("combined", argument, working_size, extractor)

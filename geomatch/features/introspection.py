@@ -206,10 +206,10 @@ class DistilledFeatures(IntrospectionFeatures):
 
     name = "distilled"
     calibration = ConfidenceModel(
-        pair_scale=0.859,
-        consistency_weight=4.605,
-        extent_weight=5.629,
-        pair_prior=-3.537,
+        pair_scale=0.86,
+        consistency_weight=4.079,
+        extent_weight=6.067,
+        pair_prior=-3.791,
     )
 
 

@@ -19,7 +19,12 @@ from geomatch.annotations import Box
 from geomatch.correspondence import FeatureMap
 from geomatch.errors import WeightsError
 from geomatch.features.base import FeatureExtractor
-from geomatch.features.introspection import IntrospectionConfig, IntrospectionFeatures, IntrospectionNet
+from geomatch.features.introspection import (
+    DistilledFeatures,
+    IntrospectionConfig,
+    IntrospectionFeatures,
+    IntrospectionNet,
+)
 from geomatch.features.weights import load_network, shipped_sha256
 from geomatch.geometry.view import View, part_of
 
@@ -45,7 +50,7 @@ LARGEST_SHARE: Final = 0.8
 
 @dataclass(frozen=True)
 class ForegroundConfig:
-    """The descriptors that are read: their size, and the SHA-256 of the introspection weights that make them."""
+    """The descriptors that are read: their size, and the SHA-256 of the distilled weights that make them."""
 
     descriptor_size: int = 256
     reads: str = ""
@@ -113,7 +118,7 @@ def view_around(box: Box, image_size: tuple[int, int]) -> View | None:
 class ZoomedFeatures(FeatureExtractor):
     """Another extractor's features of the object alone, with an overview of all of the image.
 
-    The overview is introspection's, whose descriptors the classifier reads. Maps are in pixels of the whole image.
+    The overview is of distilled features, which the classifier reads. Maps are in pixels of the whole image.
 
     classifier: the SHA-256 of the classifier's weights.
     """
@@ -176,7 +181,7 @@ def _placed(features: FeatureMap, view: View | None, image_size: tuple[int, int]
 def zoom_in(
     extractor: FeatureExtractor, device: torch.device, kept: Callable[[FeatureExtractor], FeatureExtractor]
 ) -> ZoomedFeatures:
-    """An extractor that looks at objects, by the shipped classifier and the shipped introspection network.
+    """An extractor that looks at objects, by the shipped classifier and the shipped distilled network.
 
     kept: makes an extractor one whose features are kept from one call to the next, or leaves it as it is.
 
@@ -184,26 +189,26 @@ def zoom_in(
     """
     try:
         foreground, classifier = load_network(None, "foreground", ForegroundConfig, Foreground, device)
-        network, sha256 = _introspection_of(extractor) or load_network(
-            None, "introspection", IntrospectionConfig, IntrospectionNet, device
+        network, sha256 = _distilled_network_of(extractor) or load_network(
+            None, DistilledFeatures.name, IntrospectionConfig, IntrospectionNet, device
         )
     except WeightsError as error:
         raise WeightsError(f"{error}, or use --zoom off") from error
     if foreground.config.reads != sha256:
         raise WeightsError(
-            f"the shipped foreground weights read other introspection weights ({foreground.config.reads[:8]}) than the "
+            f"the shipped foreground weights read other distilled weights ({foreground.config.reads[:8]}) than the "
             f"shipped ones ({sha256[:8]}); reinstall geomatch, or use --zoom off"
         )
-    overview = IntrospectionFeatures(network, OVERVIEW_SIZE, sha256)
+    overview = DistilledFeatures(network, OVERVIEW_SIZE, sha256)
     overview.compute_in(extractor.arithmetic)
     if not extractor.fine:
         overview.leave_out_fine_maps()
     return ZoomedFeatures(kept(extractor), kept(overview), foreground, classifier)
 
 
-def _introspection_of(extractor: FeatureExtractor) -> tuple[IntrospectionNet, str] | None:
-    """The shipped introspection network that an extractor has already, and the SHA-256 of its weights."""
-    shipped = shipped_sha256("introspection")
+def _distilled_network_of(extractor: FeatureExtractor) -> tuple[IntrospectionNet, str] | None:
+    """The shipped distilled network that an extractor has already, and the SHA-256 of its weights."""
+    shipped = shipped_sha256(DistilledFeatures.name)
     for each in (extractor, *extractor.inner):
         if shipped and isinstance(each, IntrospectionFeatures) and each.weights_sha256 == shipped:
             return each.network, shipped

@@ -46,7 +46,7 @@ class Fusion(Matcher):
 
     where x_mi is where matcher m sends cell i, and p_i the probability of the first matcher's match. The reason: a
     rigid matcher gets high log-odds everywhere, but is right only if both objects are seen from the same side, and
-    then the others agree with it.
+    then nearest neighbours, the first by default, agree with it.
 
     of: the matchers, names separated by commas, with the parameters that they have in MEMBERS.
     around: radius of the average, in cells.
@@ -56,10 +56,10 @@ class Fusion(Matcher):
 
     limits: ClassVar[Limits] = {"around": (0, 100), "trust": (0, 1e3), "doubt": (0, 1)}
 
-    of: str = "affine-hough,affine-dsp"
+    of: str = "nn,affine-hough,affine-dsp"
     around: int = 2
     trust: float = 3.0
-    doubt: float = 0.85
+    doubt: float = 0.6
 
     def __post_init__(self) -> None:
         """Raises InputError for a matcher that is not known."""

@@ -20,6 +20,7 @@ from geomatch.parameters import parse_parameters, with_parameters
 from geomatch.training.anchornet.recipe import AnchorRecipe
 from geomatch.training.augmentation import ColourRanges
 from geomatch.training.introspection.recipe import IntrospectionRecipe
+from geomatch.training.keypoints.pseudo_labels import PseudoLabelRecipe
 from geomatch.training.keypoints.recipe import KeypointRecipe
 from geomatch.training.scnet.recipe import SCNetRecipe
 from geomatch.training.trainer import Optimisation
@@ -108,8 +109,15 @@ KEYPOINTS = (
 )
 """The heads of the shipped introspection network learn, and its descriptors to hear the cells around."""
 
-DISTILLED = KEYPOINTS[0], replace(KEYPOINTS[1], steps=1000, wise_ft_alpha=0.5)
-"""The same from matches alone. Some of them are wrong, so half of the way is kept."""
+DISTILLED = (
+    replace(
+        KEYPOINTS[0],
+        warps=WarpRanges(smallest_view=0.5, largest_view=1.2),
+        pseudo_labels=PseudoLabelRecipe(photographs=1200),
+    ),
+    replace(KEYPOINTS[1], steps=1400, wise_ft_alpha=0.5),
+)
+"""The same from matches alone, with views as large as a closer look. Some are wrong, so half of the way is kept."""
 
 DISTILLED_RECIPES: Mapping[Recipe, tuple[KeypointRecipe, Optimisation]] = {Recipe.shipped: DISTILLED}
 

@@ -405,7 +405,7 @@ def test_train_distilled_from_photographs_and_match(workshop: Path, teapots: Pat
     places = ("--data", "photographs", "--init", keypoint_weights, "--out", "distilled.safetensors", "--size", 64)
     settings = ("--steps", 2, "--device", "cpu", "--precision", "float32", "--set", "block=3", "--set", "partners=1")
     sure = [f"--set={each}" for each in ("least_confidence=0", "least_matches=1")]
-    done = geomatch("train", "distilled", *places, *settings, *sure, cwd=workshop)
+    done = geomatch("train", "distilled", *places, *settings, *sure, "--matched-by", "hypercolumn:3", cwd=workshop)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "training, 2 steps, loss " in done.stderr
     pictures = (teapots / "a.png", teapots / "b.png", *QUICK, "-o", "of-distilled")

@@ -143,7 +143,7 @@ def test_extractors_in_bfloat16_are_close_to_float32(networks: tuple[Introspecti
     several = MultiScaleFeatures("combined:1+0.75", single)
     exact = several(image)
     several.compute_in(Precision.bfloat16)
-    nested = [part for each in single for part in (each, each.introspection, each.anchors)]
+    nested = [part for each in single for part in (each, each.distilled, each.anchors)]
     assert {each.arithmetic for each in [several, *nested]} == {Precision.bfloat16}
     rounded = several(image)
     assert rounded.descriptors.dtype == torch.float32

@@ -227,7 +227,7 @@ def test_introspection_refuses_heads_that_do_not_fit(config: IntrospectionConfig
 
 
 def test_combined_takes_the_shipped_weights_alone(tmp_path: Path) -> None:
-    shas = [load_weights(shipped_weights(name)).sha256 for name in ("introspection", "anchornet")]
+    shas = [load_weights(shipped_weights(name)).sha256 for name in ("distilled", "anchornet")]
     assert load_features("joined", working_size=64, device=CPU).weights_sha256 == "+".join(shas)
     with pytest.raises(InputError, match="leave out --weights"):
         load_features("joined", working_size=64, device=CPU, weights=tmp_path / "mine.safetensors")

@@ -216,7 +216,7 @@ def test_unknown_zoom_is_refused() -> None:
 def test_zoom_in_refuses_a_classifier_of_other_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     other = Foreground(ForegroundConfig(4, "f" * 64))
     monkeypatch.setattr("geomatch.features.zoom.load_network", lambda *_: (other, "0" * 64))
-    monkeypatch.setattr("geomatch.features.zoom._introspection_of", lambda _: (object(), "a" * 64))
+    monkeypatch.setattr("geomatch.features.zoom._distilled_network_of", lambda _: (object(), "a" * 64))
     with pytest.raises(WeightsError, match="--zoom off"):
         zoom_in(Colours(), CPU, lambda each: each)
 

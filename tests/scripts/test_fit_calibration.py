@@ -22,6 +22,7 @@ from fit_calibration import (
     fit_match_constants,
     fit_model,
     fit_pair_constants,
+    in_view,
     measures,
 )
 
@@ -132,6 +133,19 @@ def test_measures_of_true_confidence_are_those_of_chance() -> None:
     assert ause > 0
 
 
+def test_in_view_takes_keypoints_that_are_looked_at() -> None:
+    points = torch.tensor([[4.0, 9.0], [4.5, 9.5], [3.0, 5.0], [20.5, 9.0], [30.0, 30.0]], dtype=torch.float64)
+    assert in_view(points, (3.5, 8.5, 20.5, 9.0)).tolist() == [True, False, False, True, False]
+    assert in_view(points, None).all()
+
+
+def test_presets_with_other_features_are_not_fitted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--dataset", "spair-71k=.", "--preset", "default", "--preset", "precise"]
+    monkeypatch.setattr(sys, "argv", ["fit_calibration.py", *arguments])
+    with pytest.raises(SystemExit, match="constants of their own"):
+        fit_calibration.main()
+
+
 @pytest.mark.parametrize(
     ("features", "constants"), [("introspection", "ConfidenceModel(temperature="), ("hypercolumn", "fixed_sigma = ")]
 )
@@ -144,6 +158,6 @@ def test_fit_calibration_prints_constants_and_measures(
         fit_calibration.main()
     printed = capsys.readouterr().out
     assert constants in printed
-    assert "spair-71k, nn" in printed
-    assert "spair-71k, affine" in printed
+    assert "spair-71k, fast, nn" in printed
+    assert "spair-71k, fast, affine" in printed
     assert "cross-validated" in printed

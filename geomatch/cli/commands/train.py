@@ -183,7 +183,7 @@ def keypoints(
             recipe,
             optimisation,
             images=images,
-            matching=Matching(matches, partial(_matcher, training.device)) if matches else None,
+            matching=Matching(matches, partial(_matcher, training.device, None)) if matches else None,
             on_progress=show,
             validate=validate,
             validate_every=training.val_every,
@@ -192,7 +192,17 @@ def keypoints(
 
 @app.command()
 @training_options(DISTILLED)
-def distilled(training: TrainingOptions) -> None:
+def distilled(
+    training: TrainingOptions,
+    matched_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FEATURES",
+            help="Shipped features that match the photographs, with a closer look, instead of INIT.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Features distilled from matches: a network of introspection learns on from where it is sure. No label is read.
 
     Photographs are matched with others like them, by INIT and the matcher of preset default. The heads learn from
@@ -209,7 +219,7 @@ def distilled(training: TrainingOptions) -> None:
             replace(training.run(), data=()),
             recipe,
             optimisation,
-            matching=Matching(training.data, partial(_matcher, training.device)),
+            matching=Matching(training.data, partial(_matcher, training.device, matched_by), matched_by),
             feature=DistilledFeatures.name,
             on_progress=show,
             validate=validate,
@@ -217,11 +227,13 @@ def distilled(training: TrainingOptions) -> None:
         )
 
 
-def _matcher(device: Device, init: Path) -> Pipeline:
-    """What matches photographs by a file of weights."""
+def _matcher(device: Device, features: str | None, init: Path) -> Pipeline:
+    """What matches photographs by shipped features, or by a file of weights."""
     from geomatch.features.weights import features_of, read_weights_file
     from geomatch.pipeline import Pipeline
 
+    if features:
+        return Pipeline(features=features, zoom="on", device=device)
     return Pipeline(features=features_of(read_weights_file(init)), weights=init, device=device)
 
 
@@ -257,7 +269,7 @@ def foreground(
         list[Path],
         typer.Option(metavar="PATH", help="Folder of photographs, folder of .tar shards, or one shard; repeatable."),
     ],
-    init: Annotated[Path, typer.Option(metavar="FILE", help="Weights of introspection, whose descriptors are read.")],
+    init: Annotated[Path, typer.Option(metavar="FILE", help="Weights of distilled features, which are read.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Weights file to write (safetensors).")],
     per_label: Annotated[int, typer.Option(min=1, help="Photographs of each label, the first ones.")] = 150,
     max_unreadable: Annotated[
@@ -272,6 +284,7 @@ def foreground(
     The boxes of `geomatch crops` are found in memory, and a linear classifier of descriptors learns what lies in them.
     """
     from geomatch.datasets.image_folder import ImageReader, find_images
+    from geomatch.features.introspection import DistilledFeatures
     from geomatch.features.load import load_features
     from geomatch.features.zoom import OVERVIEW_SIZE
     from geomatch.io.atomic import check_new_file
@@ -282,7 +295,11 @@ def foreground(
     check_new_file(out, overwrite=overwrite, suffixes=(".safetensors",))
     images = first_of_each_label(find_images(data), per_label)
     extractor = load_features(
-        "introspection", working_size=OVERVIEW_SIZE, device=find_device(device), weights=init, precision=Precision.auto
+        DistilledFeatures.name,
+        working_size=OVERVIEW_SIZE,
+        device=find_device(device),
+        weights=init,
+        precision=Precision.auto,
     )
     reader = ImageReader(len(images), max_unreadable)
     with counting_bar("extracting", len(images), quiet=quiet) as advance:

@@ -22,7 +22,14 @@ from geomatch.datasets.keypoint_pairs import (
 from geomatch.datasets.load import find_benchmark, load_dataset
 from geomatch.errors import InputError
 from geomatch.features.introspection import PHI_FEATURES, IntrospectionConfig, IntrospectionNet, KeypointFeatures
-from geomatch.features.weights import features_of, load_network, read_weights_file, save_weights
+from geomatch.features.weights import (
+    features_of,
+    load_network,
+    read_weights_file,
+    save_weights,
+    shipped_features,
+    shipped_sha256,
+)
 from geomatch.runtime.device import autocast, find_device
 from geomatch.training.distributed import ProcessGroup, torchrun_processes
 from geomatch.training.keypoints.columns import ColumnStore
@@ -39,13 +46,21 @@ BENCHMARKS = ("spair-71k", "pf-pascal")
 
 @dataclass(frozen=True)
 class Matching:
-    """Photographs whose matches, by the initial network, stand in for keypoints.
+    """Photographs whose matches, by the initial network or others, stand in for keypoints.
 
-    photographs: as for `find_images`. matcher: made of the file of initial weights.
+    photographs: as for `find_images`. matcher: made of the file of initial weights. features: the shipped ones, if the
+    matcher takes these instead.
     """
 
     photographs: Sequence[Path]
     matcher: Callable[[Path], PhotographMatcher]
+    features: str | None = None
+
+    def settings(self, init: Path) -> object:
+        """What the matches depend on, besides photographs and recipe."""
+        if self.features is None:
+            return read_weights_file(init).sha256
+        return [self.features, *filter(None, map(shipped_sha256, shipped_features()))]
 
 
 def train_keypoints(
@@ -124,7 +139,7 @@ def _matched(
         settings,
         recipe.seed,
         run.out.with_name(f"{run.out.name}.matches"),
-        read_weights_file(init).sha256,
+        matching.settings(init),
         ImageReader(min(settings.photographs, len(photographs)), run.max_unreadable),
     )
     began = time.monotonic()

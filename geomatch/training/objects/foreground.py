@@ -42,7 +42,7 @@ def fit_foreground(cells: CellDescriptors, crops: Sequence[Crop], reads: str) ->
     that lies in a box of its photograph.
 
     Args:
-        cells: the photographs, with the descriptors of the introspection network whose SHA-256 is ``reads``.
+        cells: the photographs, with the descriptors of the distilled network whose SHA-256 is ``reads``.
         crops: their boxes; a photograph may have several, or none.
     """
     targets = coverage(cells, crops).flatten()
