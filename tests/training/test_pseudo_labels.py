@@ -189,3 +189,14 @@ def test_training_with_matches_finds_them_first_and_keeps_them(
     assert len({with_matches, without, alone}) == 3
     assert (tmp_path / "with.safetensors.matches").is_file()
     assert not (tmp_path / "without.safetensors.matches").exists()
+
+
+def test_matches_of_shipped_features_are_found_anew_after_a_change_of_shipped_weights(
+    init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, shipped = Matching([], lambda _: Shifting()), Matching([], lambda _: Shifting(), "combined")
+    before = own.settings(init), shipped.settings(init)
+    (tmp_path / "manifest.json").write_text('{"anchornet": {"sha256": "b"}, "distilled": {"sha256": "a"}}')
+    monkeypatch.setenv("GEOMATCH_WEIGHTS", str(tmp_path))
+    assert own.settings(init) == before[0]
+    assert shipped.settings(init) == ["combined", "b", "a"] != before[1]
