@@ -174,7 +174,7 @@ def test_features_carry_their_own_calibration() -> None:
     built = Pipeline(features="anchornet:cat", preset="fast", device="cpu")
     features = built.extract(torch.zeros(3, 64, 64, dtype=torch.uint8))
     assert features.calibration == built.extractor.calibration != ConfidenceModel()
-    assert Pipeline(device="cpu").extractor.calibration == ConfidenceModel()
+    assert Pipeline(features="introspection", device="cpu").extractor.calibration == ConfidenceModel()
 
 
 def test_match_has_the_keywords_of_pipeline_besides_its_masks() -> None:

@@ -100,15 +100,15 @@ def test_crops_bad_request_one_sentence_no_output(options: tuple[str, ...], said
 
 
 def test_train_foreground_writes_weights_for_the_network_that_it_read(shard: Path) -> None:
-    introspection = ROOT / "weights" / "introspection.safetensors"
-    options = ("--data", "shard.tar", "--init", str(introspection), "--max-unreadable", "0.3", "--device", "cpu")
+    distilled = ROOT / "weights" / "distilled.safetensors"
+    options = ("--data", "shard.tar", "--init", str(distilled), "--max-unreadable", "0.3", "--device", "cpu")
     for name in ("one.safetensors", "two.safetensors"):
         done = geomatch("train", "foreground", *options, "--out", name, cwd=shard)
         assert done.returncode == 0, done.stderr
         assert done.stderr == "geomatch: note: 1 photographs cannot be read: 4.png\n"
     weights = load_weights(shard / "one.safetensors")
     assert weights.feature == "foreground"
-    assert weights.config == {"descriptor_size": 256, "reads": sha256_of(introspection)}
+    assert weights.config == {"descriptor_size": 256, "reads": sha256_of(distilled)}
     assert (shard / "one.safetensors").read_bytes() == (shard / "two.safetensors").read_bytes()
     again = geomatch("train", "foreground", *options, "--out", "one.safetensors", cwd=shard)
     assert_refused(again, "one.safetensors", "--overwrite", folder=shard)
