@@ -40,8 +40,8 @@ class ConfidenceModel:
     They belong to the features: an extractor fits its own and puts them on every `FeatureMap` that it makes. The
     formulas, and what each constant weighs, are `geomatch.matching.confidence.match_log_odds` of one match alone and
     `geomatch.matching.confidence.probability_in_pair`, which takes the pair into account. The defaults are
-    introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts (nn and fusion,
-    preset default, ``--pairs 150``), as ``scripts/fit_calibration.py`` prints them.
+    introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts (150 pairs of
+    each at most, whole images of 320 pixels, nn and fusion) with ``scripts/fit_calibration.py``.
 
     fixed_sigma: the inverse confidence of features that have none.
     """

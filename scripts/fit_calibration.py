@@ -8,10 +8,10 @@
 
 At every source keypoint of the validation pairs the script reads the match cues, and whether the match is right at
 alpha = .1 under our own protocol. Where a preset looks closer at objects, keypoints outside what it looks at are left
-out. Logistic regression, in which every benchmark, matcher and preset has the same weight, gives
-the constants of `geomatch.correspondence.ConfidenceModel`, printed as they stand in the code: first those of a match
-alone, then those of the pair, whose cues depend on the first ones. Features without sigma use `fixed_sigma` instead;
-for them the best such constant is printed, too.
+out. Logistic regression, in which every benchmark, matcher and preset has the same weight, gives the constants of
+`geomatch.correspondence.ConfidenceModel`, printed as they stand in the code: first those of a match alone, then those
+of the pair, whose cues depend on the first ones. Features without sigma use `fixed_sigma` instead; for them the best
+such constant is printed, too.
 
 The table compares rankings by the score alone, by confidence with the constants in the code, and by confidence with the
 fitted constants. Pairs that are fitted to are measured with constants fitted to the others: pair i is in part i modulo
@@ -60,7 +60,7 @@ from geomatch.matching.confidence import (
     probability_in_pair,
 )
 from geomatch.matching.densify import densify
-from geomatch.options import PRESETS, Preset, Zoom
+from geomatch.options import Preset, Zoom
 from geomatch.pipeline import Pipeline
 from geomatch.registry import MATCHERS
 from geomatch.runtime.feature_cache import FeatureCache
@@ -112,7 +112,7 @@ class Sample:
         )
 
 
-def collect(dataset: PairDataset, pipeline: Pipeline, preset: Preset, matchers: Sequence[str]) -> list[Sample]:
+def collect(dataset: PairDataset, pipeline: Pipeline, matchers: Sequence[str]) -> list[Sample]:
     """One sample a matcher. An image's features are extracted once."""
     pipelines = {name: pipeline.with_matcher(name) for name in matchers}
 
@@ -135,7 +135,7 @@ def collect(dataset: PairDataset, pipeline: Pipeline, preset: Preset, matchers: 
         pair_of = torch.arange(len(right)).repeat_interleave(torch.tensor([len(each) for each in right]))
         samples.append(
             Sample(
-                f"{dataset.name}, {preset}, {name}",
+                f"{dataset.name}, {pipeline.preset}, {name}",
                 MatchCues(*torch.cat(cues, dim=1)),
                 torch.cat(right),
                 pair_of,
@@ -302,13 +302,13 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
-    pipelines = {
-        Preset(preset): Pipeline(
+    pipelines = [
+        Pipeline(
             features=options.features, preset=preset, weights=options.weights, cache=options.cache, zoom=options.zoom
         )
         for preset in options.preset or [Preset.default]
-    }
-    if len({pipeline.extractor.name for pipeline in pipelines.values()}) > 1:
+    ]
+    if len({pipeline.extractor.name for pipeline in pipelines}) > 1:
         sys.exit("these presets have different features, with constants of their own: name one, or --features")
 
     def samples_of(name: str, root: Path, split: str | None) -> list[Sample]:
@@ -316,13 +316,13 @@ def main() -> None:
         chosen = dataset.limited(options.pairs) if options.pairs else dataset
         return [
             sample
-            for preset, pipeline in pipelines.items()
-            for sample in collect(chosen, pipeline, preset, options.matcher or ["nn", PRESETS[preset].matcher])
+            for pipeline in pipelines
+            for sample in collect(chosen, pipeline, options.matcher or ["nn", pipeline.matcher_name])
         ]
 
     fitted_to = [sample for name, root in options.dataset for sample in samples_of(name, root, "val")]
     others = [sample for name, root in options.also for sample in samples_of(name, root, None)]
-    extractor = next(iter(pipelines.values())).extractor
+    extractor = pipelines[0].extractor
     shipped = extractor.calibration
     console = Console(width=120)
     fixed_sigma = torch.tensor(shipped.fixed_sigma)

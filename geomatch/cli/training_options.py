@@ -202,7 +202,7 @@ KEYPOINTS = SettingNames(
     names="left_out across least_shared " + _HEADS,
     about={
         "data": "COCO file with keypoints, or folder of SPair-71k or PF-PASCAL with pairs for training; repeatable.",
-        "init": "Weights of introspection or keypoints to start from (safetensors).",
+        "init": "Weights of introspection, keypoints or distilled to start from (safetensors).",
         "classes": "Categories to learn from, separated by commas or one on each line of a file.",
         "batch": "Pairs a batch; each gives a view of both photographs.",
     },
@@ -220,8 +220,8 @@ SCNET = SettingNames(
     "negative_overlap margin " + _SHARED,
     about={
         **KEYPOINTS.about,
-        "init": "Weights of introspection, keypoints or scnet to start from (safetensors), or a pretrained trunk, once "
-        "for each part of it.",
+        "init": "Weights of introspection, keypoints, distilled or scnet to start from (safetensors), or a pretrained "
+        "trunk, once for each part of it.",
     },
     absent=("crops", "epochs"),
 )

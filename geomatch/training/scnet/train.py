@@ -102,7 +102,9 @@ def _earlier_network(file: InputFile) -> IntrospectionNet:
         return load_network(file, feature, SCNetConfig, SCNet, cpu)[0]
     if feature in PHI_FEATURES:
         return load_network(file, feature, IntrospectionConfig, IntrospectionNet, cpu)[0]
-    raise InputError(f"{file}: weights of {feature!r}; training scnet starts from introspection, keypoints or scnet")
+    raise InputError(
+        f"{file}: weights of {feature!r}; training scnet starts from introspection, keypoints, distilled or scnet"
+    )
 
 
 def _on_trunk(files: Sequence[InputFile], wanted: SCNetConfig) -> SCNet:
