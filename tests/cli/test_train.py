@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from geomatch.cli.commands.train import _matcher
 from geomatch.cli.training_options import ANCHORNET, DISTILLED, INTROSPECTION, KEYPOINTS, SCNET
 from geomatch.datasets.pairs import PairDataset
 from geomatch.evaluation import validation
 from geomatch.features.anchornet import AnchorNet
 from geomatch.features.introspection import IntrospectionNet
 from geomatch.features.weights import load_weights
-from geomatch.options import Recipe
+from geomatch.options import Device, Recipe
 from geomatch.training.anchornet import train as anchornet_train
 from geomatch.training.introspection import train as introspection_train
 from geomatch.training.recipes import (
@@ -414,6 +415,12 @@ def test_train_distilled_from_photographs_and_match(workshop: Path, teapots: Pat
     missing = geomatch("train", "distilled", *places[2:], cwd=workshop)
     assert missing.returncode == 2
     assert "--data" in missing.stderr
+
+
+def test_photographs_are_matched_by_a_preset_or_by_shipped_features_with_a_closer_look() -> None:
+    fast, distilled = (_matcher(Device.cpu, shipped, Path()) for shipped in ("fast", "distilled"))
+    assert (fast.preset, fast.zoom) == ("fast", "off")
+    assert (distilled.preset, distilled.zoom) == ("default", "on")
 
 
 LEARNERS = {

@@ -23,7 +23,7 @@ from geomatch.cli.training_options import (
     training_options,
 )
 from geomatch.errors import InputError
-from geomatch.options import Device, Precision
+from geomatch.options import Device, Precision, Preset
 
 if TYPE_CHECKING:
     from geomatch.pipeline import Pipeline
@@ -197,8 +197,8 @@ def distilled(
     matched_by: Annotated[
         str | None,
         typer.Option(
-            metavar="FEATURES",
-            help="Shipped features that match the photographs, with a closer look, instead of INIT.",
+            metavar="PRESET|FEATURES",
+            help="Preset, or shipped features with a closer look, that matches the photographs instead of INIT.",
             show_default=False,
         ),
     ] = None,
@@ -227,14 +227,16 @@ def distilled(
         )
 
 
-def _matcher(device: Device, features: str | None, init: Path) -> Pipeline:
-    """What matches photographs by shipped features, or by a file of weights."""
+def _matcher(device: Device, shipped: str | None, init: Path) -> Pipeline:
+    """What matches photographs: a preset, shipped features, or a file of weights."""
     from geomatch.features.weights import features_of, read_weights_file
     from geomatch.pipeline import Pipeline
 
-    if features:
-        return Pipeline(features=features, zoom="on", device=device)
-    return Pipeline(features=features_of(read_weights_file(init)), weights=init, device=device)
+    if shipped is None:
+        return Pipeline(features=features_of(read_weights_file(init)), weights=init, device=device)
+    if shipped in list(Preset):
+        return Pipeline(preset=shipped, device=device)
+    return Pipeline(features=shipped, zoom="on", device=device)
 
 
 @app.command()

@@ -48,19 +48,19 @@ BENCHMARKS = ("spair-71k", "pf-pascal")
 class Matching:
     """Photographs whose matches, by the initial network or others, stand in for keypoints.
 
-    photographs: as for `find_images`. matcher: made of the file of initial weights. features: the shipped ones, if the
-    matcher takes these instead.
+    photographs: as for `find_images`. matcher: made of the file of initial weights. shipped: the preset or features
+    that it takes instead.
     """
 
     photographs: Sequence[Path]
     matcher: Callable[[Path], PhotographMatcher]
-    features: str | None = None
+    shipped: str | None = None
 
     def settings(self, init: Path) -> object:
         """What the matches depend on, besides photographs and recipe."""
-        if self.features is None:
+        if self.shipped is None:
             return read_weights_file(init).sha256
-        return [self.features, *filter(None, map(shipped_sha256, shipped_features()))]
+        return [self.shipped, *filter(None, map(shipped_sha256, shipped_features()))]
 
 
 def train_keypoints(
