@@ -34,29 +34,36 @@ _SMOOTH_TOLERANCE = {Beyond.match: 1 / 40, Beyond.plate: 1 / 16}
 
 
 @dataclass(frozen=True)
+class CueWeights:
+    """What each cue weighs in the log-odds of a match; `geomatch.matching.confidence.match_log_odds` is the formula."""
+
+    temperature: float
+    inverse_sigma: float
+    peakedness: float
+    agreement: float
+    hubness: float
+    prior: float
+
+
+@dataclass(frozen=True)
 class ConfidenceModel:
     """The constants that turn the cues of a match into the probability that it is right.
 
     They belong to the features: an extractor fits its own and puts them on every `FeatureMap` that it makes. The
-    formulas, and what each constant weighs, are `geomatch.matching.confidence.match_log_odds` of one match alone and
-    `geomatch.matching.confidence.probability_in_pair`, which takes the pair into account. The defaults are
-    introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts (150 pairs of
-    each at most, whole images of 320 pixels, nn and fusion) with ``scripts/fit_calibration.py``.
+    defaults are introspection's, fitted by logistic regression on the validation pairs of SPair-71k and animal-parts
+    (150 pairs of each at most, whole images of 320 pixels, nn and fusion) with ``scripts/fit_calibration.py``.
 
+    alone: of the cues of a match of any pair. Matchers weigh matches by it.
+    in_pair, consistency, extent: of the cues of a match, and of those of its pair. They give the confidence:
+        `geomatch.matching.confidence.probability_in_pair`.
     fixed_sigma: the inverse confidence of features that have none.
     """
 
-    temperature: float = 9.772
-    inverse_sigma_weight: float = 0.295
-    peakedness_weight: float = 2.852
-    agreement_weight: float = 3.402
-    hubness_weight: float = 0.64
-    prior: float = -4.847
+    alone: CueWeights = CueWeights(9.772, 0.295, 2.852, 3.402, 0.64, -4.847)
+    in_pair: CueWeights = CueWeights(10.485, 0.275, 2.658, 3.171, 0.596, -6.218)
+    consistency: float = 3.221
+    extent: float = 1.894
     fixed_sigma: float = 0.159
-    pair_scale: float = 0.932
-    consistency_weight: float = 3.221
-    extent_weight: float = 1.894
-    pair_prior: float = -1.701
 
 
 @dataclass(frozen=True, eq=False, repr=False)

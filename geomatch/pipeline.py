@@ -396,7 +396,6 @@ class Pipeline:
 
     def settings(self) -> dict[str, Any]:
         """Every setting, resolved, ready for JSON. The keys are part of the format of match.json."""
-        calibration = self.extractor.calibration
         return {
             "working_size": self.extractor.working_size,
             "precision": self.extractor.precision,
@@ -407,19 +406,8 @@ class Pipeline:
             **({} if self.zoom is Zoom.off else {"zoom": self.zoom}),
             "max_bytes": self.max_bytes,
             "densification": {
-                "hearing": {"fixed_sigma": calibration.fixed_sigma, **asdict(self.densification.cues)},
-                "posterior": {
-                    "temperature": calibration.temperature,
-                    "sureness": calibration.inverse_sigma_weight,
-                    "concentration_weight": calibration.peakedness_weight,
-                    "agreement_weight": calibration.agreement_weight,
-                    "crowding_weight": calibration.hubness_weight,
-                    "prior": calibration.prior,
-                    "pair_scale": calibration.pair_scale,
-                    "consistency_weight": calibration.consistency_weight,
-                    "extent_weight": calibration.extent_weight,
-                    "pair_prior": calibration.pair_prior,
-                },
+                "hearing": asdict(self.densification.cues),
+                "posterior": asdict(self.extractor.calibration),
                 "cycle_tolerance": self.densification.cycle_tolerance,
                 "min_confidence": self.densification.min_confidence,
                 "refine": self.densification.refine,

@@ -10,8 +10,8 @@ At every source keypoint of the validation pairs the script reads the match cues
 alpha = .1 under our own protocol. Where a preset looks closer at objects, keypoints outside what it looks at are left
 out. Logistic regression, in which every benchmark, matcher and preset has the same weight, gives the constants of
 `geomatch.correspondence.ConfidenceModel`, printed as they stand in the code: first those of a match alone, then those
-of the pair, whose cues depend on the first ones. Features without sigma use `fixed_sigma` instead; for them the best
-such constant is printed, too.
+in a pair, whose cues depend on the first ones. Features without sigma use `fixed_sigma` instead; for them the best such
+constant is printed, too.
 
 The table compares rankings by the score alone, by confidence with the constants in the code, and by confidence with the
 fitted constants. Pairs that are fitted to are measured with constants fitted to the others: pair i is in part i modulo
@@ -38,7 +38,7 @@ from rich.table import Table
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.correspondence import ConfidenceModel, CueWeights, FeatureMap
 from geomatch.datasets.load import load_dataset
 from geomatch.datasets.pairs import AnnotatedPair, PairDataset, PairImage
 from geomatch.evaluation.metrics.calibration import area_under_sparsification_error, calibration, sparsification
@@ -55,7 +55,6 @@ from geomatch.matching.confidence import (
     PairCues,
     compute_pair_cues,
     match_log_odds,
-    match_probability,
     matches_both_ways,
     probability_in_pair,
 )
@@ -88,7 +87,7 @@ class Sample:
 
     def pair_cues(self, model: ConfidenceModel) -> PairCues:
         """The cues (N,) of the pair of each keypoint."""
-        cues = [compute_pair_cues(each, model, CueSettings()) for each in self.pairs]
+        cues = [compute_pair_cues(each, model.alone, CueSettings()) for each in self.pairs]
         return PairCues(
             torch.stack([each.consistency for each in cues])[self.pair_of],
             torch.stack([each.extent for each in cues])[self.pair_of],
@@ -173,44 +172,52 @@ def in_view(points: Tensor, view: View | None) -> Tensor:
     return ((points >= points.new_tensor([left, top])) & (points <= points.new_tensor([right, bottom]))).all(dim=1)
 
 
-def fit_model(samples: Sequence[Sample], alone: ConfidenceModel | None = None) -> ConfidenceModel:
-    """The constants that maximise the likelihood of which matches are right, of a match alone and then of the pair.
+def fit_model(samples: Sequence[Sample], alone: CueWeights | None = None) -> ConfidenceModel:
+    """The constants that maximise the likelihood of which matches are right, of a match alone and then in a pair.
 
-    alone: a model whose constants of a match alone are kept.
+    alone: those of a match alone, if they are kept.
     """
-    return fit_pair_constants(samples, alone or fit_match_constants(samples))
+    return fit_in_pair(samples, alone or fit_alone(samples))
 
 
-def fit_match_constants(samples: Sequence[Sample]) -> ConfidenceModel:
-    """The constants of a match alone; those of the pair are neutral."""
-    tables = [
-        torch.stack(
-            [
-                (2 * e.score - 1) / e.sigma,
-                1 / e.sigma,
-                e.peakedness,
-                e.neighbour_agreement,
-                -e.hubness,
-                torch.ones_like(e.score),
-            ]
-        ).mT.double()
-        for e in (sample.cues for sample in samples)
-    ]
-    sharpness, *others = maximise_likelihood(tables, samples, [0.2, 0.5, 2, 2, 0.5, -5])
-    alone = ConfidenceModel(*(round(value, 3) for value in (1 / sharpness, *others)))
-    return replace(alone, pair_scale=1.0, consistency_weight=0.0, extent_weight=0.0, pair_prior=0.0)
+def fit_alone(samples: Sequence[Sample]) -> CueWeights:
+    """What the cues of a match of any pair weigh."""
+    return weights_of(maximise_likelihood([cue_table(sample) for sample in samples], samples, START))
 
 
-def fit_pair_constants(samples: Sequence[Sample], model: ConfidenceModel) -> ConfidenceModel:
-    """A model with other constants of the pair."""
+def fit_in_pair(samples: Sequence[Sample], alone: CueWeights) -> ConfidenceModel:
+    """The model with these constants of a match alone, and what the cues weigh in a pair."""
+    model = ConfidenceModel(alone=alone)
     tables = []
     for sample in samples:
-        alone, pair = match_log_odds(sample.cues, model), sample.pair_cues(model)
-        tables.append(torch.stack([alone, pair.consistency, pair.extent, torch.ones_like(alone)]).mT.double())
-    scale, consistency, extent, prior = (
-        round(value, 3) for value in maximise_likelihood(tables, samples, [1, 1, 1, -1])
-    )
-    return replace(model, pair_scale=scale, consistency_weight=consistency, extent_weight=extent, pair_prior=prior)
+        pair = sample.pair_cues(model)
+        of_pair = torch.stack([pair.consistency, pair.extent], dim=1).double()
+        tables.append(torch.cat([of_pair, cue_table(sample)], dim=1))
+    consistency, extent, *weights = maximise_likelihood(tables, samples, [1, 1, *START])
+    return replace(model, in_pair=weights_of(weights), consistency=round(consistency, 3), extent=round(extent, 3))
+
+
+START = [0.2, 0.5, 2, 2, 0.5, -5]
+"""Where the regression of `cue_table` begins."""
+
+
+def cue_table(sample: Sample) -> Tensor:
+    """What the weights of cues multiply in the log-odds, (N, 6) float64; the first is 1 / temperature."""
+    cues = sample.cues
+    columns = [
+        (2 * cues.score - 1) / cues.sigma,
+        1 / cues.sigma,
+        cues.peakedness,
+        cues.neighbour_agreement,
+        -cues.hubness,
+        torch.ones_like(cues.score),
+    ]
+    return torch.stack(columns, dim=1).double()
+
+
+def weights_of(found: Sequence[float]) -> CueWeights:
+    sharpness, *others = found
+    return CueWeights(*(round(value, 3) for value in (1 / sharpness, *others)))
 
 
 def maximise_likelihood(tables: Sequence[Tensor], samples: Sequence[Sample], start: Sequence[float]) -> list[float]:
@@ -228,7 +235,7 @@ def maximise_likelihood(tables: Sequence[Tensor], samples: Sequence[Sample], sta
     return found
 
 
-def cross_validate(samples: Sequence[Sample], alone: ConfidenceModel | None = None) -> list[Tensor]:
+def cross_validate(samples: Sequence[Sample], alone: CueWeights | None = None) -> list[Tensor]:
     """The confidence (N,) of each sample's matches, with constants fitted to the pairs of the other folds."""
     confidence = [torch.zeros_like(sample.cues.score) for sample in samples]
     for fold in range(FOLDS):
@@ -240,12 +247,12 @@ def cross_validate(samples: Sequence[Sample], alone: ConfidenceModel | None = No
     return confidence
 
 
-def fit_fixed_sigma(samples: Sequence[Sample], model: ConfidenceModel) -> float:
-    """The one sigma that maximises the likelihood of which matches are right under a model."""
+def fit_fixed_sigma(samples: Sequence[Sample], alone: CueWeights) -> float:
+    """The one sigma that maximises the likelihood of which matches are right, each alone."""
 
     def loss(sigma: float) -> float:
         known = (replace(each.cues, sigma=torch.full_like(each.cues.sigma, sigma)) for each in samples)
-        return mean_loss([torch.logit(match_probability(cues, model).double(), eps=1e-9) for cues in known], samples)
+        return mean_loss([match_log_odds(cues, alone).double() for cues in known], samples)
 
     return round(float(minimize_scalar(loss, bounds=(0.02, 2), method="bounded").x), 3)
 
@@ -327,8 +334,8 @@ def main() -> None:
     console = Console(width=120)
     fixed_sigma = torch.tensor(shipped.fixed_sigma)
     if all(torch.allclose(sample.cues.sigma, fixed_sigma) for sample in fitted_to):
-        console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped)}, the other constants unchanged")
-    alone = shipped if options.pair_only else None
+        console.print(f"fixed_sigma = {fit_fixed_sigma(fitted_to, shipped.alone)}, the other constants unchanged")
+    alone = shipped.alone if options.pair_only else None
     fitted = fit_model(fitted_to, alone)
     console.print(str(fitted), soft_wrap=True)
 

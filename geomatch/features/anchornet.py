@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap, FineMap
+from geomatch.correspondence import ConfidenceModel, CueWeights, FeatureMap, FineMap
 from geomatch.errors import InputError, did_you_mean
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
@@ -186,16 +186,10 @@ class AnchorFeatures(FeatureExtractor):
     """The class-agnostic code as the descriptor, or the responses of one class's bank."""
 
     calibration = ConfidenceModel(
-        temperature=8.155,
-        inverse_sigma_weight=0.141,
-        peakedness_weight=1.98,
-        agreement_weight=4.716,
-        hubness_weight=0.751,
-        prior=-5.018,
-        pair_scale=0.919,
-        consistency_weight=6.57,
-        extent_weight=13.268,
-        pair_prior=-5.806,
+        alone=CueWeights(8.155, 0.141, 1.98, 4.716, 0.751, -5.018),
+        in_pair=CueWeights(8.874, 0.130, 1.820, 4.334, 0.690, -10.418),
+        consistency=6.57,
+        extent=13.268,
     )
 
     def __init__(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.correspondence import ConfidenceModel, CueWeights, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.anchornet import AnchorConfig, AnchorFeatures, AnchorNet
 from geomatch.features.base import FeatureExtractor, TrunkReading, read_trunk
@@ -31,16 +31,10 @@ class CombinedFeatures(FeatureExtractor):
     """
 
     calibration = ConfidenceModel(
-        temperature=5.495,
-        inverse_sigma_weight=0.427,
-        peakedness_weight=2.396,
-        agreement_weight=2.645,
-        hubness_weight=0.594,
-        prior=-5.102,
-        pair_scale=1.032,
-        consistency_weight=1.655,
-        extent_weight=3.348,
-        pair_prior=-0.975,
+        alone=CueWeights(5.495, 0.427, 2.396, 2.645, 0.594, -5.102),
+        in_pair=CueWeights(5.325, 0.441, 2.473, 2.730, 0.613, -6.240),
+        consistency=1.655,
+        extent=3.348,
     )
 
     def __init__(

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.correspondence import ConfidenceModel, CueWeights, FeatureMap
 from geomatch.errors import InputError
 from geomatch.features.backbones.base import parse_stage
 from geomatch.features.backbones.build import build_trunk
@@ -188,28 +188,21 @@ class KeypointFeatures(IntrospectionFeatures):
 
     name = "keypoints"
     calibration = ConfidenceModel(
-        temperature=1.475,
-        inverse_sigma_weight=0.01,
-        peakedness_weight=2.807,
-        agreement_weight=2.44,
-        hubness_weight=0.515,
-        prior=-3.157,
-        pair_scale=0.959,
-        consistency_weight=2.776,
-        extent_weight=1.944,
-        pair_prior=-1.425,
+        alone=CueWeights(1.475, 0.01, 2.807, 2.44, 0.515, -3.157),
+        in_pair=CueWeights(1.538, 0.010, 2.692, 2.340, 0.494, -4.453),
+        consistency=2.776,
+        extent=1.944,
     )
 
 
 class DistilledFeatures(IntrospectionFeatures):
-    """The same of a network that `geomatch train distilled` has trained further; constants of the pair of its own."""
+    """The same of a network that `geomatch train distilled` has trained further; constants in a pair of its own."""
 
     name = "distilled"
     calibration = ConfidenceModel(
-        pair_scale=0.86,
-        consistency_weight=4.079,
-        extent_weight=6.067,
-        pair_prior=-3.791,
+        in_pair=CueWeights(11.363, 0.254, 2.453, 2.926, 0.550, -7.959),
+        consistency=4.079,
+        extent=6.067,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geomatch.correspondence import ConfidenceModel
+from geomatch.correspondence import ConfidenceModel, CueWeights
 from geomatch.matching.base import MatchContext, TargetPoints
 from geomatch.matching.similarity import OUTSIDE, Similarity, row_blocks
 
@@ -91,43 +91,42 @@ class CueSettings:
         return max(1, round(self.reach * max(grid_shape)))
 
 
-def match_probability(cues: MatchCues, model: ConfidenceModel) -> Tensor:
-    """The probability, in [0, 1] and of the cues' shape, that a match of any pair is right; see `match_log_odds`."""
-    return torch.sigmoid(match_log_odds(cues, model))
+def match_probability(cues: MatchCues, weights: CueWeights) -> Tensor:
+    """The probability, in [0, 1] and of the cues' shape, that a match is right; see `match_log_odds`."""
+    return torch.sigmoid(match_log_odds(cues, weights))
 
 
-def match_log_odds(cues: MatchCues, model: ConfidenceModel) -> Tensor:
+def match_log_odds(cues: MatchCues, weights: CueWeights) -> Tensor:
     """The log-odds, of the cues' shape, that a match is right, that is, within alpha = 0.1 of the truth.
 
     Probabilistic Introspection (Novotny et al., CVPR 2018) has the likelihood p(s | y, sigma) ~ exp((1 - loss) / sigma)
     with loss 1 - s for points that correspond and s for others. At equal priors this gives the log-odds
     (2 s - 1) / sigma. It is learnt from two warps of one photograph. For photographs of different objects we depart
     from it: we temper it, add a term in 1 / sigma and three more cues, and add the prior of matches that were selected
-    as the best ones:
+    as the best ones, with the `CueWeights` w:
 
-        log-odds = (2 s - 1) / (temperature sigma) + inverse_sigma_weight / sigma
-                   + peakedness_weight peakedness + agreement_weight neighbour_agreement
-                   - hubness_weight hubness + prior
+        log-odds = (2 s - 1) / (w.temperature sigma) + w.inverse_sigma / sigma + w.peakedness peakedness
+                   + w.agreement neighbour_agreement - w.hubness hubness + w.prior
     """
     return (
-        ((2 * cues.score - 1) / model.temperature + model.inverse_sigma_weight) / cues.sigma
-        + model.peakedness_weight * cues.peakedness
-        + model.agreement_weight * cues.neighbour_agreement
-        - model.hubness_weight * cues.hubness
-        + model.prior
+        ((2 * cues.score - 1) / weights.temperature + weights.inverse_sigma) / cues.sigma
+        + weights.peakedness * cues.peakedness
+        + weights.agreement * cues.neighbour_agreement
+        - weights.hubness * cues.hubness
+        + weights.prior
     )
 
 
 def probability_in_pair(cues: MatchCues, pair: PairCues, model: ConfidenceModel) -> Tensor:
     """The probability, in [0, 1] and of the cues' shape, that a match of a pair with these cues is right:
 
-        log-odds = pair_scale match_log_odds + consistency_weight consistency + extent_weight extent + pair_prior
+        log-odds = match_log_odds(cues, model.in_pair) + model.consistency consistency + model.extent extent
 
     Pairs differ in how hard they are, and the cues of one match do not say it: alone, they give matches of easy pairs
     too little confidence.
     """
-    of_pair = model.consistency_weight * pair.consistency + model.extent_weight * pair.extent + model.pair_prior
-    return torch.sigmoid(model.pair_scale * match_log_odds(cues, model) + of_pair)
+    of_pair = model.consistency * pair.consistency + model.extent * pair.extent
+    return torch.sigmoid(match_log_odds(cues, model.in_pair) + of_pair)
 
 
 def confidence_both_ways(
@@ -142,7 +141,7 @@ def confidence_both_ways(
     """
     model = context.source.calibration
     there, back = matches_both_ways(context, forward, backward, settings)
-    pair = compute_pair_cues((there, back), model, settings)
+    pair = compute_pair_cues((there, back), model.alone, settings)
     return probability_in_pair(there.cues, pair, model), probability_in_pair(back.cues, pair, model)
 
 
@@ -166,12 +165,14 @@ def _cell_matches(
 
 
 def compute_pair_cues(
-    both_ways: tuple[CellMatches, CellMatches], model: ConfidenceModel, settings: CueSettings
+    both_ways: tuple[CellMatches, CellMatches], weights: CueWeights, settings: CueSettings
 ) -> PairCues:
-    """The cues of a pair, given the matches of all cells of both images."""
+    """The cues of a pair, given the matches of all cells of both images, which their probability alone weighs."""
     consistency, extent = [], []
     for matches in both_ways:
-        weight = torch.softmax(F.logsigmoid(match_log_odds(matches.cues, model)), dim=0)  # proportional to probability
+        weight = torch.softmax(
+            F.logsigmoid(match_log_odds(matches.cues, weights)), dim=0
+        )  # proportional to probability
         consistency.append(weight @ (matches.cycle_error <= settings.cycle_tolerance).to(weight))
         variance = weight @ (matches.positions - weight @ matches.positions).square()
         extent.append(variance.max().sqrt())

@@ -94,7 +94,7 @@ class Fusion(Matcher):
         centres = grid.centres(context.source.descriptors.device)
         points = torch.stack([answer.at(centres) for answer in answers])
         cues = compute_cues_of_each(context, list(points), CueSettings(), context.stored_similarity)
-        probability = torch.stack([match_probability(each, context.source.calibration) for each in cues])
+        probability = torch.stack([match_probability(each, context.source.calibration.alone) for each in cues])
         log_odds = torch.logit(probability, eps=1e-4).reshape(len(answers), 1, *grid.shape)
         log_odds = F.avg_pool2d(log_odds, 2 * self.around + 1, 1, self.around, count_include_pad=False).flatten(1)
         agreement = agreement_with_first(points, probability[0], context.target.longer_side)

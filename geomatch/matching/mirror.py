@@ -134,5 +134,5 @@ def _mean_confidence(context: MatchContext) -> Tensor:
     for each, cells in ((context, partners.forward), (context.reversed, partners.backward)):
         points = each.target.grid.centres(cells.device)[cells]
         cues = compute_cues(each, points, CueSettings(), each.similarity)
-        means.append(match_probability(cues, each.source.calibration).double().mean())
+        means.append(match_probability(cues, each.source.calibration.alone).double().mean())
     return torch.stack(means)

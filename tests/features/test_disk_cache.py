@@ -17,7 +17,7 @@ IMAGE = to_tensor(picture(24, 32))
 class Counting(Colours):
     """Counts its calls, and has a calibration of its own."""
 
-    calibration = ConfidenceModel(prior=-1.25)
+    calibration = ConfidenceModel(extent=1.25)
 
     def __init__(self) -> None:
         self.calls = 0

@@ -61,7 +61,7 @@ def test_registered_feature_obeys_the_contract(extractor: FeatureExtractor, size
 def test_registered_feature_puts_its_calibration_on_maps(
     extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calibration = ConfidenceModel(prior=-1.25)
+    calibration = ConfidenceModel(extent=1.25)
     monkeypatch.setattr(extractor, "calibration", calibration)
     assert extractor(photograph(33, 33)).calibration == calibration
 

@@ -20,7 +20,7 @@ def test_affine_partners_equal_a_slow_loop() -> None:
     matcher = AffineConsistency(weight=0.5, doubt=1.0, around=0.2, tolerance=0.3, reach=0.2)
     points = HoughVoting()(context)[0].positions
     cues = compute_cues(context, points, CueSettings(), context.similarity)
-    probability = match_probability(cues, source.calibration) ** 2
+    probability = match_probability(cues, source.calibration.alone) ** 2
     side = max(target.image_size)
     predicted = moving_least_squares(source.grid, points / side, probability, 0.2 * 7)
     cells, centres = source.grid.cells().tolist(), (target.grid.centres() / side).tolist()
@@ -76,7 +76,8 @@ def test_affine_uses_the_features_own_calibration() -> None:
     """Other constants weigh the matches around a cell otherwise, so cells go elsewhere."""
     source, target = random_features(9, 9, sigma=0.1), random_features(9, 9, seed=1, sigma=0.1)
     points = HoughVoting()(MatchContext(source, target, MEMORY))[0].positions
-    other = replace(source, calibration=ConfidenceModel(temperature=1.0, peakedness_weight=40.0))
+    weights = replace(source.calibration.alone, temperature=1.0, peakedness=40.0)
+    other = replace(source, calibration=ConfidenceModel(weights))
     matcher = AffineConsistency(doubt=0.5)
     found = [matcher.partners(MatchContext(each, target, MEMORY), points) for each in (source, other)]
     assert not torch.equal(*found)

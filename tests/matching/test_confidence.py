@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geomatch.correspondence import ConfidenceModel, FeatureMap
+from geomatch.correspondence import ConfidenceModel, CueWeights, FeatureMap
 from geomatch.errors import OutOfMemoryError
 from geomatch.geometry.grid import Grid
 from geomatch.matching.base import MatchContext, TargetPoints
@@ -27,6 +27,7 @@ from tests.conftest import random_features
 
 SHARE = st.floats(0, 1)
 SIGMA = st.floats(0.05, 2)
+ALONE = ConfidenceModel().alone
 
 
 def cues_of(*values: float) -> MatchCues:
@@ -42,9 +43,7 @@ def cues_between(source: FeatureMap, target: FeatureMap, points: torch.Tensor, m
 def test_match_probability_includes_the_papers_posterior() -> None:
     score, sigma, ignored = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.2, 0.3, 0.4]), torch.rand(3)
     same, different = torch.exp(score / sigma), torch.exp((1 - score) / sigma)  # exp((1 - loss) / sigma)
-    paper = ConfidenceModel(
-        temperature=1, inverse_sigma_weight=0, peakedness_weight=0, agreement_weight=0, hubness_weight=0, prior=0
-    )
+    paper = CueWeights(temperature=1, inverse_sigma=0, peakedness=0, agreement=0, hubness=0, prior=0)
     torch.testing.assert_close(
         match_probability(MatchCues(score, sigma, ignored, ignored, ignored), paper), same / (same + different)
     )
@@ -52,10 +51,9 @@ def test_match_probability_includes_the_papers_posterior() -> None:
 
 def test_match_probability_worked_by_hand() -> None:
     """(2 * .9 - 1) / (2 * .2) + .1 / .2 + 3 * .5 + 2 * .25 - .5 * 2 - 3 = 2 + .5 + 1.5 + .5 - 1 - 3 = .5"""
-    model = ConfidenceModel(
-        temperature=2, inverse_sigma_weight=0.1, peakedness_weight=3, agreement_weight=2, hubness_weight=0.5, prior=-3
-    )
-    assert float(match_probability(cues_of(0.9, 0.2, 0.5, 0.25, 2.0), model)) == pytest.approx(1 / (1 + math.exp(-0.5)))
+    weights = CueWeights(temperature=2, inverse_sigma=0.1, peakedness=3, agreement=2, hubness=0.5, prior=-3)
+    found = float(match_probability(cues_of(0.9, 0.2, 0.5, 0.25, 2.0), weights))
+    assert found == pytest.approx(1 / (1 + math.exp(-0.5)))
 
 
 @given(
@@ -68,9 +66,7 @@ def test_match_probability_is_monotonic_in_every_cue(values: tuple[float, ...], 
     before = cues_of(*values)
     after = replace(before, **{cue: getattr(before, cue) + more})
     against = cue in ("sigma", "hubness")
-    low, high = (
-        float(match_probability(each, ConfidenceModel())) for each in ((after, before) if against else (before, after))
-    )
+    low, high = (float(match_probability(each, ALONE)) for each in ((after, before) if against else (before, after)))
     assert 0 <= low <= high <= 1
 
 
@@ -159,8 +155,8 @@ def test_compute_cues_uses_fixed_sigma_without_confidence() -> None:
         torch.testing.assert_close(found.sigma, torch.full((16,), sigma))
 
 
-PAIRWISE = ConfidenceModel(pair_scale=0.8, consistency_weight=3.0, extent_weight=9.0, pair_prior=-4.0)
-NEUTRAL = ConfidenceModel(pair_scale=1.0, consistency_weight=0.0, extent_weight=0.0, pair_prior=0.0)
+PAIRWISE = ConfidenceModel(in_pair=CueWeights(12.0, 0.2, 3.0, 2.0, 0.5, -8.0), consistency=3.0, extent=9.0)
+NEUTRAL = ConfidenceModel(in_pair=ALONE, consistency=0.0, extent=0.0)
 
 
 def matched_pair(model: ConfidenceModel) -> tuple[MatchContext, TargetPoints, TargetPoints]:
@@ -183,7 +179,7 @@ def slow_pair_cues(matches: CellMatches, model: ConfidenceModel, tolerance: floa
     total = consistent = 0.0
     sums, squares = [0.0, 0.0], [0.0, 0.0]
     for p, error, position in zip(
-        match_probability(matches.cues, model).tolist(),
+        match_probability(matches.cues, model.alone).tolist(),
         matches.cycle_error.tolist(),
         matches.positions.tolist(),
         strict=True,
@@ -199,7 +195,7 @@ def slow_pair_cues(matches: CellMatches, model: ConfidenceModel, tolerance: floa
 def test_compute_pair_cues_equals_a_slow_loop() -> None:
     settings = CueSettings(cycle_tolerance=0.4)
     both_ways = matches_both_ways(*matched_pair(PAIRWISE), settings)
-    found = compute_pair_cues(both_ways, PAIRWISE, settings)
+    found = compute_pair_cues(both_ways, PAIRWISE.alone, settings)
     there, back = (slow_pair_cues(each, PAIRWISE, 0.4) for each in both_ways)
     assert 0 < there[0] < 1
     assert float(found.consistency) == pytest.approx((there[0] + back[0]) / 2, rel=1e-4)
@@ -232,10 +228,10 @@ def test_confidence_both_ways_is_symmetric() -> None:
 def test_confidence_both_ways_takes_the_pair_into_account() -> None:
     context, forward, backward = matched_pair(PAIRWISE)
     both_ways = matches_both_ways(context, forward, backward, CueSettings())
-    pair = compute_pair_cues(both_ways, PAIRWISE, CueSettings())
+    pair = compute_pair_cues(both_ways, PAIRWISE.alone, CueSettings())
     for found, matches in zip(confidence_both_ways(context, forward, backward, CueSettings()), both_ways, strict=True):
-        alone = torch.logit(match_probability(matches.cues, PAIRWISE).double())
-        log_odds = 0.8 * alone + 3 * float(pair.consistency) + 9 * float(pair.extent) - 4
+        of_match = torch.logit(match_probability(matches.cues, PAIRWISE.in_pair).double())
+        log_odds = of_match + 3 * float(pair.consistency) + 9 * float(pair.extent)
         torch.testing.assert_close(found.double(), torch.sigmoid(log_odds), atol=1e-5, rtol=1e-4)
 
 
@@ -243,7 +239,7 @@ def test_neutral_pair_constants_leave_the_probability_of_each_match() -> None:
     context, forward, backward = matched_pair(NEUTRAL)
     both_ways = matches_both_ways(context, forward, backward, CueSettings())
     for found, matches in zip(confidence_both_ways(context, forward, backward, CueSettings()), both_ways, strict=True):
-        assert torch.equal(found, match_probability(matches.cues, NEUTRAL))
+        assert torch.equal(found, match_probability(matches.cues, ALONE))
 
 
 @given(st.tuples(SHARE, SIGMA, SHARE, SHARE, st.floats(-3, 3)), SHARE, st.floats(0, 0.5), SHARE)
@@ -268,11 +264,11 @@ def test_pair_cues_of_a_found_and_of_a_lost_object() -> None:
     grid = Grid.over((40, 40), 40, 40)
     even = MatchCues(*(torch.full((1600,), value) for value in (0.5, 0.2, 0.5, 0.5, 0.0)))
     found = CellMatches(even, torch.zeros(1600), grid.centres() / 40)
-    pair = compute_pair_cues((found, found), NEUTRAL, CueSettings())
+    pair = compute_pair_cues((found, found), ALONE, CueSettings())
     assert float(pair.consistency) == pytest.approx(1)
     assert float(pair.extent) == pytest.approx(12**-0.5, rel=1e-3)
     column = replace(even, score=(grid.cells()[:, 0] == 7).float(), sigma=torch.full((1600,), 0.02))
     lost = CellMatches(column, torch.full((1600,), 0.3), grid.centres() * torch.tensor([1.0, 0.5]) / 40)
-    pair = compute_pair_cues((lost, lost), ConfidenceModel(temperature=1, inverse_sigma_weight=0), CueSettings())
+    pair = compute_pair_cues((lost, lost), replace(ALONE, temperature=1, inverse_sigma=0), CueSettings())
     assert float(pair.consistency) == 0
     assert float(pair.extent) == pytest.approx(0.5 * 12**-0.5, rel=1e-3)

@@ -32,7 +32,7 @@ def test_fusion_equals_a_slow_loop(trust: float) -> None:
     names = ("nn", "hough", "dsp")
     answers = [MEMBERS[name](context)[0].at(source.grid.centres()) for name in names]
     probability = [
-        match_probability(compute_cues(context, each, CueSettings(), context.similarity), source.calibration)
+        match_probability(compute_cues(context, each, CueSettings(), context.similarity), source.calibration.alone)
         for each in answers
     ]
     near = 0.1 * max(target.image_size)
@@ -69,7 +69,8 @@ def test_fusion_refuses_unknown_matchers() -> None:
 def test_fusion_uses_the_features_own_calibration() -> None:
     """With constants under which peakedness decides, other cells follow the second method."""
     source, target = random_features(9, 9, sigma=0.1), random_features(9, 9, seed=1, sigma=0.1)
-    other = replace(source, calibration=ConfidenceModel(agreement_weight=0.01, peakedness_weight=40.0))
+    weights = replace(source.calibration.alone, agreement=0.01, peakedness=40.0)
+    other = replace(source, calibration=ConfidenceModel(weights))
     method = Fusion(of="nn,hough", around=0, trust=0)
     ours, theirs = (method(MatchContext(each, target, MEMORY))[0].positions for each in (source, other))
     assert not torch.equal(ours, theirs)

@@ -95,7 +95,7 @@ def test_proposal_flow_without_texture_is_unsure(name: str) -> None:
     found, surer = match_features(name, plain, plain), match_features(name, clear, clear)
     assert bool(found.flow.isfinite().all())
     assert found.confidence.max() < surer.confidence.min()
-    alone = replace(ConfidenceModel(), pair_scale=1, consistency_weight=0, extent_weight=0, pair_prior=0)
+    alone = ConfidenceModel(in_pair=ConfidenceModel().alone, consistency=0, extent=0)
     plain, clear = replace(plain, calibration=alone), replace(clear, calibration=alone)
     found, surer = match_features(name, plain, plain), match_features(name, clear, clear)
     assert found.confidence.max() < 0.9 < surer.confidence.min()

@@ -1,14 +1,14 @@
 """`scripts/fit_calibration.py`, which fits the constants of confidence."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from geomatch.correspondence import ConfidenceModel
+from geomatch.correspondence import ConfidenceModel, CueWeights
 from geomatch.matching.confidence import CellMatches, MatchCues, match_probability
 from tests.conftest import ROOT
 
@@ -18,27 +18,17 @@ from fit_calibration import (
     FOLDS,
     Sample,
     cross_validate,
+    fit_alone,
     fit_fixed_sigma,
-    fit_match_constants,
+    fit_in_pair,
     fit_model,
-    fit_pair_constants,
     in_view,
     measures,
 )
 
-TRUE = ConfidenceModel(
-    temperature=3,
-    inverse_sigma_weight=0.5,
-    peakedness_weight=2,
-    agreement_weight=1,
-    hubness_weight=0.7,
-    prior=-5,
-    pair_scale=0.8,
-    consistency_weight=3,
-    extent_weight=6,
-    pair_prior=-3,
-)
-ALONE = replace(TRUE, pair_scale=1, consistency_weight=0, extent_weight=0, pair_prior=0)
+ALONE = CueWeights(temperature=3, inverse_sigma=0.5, peakedness=2, agreement=1, hubness=0.7, prior=-5)
+TRUE = ConfidenceModel(ALONE, in_pair=CueWeights(5, 0.2, 4, 0.5, 0.4, -6), consistency=3, extent=6)
+NEUTRAL = ConfidenceModel(ALONE, in_pair=ALONE, consistency=0, extent=0)
 CELLS = 20
 
 
@@ -67,20 +57,19 @@ def simulated(count: int, model: ConfidenceModel, sigma: float | None = None, se
     return replace(unknown, right=torch.from_numpy(random.random(count)) < unknown.confidence(model))
 
 
-def test_fit_match_constants_finds_those_of_simulated_matches() -> None:
-    found = fit_match_constants([simulated(30_000, ALONE), simulated(30_000, ALONE, seed=1)])
-    cues = simulated(1000, ALONE, seed=2).cues
+def test_fit_alone_finds_the_weights_of_simulated_matches() -> None:
+    found = fit_alone([simulated(30_000, NEUTRAL), simulated(30_000, NEUTRAL, seed=1)])
+    cues = simulated(1000, NEUTRAL, seed=2).cues
     assert float((match_probability(cues, found) - match_probability(cues, ALONE)).abs().max()) < 0.05
-    assert found.inverse_sigma_weight == pytest.approx(TRUE.inverse_sigma_weight, rel=0.1)
+    assert found.inverse_sigma == pytest.approx(ALONE.inverse_sigma, rel=0.1)
 
 
-def test_fit_pair_constants_finds_those_of_simulated_pairs() -> None:
-    found = fit_pair_constants([simulated(40_000, TRUE, pairs=400), simulated(40_000, TRUE, seed=1, pairs=400)], ALONE)
-    assert found.pair_scale == pytest.approx(TRUE.pair_scale, rel=0.1)
-    assert found.consistency_weight == pytest.approx(TRUE.consistency_weight, rel=0.1)
-    assert found.extent_weight == pytest.approx(TRUE.extent_weight, rel=0.1)
-    assert found.pair_prior == pytest.approx(TRUE.pair_prior, rel=0.1)
-    assert replace(found, pair_scale=1, consistency_weight=0, extent_weight=0, pair_prior=0) == ALONE
+def test_fit_in_pair_finds_the_weights_of_simulated_pairs() -> None:
+    found = fit_in_pair([simulated(40_000, TRUE, pairs=400), simulated(40_000, TRUE, seed=1, pairs=400)], ALONE)
+    assert found.alone == ALONE
+    assert found.consistency == pytest.approx(TRUE.consistency, rel=0.1)
+    assert found.extent == pytest.approx(TRUE.extent, rel=0.1)
+    assert asdict(found.in_pair) == pytest.approx(asdict(TRUE.in_pair), rel=0.15)
 
 
 def test_fit_model_is_true_on_other_pairs() -> None:
@@ -89,16 +78,16 @@ def test_fit_model_is_true_on_other_pairs() -> None:
     assert float((other.confidence(found) - other.confidence(TRUE)).abs().mean()) < 0.03
 
 
-def test_fit_model_keeps_the_constants_of_a_match_if_asked() -> None:
+def test_fit_model_keeps_the_weights_of_a_match_alone_if_asked() -> None:
     sample = simulated(3000, TRUE)
-    assert fit_model([sample], ALONE) == fit_pair_constants([sample], ALONE) != fit_model([sample])
+    assert fit_model([sample], ALONE) == fit_in_pair([sample], ALONE) != fit_model([sample])
 
 
 def test_fit_model_keeps_every_weight_positive() -> None:
-    negative = replace(ALONE, peakedness_weight=-2, prior=-3)
-    assert fit_match_constants([simulated(5000, negative)]).peakedness_weight == fit_calibration.SMALLEST_WEIGHT
-    negative = replace(TRUE, extent_weight=-6, pair_prior=0)
-    assert fit_pair_constants([simulated(5000, negative)], ALONE).extent_weight == fit_calibration.SMALLEST_WEIGHT
+    negative = replace(NEUTRAL, in_pair=replace(ALONE, peakedness=-2, prior=-3))
+    assert fit_alone([simulated(5000, negative)]).peakedness == fit_calibration.SMALLEST_WEIGHT
+    negative = replace(TRUE, extent=-6, in_pair=replace(TRUE.in_pair, prior=-3))
+    assert fit_in_pair([simulated(5000, negative)], ALONE).extent == fit_calibration.SMALLEST_WEIGHT
 
 
 def test_cross_validate_judges_each_pair_by_the_others() -> None:
@@ -116,7 +105,7 @@ def test_cross_validate_judges_each_pair_by_the_others() -> None:
 
 
 def test_fit_fixed_sigma_finds_the_constant() -> None:
-    sample = simulated(30_000, ALONE, sigma=0.15)
+    sample = simulated(30_000, NEUTRAL, sigma=0.15)
     unknown = replace(sample, cues=replace(sample.cues, sigma=torch.full_like(sample.cues.sigma, 0.07)))
     assert fit_fixed_sigma([unknown], ALONE) == pytest.approx(0.15, rel=0.05)
 
@@ -147,7 +136,8 @@ def test_presets_with_other_features_are_not_fitted_together(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("features", "constants"), [("introspection", "ConfidenceModel(temperature="), ("hypercolumn", "fixed_sigma = ")]
+    ("features", "constants"),
+    [("introspection", "ConfidenceModel(alone="), ("hypercolumn", "fixed_sigma = ")],
 )
 def test_fit_calibration_prints_constants_and_measures(
     features: str, constants: str, spair: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

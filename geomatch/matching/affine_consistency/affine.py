@@ -98,7 +98,7 @@ class AffineConsistency(Matcher):
         the consistency (N,) of these neighbours."""
         grid, points_in_shares = context.source.grid, points / context.target.longer_side
         cues = compute_cues(context, points, CueSettings(), context.stored_similarity)
-        weight = match_probability(cues, context.source.calibration).square()
+        weight = match_probability(cues, context.source.calibration.alone).square()
         deviation = self.around * max(grid.shape)
         predicted = moving_least_squares(grid, points_in_shares, weight, deviation)
         follows = (points_in_shares - predicted).norm(dim=1) < self.tolerance
