@@ -64,12 +64,21 @@ def test_fit_alone_finds_the_weights_of_simulated_matches() -> None:
     assert found.inverse_sigma == pytest.approx(ALONE.inverse_sigma, rel=0.1)
 
 
-def test_fit_in_pair_finds_the_weights_of_simulated_pairs() -> None:
+def test_fit_in_pair_finds_the_weights_of_simulated_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_calibration, "PULL", 0)
     found = fit_in_pair([simulated(40_000, TRUE, pairs=400), simulated(40_000, TRUE, seed=1, pairs=400)], ALONE)
     assert found.alone == ALONE
     assert found.consistency == pytest.approx(TRUE.consistency, rel=0.1)
     assert found.extent == pytest.approx(TRUE.extent, rel=0.1)
     assert asdict(found.in_pair) == pytest.approx(asdict(TRUE.in_pair), rel=0.15)
+
+
+def test_fit_in_pair_is_pulled_towards_the_weights_of_a_match_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, found = simulated(3000, TRUE), []
+    for pull in (0, 0.1, 1e6):
+        monkeypatch.setattr(fit_calibration, "PULL", pull)
+        found.append(fit_in_pair([sample], ALONE).in_pair.peakedness)
+    assert found[0] > found[1] > found[2] == ALONE.peakedness
 
 
 def test_fit_model_is_true_on_other_pairs() -> None:
