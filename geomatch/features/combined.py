@@ -32,9 +32,9 @@ class CombinedFeatures(FeatureExtractor):
 
     calibration = ConfidenceModel(
         alone=CueWeights(5.495, 0.427, 2.396, 2.645, 0.594, -5.102),
-        in_pair=CueWeights(5.325, 0.441, 2.473, 2.730, 0.613, -6.240),
-        consistency=1.655,
-        extent=3.348,
+        in_pair=CueWeights(6.488, 0.432, 3.213, 1.908, 0.445, -6.655),
+        consistency=2.315,
+        extent=3.6,
     )
 
     def __init__(

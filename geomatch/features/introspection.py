@@ -200,9 +200,9 @@ class DistilledFeatures(IntrospectionFeatures):
 
     name = "distilled"
     calibration = ConfidenceModel(
-        in_pair=CueWeights(11.363, 0.254, 2.453, 2.926, 0.550, -7.959),
-        consistency=4.079,
-        extent=6.067,
+        in_pair=CueWeights(5.115, 0.255, 3.11, 1.882, 0.473, -8.339),
+        consistency=4.169,
+        extent=7.294,
     )
 
 
