@@ -32,8 +32,8 @@ class MirrorModel:
     flip loses more than a right one gains.
     """
 
-    weight: float = 3.04
-    prior: float = -1.1
+    weight: float = 3.67
+    prior: float = -1.16
 
     def probability(self, gain: float) -> float:
         """The probability that the pair matches better with the flipped source."""
