@@ -54,7 +54,7 @@ class ConfidenceModel:
     (150 pairs of each at most, whole images of 320 pixels, nn and fusion) with ``scripts/fit_calibration.py``.
 
     alone: of the cues of a match of any pair. Matchers weigh matches by it.
-    in_pair, consistency, extent: of the cues of a match, and of those of its pair. They give the confidence:
+    in_pair, consistency, extent, cells: of the cues of a match, and of those of its pair. They give the confidence:
         `geomatch.matching.confidence.probability_in_pair`.
     fixed_sigma: the inverse confidence of features that have none.
     """
@@ -63,6 +63,7 @@ class ConfidenceModel:
     in_pair: CueWeights = CueWeights(10.485, 0.275, 2.658, 3.171, 0.596, -6.218)
     consistency: float = 3.221
     extent: float = 1.894
+    cells: float = 0.0
     fixed_sigma: float = 0.159
 
 

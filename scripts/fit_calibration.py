@@ -93,10 +93,8 @@ class Sample:
     def pair_cues(self, model: ConfidenceModel) -> PairCues:
         """The cues (N,) of the pair of each keypoint."""
         cues = [compute_pair_cues(each, model.alone, CueSettings()) for each in self.pairs]
-        return PairCues(
-            torch.stack([each.consistency for each in cues])[self.pair_of],
-            torch.stack([each.extent for each in cues])[self.pair_of],
-        )
+        consistency, extent, cells = torch.tensor([astuple(each) for each in cues]).mT[:, self.pair_of]
+        return PairCues(consistency, extent, cells)
 
     def confidence(self, model: ConfidenceModel) -> Tensor:
         """(N,) in [0, 1]."""
@@ -197,16 +195,16 @@ def fit_in_pair(samples: Sequence[Sample], alone: CueWeights) -> ConfidenceModel
     model = ConfidenceModel(alone=alone)
     tables = []
     for sample in samples:
-        pair = sample.pair_cues(model)
-        of_pair = torch.stack([pair.consistency, pair.extent], dim=1).double()
+        of_pair = torch.stack(astuple(sample.pair_cues(model)), dim=1).double()
         tables.append(torch.cat([of_pair, cue_table(sample)], dim=1))
     temperature, *others = astuple(alone)
     spread = torch.cat(tables).std(dim=0)
-    spread[[0, 1, -1]] = 0  # the pair's cues and the prior are free
-    found = maximise_likelihood(tables, samples, [1, 1, 1 / temperature, *others], PULL * spread.square())
-    consistency, extent, sharpness, *weights = found
+    spread[[0, 1, 2, -1]] = 0  # the pair's cues and the prior are free
+    found = maximise_likelihood(tables, samples, [1, 1, 1, 1 / temperature, *others], PULL * spread.square())
+    consistency, extent, cells, sharpness, *weights = found
     in_pair = CueWeights(*(round(value, 3) for value in (1 / sharpness, *weights)))
-    return replace(model, in_pair=in_pair, consistency=round(consistency, 3), extent=round(extent, 3))
+    consistency, extent, cells = (round(value, 3) for value in (consistency, extent, cells))
+    return ConfidenceModel(alone, in_pair, consistency, extent, cells)
 
 
 def cue_table(sample: Sample) -> Tensor:

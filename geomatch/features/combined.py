@@ -32,9 +32,10 @@ class CombinedFeatures(FeatureExtractor):
 
     calibration = ConfidenceModel(
         alone=CueWeights(5.495, 0.427, 2.396, 2.645, 0.594, -5.102),
-        in_pair=CueWeights(6.488, 0.432, 3.213, 1.908, 0.445, -6.655),
-        consistency=2.315,
-        extent=3.6,
+        in_pair=CueWeights(6.567, 0.435, 3.223, 1.907, 0.444, -6.827),
+        consistency=2.334,
+        extent=3.568,
+        cells=0.243,
     )
 
     def __init__(

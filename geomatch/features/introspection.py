@@ -200,9 +200,10 @@ class DistilledFeatures(IntrospectionFeatures):
 
     name = "distilled"
     calibration = ConfidenceModel(
-        in_pair=CueWeights(5.115, 0.255, 3.11, 1.882, 0.473, -8.339),
-        consistency=4.169,
-        extent=7.294,
+        in_pair=CueWeights(5.405, 0.254, 3.369, 1.682, 0.491, -7.803),
+        consistency=3.776,
+        extent=6.306,
+        cells=0.543,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -66,10 +67,12 @@ class PairCues:
         pair of similar objects.
     extent: in [0, 1/2], the standard deviation of the cells' positions, along the axis where it is larger. It is .29 if
         the object fills the image. Right means within a tenth of the object's size, which is easier if that is large.
+    cells: the logarithm of the number of cells, in thousands. Cues that are the same on a finer grid promise more.
     """
 
     consistency: Tensor
     extent: Tensor
+    cells: Tensor
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,13 @@ def match_log_odds(cues: MatchCues, weights: CueWeights) -> Tensor:
 def probability_in_pair(cues: MatchCues, pair: PairCues, model: ConfidenceModel) -> Tensor:
     """The probability, in [0, 1] and of the cues' shape, that a match of a pair with these cues is right:
 
-        log-odds = match_log_odds(cues, model.in_pair) + model.consistency consistency + model.extent extent
+        log-odds = match_log_odds(cues, model.in_pair)
+                   + model.consistency consistency + model.extent extent + model.cells cells
 
     Pairs differ in how hard they are, and the cues of one match do not say it: alone, they give matches of easy pairs
     too little confidence.
     """
-    of_pair = model.consistency * pair.consistency + model.extent * pair.extent
+    of_pair = model.consistency * pair.consistency + model.extent * pair.extent + model.cells * pair.cells
     return torch.sigmoid(match_log_odds(cues, model.in_pair) + of_pair)
 
 
@@ -168,7 +172,7 @@ def compute_pair_cues(
     both_ways: tuple[CellMatches, CellMatches], weights: CueWeights, settings: CueSettings
 ) -> PairCues:
     """The cues of a pair, given the matches of all cells of both images, which their probability alone weighs."""
-    consistency, extent = [], []
+    consistency, extent, cells = [], [], []
     for matches in both_ways:
         weight = torch.softmax(
             F.logsigmoid(match_log_odds(matches.cues, weights)), dim=0
@@ -176,7 +180,8 @@ def compute_pair_cues(
         consistency.append(weight @ (matches.cycle_error <= settings.cycle_tolerance).to(weight))
         variance = weight @ (matches.positions - weight @ matches.positions).square()
         extent.append(variance.max().sqrt())
-    return PairCues(*(torch.stack(each).mean() for each in (consistency, extent)))
+        cells.append(weight.new_full((), math.log(len(weight) / 1000)))
+    return PairCues(*(torch.stack(each).mean() for each in (consistency, extent, cells)))
 
 
 def compute_cues(context: MatchContext, points: Tensor, settings: CueSettings, similarity: Similarity) -> MatchCues:

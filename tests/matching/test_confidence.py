@@ -155,7 +155,7 @@ def test_compute_cues_uses_fixed_sigma_without_confidence() -> None:
         torch.testing.assert_close(found.sigma, torch.full((16,), sigma))
 
 
-PAIRWISE = ConfidenceModel(in_pair=CueWeights(12.0, 0.2, 3.0, 2.0, 0.5, -8.0), consistency=3.0, extent=9.0)
+PAIRWISE = ConfidenceModel(in_pair=CueWeights(12.0, 0.2, 3.0, 2.0, 0.5, -8.0), consistency=3.0, extent=9.0, cells=0.5)
 NEUTRAL = ConfidenceModel(in_pair=ALONE, consistency=0.0, extent=0.0)
 
 
@@ -231,7 +231,7 @@ def test_confidence_both_ways_takes_the_pair_into_account() -> None:
     pair = compute_pair_cues(both_ways, PAIRWISE.alone, CueSettings())
     for found, matches in zip(confidence_both_ways(context, forward, backward, CueSettings()), both_ways, strict=True):
         of_match = torch.logit(match_probability(matches.cues, PAIRWISE.in_pair).double())
-        log_odds = of_match + 3 * float(pair.consistency) + 9 * float(pair.extent)
+        log_odds = of_match + 3 * float(pair.consistency) + 9 * float(pair.extent) + 0.5 * math.log(0.048 * 0.035) / 2
         torch.testing.assert_close(found.double(), torch.sigmoid(log_odds), atol=1e-5, rtol=1e-4)
 
 
@@ -246,15 +246,16 @@ def test_neutral_pair_constants_leave_the_probability_of_each_match() -> None:
 def test_probability_in_pair_is_monotonic_in_every_cue(
     values: tuple[float, ...], consistency: float, extent: float, more: float
 ) -> None:
-    def probability(*values: float, pair: tuple[float, float]) -> float:
+    def probability(*values: float, pair: tuple[float, float, float]) -> float:
         return float(probability_in_pair(cues_of(*values), PairCues(*map(torch.tensor, pair)), PAIRWISE))
 
     score, *others = values
-    before = probability(*values, pair=(consistency, extent))
+    before = probability(*values, pair=(consistency, extent, 0))
     for after in (
-        probability(score + more, *others, pair=(consistency, extent)),
-        probability(*values, pair=(consistency + more, extent)),
-        probability(*values, pair=(consistency, extent + more)),
+        probability(score + more, *others, pair=(consistency, extent, 0)),
+        probability(*values, pair=(consistency + more, extent, 0)),
+        probability(*values, pair=(consistency, extent + more, 0)),
+        probability(*values, pair=(consistency, extent, more)),
     ):
         assert 0 <= before <= after <= 1
 
@@ -267,6 +268,7 @@ def test_pair_cues_of_a_found_and_of_a_lost_object() -> None:
     pair = compute_pair_cues((found, found), ALONE, CueSettings())
     assert float(pair.consistency) == pytest.approx(1)
     assert float(pair.extent) == pytest.approx(12**-0.5, rel=1e-3)
+    assert float(pair.cells) == pytest.approx(math.log(1.6))
     column = replace(even, score=(grid.cells()[:, 0] == 7).float(), sigma=torch.full((1600,), 0.02))
     lost = CellMatches(column, torch.full((1600,), 0.3), grid.centres() * torch.tensor([1.0, 0.5]) / 40)
     pair = compute_pair_cues((lost, lost), replace(ALONE, temperature=1, inverse_sigma=0), CueSettings())

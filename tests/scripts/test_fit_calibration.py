@@ -27,9 +27,8 @@ from fit_calibration import (
 )
 
 ALONE = CueWeights(temperature=3, inverse_sigma=0.5, peakedness=2, agreement=1, hubness=0.7, prior=-5)
-TRUE = ConfidenceModel(ALONE, in_pair=CueWeights(5, 0.2, 4, 0.5, 0.4, -6), consistency=3, extent=6)
+TRUE = ConfidenceModel(ALONE, in_pair=CueWeights(5, 0.2, 4, 0.5, 0.4, -3), consistency=3, extent=6, cells=1)
 NEUTRAL = ConfidenceModel(ALONE, in_pair=ALONE, consistency=0, extent=0)
-CELLS = 20
 
 
 def random_cues(random: np.random.Generator, count: int) -> MatchCues:
@@ -38,14 +37,15 @@ def random_cues(random: np.random.Generator, count: int) -> MatchCues:
 
 
 def simulated(count: int, model: ConfidenceModel, sigma: float | None = None, seed: int = 0, pairs: int = 50) -> Sample:
-    """Matches that are right as often as a model says. Pairs differ in cycle errors, and in how far their cells lie."""
+    """Matches that are right as often as a model says. Pairs differ in cycle errors, and in their cells."""
     random = np.random.default_rng(seed)
 
     def cells(size: float, error: float) -> CellMatches:
+        number = int(random.integers(5, 80))
         return CellMatches(
-            random_cues(random, CELLS),
-            torch.from_numpy(random.exponential(error, CELLS)),
-            torch.from_numpy(random.uniform(0, size, (CELLS, 2))),
+            random_cues(random, number),
+            torch.from_numpy(random.exponential(error, number)),
+            torch.from_numpy(random.uniform(0, size, (number, 2))),
         )
 
     sizes, errors = random.uniform(0.1, 1, pairs), random.uniform(0.01, 0.2, pairs)
@@ -70,6 +70,7 @@ def test_fit_in_pair_finds_the_weights_of_simulated_pairs(monkeypatch: pytest.Mo
     assert found.alone == ALONE
     assert found.consistency == pytest.approx(TRUE.consistency, rel=0.1)
     assert found.extent == pytest.approx(TRUE.extent, rel=0.1)
+    assert found.cells == pytest.approx(TRUE.cells, rel=0.1)
     assert asdict(found.in_pair) == pytest.approx(asdict(TRUE.in_pair), rel=0.15)
 
 
