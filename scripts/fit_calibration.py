@@ -226,7 +226,7 @@ def maximise_likelihood(
 ) -> list[float]:
     """Logistic regression: a weight for each column of the tables (N, C) float64; the last one may be negative.
 
-    pull: (C,), how strongly each weight is pulled towards where it starts: half the second derivative of the penalty.
+    pull: (C,), what the squared distance of each weight from where it starts is multiplied by in the penalty.
     """
     signs = [2.0 * sample.right - 1 for sample in samples]
     origin = np.array(start)
